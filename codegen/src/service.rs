@@ -1,0 +1,163 @@
+//! The text of a service: a trait to implement, and a module with what is known of it at compile time.
+
+use prost_build::{Comments, Method, Service, ServiceGenerator};
+use prost_types::FileDescriptorSet;
+
+use crate::error::Error;
+use crate::names::{self, ServiceNames};
+
+/// Called by prost for each service. All text is absolute paths: any name may be a message of the user.
+pub(crate) struct Generator {
+    names: ServiceNames,
+}
+
+impl Generator {
+    pub(crate) fn new(files: &FileDescriptorSet) -> Result<Self, Error> {
+        Ok(Self {
+            names: ServiceNames::new(files)?,
+        })
+    }
+}
+
+impl ServiceGenerator for Generator {
+    fn generate(&mut self, service: Service, buf: &mut String) {
+        let (trait_name, module) = self.names.of(&service);
+        push_trait(&service, &trait_name, &module, buf);
+        push_module(&service, &trait_name, &module, buf);
+    }
+}
+
+fn push_trait(service: &Service, trait_name: &str, module: &str, buf: &mut String) {
+    let full_name = names::full(&service.package, &service.proto_name);
+    push_doc(
+        &service.comments,
+        &format!("The service `{full_name}`."),
+        buf,
+    );
+    if service.options.deprecated() {
+        // Not `#[deprecated]`: who implements a service that is on its way out has to name it.
+        buf.push_str("///\n/// Deprecated.\n");
+    }
+    let bounds = "::core::marker::Sized + ::core::marker::Send + ::core::marker::Sync + 'static";
+    // Clippy has views on names such as `into_..` and `new`, but the `.proto` chose them.
+    buf.push_str("#[allow(clippy::new_ret_no_self, clippy::wrong_self_convention)]\n");
+    buf.push_str(&format!("pub trait {trait_name}: {bounds} {{\n"));
+    for method in &service.methods {
+        push_method_doc(method, buf);
+        buf.push_str(&signature(method));
+    }
+    push_into_service(service, module, buf);
+    buf.push_str("}\n");
+}
+
+fn signature(method: &Method) -> String {
+    let Method {
+        input_type: input,
+        output_type: output,
+        ..
+    } = method;
+    let request = match method.client_streaming {
+        true => format!("::balafon::Streaming<{input}>"),
+        false => input.clone(),
+    };
+    let (out, response) = match method.server_streaming {
+        true => (format!(", out: ::balafon::Sink<{output}>"), "()".to_owned()),
+        false => (String::new(), format!("::balafon::Response<{output}>")),
+    };
+    format!(
+        "fn {name}(&self, request: ::balafon::Request<{request}>{out}) \
+         -> impl ::core::future::Future<Output = ::core::result::Result<{response}, ::balafon::Status>> \
+         + ::core::marker::Send;\n",
+        name = names::method(&method.name),
+    )
+}
+
+fn push_into_service(service: &Service, module: &str, buf: &mut String) {
+    buf.push_str(
+        "/// Registers the implementation: pass the result to [`Router::add`](::balafon::Router::add).\n",
+    );
+    if service
+        .methods
+        .iter()
+        .any(|method| method.options.deprecated())
+    {
+        buf.push_str("#[allow(deprecated)]\n");
+    }
+    buf.push_str(&format!(
+        "fn into_service(self) -> ::balafon::Service {{\n\
+         ::balafon::Service::builder({module}::NAME, {module}::FILE_DESCRIPTOR_SET, self)\n"
+    ));
+    for method in &service.methods {
+        let args = if method.server_streaming {
+            "request, out"
+        } else {
+            "request"
+        };
+        // By path and not `this.method(..)`: `this` is a pointer with methods of its own, such as `clone`.
+        buf.push_str(&format!(
+            ".{shape}(&{module}::{descriptor}, |this, {args}| async move {{ Self::{name}(&this, {args}).await }})\n",
+            shape = shape(method),
+            descriptor = names::descriptor(&method.name),
+            name = names::method(&method.name),
+        ));
+    }
+    buf.push_str(".build()\n}\n");
+}
+
+fn push_module(service: &Service, trait_name: &str, module: &str, buf: &mut String) {
+    let full_name = names::full(&service.package, &service.proto_name);
+    let descriptor_file = names::descriptor_file(&full_name);
+    buf.push_str(&format!(
+        "/// What is known of [`{trait_name}`] at compile time: its name, its schema, and for each method a\n\
+         /// descriptor.\n\
+         #[allow(clippy::module_inception)]\n\
+         pub mod {module} {{\n\
+         /// The full name of the service, as it stands in paths and in reflection.\n\
+         pub const NAME: &str = {full_name:?};\n\
+         /// A serialized `google.protobuf.FileDescriptorSet`: the file that defines the service, after all that it\n\
+         /// imports.\n\
+         pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{descriptor_file}\"));\n",
+    ));
+    for method in &service.methods {
+        push_method_doc(method, buf);
+        buf.push_str(&format!(
+            "pub static {descriptor}: ::balafon::Rpc<{input}, {output}> = ::balafon::Rpc::{shape}({path:?});\n",
+            descriptor = names::descriptor(&method.name),
+            input = names::from_submodule(&method.input_type),
+            output = names::from_submodule(&method.output_type),
+            shape = shape(method),
+            path = format!("/{full_name}/{}", method.proto_name),
+        ));
+    }
+    buf.push_str("}\n");
+}
+
+/// The name of the constructor in `Rpc`, and of the method in balafon's service builder.
+fn shape(method: &Method) -> &'static str {
+    match (method.client_streaming, method.server_streaming) {
+        (false, false) => "unary",
+        (false, true) => "server_streaming",
+        (true, false) => "client_streaming",
+        (true, true) => "bidi_streaming",
+    }
+}
+
+fn push_method_doc(method: &Method, buf: &mut String) {
+    push_doc(
+        &method.comments,
+        &format!("The RPC `{}`.", method.proto_name),
+        buf,
+    );
+    if method.options.deprecated() {
+        buf.push_str("#[deprecated]\n");
+    }
+}
+
+/// The comment of the `.proto`, or if there is none the default: public items are never without documentation.
+fn push_doc(comments: &Comments, default: &str, buf: &mut String) {
+    if comments.leading.is_empty() && comments.trailing.is_empty() {
+        buf.push_str(&format!("/// {default}\n"));
+    } else {
+        comments.append_with_indent(0, buf);
+    }
+}
