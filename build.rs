@@ -1,0 +1,16 @@
+//! Compiles the protocol's own messages, and the user service where it is built.
+
+fn main() -> Result<(), balafon_codegen::Error> {
+    let own = [
+        "proto/google/rpc/status.proto",
+        "proto/google/rpc/error_details.proto",
+        "proto/grpc/health/v1/health.proto",
+        "proto/grpc/reflection/v1/reflection.proto",
+        "proto/grpc/reflection/v1alpha/reflection.proto",
+    ];
+    balafon_codegen::compile(&own, &["proto"])?;
+    if std::env::var_os("CARGO_FEATURE_USER_SERVER").is_some() {
+        balafon_codegen::compile(&["proto/user_service.proto"], &["proto"])?;
+    }
+    Ok(())
+}

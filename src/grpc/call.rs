@@ -1,0 +1,260 @@
+use std::fmt;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, MutexGuard};
+use std::time::{Duration, Instant};
+
+use http::Extensions;
+
+use super::exchange::{Exchange, MessageEvent, State};
+use super::metadata::Metadata;
+use super::method::{Method, UNKNOWN_METHOD};
+use super::status::Status;
+
+/// One RPC as interceptors and handlers see it. A [`Request`](crate::Request) derefs to it.
+pub struct Call {
+    pub(crate) method: &'static Method,
+    /// Only what differs from the method's own path.
+    pub(crate) unknown_path: Option<Box<str>>,
+    pub(crate) metadata: Metadata,
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) deadline: Option<tokio::time::Instant>,
+    pub(crate) extensions: Extensions,
+    pub(crate) exchange: Arc<Exchange>,
+}
+
+impl Call {
+    /// A call that no transport drives, for tests of handlers.
+    pub(crate) fn detached() -> Self {
+        Self {
+            method: &UNKNOWN_METHOD,
+            unknown_path: None,
+            metadata: Metadata::new(),
+            peer: Arc::new(Peer { addr: PeerAddr::Memory }),
+            deadline: None,
+            extensions: Extensions::new(),
+            exchange: Exchange::detached(),
+        }
+    }
+
+    /// The method's static description; [`UNKNOWN_METHOD`] if no service has the path.
+    pub fn method(&self) -> &'static Method {
+        self.method
+    }
+
+    /// The path that the client called, such as `/helloworld.Greeter/SayHello`. For an unknown
+    /// method this is text of the client's choice.
+    pub fn path(&self) -> &str {
+        self.unknown_path.as_deref().unwrap_or(self.method.path)
+    }
+
+    /// The request metadata, as it arrived: with `user-agent` and the headers of the protocol.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The request metadata; an interceptor may change what the handler will see.
+    pub fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.metadata
+    }
+
+    /// Who calls.
+    pub fn peer(&self) -> &Arc<Peer> {
+        &self.peer
+    }
+
+    /// When the call is ended with DEADLINE_EXCEEDED; `None` if the client set no timeout.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline.map(tokio::time::Instant::into_std)
+    }
+
+    /// What is left until the deadline, zero once it has passed.
+    pub fn time_left(&self) -> Option<Duration> {
+        let now = tokio::time::Instant::now();
+        self.deadline.map(|deadline| deadline.saturating_duration_since(now))
+    }
+
+    /// Values of any type that interceptors leave for the handler, such as who the caller is.
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// The same, to be changed.
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.extensions
+    }
+
+    /// The initial metadata of the response, as far as it is set, to be added to. It has no effect
+    /// once the headers are sent.
+    pub fn response_metadata(&mut self) -> MetadataMut<'_> {
+        MetadataMut::initial(&self.exchange)
+    }
+
+    /// Calls `observer` for each message of this call, in both directions, from now on. It runs
+    /// inside the call's own future, so it must not block.
+    pub fn observe_messages(&mut self, observer: impl FnMut(MessageEvent<'_>) + Send + 'static) {
+        self.exchange.observe(Box::new(observer));
+    }
+
+    /// Counts of messages, to be read when the call is over.
+    pub fn counts(&self) -> Counts {
+        Counts { exchange: self.exchange.clone() }
+    }
+
+    /// For work outside the handler's future (a spawned task, a thread) that has to stop when the
+    /// call does. The handler's future itself is simply dropped.
+    pub fn cancellation(&self) -> Cancellation {
+        Cancellation { exchange: self.exchange.clone() }
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("path", &self.path())
+            .field("peer", &self.peer)
+            .field("metadata", &self.metadata)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a call ended, on its way out through the interceptors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// The status that the client will see.
+    pub status: Status,
+    /// Trailing metadata.
+    pub trailers: Metadata,
+}
+
+impl Outcome {
+    /// Success without trailing metadata.
+    pub fn ok() -> Self {
+        Self { status: Status::ok(), trailers: Metadata::new() }
+    }
+}
+
+/// Metadata that a status carries becomes trailing metadata.
+impl From<Status> for Outcome {
+    fn from(mut status: Status) -> Self {
+        let trailers = status.take_metadata();
+        Self { status, trailers }
+    }
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Peer {
+    /// Where it is.
+    pub addr: PeerAddr,
+}
+
+/// Where a peer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PeerAddr {
+    /// Behind a TCP socket.
+    Tcp(SocketAddr),
+    /// In this process: a test or a pipe.
+    Memory,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.addr {
+            PeerAddr::Tcp(addr) => addr.fmt(f),
+            PeerAddr::Memory => f.write_str("memory"),
+        }
+    }
+}
+
+/// Access to metadata that is yet to be sent. It holds a lock of the call, so it must not live
+/// across an `await`; the compiler says so.
+pub struct MetadataMut<'a> {
+    state: MutexGuard<'a, State>,
+    trailing: bool,
+}
+
+impl<'a> MetadataMut<'a> {
+    pub(crate) fn trailing(exchange: &'a Exchange) -> Self {
+        Self { state: exchange.lock(), trailing: true }
+    }
+
+    pub(crate) fn initial(exchange: &'a Exchange) -> Self {
+        Self { state: exchange.lock(), trailing: false }
+    }
+}
+
+impl Deref for MetadataMut<'_> {
+    type Target = Metadata;
+
+    fn deref(&self) -> &Metadata {
+        let outbound = &self.state.outbound;
+        if self.trailing { &outbound.trailers } else { &outbound.metadata }
+    }
+}
+
+impl DerefMut for MetadataMut<'_> {
+    fn deref_mut(&mut self) -> &mut Metadata {
+        let outbound = &mut self.state.outbound;
+        if self.trailing { &mut outbound.trailers } else { &mut outbound.metadata }
+    }
+}
+
+impl fmt::Debug for MetadataMut<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+/// How many messages have passed through a call so far.
+#[derive(Clone)]
+pub struct Counts {
+    exchange: Arc<Exchange>,
+}
+
+impl Counts {
+    /// Messages taken by the handler.
+    pub fn received(&self) -> u64 {
+        self.exchange.counts().0
+    }
+
+    /// Messages given by the handler.
+    pub fn sent(&self) -> u64 {
+        self.exchange.counts().1
+    }
+}
+
+impl fmt::Debug for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (received, sent) = self.exchange.counts();
+        f.debug_struct("Counts").field("received", &received).field("sent", &sent).finish()
+    }
+}
+
+/// Tells when a call is over, in whatever way: done, cancelled by the client, past its deadline,
+/// or ended by a shutdown.
+#[derive(Clone)]
+pub struct Cancellation {
+    exchange: Arc<Exchange>,
+}
+
+impl Cancellation {
+    /// Whether the call is over.
+    pub fn is_cancelled(&self) -> bool {
+        self.exchange.ended().is_some()
+    }
+
+    /// Waits until the call is over and says why. Cancel safe.
+    pub async fn cancelled(&self) -> Status {
+        poll_fn(|cx| self.exchange.poll_ended(cx)).await
+    }
+}
+
+impl fmt::Debug for Cancellation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cancellation").field("is_cancelled", &self.is_cancelled()).finish()
+    }
+}

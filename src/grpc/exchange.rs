@@ -1,0 +1,472 @@
+//! What the two sides of one call share: the transport on one side, the handler with its
+//! interceptors on the other. No I/O happens here and HTTP/2 is not known here, so a call can
+//! as well be driven by a test.
+//!
+//! ```text
+//!   transport                        Exchange                         handler
+//!   DATA      -- receive() ------->  inbound:  FrameDecoder --------> poll_frame()
+//!   DATA      <-- split() ---------  outbound: encoded messages <---- poll_writable(), write()
+//!   RST, deadline, drain -- end() ->  ended: Status ----------------> Cancellation
+//! ```
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Bytes, BytesMut};
+use prost::Message;
+
+use super::frame::{self, Frame, FrameDecoder, HEADER_LEN};
+use super::metadata::Metadata;
+use super::status::Status;
+
+/// Outgoing messages gather up to here before their producer has to wait. It is the largest DATA
+/// frame that every HTTP/2 peer accepts (RFC 9113, 4.2), and the point where larger batches no
+/// longer save CPU.
+pub(crate) const COALESCE: usize = 16 * 1024;
+
+/// Incoming bytes that are taken from the transport ahead of the handler: the default window of
+/// HTTP/2, so a client that sends many small messages is read in few steps.
+const READ_AHEAD: usize = 64 * 1024;
+
+/// Sees one message as it is received or sent.
+pub(crate) type Observer = Box<dyn FnMut(MessageEvent<'_>) + Send>;
+
+/// A message that passes through a call: its encoded and uncompressed bytes.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum MessageEvent<'a> {
+    /// From the client, before it is decoded.
+    Received(&'a [u8]),
+    /// From the handler, before it is on the wire.
+    Sent(&'a [u8]),
+}
+
+/// The bounds of one call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// The longest message that is received, in bytes.
+    pub(crate) receive: usize,
+    /// The longest message that is sent, in bytes.
+    pub(crate) send: usize,
+}
+
+pub(crate) struct Exchange {
+    state: Mutex<State>,
+    /// Set once, when the call is over for the handler, with the reason.
+    ended: OnceLock<Status>,
+    /// Apart from `state`, so that an observer may look at the call.
+    observers: Mutex<Vec<Observer>>,
+}
+
+pub(crate) struct State {
+    pub(crate) inbound: Inbound,
+    pub(crate) outbound: Outbound,
+    transport: Transport,
+    watchers: Vec<Waker>,
+    observed: bool,
+}
+
+pub(crate) struct Inbound {
+    decoder: FrameDecoder,
+    /// How the input ended: half-close, or why no more will come.
+    end: Option<Result<(), Status>>,
+    /// The transport has left data where it was, since enough was read ahead.
+    held_back: bool,
+    reader: Option<Waker>,
+    received: u64,
+}
+
+pub(crate) struct Outbound {
+    /// Initial metadata; taken when the headers are sent.
+    pub(crate) metadata: Metadata,
+    pub(crate) trailers: Metadata,
+    /// The handler wants the headers to be on the wire before the first message.
+    headers_due: bool,
+    buffer: BytesMut,
+    /// Bytes at the front of `buffer` that continue a message of which a part was sent.
+    partial: usize,
+    writer: Option<Waker>,
+    sent: u64,
+    limit: usize,
+    /// Without a transport (in a test) nothing drains the buffer, and nobody waits for it.
+    unbounded: bool,
+}
+
+/// The transport's side of the wake-ups: while it is being polled it looks at everything before
+/// it rests, so it need not be woken.
+#[derive(Default)]
+struct Transport {
+    running: bool,
+    changed: bool,
+    waker: Option<Waker>,
+}
+
+impl Exchange {
+    pub(crate) fn new(limits: Limits) -> Arc<Self> {
+        Self::build(limits, false)
+    }
+
+    /// An exchange without a transport: what is sent stays in the buffer, however much it is.
+    pub(crate) fn detached() -> Arc<Self> {
+        Self::build(Limits { receive: usize::MAX, send: usize::MAX }, true)
+    }
+
+    fn build(limits: Limits, unbounded: bool) -> Arc<Self> {
+        let state = State {
+            inbound: Inbound {
+                decoder: FrameDecoder::new(limits.receive),
+                end: None,
+                held_back: false,
+                reader: None,
+                received: 0,
+            },
+            outbound: Outbound {
+                metadata: Metadata::new(),
+                trailers: Metadata::new(),
+                headers_due: false,
+                buffer: BytesMut::new(),
+                partial: 0,
+                writer: None,
+                sent: 0,
+                limit: limits.send,
+                unbounded,
+            },
+            transport: Transport::default(),
+            watchers: Vec::new(),
+            observed: false,
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            ended: OnceLock::new(),
+            observers: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under this lock (in a message's own code, say) ends its call, not the others.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the call is over for the handler, if it is.
+    pub(crate) fn ended(&self) -> Option<&Status> {
+        self.ended.get()
+    }
+
+    /// Ends the call for the handler's side. Only the first reason counts.
+    pub(crate) fn end(&self, status: Status) {
+        if self.ended.set(status).is_err() {
+            return;
+        }
+        let mut state = self.lock();
+        let mut waiting = std::mem::take(&mut state.watchers);
+        waiting.extend(state.inbound.reader.take());
+        waiting.extend(state.outbound.writer.take());
+        drop(state);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<Status> {
+        let mut state = self.lock();
+        // Under the lock, since `end` takes the watchers under it.
+        if let Some(status) = self.ended() {
+            return Poll::Ready(status.clone());
+        }
+        if !state.watchers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.watchers.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    pub(crate) fn observe(&self, observer: Observer) {
+        self.observers.lock().unwrap_or_else(PoisonError::into_inner).push(observer);
+        self.lock().observed = true;
+    }
+
+    fn show(&self, event: MessageEvent<'_>) {
+        let mut observers = self.observers.lock().unwrap_or_else(PoisonError::into_inner);
+        observers.iter_mut().for_each(|observer| observer(event));
+    }
+
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.inbound.received, state.outbound.sent)
+    }
+
+    // The handler's side.
+
+    /// The next message, or `None` after the client's half-close.
+    pub(crate) fn poll_message(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
+        let mut state = self.lock();
+        if let Some(status) = self.ended() {
+            return Poll::Ready(Err(status.clone()));
+        }
+        let observed = state.observed;
+        let polled = state.poll_frame(cx);
+        drop(state);
+        if observed && let Poll::Ready(Ok(Some(message))) = &polled {
+            self.show(MessageEvent::Received(message));
+        }
+        polled
+    }
+
+    /// Ready when a message may be written.
+    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        let mut state = self.lock();
+        if let Some(status) = self.ended() {
+            return Poll::Ready(Err(status.clone()));
+        }
+        let outbound = &mut state.outbound;
+        if outbound.buffer.len() < COALESCE || outbound.unbounded {
+            return Poll::Ready(Ok(()));
+        }
+        set_waker(&mut outbound.writer, cx);
+        Poll::Pending
+    }
+
+    pub(crate) fn write(&self, message: &impl Message) -> Result<(), Status> {
+        if let Some(status) = self.ended() {
+            return Err(status.clone());
+        }
+        let mut state = self.lock();
+        let observed = state.observed;
+        let copy = state.outbound.write(message, observed)?;
+        state.notify_transport();
+        drop(state);
+        if let Some(copy) = copy {
+            self.show(MessageEvent::Sent(&copy));
+        }
+        Ok(())
+    }
+
+    /// Asks for the headers to go out now.
+    pub(crate) fn flush_headers(&self) {
+        let mut state = self.lock();
+        state.outbound.headers_due = true;
+        state.notify_transport();
+    }
+}
+
+impl State {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
+        let inbound = &mut self.inbound;
+        let error = match inbound.decoder.next_frame() {
+            Ok(Some(Frame { compressed: false, payload })) => {
+                inbound.received += 1;
+                if inbound.held_back && inbound.decoder.unread() < READ_AHEAD {
+                    inbound.held_back = false;
+                    self.notify_transport();
+                }
+                return Poll::Ready(Ok(Some(payload)));
+            }
+            // PROTOCOL-HTTP2, "Compressed-Flag": without an encoding the flag is an error.
+            Ok(Some(_)) => Status::internal("compressed message in a call without grpc-encoding"),
+            Ok(None) => match &inbound.end {
+                None => {
+                    set_waker(&mut inbound.reader, cx);
+                    return Poll::Pending;
+                }
+                Some(Ok(())) => match inbound.decoder.end() {
+                    Ok(()) => return Poll::Ready(Ok(None)),
+                    Err(error) => error.into(),
+                },
+                Some(Err(status)) => return Poll::Ready(Err(status.clone())),
+            },
+            Err(error) => error.into(),
+        };
+        inbound.end = Some(Err(error.clone()));
+        inbound.decoder = FrameDecoder::new(0);
+        Poll::Ready(Err(error))
+    }
+
+    fn notify_transport(&mut self) {
+        if self.transport.running {
+            self.transport.changed = true;
+        } else if let Some(waker) = self.transport.waker.take() {
+            waker.wake();
+        }
+    }
+
+    // The transport's side.
+
+    /// From here until [`rest`](Self::rest) says so the transport need not be woken.
+    pub(crate) fn begin(&mut self) {
+        self.transport.running = true;
+        self.transport.changed = false;
+    }
+
+    /// Marks what has changed so far as seen.
+    pub(crate) fn seen(&mut self) {
+        self.transport.changed = false;
+    }
+
+    /// Ends the transport's turn and leaves its waker, unless something has changed since
+    /// [`seen`](Self::seen): then it is `false` and the transport has to look again.
+    pub(crate) fn rest(&mut self, cx: &mut Context<'_>) -> bool {
+        if std::mem::take(&mut self.transport.changed) {
+            return false;
+        }
+        self.transport.running = false;
+        set_waker(&mut self.transport.waker, cx);
+        true
+    }
+}
+
+impl Inbound {
+    /// Whether more may be taken from the transport now.
+    pub(crate) fn wants_more(&mut self) -> bool {
+        self.held_back = self.decoder.unread() >= READ_AHEAD;
+        self.end.is_none() && !self.held_back
+    }
+
+    pub(crate) fn receive(&mut self, chunk: Bytes) {
+        self.decoder.push(chunk);
+    }
+
+    pub(crate) fn finish(&mut self, end: Result<(), Status>) {
+        self.end.get_or_insert(end);
+    }
+
+    /// The reader's waker, for the transport to wake after it has released the lock.
+    pub(crate) fn take_reader(&mut self) -> Option<Waker> {
+        self.reader.take()
+    }
+}
+
+impl Outbound {
+    /// Encodes `message` into the buffer; with `copy` also gives its payload.
+    fn write(&mut self, message: &impl Message, copy: bool) -> Result<Option<Bytes>, Status> {
+        let start = self.buffer.len();
+        if self.sent > 0 && self.buffer.capacity() == start {
+            // Not the only message: take room for a full DATA frame at once.
+            self.buffer.reserve(COALESCE);
+        }
+        frame::encode(&mut self.buffer, message, self.limit)?;
+        self.sent += 1;
+        Ok(copy.then(|| Bytes::copy_from_slice(&self.buffer[start + HEADER_LEN..])))
+    }
+
+    /// Whether there is a reason to send the headers.
+    pub(crate) fn wants_headers(&self) -> bool {
+        self.headers_due || !self.buffer.is_empty()
+    }
+
+    /// Encoded bytes that wait to be sent.
+    pub(crate) fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// The first `count` bytes of what waits.
+    pub(crate) fn split(&mut self, count: usize) -> Bytes {
+        let mut boundary = self.partial;
+        while boundary < count {
+            let length = &self.buffer[boundary + 1..boundary + HEADER_LEN];
+            let length = length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+            boundary += HEADER_LEN + length;
+        }
+        self.partial = boundary - count;
+        self.buffer.split_to(count).freeze()
+    }
+
+    /// Whether a message is cut: a part of it was split off, a part is still here.
+    pub(crate) fn inside_message(&self) -> bool {
+        self.partial > 0
+    }
+
+    /// Forgets what waits to be sent.
+    pub(crate) fn discard(&mut self) {
+        self.buffer.clear();
+        self.partial = 0;
+    }
+
+    /// The writer's waker, if it may write again.
+    pub(crate) fn take_writer(&mut self) -> Option<Waker> {
+        if self.buffer.len() < COALESCE { self.writer.take() } else { None }
+    }
+}
+
+fn set_waker(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *slot = Some(cx.waker().clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exchange() -> Arc<Exchange> {
+        Exchange::new(Limits { receive: 100, send: 1 << 20 })
+    }
+
+    fn noop() -> Context<'static> {
+        Context::from_waker(Waker::noop())
+    }
+
+    #[test]
+    fn a_writer_waits_while_a_full_frame_is_buffered() {
+        let exchange = exchange();
+        assert!(exchange.poll_writable(&mut noop()).is_ready());
+        exchange.write(&"x".repeat(COALESCE)).unwrap();
+        assert!(exchange.poll_writable(&mut noop()).is_pending());
+        let mut state = exchange.lock();
+        state.outbound.split(10);
+        assert!(state.outbound.take_writer().is_some());
+        drop(state);
+        assert!(exchange.poll_writable(&mut noop()).is_ready());
+    }
+
+    #[test]
+    fn a_cut_message_is_known() {
+        let exchange = exchange();
+        exchange.write(&"abc".to_string()).unwrap();
+        exchange.write(&"defg".to_string()).unwrap();
+        let outbound = &mut exchange.lock().outbound;
+        let (first, second) = (HEADER_LEN + 5, HEADER_LEN + 6);
+        for (count, cut) in [(1, true), (first - 1, false), (first - first + 3, true)] {
+            outbound.split(count);
+            assert_eq!(outbound.inside_message(), cut);
+        }
+        outbound.split(second - 3);
+        assert!(!outbound.inside_message());
+        assert_eq!(outbound.buffered(), 0);
+    }
+
+    #[test]
+    fn a_compressed_message_without_encoding_is_internal() {
+        let exchange = exchange();
+        exchange.lock().inbound.receive(Bytes::from_static(&[1, 0, 0, 0, 0]));
+        let Poll::Ready(Err(status)) = exchange.poll_message(&mut noop()) else { panic!() };
+        assert_eq!(status.code(), crate::Code::Internal);
+    }
+
+    #[test]
+    fn an_error_of_the_input_stays() {
+        let exchange = exchange();
+        exchange.lock().inbound.receive(Bytes::from_static(&[7, 0, 0, 0, 0]));
+        for _ in 0..2 {
+            assert!(matches!(exchange.poll_message(&mut noop()), Poll::Ready(Err(_))));
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_call_is_seen_by_all_and_the_first_reason_counts() {
+        let exchange = exchange();
+        assert!(exchange.poll_ended(&mut noop()).is_pending());
+        exchange.end(Status::cancelled("first"));
+        exchange.end(Status::unavailable("second"));
+        assert_eq!(exchange.poll_ended(&mut noop()), Poll::Ready(Status::cancelled("first")));
+        assert!(matches!(exchange.poll_message(&mut noop()), Poll::Ready(Err(_))));
+        assert!(matches!(exchange.poll_writable(&mut noop()), Poll::Ready(Err(_))));
+        assert!(exchange.write(&()).is_err());
+    }
+
+    #[test]
+    fn a_change_while_the_transport_runs_keeps_it_running() {
+        let exchange = exchange();
+        exchange.lock().begin();
+        exchange.write(&()).unwrap();
+        assert!(!exchange.lock().rest(&mut noop()));
+        assert!(exchange.lock().rest(&mut noop()));
+    }
+}

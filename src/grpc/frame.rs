@@ -1,0 +1,329 @@
+//! Length-prefixed messages (PROTOCOL-HTTP2, "Length-Prefixed-Message"), sans I/O: bytes in,
+//! frames or a typed fault of the peer out.
+//!
+//! ```text
+//!  0        1                                5
+//! +--------+--------------------------------+-----------------+
+//! | flag   | length, 32 bits, big-endian    | message         |
+//! +--------+--------------------------------+-----------------+
+//!  0 plain, 1 compressed
+//! ```
+//!
+//! DATA frames of HTTP/2 cut this sequence anywhere, so their boundaries mean nothing here.
+//!
+//! ```
+//! use balafon::grpc::frame::{FrameDecoder, encode};
+//! use bytes::{Bytes, BytesMut};
+//!
+//! let mut wire = BytesMut::new();
+//! encode(&mut wire, &"hello".to_string(), usize::MAX)?;
+//!
+//! let mut decoder = FrameDecoder::new(1024);
+//! decoder.push(wire.split_to(3).freeze());
+//! assert!(decoder.next_frame()?.is_none());
+//! decoder.push(wire.freeze());
+//! let frame = decoder.next_frame()?.expect("the message is complete");
+//! assert_eq!(frame.payload, Bytes::from_static(b"\x0a\x05hello"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::Message;
+
+/// The flag and the length that precede every message, in bytes.
+pub const HEADER_LEN: usize = 5;
+
+/// One message as it stood on the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Whether the payload is compressed with the call's `grpc-encoding`.
+    pub compressed: bool,
+    /// The message; it shares the memory of the chunk it arrived in if it lay in one.
+    pub payload: Bytes,
+}
+
+/// What is wrong with a sequence of frames, or with a message that should become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The first byte of a frame was neither 0 nor 1.
+    InvalidFlag(u8),
+    /// A message is longer than the limit; known from its header, before it is buffered.
+    TooLarge {
+        /// The length that the header declares, in bytes.
+        length: usize,
+        /// The longest message allowed, in bytes.
+        limit: usize,
+    },
+    /// The input ended inside a frame.
+    Truncated,
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidFlag(flag) => {
+                write!(f, "message with the invalid compression flag {flag}: wanted 0 or 1")
+            }
+            Self::TooLarge { length, limit } => {
+                write!(f, "message of {length} bytes is over the limit of {limit}")
+            }
+            Self::Truncated => f.write_str("the stream ended in the middle of a message"),
+        }
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+/// Cuts chunks of bytes into frames.
+///
+/// ```text
+///            5 bytes                 `length` bytes
+///  Header ------------> Payload ---------------------> a frame, Header again
+/// ```
+///
+/// After an error the decoder's state means nothing any more: the stream cannot be
+/// resynchronized, and the call is over.
+#[derive(Debug)]
+pub struct FrameDecoder {
+    limit: usize,
+    chunks: VecDeque<Bytes>,
+    /// The sum of the lengths of `chunks`, so that the transport can be held back in O(1).
+    unread: usize,
+    /// The payload being waited for; `None` while waiting for a header.
+    payload: Option<Payload>,
+}
+
+#[derive(Debug)]
+struct Payload {
+    compressed: bool,
+    length: usize,
+    /// Grows with the bytes received, never to the declared length at once: a header of five
+    /// bytes must not claim megabytes.
+    assembled: BytesMut,
+}
+
+impl FrameDecoder {
+    /// A decoder that refuses messages of more than `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { limit, chunks: VecDeque::new(), unread: 0, payload: None }
+    }
+
+    /// Adds what arrived. Copies nothing.
+    pub fn push(&mut self, chunk: Bytes) {
+        self.unread += chunk.len();
+        if !chunk.is_empty() {
+            self.chunks.push_back(chunk);
+        }
+    }
+
+    /// Bytes that were pushed and not yet looked at by [`next_frame`](Self::next_frame).
+    pub fn unread(&self) -> usize {
+        self.unread
+    }
+
+    /// The next complete frame, or `None` until more bytes are pushed.
+    ///
+    /// # Errors
+    /// [`FrameError::InvalidFlag`] and [`FrameError::TooLarge`], as soon as the header shows it.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
+        loop {
+            let Some(payload) = &mut self.payload else {
+                let Some(header) = self.take_header() else { return Ok(None) };
+                self.payload = Some(self.parse_header(header)?);
+                continue;
+            };
+            let missing = payload.length - payload.assembled.len();
+            if missing > 0 {
+                let Some(chunk) = self.chunks.front_mut() else { return Ok(None) };
+                if chunk.len() < missing || !payload.assembled.is_empty() {
+                    let part = chunk.len().min(missing);
+                    // Doubling, but never past the end of the message.
+                    let grow = missing.min(part.max(payload.assembled.len()));
+                    payload.assembled.reserve(grow);
+                    payload.assembled.extend_from_slice(&chunk[..part]);
+                    self.skip(part);
+                    continue;
+                }
+            }
+            return Ok(self.payload.take().map(|payload| self.finish(payload, missing)));
+        }
+    }
+
+    /// Says that no more bytes will come.
+    ///
+    /// # Errors
+    /// [`FrameError::Truncated`] if a frame has begun and is not complete.
+    pub fn end(&self) -> Result<(), FrameError> {
+        if self.payload.is_some() || self.unread > 0 { Err(FrameError::Truncated) } else { Ok(()) }
+    }
+
+    /// The payload in one piece, of which `missing` bytes lie at the front of the first chunk.
+    fn finish(&mut self, payload: Payload, missing: usize) -> Frame {
+        let bytes = match self.chunks.front_mut() {
+            Some(chunk) if missing > 0 => {
+                let bytes = chunk.split_to(missing);
+                self.unread -= missing;
+                self.drop_empty_front();
+                bytes
+            }
+            _ => payload.assembled.freeze(),
+        };
+        Frame { compressed: payload.compressed, payload: bytes }
+    }
+
+    fn parse_header(&self, header: [u8; HEADER_LEN]) -> Result<Payload, FrameError> {
+        let [flag, length @ ..] = header;
+        let length = u32::from_be_bytes(length) as usize;
+        if flag > 1 {
+            return Err(FrameError::InvalidFlag(flag));
+        }
+        if length > self.limit {
+            return Err(FrameError::TooLarge { length, limit: self.limit });
+        }
+        Ok(Payload { compressed: flag == 1, length, assembled: BytesMut::new() })
+    }
+
+    /// Five bytes from the front, across chunks; nothing is taken while there are fewer.
+    fn take_header(&mut self) -> Option<[u8; HEADER_LEN]> {
+        if self.unread < HEADER_LEN {
+            return None;
+        }
+        let mut header = [0; HEADER_LEN];
+        let mut filled = 0;
+        while let (true, Some(chunk)) = (filled < HEADER_LEN, self.chunks.front()) {
+            let part = chunk.len().min(HEADER_LEN - filled);
+            header[filled..filled + part].copy_from_slice(&chunk[..part]);
+            filled += part;
+            self.skip(part);
+        }
+        Some(header)
+    }
+
+    fn skip(&mut self, count: usize) {
+        if let Some(chunk) = self.chunks.front_mut() {
+            chunk.advance(count);
+            self.unread -= count;
+        }
+        self.drop_empty_front();
+    }
+
+    fn drop_empty_front(&mut self) {
+        if self.chunks.front().is_some_and(Bytes::is_empty) {
+            self.chunks.pop_front();
+        }
+    }
+}
+
+/// Appends `message` as one uncompressed frame and says how long its payload is.
+///
+/// # Errors
+/// [`FrameError::TooLarge`] over `limit` or over what 32 bits can say; `buffer` is as it was.
+pub fn encode(
+    buffer: &mut BytesMut,
+    message: &impl Message,
+    limit: usize,
+) -> Result<usize, FrameError> {
+    let length = message.encoded_len();
+    let limit = limit.min(u32::MAX as usize);
+    if length > limit {
+        return Err(FrameError::TooLarge { length, limit });
+    }
+    buffer.reserve(HEADER_LEN + length);
+    buffer.put_u8(0);
+    buffer.put_u32(length as u32);
+    message.encode_raw(buffer);
+    Ok(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(flag: u8, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![flag];
+        bytes.extend((payload.len() as u32).to_be_bytes());
+        bytes.extend(payload);
+        bytes
+    }
+
+    #[test]
+    fn data_boundaries_are_not_message_boundaries() {
+        let payloads: [&[u8]; 4] = [b"", b"a", &[7; 300], b"last"];
+        let wire: Vec<u8> = payloads.iter().flat_map(|payload| frame(0, payload)).collect();
+        for step in 1..=wire.len() {
+            let mut decoder = FrameDecoder::new(1024);
+            let mut seen = Vec::new();
+            for chunk in wire.chunks(step) {
+                decoder.push(Bytes::copy_from_slice(chunk));
+                while let Some(frame) = decoder.next_frame().unwrap() {
+                    seen.push(frame.payload);
+                }
+            }
+            assert_eq!(seen, payloads, "in chunks of {step}");
+            assert_eq!(decoder.end(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_message_in_one_chunk_is_not_copied() {
+        let chunk = Bytes::from(frame(0, b"payload"));
+        let expected = chunk[HEADER_LEN..].as_ptr();
+        let mut decoder = FrameDecoder::new(1024);
+        decoder.push(chunk);
+        assert_eq!(decoder.next_frame().unwrap().unwrap().payload.as_ptr(), expected);
+    }
+
+    #[test]
+    fn the_limit_is_decided_from_the_prefix() {
+        let mut decoder = FrameDecoder::new(9);
+        decoder.push(Bytes::from_static(&[0, 0, 0, 0, 10]));
+        assert_eq!(decoder.next_frame(), Err(FrameError::TooLarge { length: 10, limit: 9 }));
+    }
+
+    #[test]
+    fn a_message_exactly_at_the_limit_passes() {
+        let mut decoder = FrameDecoder::new(10);
+        decoder.push(frame(1, &[3; 10]).into());
+        let frame = decoder.next_frame().unwrap().unwrap();
+        assert!(frame.compressed);
+        assert_eq!(frame.payload.len(), 10);
+    }
+
+    #[test]
+    fn a_flag_above_one_is_an_error() {
+        let mut decoder = FrameDecoder::new(10);
+        decoder.push(Bytes::from_static(&[2, 0, 0, 0, 0]));
+        assert_eq!(decoder.next_frame(), Err(FrameError::InvalidFlag(2)));
+    }
+
+    #[test]
+    fn an_end_inside_a_frame_is_an_error() {
+        let wire = frame(0, b"abc");
+        for cut in 1..wire.len() {
+            let mut decoder = FrameDecoder::new(10);
+            decoder.push(Bytes::copy_from_slice(&wire[..cut]));
+            assert_eq!(decoder.next_frame(), Ok(None));
+            assert_eq!(decoder.end(), Err(FrameError::Truncated), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_declared_length_claims_no_memory() {
+        let mut decoder = FrameDecoder::new(1 << 30);
+        decoder.push(Bytes::from_static(&[0, 0x3f, 0xff, 0xff, 0xff, 1, 2, 3]));
+        assert_eq!(decoder.next_frame(), Ok(None));
+        assert!(decoder.payload.unwrap().assembled.capacity() < 1024);
+    }
+
+    #[test]
+    fn encoding_over_the_limit_leaves_the_buffer_as_it_was() {
+        let mut buffer = BytesMut::from(&b"before"[..]);
+        let error = encode(&mut buffer, &"x".repeat(100), 50).unwrap_err();
+        assert_eq!(error, FrameError::TooLarge { length: 102, limit: 50 });
+        assert_eq!(&buffer[..], b"before");
+    }
+}

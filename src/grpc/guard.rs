@@ -1,0 +1,65 @@
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use pin_project::pin_project;
+
+use super::call::Outcome;
+use super::exchange::Exchange;
+use super::status::Status;
+
+/// Where a handler or an interceptor meets what is outside of it. Whatever becomes of the future
+/// inside, the one outside gets exactly one outcome:
+///
+/// - it completes: its own outcome;
+/// - it panics: UNKNOWN, the code that gRPC has for errors thrown by applications;
+/// - the call is ended from outside (deadline, cancellation, drain) and the future does not
+///   complete in that very poll: it is dropped, and the outcome is the reason.
+#[pin_project]
+pub(crate) struct Guard<F> {
+    #[pin]
+    future: Option<F>,
+    exchange: Arc<Exchange>,
+}
+
+impl<F> Guard<F> {
+    pub(crate) fn new(exchange: Arc<Exchange>, future: F) -> Self {
+        Self { future: Some(future), exchange }
+    }
+}
+
+impl<F: Future<Output = Outcome>> Future for Guard<F> {
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let mut this = self.project();
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            let future = this.future.as_mut().as_pin_mut()?;
+            match future.poll(cx) {
+                Poll::Ready(outcome) => Some(outcome),
+                Poll::Pending => this.exchange.ended().map(|status| status.clone().into()),
+            }
+        }));
+        let outcome = match polled {
+            Ok(None) => return Poll::Pending,
+            Ok(Some(outcome)) => outcome,
+            Err(panic) => panicked(&*panic),
+        };
+        // Dropped here, so that a panic in a destructor is caught as well.
+        match catch_unwind(AssertUnwindSafe(|| this.future.set(None))) {
+            Ok(()) => Poll::Ready(outcome),
+            Err(panic) => Poll::Ready(panicked(&*panic)),
+        }
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Outcome {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(panic = text.unwrap_or("not a text"), "a handler or an interceptor panicked");
+    // The client learns nothing of it: the text may hold what is not for its eyes.
+    Status::unknown("the call failed by an internal fault").into()
+}

@@ -1,0 +1,193 @@
+//! The headers that open a call (PROTOCOL-HTTP2, "Requests"), sans I/O: a request's head in, what
+//! the call needs of it or a ready answer out.
+
+use std::time::Duration;
+
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Response, StatusCode, request};
+
+use super::status::Status;
+use super::timeout;
+
+/// The content type of every gRPC response here. The bare form stands for protobuf.
+pub(crate) const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+
+/// What the protocol's own headers say about a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RequestHead {
+    /// The client's `grpc-timeout`, counted from the arrival of the headers.
+    pub timeout: Option<Duration>,
+}
+
+/// Why a request does not become a call.
+#[derive(Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// A verb other than POST: HTTP 405.
+    MethodNotAllowed,
+    /// Not gRPC by its content type: HTTP 415, for a client that may not speak gRPC at all.
+    UnsupportedMediaType,
+    /// An encoding of messages that is not served: UNIMPLEMENTED, with those that are.
+    UnsupportedEncoding(Status),
+    /// Everything else: HTTP 200 and this status.
+    Status(Status),
+}
+
+impl RequestHead {
+    /// Reads the head of a request.
+    ///
+    /// # Errors
+    /// A [`Rejection`], ready to be answered.
+    pub fn parse(parts: &request::Parts) -> Result<Self, Rejection> {
+        if parts.method != Method::POST {
+            return Err(Rejection::MethodNotAllowed);
+        }
+        check_content_type(&parts.headers)?;
+        let timeout = match parts.headers.get(GRPC_TIMEOUT) {
+            None => None,
+            Some(value) => timeout::parse(value.as_bytes())
+                .map_err(|error| Rejection::Status(Status::internal(error.to_string())))?,
+        };
+        match parts.headers.get(GRPC_ENCODING) {
+            Some(encoding) if encoding != "identity" => {
+                let text = String::from_utf8_lossy(encoding.as_bytes());
+                let status = Status::unimplemented(format!(
+                    "grpc-encoding {text:?} is not supported: wanted identity"
+                ));
+                Err(Rejection::UnsupportedEncoding(status))
+            }
+            _ => Ok(Self { timeout }),
+        }
+    }
+}
+
+/// `application/grpc`, alone or followed by `+subtype` or `;parameters`. The subtype is `proto`.
+fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
+    let value = headers.get(CONTENT_TYPE).ok_or(Rejection::UnsupportedMediaType)?;
+    if *value == APPLICATION_GRPC {
+        return Ok(());
+    }
+    let value = value.as_bytes().to_ascii_lowercase();
+    let rest = value.strip_prefix(b"application/grpc").ok_or(Rejection::UnsupportedMediaType)?;
+    match rest {
+        [] | [b';', ..] => Ok(()),
+        [b'+', subtype @ ..] => {
+            let subtype = subtype.split(|byte| *byte == b';').next().unwrap_or_default();
+            if subtype.trim_ascii() == b"proto" {
+                return Ok(());
+            }
+            let text = String::from_utf8_lossy(subtype);
+            let message = format!("no codec for the content subtype {text:?}: wanted proto");
+            Err(Rejection::Status(Status::unimplemented(message)))
+        }
+        _ => Err(Rejection::UnsupportedMediaType),
+    }
+}
+
+impl Rejection {
+    /// The whole answer: headers, and the end of the stream with them.
+    pub fn into_response(self) -> Response<()> {
+        let mut response = Response::new(());
+        match self {
+            Self::MethodNotAllowed => {
+                *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+                Status::internal("gRPC calls are POST").write_to(response.headers_mut());
+            }
+            Self::UnsupportedMediaType => {
+                *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            }
+            Self::UnsupportedEncoding(status) => {
+                write_trailers_only(&status, response.headers_mut());
+                let ours = HeaderValue::from_static("identity");
+                response.headers_mut().insert(GRPC_ACCEPT_ENCODING, ours);
+            }
+            Self::Status(status) => write_trailers_only(&status, response.headers_mut()),
+        }
+        response
+    }
+}
+
+/// Headers that are trailers at once (PROTOCOL-HTTP2, "Trailers-Only").
+pub(crate) fn write_trailers_only(status: &Status, headers: &mut HeaderMap) {
+    headers.insert(CONTENT_TYPE, APPLICATION_GRPC);
+    status.write_to(headers);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Code;
+
+    fn parse(
+        verb: &str,
+        headers: &[(&'static str, &'static str)],
+    ) -> Result<RequestHead, Rejection> {
+        let mut request = http::Request::builder().method(verb).uri("/s/m");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        RequestHead::parse(&request.body(()).unwrap().into_parts().0)
+    }
+
+    #[test]
+    fn a_verb_other_than_post_is_405_and_internal() {
+        let response = parse("GET", &[]).unwrap_err().into_response();
+        assert_eq!(response.status(), 405);
+        assert_eq!(response.headers()["allow"], "POST");
+        assert_eq!(response.headers()["grpc-status"], "13");
+    }
+
+    #[test]
+    fn what_is_not_grpc_is_a_bare_415() {
+        let foreign = ["text/plain", "application/grpcfoo", "application/grpc-web", "application"];
+        for value in foreign {
+            let rejection = parse("POST", &[("content-type", value)]).unwrap_err();
+            let response = rejection.into_response();
+            assert_eq!(response.status(), 415, "{value}");
+            assert!(response.headers().is_empty());
+        }
+        assert_eq!(parse("POST", &[]), Err(Rejection::UnsupportedMediaType));
+    }
+
+    #[test]
+    fn grpc_content_types_are_accepted_in_any_case() {
+        for value in [
+            "application/grpc",
+            "Application/GRPC",
+            "application/grpc+proto",
+            "application/grpc;charset=utf-8",
+            "application/grpc+PROTO; v=1",
+        ] {
+            assert!(parse("POST", &[("content-type", value)]).is_ok(), "{value}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_subtype_is_unimplemented() {
+        let rejection = parse("POST", &[("content-type", "application/grpc+json")]).unwrap_err();
+        let Rejection::Status(status) = rejection else { panic!("{rejection:?}") };
+        assert_eq!(status.code(), Code::Unimplemented);
+    }
+
+    #[test]
+    fn a_malformed_timeout_is_internal() {
+        let headers = [("content-type", "application/grpc"), ("grpc-timeout", "1x")];
+        let Err(Rejection::Status(status)) = parse("POST", &headers) else { panic!() };
+        assert_eq!(status.code(), Code::Internal);
+        assert!(status.message().starts_with("malformed grpc-timeout"));
+    }
+
+    #[test]
+    fn an_unsupported_encoding_is_unimplemented_and_names_ours() {
+        let headers = [("content-type", "application/grpc"), ("grpc-encoding", "snappy")];
+        let response = parse("POST", &headers).unwrap_err().into_response();
+        assert_eq!(response.headers()["grpc-status"], "12");
+        assert_eq!(response.headers()["grpc-accept-encoding"], "identity");
+    }
+}

@@ -1,0 +1,72 @@
+use std::future::Future;
+use std::sync::Arc;
+
+use super::call::{Call, Outcome};
+use super::guard::Guard;
+use super::handler::{BoxFuture, Handler};
+
+/// Code around whole calls, of any shape: it may look at a call, change or refuse it, and it sees
+/// how the call ended.
+///
+/// ```
+/// use balafon::{Call, Interceptor, Next, Outcome, Status};
+///
+/// struct OnlyKnownMethods;
+///
+/// impl Interceptor for OnlyKnownMethods {
+///     async fn intercept(&self, call: Call, next: Next<'_>) -> Outcome {
+///         if call.method() == &balafon::UNKNOWN_METHOD {
+///             return Status::permission_denied("not here").into();
+///         }
+///         next.run(call).await
+///     }
+/// }
+/// ```
+///
+/// # How it ends
+/// When the deadline passes, the client cancels or the server's drain is over, what is inside
+/// (`next.run`) is dropped and gives the matching outcome, so the code behind it runs for every
+/// call, once. In that case it must not wait for anything more: what is not complete in the same
+/// poll is dropped in its turn. Work that has to outlive the call belongs in a spawned task.
+pub trait Interceptor: Send + Sync + 'static {
+    /// Handles a call, most often by `next.run(call).await` and something before or after.
+    fn intercept(&self, call: Call, next: Next<'_>) -> impl Future<Output = Outcome> + Send;
+}
+
+/// [`Interceptor`] in a form that a list can hold.
+pub(crate) trait DynInterceptor: Send + Sync + 'static {
+    fn intercept<'a>(&'a self, call: Call, next: Next<'a>) -> BoxFuture<'a, Outcome>;
+}
+
+impl<I: Interceptor> DynInterceptor for I {
+    fn intercept<'a>(&'a self, call: Call, next: Next<'a>) -> BoxFuture<'a, Outcome> {
+        let exchange = call.exchange.clone();
+        Box::pin(Guard::new(exchange, Interceptor::intercept(self, call, next)))
+    }
+}
+
+/// The rest of the chain: the interceptors further in, then the handler.
+pub struct Next<'a> {
+    pub(crate) interceptors: &'a [Arc<dyn DynInterceptor>],
+    pub(crate) handler: &'a dyn Handler,
+}
+
+impl Next<'_> {
+    /// Runs the call and gives its outcome, whatever becomes of it: also after a panic, the
+    /// deadline or a cancellation further in.
+    pub async fn run(self, call: Call) -> Outcome {
+        match self.interceptors {
+            [first, rest @ ..] => {
+                let next = Next { interceptors: rest, handler: self.handler };
+                first.intercept(call, next).await
+            }
+            [] => self.handler.handle(call).await,
+        }
+    }
+}
+
+impl std::fmt::Debug for Next<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Next").field("interceptors", &self.interceptors.len()).finish()
+    }
+}

@@ -1,0 +1,211 @@
+use std::borrow::Borrow;
+use std::fmt;
+use std::future::poll_fn;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use prost::Message;
+
+use super::call::{Call, MetadataMut};
+use super::exchange::Exchange;
+use super::metadata::Metadata;
+use super::status::Status;
+
+/// A request message, or the stream of them, with the [`Call`] that it belongs to.
+#[derive(Debug)]
+pub struct Request<T> {
+    /// The message; of a client-streaming call the [`Streaming`] of messages.
+    pub message: T,
+    call: Call,
+}
+
+impl<T> Request<T> {
+    /// A request that came over no network, to call a handler in a test.
+    pub fn new(message: T) -> Self {
+        Self { message, call: Call::detached() }
+    }
+
+    pub(crate) fn of_call(message: T, call: Call) -> Self {
+        Self { message, call }
+    }
+
+    /// The message alone.
+    pub fn into_message(self) -> T {
+        self.message
+    }
+
+    /// The message and the call.
+    pub fn into_parts(self) -> (T, Call) {
+        (self.message, self.call)
+    }
+}
+
+impl<T> Deref for Request<T> {
+    type Target = Call;
+
+    fn deref(&self) -> &Call {
+        &self.call
+    }
+}
+
+impl<T> DerefMut for Request<T> {
+    fn deref_mut(&mut self) -> &mut Call {
+        &mut self.call
+    }
+}
+
+/// The single response message of a call, with its metadata.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Response<T> {
+    /// The message.
+    pub message: T,
+    /// Initial metadata, sent before the message.
+    pub metadata: Metadata,
+    /// Trailing metadata, sent with the status.
+    pub trailers: Metadata,
+}
+
+impl<T> Response<T> {
+    /// A response without metadata.
+    pub fn new(message: T) -> Self {
+        Self { message, metadata: Metadata::new(), trailers: Metadata::new() }
+    }
+}
+
+/// The messages that a client streams, in order.
+///
+/// Dropping it does not end the call: the rest of the client's messages is left unread.
+pub struct Streaming<T> {
+    exchange: Arc<Exchange>,
+    messages: PhantomData<fn() -> T>,
+}
+
+impl<T> Streaming<T> {
+    pub(crate) fn new(exchange: Arc<Exchange>) -> Self {
+        Self { exchange, messages: PhantomData }
+    }
+}
+
+impl<T: Message + Default> Streaming<T> {
+    /// A stream of these messages and then a half-close, to call a handler in a test.
+    pub fn from_messages(messages: impl IntoIterator<Item = T>) -> Self {
+        let source = Exchange::detached();
+        let target = Exchange::detached();
+        for message in messages {
+            source.write(&message).expect("a detached exchange takes every message");
+        }
+        let mut outbound = source.lock();
+        let count = outbound.outbound.buffered();
+        let wire = outbound.outbound.split(count);
+        drop(outbound);
+        let mut state = target.lock();
+        state.inbound.receive(wire);
+        state.inbound.finish(Ok(()));
+        drop(state);
+        Self::new(target)
+    }
+
+    /// The next message, or `None` after the client's half-close. Cancel safe: no message is lost
+    /// if the future is dropped.
+    ///
+    /// # Errors
+    /// What is wrong with the message or the stream, or why the call is over (CANCELLED if the
+    /// client has reset it: never a clean end). After an error there are no more messages, and the
+    /// handler best returns it.
+    pub async fn message(&mut self) -> Result<Option<T>, Status> {
+        poll_fn(|cx| self.poll_message(cx)).await
+    }
+
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Status>> {
+        let message = ready!(self.exchange.poll_message(cx))?;
+        Poll::Ready(message.map(decode).transpose())
+    }
+
+    /// The one message of a call that does not stream, read to the half-close.
+    pub(crate) async fn only_message(self) -> Result<T, Status> {
+        let next = || poll_fn(|cx| self.exchange.poll_message(cx));
+        let message = next().await?.ok_or_else(|| wrong_count("none arrived"))?;
+        match next().await? {
+            None => decode(message),
+            Some(_) => Err(wrong_count("more arrived")),
+        }
+    }
+}
+
+/// The codes list of gRPC gives UNIMPLEMENTED to a violation of cardinality, and the conformance
+/// suite expects it; grpc-go and grpc-java answer INTERNAL.
+fn wrong_count(what: &str) -> Status {
+    Status::unimplemented(format!("the method takes exactly one request message, {what}"))
+}
+
+fn decode<T: Message + Default>(message: Bytes) -> Result<T, Status> {
+    T::decode(message)
+        .map_err(|error| Status::internal(format!("the message is not valid protobuf: {error}")))
+}
+
+impl<T: Message + Default> Stream for Streaming<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_message(cx).map(Result::transpose)
+    }
+}
+
+impl<T> fmt::Debug for Streaming<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Streaming").finish_non_exhaustive()
+    }
+}
+
+/// Where a handler puts the messages that it streams. The handler's return value ends the call.
+///
+/// Messages gather while the handler goes on and leave together when it waits for anything, or
+/// when 16 KiB have come together; none is held back longer than that.
+pub struct Sink<T> {
+    exchange: Arc<Exchange>,
+    messages: PhantomData<fn(T)>,
+}
+
+impl<T: Message> Sink<T> {
+    pub(crate) fn new(exchange: Arc<Exchange>) -> Self {
+        Self { exchange, messages: PhantomData }
+    }
+
+    /// Sends a message: owned, borrowed, or shared (`T`, `&T`, `Arc<T>`). Waits while 16 KiB of
+    /// earlier messages are unsent, that is for the client's flow control. Cancel safe: dropped
+    /// before it is ready, it has sent nothing.
+    ///
+    /// # Errors
+    /// RESOURCE_EXHAUSTED if the message is over the send limit; else why the call is over.
+    pub async fn send(&mut self, message: impl Borrow<T>) -> Result<(), Status> {
+        poll_fn(|cx| self.exchange.poll_writable(cx)).await?;
+        self.exchange.write(message.borrow())
+    }
+
+    /// Initial metadata, to be added to until the headers are sent: by the first message, by
+    /// [`flush_headers`](Self::flush_headers), or at the end.
+    pub fn metadata_mut(&mut self) -> MetadataMut<'_> {
+        MetadataMut::initial(&self.exchange)
+    }
+
+    /// Trailing metadata, to be added to until the handler returns.
+    pub fn trailers_mut(&mut self) -> MetadataMut<'_> {
+        MetadataMut::trailing(&self.exchange)
+    }
+
+    /// Sends the headers now, for a client that waits for them before the first message exists.
+    pub fn flush_headers(&mut self) {
+        self.exchange.flush_headers();
+    }
+}
+
+impl<T> fmt::Debug for Sink<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sink").finish_non_exhaustive()
+    }
+}

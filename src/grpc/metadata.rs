@@ -1,0 +1,389 @@
+//! Metadata: the headers and trailers of a call that belong to the application
+//! (PROTOCOL-HTTP2, "Custom-Metadata").
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use base64::engine::{DecodePaddingMode, general_purpose::STANDARD_NO_PAD};
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+/// Accepts what the specification asks a receiver to: padded and unpadded.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Names that the protocol itself speaks through. What an application puts under them is dropped
+/// before it is sent, so that no handler can forge a status.
+const RESERVED: [HeaderName; 9] = [
+    http::header::CONTENT_TYPE,
+    http::header::TE,
+    http::header::USER_AGENT,
+    HeaderName::from_static("grpc-status"),
+    HeaderName::from_static("grpc-message"),
+    HeaderName::from_static("grpc-status-details-bin"),
+    HeaderName::from_static("grpc-encoding"),
+    HeaderName::from_static("grpc-accept-encoding"),
+    HeaderName::from_static("grpc-timeout"),
+];
+
+/// What HTTP/2 forbids in a message (RFC 9113, 8.2.2); h2 would refuse the whole header list.
+const CONNECTION_SPECIFIC: [HeaderName; 5] = [
+    http::header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    http::header::TRANSFER_ENCODING,
+    http::header::UPGRADE,
+];
+
+/// A multimap of names to text, or to bytes where the name ends in `-bin`. Values of one name
+/// keep their order.
+///
+/// ```
+/// use balafon::{AsciiKey, BinaryKey, Metadata};
+///
+/// static USERS_TOTAL: AsciiKey = AsciiKey::from_static("users-total");
+/// static TRACE: BinaryKey = BinaryKey::from_static("trace-bin");
+///
+/// let mut metadata = Metadata::new();
+/// metadata.insert(&USERS_TOTAL, 12);
+/// metadata.insert_bin(&TRACE, [1, 2, 3]);
+/// assert_eq!(metadata.get(&USERS_TOTAL), Some("12"));
+/// assert_eq!(metadata.get_bin(&TRACE).expect("it was inserted")?.as_ref(), [1, 2, 3]);
+/// # Ok::<(), balafon::InvalidMetadata>(())
+/// ```
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Metadata {
+    headers: HeaderMap,
+}
+
+/// A name for text values: lower-case letters, digits, `-`, `_` and `.`, not ending in `-bin`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AsciiKey(HeaderName);
+
+/// A name for byte values; it ends in `-bin`, and the values travel in base64.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BinaryKey(HeaderName);
+
+/// A text value: printable ASCII (0x20 to 0x7E), as the specification allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AsciiValue(HeaderValue);
+
+/// A name or a value that metadata cannot hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidMetadata(Fault);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Fault {
+    Key,
+    Value,
+    Base64,
+}
+
+impl Metadata {
+    /// Nothing yet; allocates nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The first text under `key`; `None` also for a value outside printable ASCII.
+    pub fn get(&self, key: &AsciiKey) -> Option<&str> {
+        self.headers.get(&key.0)?.to_str().ok()
+    }
+
+    /// Every text under `key`, in the order of arrival.
+    pub fn get_all(&self, key: &AsciiKey) -> impl Iterator<Item = &str> {
+        self.headers.get_all(&key.0).iter().filter_map(|value| value.to_str().ok())
+    }
+
+    /// The first bytes under `key`.
+    ///
+    /// # Errors
+    /// [`InvalidMetadata`] (inside the option) if the peer's value is not base64.
+    pub fn get_bin(&self, key: &BinaryKey) -> Option<Result<Bytes, InvalidMetadata>> {
+        self.get_all_bin(key).next()
+    }
+
+    /// Every value under `key`. A header that holds several, joined by commas, gives each.
+    pub fn get_all_bin(
+        &self,
+        key: &BinaryKey,
+    ) -> impl Iterator<Item = Result<Bytes, InvalidMetadata>> {
+        let values = self.headers.get_all(&key.0).iter();
+        values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(decode_bin)
+    }
+
+    /// Replaces what is under `key`.
+    pub fn insert(&mut self, key: &AsciiKey, value: impl Into<AsciiValue>) {
+        self.headers.insert(&key.0, value.into().0);
+    }
+
+    /// Adds one more value under `key`.
+    pub fn append(&mut self, key: &AsciiKey, value: impl Into<AsciiValue>) {
+        self.headers.append(&key.0, value.into().0);
+    }
+
+    /// Replaces what is under `key` with these bytes.
+    pub fn insert_bin(&mut self, key: &BinaryKey, value: impl AsRef<[u8]>) {
+        self.headers.insert(&key.0, encode_bin(value.as_ref()));
+    }
+
+    /// Adds one more value of bytes under `key`.
+    pub fn append_bin(&mut self, key: &BinaryKey, value: impl AsRef<[u8]>) {
+        self.headers.append(&key.0, encode_bin(value.as_ref()));
+    }
+
+    /// Adds all of `other`; names that both have keep both values.
+    pub fn merge(&mut self, other: Metadata) {
+        if self.headers.is_empty() {
+            self.headers = other.headers;
+            return;
+        }
+        let mut name = None;
+        for (next, value) in other.headers {
+            // HeaderMap names an entry's key only with its first value.
+            name = next.or(name);
+            if let Some(name) = &name {
+                self.headers.append(name, value);
+            }
+        }
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.headers.is_empty()
+    }
+
+    /// Everything as HTTP sees it, binary values still in base64.
+    pub fn as_headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// What may be sent: without reserved names.
+    pub(crate) fn into_sendable(mut self) -> HeaderMap {
+        if !self.headers.is_empty() {
+            for name in RESERVED.iter().chain(&CONNECTION_SPECIFIC) {
+                self.headers.remove(name);
+            }
+        }
+        self.headers
+    }
+}
+
+impl From<HeaderMap> for Metadata {
+    fn from(headers: HeaderMap) -> Self {
+        Self { headers }
+    }
+}
+
+/// Shows names only: values may be credentials or personal data.
+impl fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.headers.keys()).finish()
+    }
+}
+
+impl AsciiKey {
+    /// A key known at compile time.
+    ///
+    /// # Panics
+    /// If `name` is not a key for text; in a `static` that is an error of compilation.
+    pub const fn from_static(name: &'static str) -> Self {
+        assert!(!ends_in_bin(name.as_bytes()), "a key for text must not end in -bin");
+        Self(HeaderName::from_static(name))
+    }
+
+    /// The name, in lower case.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl BinaryKey {
+    /// A key known at compile time.
+    ///
+    /// # Panics
+    /// If `name` is not a key for bytes; in a `static` that is an error of compilation.
+    pub const fn from_static(name: &'static str) -> Self {
+        assert!(ends_in_bin(name.as_bytes()), "a key for bytes must end in -bin");
+        Self(HeaderName::from_static(name))
+    }
+
+    /// The name, in lower case.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+const fn ends_in_bin(name: &[u8]) -> bool {
+    matches!(name, [.., b'-', b'b', b'i', b'n'])
+}
+
+impl TryFrom<&str> for AsciiKey {
+    type Error = InvalidMetadata;
+
+    fn try_from(name: &str) -> Result<Self, InvalidMetadata> {
+        match HeaderName::try_from(name) {
+            Ok(key) if !ends_in_bin(key.as_str().as_bytes()) => Ok(Self(key)),
+            _ => Err(InvalidMetadata(Fault::Key)),
+        }
+    }
+}
+
+impl TryFrom<&str> for BinaryKey {
+    type Error = InvalidMetadata;
+
+    fn try_from(name: &str) -> Result<Self, InvalidMetadata> {
+        match HeaderName::try_from(name) {
+            Ok(key) if ends_in_bin(key.as_str().as_bytes()) => Ok(Self(key)),
+            _ => Err(InvalidMetadata(Fault::Key)),
+        }
+    }
+}
+
+impl AsciiValue {
+    /// A value known at compile time.
+    ///
+    /// # Panics
+    /// If `value` is not printable ASCII; in a `static` that is an error of compilation.
+    pub const fn from_static(value: &'static str) -> Self {
+        Self(HeaderValue::from_static(value))
+    }
+}
+
+impl TryFrom<&str> for AsciiValue {
+    type Error = InvalidMetadata;
+
+    fn try_from(value: &str) -> Result<Self, InvalidMetadata> {
+        if !value.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) {
+            return Err(InvalidMetadata(Fault::Value));
+        }
+        HeaderValue::from_str(value).map(Self).map_err(|_| InvalidMetadata(Fault::Value))
+    }
+}
+
+macro_rules! ascii_value_from_integer {
+    ($($integer:ty),+) => {
+        $(impl From<$integer> for AsciiValue {
+            fn from(value: $integer) -> Self {
+                Self(HeaderValue::from(value))
+            }
+        })+
+    };
+}
+
+ascii_value_from_integer!(u32, i32, u64, i64, usize);
+
+impl fmt::Display for InvalidMetadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Fault::Key => {
+                "invalid metadata key: wanted letters, digits, '-', '_' and '.', \
+                 with the suffix -bin for bytes and without it for text"
+            }
+            Fault::Value => "invalid metadata value: wanted printable ASCII",
+            Fault::Base64 => "invalid metadata value: a -bin key holds base64",
+        })
+    }
+}
+
+impl std::error::Error for InvalidMetadata {}
+
+pub(crate) fn encode_bin(value: &[u8]) -> HeaderValue {
+    let text = STANDARD_NO_PAD.encode(value);
+    HeaderValue::try_from(text).expect("base64 is made of characters that a header may hold")
+}
+
+/// Decodes one `-bin` value, with or without padding.
+///
+/// # Errors
+/// [`InvalidMetadata`] if it is not base64.
+pub fn decode_bin(value: &[u8]) -> Result<Bytes, InvalidMetadata> {
+    match LENIENT.decode(value.trim_ascii()) {
+        Ok(bytes) => Ok(bytes.into()),
+        Err(_) => Err(InvalidMetadata(Fault::Base64)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static TEXT: AsciiKey = AsciiKey::from_static("some-text");
+    static BYTES: BinaryKey = BinaryKey::from_static("some-bin");
+
+    fn with_header(name: &'static str, values: &[&'static str]) -> Metadata {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        headers.into()
+    }
+
+    #[test]
+    fn padded_and_unpadded_base64_are_accepted() {
+        for text in ["AQIDBA==", "AQIDBA", "AQIDBA="] {
+            assert_eq!(decode_bin(text.as_bytes()).unwrap().as_ref(), [1, 2, 3, 4], "{text}");
+        }
+    }
+
+    #[test]
+    fn binary_values_are_emitted_unpadded() {
+        assert_eq!(encode_bin(&[1, 2, 3, 4]), "AQIDBA");
+    }
+
+    #[test]
+    fn binary_values_are_split_on_commas_before_decoding() {
+        let metadata = with_header("some-bin", &["AQ==,Ag", "Aw"]);
+        let values: Result<Vec<_>, _> = metadata.get_all_bin(&BYTES).collect();
+        assert_eq!(values.unwrap(), [&[1][..], &[2], &[3]]);
+    }
+
+    #[test]
+    fn invalid_base64_is_an_error_and_no_panic() {
+        let metadata = with_header("some-bin", &["not base64!"]);
+        assert!(metadata.get_bin(&BYTES).unwrap().is_err());
+    }
+
+    #[test]
+    fn duplicate_keys_keep_their_order() {
+        let metadata = with_header("some-text", &["b", "a", "c"]);
+        assert_eq!(metadata.get_all(&TEXT).collect::<Vec<_>>(), ["b", "a", "c"]);
+        assert_eq!(metadata.get(&TEXT), Some("b"));
+    }
+
+    #[test]
+    fn merging_keeps_every_value() {
+        let mut metadata = with_header("some-text", &["1"]);
+        metadata.merge(with_header("some-text", &["2", "3"]));
+        assert_eq!(metadata.get_all(&TEXT).collect::<Vec<_>>(), ["1", "2", "3"]);
+    }
+
+    #[test]
+    fn reserved_names_are_not_sent() {
+        let mut metadata = with_header("grpc-status", &["0"]);
+        metadata.merge(with_header("te", &["trailers"]));
+        metadata.merge(with_header("connection", &["close"]));
+        metadata.merge(with_header("grpc-retry-pushback-ms", &["5"]));
+        let sent = metadata.into_sendable();
+        assert_eq!(sent.keys().collect::<Vec<_>>(), ["grpc-retry-pushback-ms"]);
+    }
+
+    #[test]
+    fn keys_and_values_are_checked() {
+        assert!(AsciiKey::try_from("Upper-Case").is_ok_and(|key| key.as_str() == "upper-case"));
+        assert!(AsciiKey::try_from("x-bin").is_err());
+        assert!(BinaryKey::try_from("x").is_err());
+        assert!(AsciiKey::try_from("a b").is_err());
+        assert!(AsciiValue::try_from("naïve").is_err());
+        assert!(AsciiValue::try_from("tab\t").is_err());
+    }
+
+    #[test]
+    fn debug_shows_no_values() {
+        let shown = format!("{:?}", with_header("authorization", &["Bearer secret"]));
+        assert!(shown.contains("authorization") && !shown.contains("secret"));
+    }
+}

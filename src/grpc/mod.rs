@@ -1,0 +1,24 @@
+//! The protocol and its runtime. It knows nothing of the services that are built on it.
+//!
+//! Read in the order in which a call passes through: [`server`], [`head`], [`Router`](router::Router),
+//! [`Interceptor`](interceptor::Interceptor), handlers, messages, [`frame`]. What most people need
+//! is exported by the crate itself; the modules that are public here are sans I/O: they can be
+//! tested, fuzzed and measured alone.
+
+pub(crate) mod call;
+pub(crate) mod code;
+mod details;
+pub(crate) mod exchange;
+pub mod frame;
+mod guard;
+pub(crate) mod handler;
+pub mod head;
+pub(crate) mod interceptor;
+pub(crate) mod message;
+pub mod metadata;
+pub(crate) mod method;
+pub(crate) mod router;
+pub mod server;
+pub(crate) mod service;
+pub mod status;
+pub mod timeout;

@@ -1,0 +1,167 @@
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{sleep_until, timeout};
+
+use super::drain::Drain;
+use super::rpc::Rpc;
+use super::settings::Settings;
+use super::socket::Socket;
+use super::waker::TurnWaker;
+use crate::grpc::call::Peer;
+use crate::grpc::router::Router;
+use crate::grpc::status::Status;
+
+/// New calls accepted in one turn before the answers of the first are written.
+const ACCEPTED_PER_TURN: usize = 64;
+
+/// Turns in one poll of the task before other connections of the worker get theirs.
+const TURNS_PER_POLL: usize = 16;
+
+/// How long the last frames may take to leave once the drain timeout has passed.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What the calls of one connection have in common.
+pub(super) struct Host {
+    pub(super) router: Arc<Router>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) peer: Arc<Peer>,
+}
+
+/// Serves one connection until it closes, or until the drain is over.
+pub(super) async fn serve<T>(io: T, host: Host, drain: Drain)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let peer = host.peer.clone();
+    let mut drain_started = pin!(drain.started());
+    let socket = Socket::new(io);
+    let handshake = host.settings.h2().handshake::<_, Bytes>(socket.clone());
+    let h2 = tokio::select! {
+        // A connection in its handshake has no calls: it must not hold up a shutdown.
+        _ = &mut drain_started => return,
+        result = timeout(host.settings.handshake_timeout, handshake) => match result {
+            Ok(Ok(h2)) => h2,
+            Ok(Err(error)) => return tracing::debug!(%peer, %error, "HTTP/2 handshake failed"),
+            Err(_) => return tracing::debug!(%peer, "HTTP/2 handshake timed out"),
+        },
+    };
+    socket.defer();
+
+    let mut connection = Connection::new(h2, socket, host);
+    let drain_deadline = tokio::select! {
+        biased;
+        () = poll_fn(|cx| connection.poll(cx)) => return,
+        deadline = &mut drain_started => deadline,
+    };
+    connection.h2.graceful_shutdown();
+    tokio::select! {
+        biased;
+        () = poll_fn(|cx| connection.poll(cx)) => return,
+        () = sleep_until(drain_deadline) => {}
+    }
+    tracing::debug!(%peer, calls = connection.calls.len(), "drain timeout: ending what is left");
+    poll_fn(|cx| {
+        connection.stop_calls(&Status::unavailable("the server is shutting down"), cx);
+        Poll::Ready(())
+    })
+    .await;
+    // Only a peer that does not read, or does not answer the shutdown's PING, uses this up.
+    let _ = timeout(LAST_WORDS, poll_fn(|cx| connection.poll(cx))).await;
+}
+
+/// A connection and its calls, all polled by one future.
+///
+/// One poll is a number of turns. A turn accepts what has arrived (and h2 queues what the turn
+/// before has answered), polls each new call once, then the pending calls that were woken. Only
+/// after the last turn are the gathered frames written, in as few system calls as possible.
+struct Connection<T> {
+    h2: h2::server::Connection<Socket<T>, Bytes>,
+    socket: Socket<T>,
+    host: Host,
+    /// New calls of this turn; empty between turns.
+    accepted: Vec<Rpc>,
+    /// Calls that could not answer in their first poll.
+    calls: FuturesUnordered<Rpc>,
+    turn: Arc<TurnWaker>,
+    waker: Waker,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
+    fn new(h2: h2::server::Connection<Socket<T>, Bytes>, socket: Socket<T>, host: Host) -> Self {
+        let turn = Arc::new(TurnWaker::default());
+        let waker = turn.clone().into();
+        let (accepted, calls) = (Vec::new(), FuturesUnordered::new());
+        Self { h2, socket, host, accepted, calls, turn, waker }
+    }
+
+    /// Ready when the connection is closed and every call on it has ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.turn.register(cx.waker());
+        let waker = self.waker.clone();
+        let turn_cx = &mut Context::from_waker(&waker);
+        for _ in 0..TURNS_PER_POLL {
+            self.turn.begin();
+            if self.poll_turn(turn_cx).is_ready() {
+                self.stop_calls(&Status::cancelled("the connection was lost"), turn_cx);
+                return Poll::Ready(());
+            }
+            if self.turn.rest() {
+                self.drain(turn_cx);
+                return Poll::Pending;
+            }
+        }
+        // More to do, but after the neighbours.
+        self.drain(turn_cx);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Writes what the turns have gathered, as far as the peer takes it.
+    fn drain(&self, cx: &mut Context<'_>) {
+        // An error is not for here: h2 meets it too when it next reads, and closes the connection.
+        let _ = self.socket.poll_drain(cx);
+    }
+
+    /// Ready when the connection is closed.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut closed = false;
+        while self.accepted.len() < ACCEPTED_PER_TURN && !closed {
+            match self.h2.poll_accept(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    self.accepted.extend(Rpc::start(request, respond, &self.host));
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    tracing::debug!(peer = %self.host.peer, %error, "connection failed");
+                    closed = true;
+                }
+                Poll::Ready(None) => closed = true,
+            }
+        }
+        if self.accepted.len() == ACCEPTED_PER_TURN {
+            cx.waker().wake_by_ref();
+        }
+        for mut rpc in self.accepted.drain(..) {
+            // Most calls answer at once and need no place among the pending.
+            if Pin::new(&mut rpc).poll(cx).is_pending() {
+                self.calls.push(rpc);
+            }
+        }
+        while let Poll::Ready(Some(())) = self.calls.poll_next_unpin(cx) {}
+        if closed { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn stop_calls(&mut self, reason: &Status, cx: &mut Context<'_>) {
+        for mut rpc in std::mem::take(&mut self.calls) {
+            rpc.stop(reason.clone(), cx);
+        }
+    }
+}

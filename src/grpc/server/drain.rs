@@ -1,0 +1,45 @@
+use std::future::pending;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// The server's side of a drain: it starts once, for all connections.
+#[derive(Debug)]
+pub(super) struct DrainTrigger(watch::Sender<Option<Instant>>);
+
+/// A connection's side: it learns that a drain has started, and until when it may last.
+#[derive(Debug, Clone)]
+pub(super) struct Drain(watch::Receiver<Option<Instant>>);
+
+impl DrainTrigger {
+    pub(super) fn new() -> Self {
+        Self(watch::Sender::new(None))
+    }
+
+    pub(super) fn watch(&self) -> Drain {
+        Drain(self.0.subscribe())
+    }
+
+    /// Starts the drain: calls have `timeout` to end by themselves.
+    pub(super) fn start(&self, timeout: Duration) {
+        self.0.send_replace(Some(Instant::now() + timeout));
+    }
+
+    /// Waits until every connection has let go of its [`Drain`].
+    pub(super) async fn finished(&self) {
+        self.0.closed().await;
+    }
+}
+
+impl Drain {
+    /// Waits for the drain and gives the moment at which it is over. Cancel safe.
+    pub(super) async fn started(mut self) -> Instant {
+        let deadline = self.0.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline);
+        match deadline {
+            Some(deadline) => deadline,
+            // The trigger is gone: nobody will ever start it.
+            None => pending().await,
+        }
+    }
+}

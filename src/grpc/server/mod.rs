@@ -1,0 +1,196 @@
+//! The server: it accepts connections and gives each a future that serves all its calls.
+//!
+//! ```text
+//! Server::serve  --accept-->  Worker (a thread each, or the caller's runtime)
+//!                               `-- connection: one future, in turns
+//!                                     |-- h2: frames, HPACK, flow control
+//!                                     |-- socket: writes gathered until the turns are over
+//!                                     `-- rpc: one per stream; moves bytes, polls the handler
+//! ```
+
+mod connection;
+mod drain;
+mod rpc;
+mod settings;
+mod socket;
+mod waker;
+mod workers;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+
+use self::connection::Host;
+use self::drain::{Drain, DrainTrigger};
+use self::settings::Settings;
+use self::workers::Workers;
+use super::call::{Peer, PeerAddr};
+use super::router::Router;
+
+/// How long to wait after `accept` has failed for want of file descriptors or memory: trying again
+/// at once would spin a core until a connection closes.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A gRPC server over HTTP/2, with limits that are on by default.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use balafon::{Router, Server};
+/// use tokio::net::TcpListener;
+///
+/// # async fn run(router: Router) -> std::io::Result<()> {
+/// let listener = TcpListener::bind("127.0.0.1:9090").await?;
+/// Server::new()
+///     .drain_timeout(Duration::from_secs(20))
+///     .serve(listener, router, async {
+///         let _ = tokio::signal::ctrl_c().await;
+///     })
+///     .await
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Server {
+    settings: Settings,
+    workers: usize,
+}
+
+impl Server {
+    /// A server with the default settings.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Serves connections on this many threads, each with a runtime of its own, instead of as
+    /// tasks of the caller's runtime. A connection stays on its thread, so calls share nothing
+    /// across threads. Zero, the default, is the caller's runtime.
+    #[must_use]
+    pub fn workers(mut self, count: usize) -> Self {
+        self.workers = count;
+        self
+    }
+
+    /// Calls that one connection may have open at a time; more are refused with REFUSED_STREAM,
+    /// which clients retry. Default: 1,000.
+    #[must_use]
+    pub fn max_concurrent_streams(mut self, count: u32) -> Self {
+        self.settings.max_concurrent_streams = count;
+        self
+    }
+
+    /// The largest header list of a request, in bytes as RFC 9113 (6.5.2) counts them; a larger
+    /// one is answered with 431. Default: 16 KiB.
+    #[must_use]
+    pub fn max_header_list_size(mut self, bytes: u32) -> Self {
+        self.settings.max_header_list_size = bytes;
+        self
+    }
+
+    /// The longest message that is received, in bytes; a longer one ends its call with
+    /// RESOURCE_EXHAUSTED before it is read. Default: 4 MiB.
+    #[must_use]
+    pub fn max_receive_message_size(mut self, bytes: usize) -> Self {
+        self.settings.max_receive_message_size = bytes;
+        self
+    }
+
+    /// The longest message that is sent, in bytes; a longer one ends its call with
+    /// RESOURCE_EXHAUSTED. Default: what the frame format can say, 4 GiB.
+    #[must_use]
+    pub fn max_send_message_size(mut self, bytes: usize) -> Self {
+        self.settings.max_send_message_size = bytes;
+        self
+    }
+
+    /// The time in which a new connection has to complete the HTTP/2 handshake. Default: 10 s.
+    #[must_use]
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.handshake_timeout = timeout;
+        self
+    }
+
+    /// The time that calls have to end by themselves once a shutdown has begun; what is left then
+    /// is ended with UNAVAILABLE. Default: 30 s.
+    #[must_use]
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.drain_timeout = timeout;
+        self
+    }
+
+    /// Serves `router` on `listener` until `shutdown` completes, then drains: no more connections
+    /// are accepted, clients are told by GOAWAY, calls may end within the drain timeout.
+    ///
+    /// # Errors
+    /// If a worker's thread or runtime cannot be started. Failures of single connections, and of
+    /// `accept`, are logged and end nothing.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        router: Router,
+        shutdown: impl Future<Output = ()>,
+    ) -> io::Result<()> {
+        let router = Arc::new(router);
+        let settings = Arc::new(self.settings);
+        let trigger = DrainTrigger::new();
+        let workers = Workers::start(self.workers)?;
+        let accepting = async {
+            loop {
+                let (stream, peer) = accept(&listener).await;
+                let (router, settings) = (router.clone(), settings.clone());
+                let host = Host { router, settings, peer: Arc::new(peer) };
+                workers.serve(stream, host, trigger.watch());
+            }
+        };
+        tokio::select! {
+            () = shutdown => {}
+            () = accepting => {}
+        }
+        drop(listener);
+        trigger.start(settings.drain_timeout);
+        trigger.finished().await;
+        workers.join().await;
+        Ok(())
+    }
+
+    /// Serves one connection that is already there, such as a pipe in a test, until it closes.
+    pub async fn serve_connection<T>(&self, io: T, router: Arc<Router>)
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let peer = Arc::new(Peer { addr: PeerAddr::Memory });
+        let host = Host { router, settings: Arc::new(self.settings.clone()), peer };
+        let trigger = DrainTrigger::new();
+        connection::serve(io, host, trigger.watch()).await;
+    }
+}
+
+async fn accept(listener: &TcpListener) -> (TcpStream, Peer) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, addr)) => {
+                // Responses are written when they are complete: waiting for more only delays them.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(peer = %addr, %error, "cannot set TCP_NODELAY");
+                }
+                return (stream, Peer { addr: PeerAddr::Tcp(addr) });
+            }
+            Err(error) if is_of_one_connection(&error) => {
+                tracing::debug!(%error, "a connection failed before it was accepted");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections, trying again");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// accept(2) passes on errors of the connection that it would have returned.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}

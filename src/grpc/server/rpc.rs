@@ -1,0 +1,329 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{CONTENT_TYPE, HeaderMap};
+use http::{Extensions, Request, Response};
+use tokio::time::{Instant, Sleep};
+
+use super::connection::Host;
+use crate::grpc::call::{Call, Outcome};
+use crate::grpc::exchange::Exchange;
+use crate::grpc::handler::BoxFuture;
+use crate::grpc::head::{APPLICATION_GRPC, RequestHead, write_trailers_only};
+use crate::grpc::status::Status;
+
+/// One call polls at most this often in one go before its neighbours get their turn: 128 KiB of
+/// streamed messages.
+const TURNS: usize = 8;
+
+/// One RPC on its HTTP/2 stream: it carries bytes between h2 and the call's [`Exchange`], polls
+/// the handler in between, and writes the end of the call, once.
+///
+/// ```text
+///            outcome, nothing sent, an error: Trailers-Only
+///          .------------------------------------------------.
+///          |                                                v
+///  Response ---> Body ------- outcome, buffer empty ----> Closed
+///     headers sent  |                                       ^
+///                   `-- stopped in the middle of a message -'  RST_STREAM(CANCEL)
+/// ```
+pub(super) struct Rpc {
+    exchange: Arc<Exchange>,
+    /// The call on its way through interceptors and handler.
+    running: Option<BoxFuture<'static, Outcome>>,
+    outcome: Option<Outcome>,
+    body: Option<RecvStream>,
+    reply: Reply,
+    deadline: Option<Instant>,
+    /// Made when the call first has to wait: most never do.
+    timer: Option<Pin<Box<Sleep>>>,
+    server_streaming: bool,
+}
+
+enum Reply {
+    /// Nothing sent yet.
+    Response(SendResponse<Bytes>),
+    /// Headers sent.
+    Body(SendStream<Bytes>),
+    Closed,
+}
+
+impl Rpc {
+    /// Starts a call, or answers at once what cannot become one.
+    pub(super) fn start(
+        request: Request<RecvStream>,
+        mut respond: SendResponse<Bytes>,
+        host: &Host,
+    ) -> Option<Self> {
+        let (parts, body) = request.into_parts();
+        let head = match RequestHead::parse(&parts) {
+            Ok(head) => head,
+            Err(rejection) => {
+                tracing::debug!(path = parts.uri.path(), ?rejection, "request rejected");
+                // It fails if the client has reset the stream: then nobody waits for the answer.
+                let _ = respond.send_response(rejection.into_response(), true);
+                return None;
+            }
+        };
+        let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
+        let method = host.router.method(path);
+        let exchange = Exchange::new(host.settings.message_limits());
+        let deadline = head.timeout.map(|timeout| Instant::now() + timeout);
+        if head.timeout.is_some_and(|timeout| timeout.is_zero()) {
+            exchange.end(deadline_exceeded());
+        }
+        let call = Call {
+            method,
+            unknown_path: (path != method.path).then(|| path.into()),
+            metadata: parts.headers.into(),
+            peer: host.peer.clone(),
+            deadline,
+            extensions: Extensions::new(),
+            exchange: exchange.clone(),
+        };
+        Some(Self {
+            running: Some(host.router.run(call)),
+            exchange,
+            outcome: None,
+            body: Some(body),
+            reply: Reply::Response(respond),
+            deadline,
+            timer: None,
+            server_streaming: method.server_streaming,
+        })
+    }
+
+    /// Ends the call now, for `reason`: the handler is dropped, what it had not sent is
+    /// discarded, and the client gets the status if its stream is still able to carry it.
+    pub(super) fn stop(&mut self, reason: Status, cx: &mut Context<'_>) {
+        self.exchange.end(reason.clone());
+        self.run(cx);
+        let outcome = self.outcome.get_or_insert_with(|| reason.clone().into());
+        if outcome.status.is_ok() {
+            outcome.status = reason;
+        }
+        let mut state = self.exchange.lock();
+        let cut = state.outbound.inside_message();
+        state.outbound.discard();
+        drop(state);
+        if let (true, Reply::Body(stream)) = (cut, &mut self.reply) {
+            stream.send_reset(Reason::CANCEL);
+        } else {
+            let _ = self.transmit(cx);
+        }
+        self.close();
+    }
+
+    /// Polls the interceptors and the handler.
+    fn run(&mut self, cx: &mut Context<'_>) {
+        if let Some(running) = &mut self.running
+            && let Poll::Ready(outcome) = running.as_mut().poll(cx)
+        {
+            self.running = None;
+            self.outcome = Some(outcome);
+        }
+    }
+
+    /// Takes what has arrived. Gives back its window at once: what is read ahead is bounded, so
+    /// one slow handler does not hold the connection's window.
+    fn receive(&mut self, cx: &mut Context<'_>) {
+        let Some(body) = &mut self.body else { return };
+        let mut state = self.exchange.lock();
+        let mut lost = None;
+        while state.inbound.wants_more() {
+            match body.poll_data(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(Ok(chunk))) => {
+                    // It fails only for a stream that is gone, and then poll_data says so.
+                    let _ = body.flow_control().release_capacity(chunk.len());
+                    state.inbound.receive(chunk);
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    let status = status_of(&error);
+                    state.inbound.finish(Err(status.clone()));
+                    lost = Some(status);
+                }
+                Poll::Ready(None) => {
+                    state.inbound.finish(Ok(()));
+                    self.body = None;
+                    break;
+                }
+            }
+        }
+        let reader = state.inbound.take_reader();
+        drop(state);
+        wake_others(reader, cx);
+        if let Some(status) = lost {
+            self.exchange.end(status);
+        }
+    }
+
+    /// Sends what may be sent. Ready when the call is over on the wire.
+    fn transmit(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.exchange.lock();
+        state.seen();
+        let outbound = &mut state.outbound;
+        if let Reply::Response(respond) = &mut self.reply {
+            let failed = self.outcome.as_ref().is_some_and(|outcome| !outcome.status.is_ok());
+            if failed && !self.server_streaming {
+                // The one message of a call that failed after all.
+                outbound.discard();
+            }
+            if !outbound.wants_headers() {
+                let no_headers = outbound.metadata.is_empty();
+                if let Some(outcome) = self.outcome.take_if(|_| failed && no_headers) {
+                    let _ = respond.send_response(trailers_only(outcome), true);
+                    return Poll::Ready(());
+                }
+                if self.outcome.is_none() {
+                    return Poll::Pending;
+                }
+            }
+            let response = headers(std::mem::take(&mut outbound.metadata).into_sendable());
+            match respond.send_response(response, false) {
+                Ok(stream) => self.reply = Reply::Body(stream),
+                Err(_) => self.reply = Reply::Closed,
+            }
+        }
+        let Reply::Body(stream) = &mut self.reply else { return Poll::Ready(()) };
+        while outbound.buffered() > 0 {
+            // Never more than is in hand: reserved and unused window would starve other streams.
+            stream.reserve_capacity(outbound.buffered());
+            let count = stream.capacity().min(outbound.buffered());
+            if count > 0 {
+                if stream.send_data(outbound.split(count), false).is_err() {
+                    outbound.discard();
+                }
+                continue;
+            }
+            match stream.poll_capacity(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(_) => outbound.discard(),
+                Poll::Pending => break,
+            }
+        }
+        let unsent = outbound.buffered();
+        let writer = outbound.take_writer();
+        drop(state);
+        wake_others(writer, cx);
+        match self.outcome.take_if(|_| unsent == 0) {
+            Some(outcome) => {
+                let _ = stream.send_trailers(trailers(outcome));
+                Poll::Ready(())
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    /// Watches, while the call waits, for what may end it from outside.
+    fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
+        let reset = match &mut self.reply {
+            Reply::Response(respond) => respond.poll_reset(cx),
+            Reply::Body(stream) => stream.poll_reset(cx),
+            Reply::Closed => Poll::Pending,
+        };
+        match reset {
+            Poll::Ready(Ok(reason)) => return Poll::Ready(status_of_reset(reason)),
+            Poll::Ready(Err(error)) => return Poll::Ready(status_of(&error)),
+            Poll::Pending => {}
+        }
+        let Some(deadline) = self.deadline else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        timer.as_mut().poll(cx).map(|()| deadline_exceeded())
+    }
+
+    fn close(&mut self) {
+        self.reply = Reply::Closed;
+        self.exchange.end(Status::cancelled("the call is over"));
+    }
+}
+
+/// Cancel safe in the sense of the connection: dropping it drops handler and stream.
+impl Future for Rpc {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        this.exchange.lock().begin();
+        for _ in 0..TURNS {
+            this.receive(cx);
+            this.run(cx);
+            if this.transmit(cx).is_ready() {
+                this.close();
+                return Poll::Ready(());
+            }
+            if let Poll::Ready(reason) = this.poll_stopped(cx) {
+                this.stop(reason, cx);
+                return Poll::Ready(());
+            }
+            let mut state = this.exchange.lock();
+            if state.rest(cx) {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Wakes a handler's part that waits in a task of its own. One that waits in this task is polled
+/// next anyway.
+fn wake_others(waker: Option<Waker>, cx: &Context<'_>) {
+    if let Some(waker) = waker
+        && !waker.will_wake(cx.waker())
+    {
+        waker.wake();
+    }
+}
+
+fn headers(mut headers: HeaderMap) -> Response<()> {
+    headers.insert(CONTENT_TYPE, APPLICATION_GRPC);
+    let mut response = Response::new(());
+    *response.headers_mut() = headers;
+    response
+}
+
+fn trailers(outcome: Outcome) -> HeaderMap {
+    let mut trailers = outcome.trailers.into_sendable();
+    outcome.status.write_to(&mut trailers);
+    trailers
+}
+
+fn trailers_only(outcome: Outcome) -> Response<()> {
+    let mut response = Response::new(());
+    let headers = response.headers_mut();
+    *headers = outcome.trailers.into_sendable();
+    write_trailers_only(&outcome.status, headers);
+    response
+}
+
+fn deadline_exceeded() -> Status {
+    Status::deadline_exceeded("the deadline passed before the call was done")
+}
+
+/// PROTOCOL-HTTP2, "Errors".
+fn status_of_reset(reason: Reason) -> Status {
+    let text = format!("the client reset the stream: {reason}");
+    match reason {
+        Reason::CANCEL => Status::cancelled(text),
+        Reason::REFUSED_STREAM => Status::unavailable(text),
+        Reason::ENHANCE_YOUR_CALM => Status::resource_exhausted(text),
+        Reason::INADEQUATE_SECURITY => Status::permission_denied(text),
+        _ => Status::internal(text),
+    }
+}
+
+fn status_of(error: &h2::Error) -> Status {
+    match error.reason() {
+        Some(reason) if error.is_reset() && error.is_remote() => status_of_reset(reason),
+        Some(_) if error.is_library() => {
+            Status::internal(format!("the client broke HTTP/2: {error}"))
+        }
+        _ => Status::cancelled("the connection was lost"),
+    }
+}

@@ -1,0 +1,63 @@
+use std::time::Duration;
+
+use crate::grpc::exchange::Limits;
+
+/// The settings of a server that its connections read.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) max_concurrent_streams: u32,
+    pub(super) max_header_list_size: u32,
+    pub(super) max_receive_message_size: usize,
+    pub(super) max_send_message_size: usize,
+    pub(super) stream_window: u32,
+    pub(super) connection_window: u32,
+    pub(super) handshake_timeout: Duration,
+    pub(super) drain_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            // Ten times what RFC 9113 (6.5.2) calls the least useful, a bound all the same.
+            max_concurrent_streams: 1000,
+            // What hyper and nginx use; grpc-java sends at most 8 KiB.
+            max_header_list_size: 16 * 1024,
+            // The default of grpc-go, grpc-java and C-core.
+            max_receive_message_size: 4 * 1024 * 1024,
+            // No limit but that of the frame format: what is sent is the application's own.
+            max_send_message_size: u32::MAX as usize,
+            // A client may have this much under way per stream: 1 Gbit/s at 2 ms.
+            stream_window: 256 * 1024,
+            // Room for several streams at full speed, and a bound for what h2 holds unread.
+            connection_window: 1024 * 1024,
+            handshake_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What h2 may hold of a stream's response while the socket is busy, so that slow readers cost
+/// little: h2's own default is 400 KiB.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Streams that h2 may reset on its own behalf before it takes the client for an attacker
+/// (CVE-2025-8671); h2's own default for resets by the client is the same order.
+const LOCAL_RESETS: usize = 1024;
+
+impl Settings {
+    pub(super) fn h2(&self) -> h2::server::Builder {
+        let mut builder = h2::server::Builder::new();
+        builder
+            .max_concurrent_streams(self.max_concurrent_streams)
+            .max_header_list_size(self.max_header_list_size)
+            .initial_window_size(self.stream_window)
+            .initial_connection_window_size(self.connection_window)
+            .max_send_buffer_size(SEND_BUFFER)
+            .max_local_error_reset_streams(Some(LOCAL_RESETS));
+        builder
+    }
+
+    pub(super) fn message_limits(&self) -> Limits {
+        Limits { receive: self.max_receive_message_size, send: self.max_send_message_size }
+    }
+}

@@ -1,0 +1,130 @@
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// What may wait to be written: four full DATA frames. Beyond that a write is worth its system
+/// call.
+const PENDING_LIMIT: usize = 64 * 1024;
+
+/// A buffer that grew past this is not kept by an idle connection.
+const KEPT_CAPACITY: usize = 4 * 1024;
+
+/// A socket that gathers what is written until [`poll_drain`](Self::poll_drain).
+///
+/// h2 flushes each time it is polled, and it is polled several times in one turn of a connection;
+/// written through, that would be a system call each. h2 keeps the socket to itself, hence the
+/// shared handle; the lock is never contended.
+pub(super) struct Socket<T>(Arc<Mutex<Shared<T>>>);
+
+struct Shared<T> {
+    inner: T,
+    pending: BytesMut,
+    deferred: bool,
+}
+
+impl<T> Clone for Socket<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Socket<T> {
+    pub(super) fn new(inner: T) -> Self {
+        let shared = Shared { inner, pending: BytesMut::new(), deferred: false };
+        Self(Arc::new(Mutex::new(shared)))
+    }
+
+    /// From now on, flushing waits for [`poll_drain`](Self::poll_drain).
+    pub(super) fn defer(&self) {
+        self.lock().deferred = true;
+    }
+
+    /// Writes what has gathered. Pending when the peer does not take it; the rest stays.
+    pub(super) fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.lock().poll_drain(cx)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> Shared<T> {
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.pending.is_empty() {
+            let written = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.pending))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.pending.advance(written);
+        }
+        if self.pending.capacity() > KEPT_CAPACITY {
+            self.pending = BytesMut::new();
+        } else {
+            self.pending.clear();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Room for more, if need be by writing what is pending.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.pending.len() < PENDING_LIMIT { Poll::Ready(Ok(())) } else { self.poll_drain(cx) }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Pin::new(&mut shared.inner).poll_read(cx, buf)
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<T> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut shared = self.lock();
+        ready!(shared.poll_room(cx))?;
+        for buf in bufs {
+            shared.pending.extend_from_slice(buf);
+        }
+        Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut shared = self.lock();
+        if shared.deferred {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(shared.poll_drain(cx))?;
+        Pin::new(&mut shared.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut shared = self.lock();
+        ready!(shared.poll_drain(cx))?;
+        Pin::new(&mut shared.inner).poll_shutdown(cx)
+    }
+}

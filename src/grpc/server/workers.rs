@@ -1,0 +1,102 @@
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use super::Drain;
+use super::connection::{self, Host};
+
+/// Where connections are served.
+pub(super) enum Workers {
+    /// As tasks of the runtime that called `serve`.
+    Caller,
+    /// On threads with a runtime each.
+    Threads(Vec<Worker>),
+}
+
+pub(super) struct Worker {
+    connections: mpsc::UnboundedSender<Job>,
+    /// Connections on this worker, so that new ones go where there are fewest.
+    load: Arc<AtomicUsize>,
+    thread: JoinHandle<()>,
+}
+
+struct Job {
+    stream: std::net::TcpStream,
+    host: Host,
+    drain: Drain,
+}
+
+impl Workers {
+    pub(super) fn start(count: usize) -> io::Result<Self> {
+        match count {
+            0 => Ok(Self::Caller),
+            _ => (0..count).map(Worker::start).collect::<io::Result<_>>().map(Self::Threads),
+        }
+    }
+
+    pub(super) fn serve(&self, stream: TcpStream, host: Host, drain: Drain) {
+        match self {
+            Self::Caller => {
+                tokio::spawn(connection::serve(stream, host, drain));
+            }
+            Self::Threads(workers) => {
+                let least = workers.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed));
+                if let Some(worker) = least {
+                    worker.serve(stream, host, drain);
+                }
+            }
+        }
+    }
+
+    /// Waits for the threads; their connections must have ended before.
+    pub(super) async fn join(self) {
+        let Self::Threads(workers) = self else { return };
+        for Worker { connections, thread, .. } in workers {
+            // Closing the channel is what ends the thread.
+            drop(connections);
+            let joined = tokio::task::spawn_blocking(|| thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("a worker thread panicked");
+            }
+        }
+    }
+}
+
+impl Worker {
+    fn start(index: usize) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (connections, mut jobs) = mpsc::unbounded_channel::<Job>();
+        let load = Arc::new(AtomicUsize::new(0));
+        let served = load.clone();
+        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            runtime.block_on(async move {
+                while let Some(Job { stream, host, drain }) = jobs.recv().await {
+                    let served = served.clone();
+                    tokio::spawn(async move {
+                        match TcpStream::from_std(stream) {
+                            Ok(stream) => connection::serve(stream, host, drain).await,
+                            Err(error) => tracing::warn!(%error, "cannot serve a connection"),
+                        }
+                        served.fetch_sub(1, Ordering::Relaxed);
+                    });
+                }
+            });
+        })?;
+        Ok(Self { connections, load, thread })
+    }
+
+    fn serve(&self, stream: TcpStream, host: Host, drain: Drain) {
+        let peer = host.peer.clone();
+        let sent = stream.into_std().map(|stream| {
+            self.load.fetch_add(1, Ordering::Relaxed);
+            self.connections.send(Job { stream, host, drain }).is_ok()
+        });
+        if !matches!(sent, Ok(true)) {
+            tracing::warn!(%peer, "cannot hand a connection to its worker");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use prost::Message;
+
+use super::handler::{self, Handler};
+use super::message::{Request, Response, Sink, Streaming};
+use super::method::{Method, Rpc};
+use super::status::Status;
+
+/// An implementation of a service, ready for [`Router::add`](crate::Router::add). Generated code
+/// makes it: `into_service()` of the service's trait.
+pub struct Service {
+    pub(crate) info: ServiceInfo,
+    pub(crate) handlers: Vec<(&'static Method, Arc<dyn Handler>)>,
+}
+
+/// What is known of a service besides its implementation.
+#[derive(Clone, Copy)]
+pub struct ServiceInfo {
+    /// The full name, such as `helloworld.Greeter`.
+    pub name: &'static str,
+    /// A serialized `google.protobuf.FileDescriptorSet`: the file that defines the service, after
+    /// all that it imports.
+    pub file_descriptor_set: &'static [u8],
+}
+
+impl Service {
+    /// Starts the registration of `target`, whose methods are added one by one.
+    pub fn builder<T: Send + Sync + 'static>(
+        name: &'static str,
+        file_descriptor_set: &'static [u8],
+        target: T,
+    ) -> ServiceBuilder<T> {
+        ServiceBuilder {
+            service: Self { info: ServiceInfo { name, file_descriptor_set }, handlers: Vec::new() },
+            target: Arc::new(target),
+        }
+    }
+
+    /// The service's name and descriptors.
+    pub fn info(&self) -> ServiceInfo {
+        self.info
+    }
+
+    /// The service's methods.
+    pub fn methods(&self) -> impl Iterator<Item = &'static Method> {
+        self.handlers.iter().map(|(method, _)| *method)
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let methods: Vec<_> = self.methods().map(|method| method.name).collect();
+        f.debug_struct("Service").field("name", &self.info.name).field("methods", &methods).finish()
+    }
+}
+
+impl fmt::Debug for ServiceInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceInfo").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Binds each method's descriptor to the function that implements it.
+pub struct ServiceBuilder<T> {
+    service: Service,
+    target: Arc<T>,
+}
+
+impl<T: Send + Sync + 'static> ServiceBuilder<T> {
+    /// Adds a method with one request and one response.
+    #[must_use]
+    pub fn unary<Req, Res, F, Fut>(self, rpc: &'static Rpc<Req, Res>, function: F) -> Self
+    where
+        Req: Message + Default + 'static,
+        Res: Message + 'static,
+        F: Fn(Arc<T>, Request<Req>) -> Fut + Copy + Send + Sync + 'static,
+        Fut: Future<Output = Result<Response<Res>, Status>> + Send,
+    {
+        let handler = handler::unary(self.target.clone(), function);
+        self.add(rpc.method(), handler)
+    }
+
+    /// Adds a method with one request and a stream of responses.
+    #[must_use]
+    pub fn server_streaming<Req, Res, F, Fut>(
+        self,
+        rpc: &'static Rpc<Req, Res>,
+        function: F,
+    ) -> Self
+    where
+        Req: Message + Default + 'static,
+        Res: Message + 'static,
+        F: Fn(Arc<T>, Request<Req>, Sink<Res>) -> Fut + Copy + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Status>> + Send,
+    {
+        let handler = handler::server_streaming(self.target.clone(), function);
+        self.add(rpc.method(), handler)
+    }
+
+    /// Adds a method with a stream of requests and one response.
+    #[must_use]
+    pub fn client_streaming<Req, Res, F, Fut>(
+        self,
+        rpc: &'static Rpc<Req, Res>,
+        function: F,
+    ) -> Self
+    where
+        Req: Message + Default + 'static,
+        Res: Message + 'static,
+        F: Fn(Arc<T>, Request<Streaming<Req>>) -> Fut + Copy + Send + Sync + 'static,
+        Fut: Future<Output = Result<Response<Res>, Status>> + Send,
+    {
+        let handler = handler::client_streaming(self.target.clone(), function);
+        self.add(rpc.method(), handler)
+    }
+
+    /// Adds a method with a stream of requests and a stream of responses.
+    #[must_use]
+    pub fn bidi_streaming<Req, Res, F, Fut>(self, rpc: &'static Rpc<Req, Res>, function: F) -> Self
+    where
+        Req: Message + Default + 'static,
+        Res: Message + 'static,
+        F: Fn(Arc<T>, Request<Streaming<Req>>, Sink<Res>) -> Fut + Copy + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Status>> + Send,
+    {
+        let handler = handler::bidi_streaming(self.target.clone(), function);
+        self.add(rpc.method(), handler)
+    }
+
+    /// The service with the methods added so far.
+    pub fn build(self) -> Service {
+        self.service
+    }
+
+    fn add(mut self, method: &'static Method, handler: Arc<dyn Handler>) -> Self {
+        self.service.handlers.push((method, handler));
+        self
+    }
+}
+
+impl<T> fmt::Debug for ServiceBuilder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.service.fmt(f)
+    }
+}

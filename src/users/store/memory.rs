@@ -1,0 +1,456 @@
+//! Users in memory, for as long as the process lives.
+//!
+//! One structure does everything: a log of the users in order of creation. As ids increase in that
+//! order, the log is its own index (by binary search, about a microsecond among millions), and a
+//! user that a scan can see is found by id at once.
+//!
+//! ```text
+//!  create ── Mutex ──> append: slot, then len          get, page, extent: no lock on the log
+//!                         |                               |
+//!            root [1024] ─> middle [1024] ─> leaf [1024] ─> Record { id, RwLock<Arc<User>> }
+//! ```
+//!
+//! Slots are filled once and never move, so readers take no lock to reach a record, whatever is
+//! being created, and the log grows by a leaf at a time without copying. Only an update and the
+//! reads of the very same user share a lock.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+
+use super::{Extent, IdSequence, StoreError, UserStore};
+use crate::users::domain::{NewUser, Timestamp, User, UserChange, UserId};
+
+/// How many entries a table of the log has: a leaf is then 48 KiB, which takes microseconds to set
+/// up, and three levels hold 2^30 users, more than fit in the memory of today's machines.
+const FANOUT: usize = 1 << FANOUT_BITS;
+const FANOUT_BITS: u32 = 10;
+
+/// How many users there can be at most in any [`MemoryStore`].
+const CAPACITY: usize = FANOUT * FANOUT * FANOUT;
+
+/// A [`UserStore`] whose users are gone when it is dropped. Its futures are ready at once.
+pub struct MemoryStore {
+    log: Log,
+    /// Locked while a user is appended: the log has one writer at a time, and is sorted by id.
+    ids: Mutex<IdSequence>,
+    limit: usize,
+}
+
+impl MemoryStore {
+    /// An empty store, for as many users as memory can hold.
+    pub fn new() -> Self {
+        Self::with_limit(CAPACITY)
+    }
+
+    /// An empty store that is full when it has `limit` users, so that creations cannot use up the
+    /// memory of the machine. A user takes about 200 bytes and its name and address.
+    pub fn with_limit(limit: usize) -> Self {
+        Self {
+            log: Log::new(),
+            ids: Mutex::new(IdSequence::new()),
+            limit: limit.min(CAPACITY),
+        }
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore")
+            .field("users", &self.log.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl UserStore for MemoryStore {
+    async fn create(&self, user: NewUser) -> Result<Arc<User>, StoreError> {
+        // The sequence is whole between any two of its steps, so a poisoned lock is as good.
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.log.len() >= self.limit {
+            return Err(StoreError::full(format!(
+                "it has its limit of {} users",
+                self.limit
+            )));
+        }
+        let now = Timestamp::now();
+        let user = Arc::new(user.into_user(ids.next(now), now));
+        self.log.append(Record {
+            id: user.id,
+            user: RwLock::new(Arc::clone(&user)),
+        })?;
+        Ok(user)
+    }
+
+    async fn get(&self, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
+        Ok(self.log.find(id).map(Record::user))
+    }
+
+    async fn update(
+        &self,
+        id: UserId,
+        change: UserChange,
+    ) -> Result<Option<Arc<User>>, StoreError> {
+        Ok(self.log.find(id).map(|record| record.update(&change)))
+    }
+
+    async fn extent(&self) -> Result<Extent, StoreError> {
+        let len = self.log.len();
+        let newest = len.checked_sub(1).and_then(|last| self.log.record(last));
+        Ok(Extent {
+            total: len as u64,
+            newest: newest.map(|record| record.id),
+        })
+    }
+
+    async fn page(
+        &self,
+        after: Option<UserId>,
+        until: UserId,
+        limit: usize,
+        page: &mut Vec<Arc<User>>,
+    ) -> Result<(), StoreError> {
+        let first = after.map_or(0, |after| self.log.count_while(|id| id <= after));
+        let records = (first..self.log.len()).map_while(|position| self.log.record(position));
+        let wanted = records.take_while(|record| record.id <= until).take(limit);
+        page.extend(wanted.map(Record::user));
+        Ok(())
+    }
+}
+
+/// A user in the log. The id is here too, so that a search reads nothing but records.
+struct Record {
+    id: UserId,
+    /// Replaced as a whole, so a poisoned lock still has a whole user.
+    user: RwLock<Arc<User>>,
+}
+
+impl Record {
+    fn user(&self) -> Arc<User> {
+        Arc::clone(&self.user.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn update(&self, change: &UserChange) -> Arc<User> {
+        let mut user = self.user.write().unwrap_or_else(PoisonError::into_inner);
+        *user = Arc::new(change.apply(&user));
+        Arc::clone(&user)
+    }
+}
+
+/// Records in order of their ids. Any number of threads read while one appends.
+struct Log {
+    root: Table<Table<Table<Record>>>,
+    /// How many slots are filled. Stored (release) after the slot, loaded (acquire) before it: a
+    /// reader that counts a record finds it.
+    len: AtomicUsize,
+}
+
+impl Log {
+    fn new() -> Self {
+        Self {
+            root: Table::new(),
+            len: AtomicUsize::new(0),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.len.load(Ordering::Acquire)
+    }
+
+    fn record(&self, position: usize) -> Option<&Record> {
+        let [root, middle, leaf] = path(position);
+        self.root
+            .slot(root)?
+            .get()?
+            .slot(middle)?
+            .get()?
+            .slot(leaf)?
+            .get()
+    }
+
+    /// The caller makes sure that it is the only one, and that the id is greater than all before.
+    fn append(&self, record: Record) -> Result<(), StoreError> {
+        let position = self.len();
+        let [root, middle, leaf] = path(position);
+        let middle_table = self
+            .root
+            .slot(root)
+            .map(|slot| slot.get_or_init(Table::new));
+        let leaf_table = middle_table.and_then(|table| table.slot(middle));
+        let slot = leaf_table.and_then(|slot| slot.get_or_init(Table::new).slot(leaf));
+        let slot = slot.ok_or_else(|| StoreError::full("no slot is left"))?;
+        slot.set(record)
+            .map_err(|_| StoreError::internal("the next slot is taken"))?;
+        self.len.store(position + 1, Ordering::Release);
+        Ok(())
+    }
+
+    fn find(&self, id: UserId) -> Option<&Record> {
+        let position = self.count_while(|other| other < id);
+        // Behind `len` there may be a record by now, but it is newer than any id known to a caller.
+        self.record(position).filter(|record| record.id == id)
+    }
+
+    /// How many records come before the first whose id is not `below`, by binary search.
+    fn count_while(&self, below: impl Fn(UserId) -> bool) -> usize {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.record(middle).is_some_and(|record| below(record.id)) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+}
+
+/// The indices that lead to a position, from the root down.
+fn path(position: usize) -> [usize; 3] {
+    let mask = FANOUT - 1;
+    // The root's index is not masked: a position past the capacity has no slot.
+    [
+        position >> (2 * FANOUT_BITS),
+        (position >> FANOUT_BITS) & mask,
+        position & mask,
+    ]
+}
+
+/// A fixed number of slots, each filled at most once.
+struct Table<T>(Box<[OnceLock<T>]>);
+
+impl<T> Table<T> {
+    fn new() -> Self {
+        Self((0..FANOUT).map(|_| OnceLock::new()).collect())
+    }
+
+    fn slot(&self, index: usize) -> Option<&OnceLock<T>> {
+        self.0.get(index)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::ready;
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::Barrier;
+    use std::thread;
+    use uuid::Uuid;
+
+    fn add(store: &MemoryStore) -> Arc<User> {
+        ready(store.create(NewUser::parse("Alice", "a@b.co").unwrap())).unwrap()
+    }
+
+    fn get(store: &MemoryStore, id: UserId) -> Option<Arc<User>> {
+        ready(store.get(id)).unwrap()
+    }
+
+    fn page(store: &MemoryStore, after: Option<UserId>, limit: usize) -> Vec<UserId> {
+        let mut page = Vec::new();
+        ready(store.page(after, Uuid::max().into(), limit, &mut page)).unwrap();
+        page.iter().map(|user| user.id).collect()
+    }
+
+    fn rename(store: &MemoryStore, id: UserId, name: &str) -> Option<Arc<User>> {
+        ready(store.update(id, UserChange::parse(name, "").unwrap())).unwrap()
+    }
+
+    #[test]
+    fn a_created_user_is_found_as_it_was_given() {
+        let store = MemoryStore::new();
+        let before = Timestamp::now();
+        let user = ready(store.create(NewUser::parse("Анна", "anna@пример.рф").unwrap())).unwrap();
+        assert_eq!((&*user.name, &*user.email), ("Анна", "anna@пример.рф"));
+        assert!(user.created_at >= before);
+        assert_eq!(get(&store, user.id), Some(user));
+    }
+
+    #[test]
+    fn an_unknown_id_finds_and_changes_nothing() {
+        let store = MemoryStore::new();
+        for _ in 0..2 {
+            for uuid in [Uuid::nil(), Uuid::max(), Uuid::now_v7()] {
+                assert_eq!(get(&store, uuid.into()), None);
+                assert_eq!(rename(&store, uuid.into(), "Bob"), None);
+            }
+            add(&store);
+        }
+    }
+
+    #[test]
+    fn users_are_found_in_every_leaf_of_the_log() {
+        let store = MemoryStore::new();
+        let ids: Vec<_> = (0..2 * FANOUT + 1).map(|_| add(&store).id).collect();
+        assert!(
+            ids.iter()
+                .all(|id| get(&store, *id).is_some_and(|user| user.id == *id))
+        );
+        assert_eq!(page(&store, None, usize::MAX), ids);
+        assert_eq!(
+            page(&store, Some(ids[FANOUT - 2]), 3),
+            ids[FANOUT - 1..FANOUT + 2]
+        );
+        let extent = Extent {
+            total: ids.len() as u64,
+            newest: ids.last().copied(),
+        };
+        assert_eq!(ready(store.extent()).unwrap(), extent);
+    }
+
+    #[test]
+    fn a_position_is_a_path_of_three_indices_and_the_last_is_the_capacity() {
+        assert_eq!(path(0), [0, 0, 0]);
+        assert_eq!(path(FANOUT), [0, 1, 0]);
+        assert_eq!(path(FANOUT * FANOUT - 1), [0, FANOUT - 1, FANOUT - 1]);
+        assert_eq!(path(FANOUT * FANOUT), [1, 0, 0]);
+        assert_eq!(path(CAPACITY - 1), [FANOUT - 1; 3]);
+        assert!(Log::new().record(CAPACITY).is_none());
+    }
+
+    #[test]
+    fn a_page_ends_at_its_limit_and_at_its_last_user() {
+        let store = MemoryStore::new();
+        let ids: Vec<_> = (0..5).map(|_| add(&store).id).collect();
+        assert_eq!(page(&store, None, 0), []);
+        assert_eq!(page(&store, Some(ids[0]), 2), ids[1..3]);
+        assert_eq!(page(&store, Some(ids[4]), 2), []);
+        let mut appended = vec![get(&store, ids[4]).unwrap()];
+        ready(store.page(Some(ids[1]), ids[2], 9, &mut appended)).unwrap();
+        let appended: Vec<_> = appended.iter().map(|user| user.id).collect();
+        assert_eq!(appended, [ids[4], ids[2]]);
+    }
+
+    #[test]
+    fn a_full_store_takes_no_user_and_serves_those_it_has() {
+        let store = MemoryStore::with_limit(1);
+        let user = add(&store);
+        let refused = ready(store.create(NewUser::parse("Bob", "b@b.co").unwrap()));
+        assert!(refused.unwrap_err().is_full());
+        assert_eq!(ready(store.extent()).unwrap().total, 1);
+        assert!(rename(&store, user.id, "Bob").is_some());
+    }
+
+    #[test]
+    fn ids_increase_in_order_of_creation_across_threads() {
+        let store = MemoryStore::new();
+        let created: Vec<Vec<UserId>> = thread::scope(|scope| {
+            let create = || (0..2_000).map(|_| add(&store).id).collect();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(create)).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        assert!(created.iter().all(|ids| ids.is_sorted_by(|a, b| a < b)));
+        let log = page(&store, None, usize::MAX);
+        assert!(log.is_sorted_by(|a, b| a < b));
+        let mut created = created.concat();
+        created.sort();
+        assert_eq!(log, created);
+    }
+
+    #[test]
+    fn a_user_that_a_page_or_the_extent_shows_is_found_by_id_at_once() {
+        let store = MemoryStore::new();
+        thread::scope(|scope| {
+            let creator = scope.spawn(|| (0..5_000).for_each(|_| drop(add(&store))));
+            let mut last = None;
+            loop {
+                let done = creator.is_finished();
+                let extent = ready(store.extent()).unwrap();
+                assert!(extent.newest.is_none_or(|id| get(&store, id).is_some()));
+                for id in page(&store, last, 100) {
+                    assert!(get(&store, id).is_some());
+                    last = Some(id);
+                }
+                if done && last == extent.newest {
+                    assert_eq!(extent.total, 5_000);
+                    break;
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn concurrent_updates_of_one_user_never_lose_a_field() {
+        // Enough for two threads of a busy machine to run at the same time for a while.
+        const ROUNDS: usize = 40_000;
+        let store = MemoryStore::new();
+        let id = add(&store).id;
+        let start = Barrier::new(2);
+        // Each thread owns one field: nothing but a lost change can put an old value back.
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                for round in 0..ROUNDS {
+                    let name = format!("name {round}");
+                    rename(&store, id, &name);
+                    assert_eq!(get(&store, id).unwrap().name, name);
+                }
+            });
+            start.wait();
+            for round in 0..ROUNDS {
+                let email = format!("a{round}@b.co");
+                ready(store.update(id, UserChange::parse("", &email).unwrap())).unwrap();
+                assert_eq!(get(&store, id).unwrap().email, email);
+            }
+        });
+    }
+
+    #[test]
+    fn an_update_leaves_copies_taken_before_as_they_were() {
+        let store = MemoryStore::new();
+        let before = add(&store);
+        let after = rename(&store, before.id, "Bob").unwrap();
+        assert_eq!(
+            *after,
+            User {
+                name: "Bob".into(),
+                ..(*before).clone()
+            }
+        );
+        assert_eq!(before.name, "Alice");
+        assert_eq!(get(&store, before.id), Some(after));
+    }
+
+    #[test]
+    fn reads_wait_neither_for_creations_nor_for_updates_of_other_users() {
+        let store = MemoryStore::new();
+        let [busy, id] = [0, 1].map(|_| add(&store).id);
+        let _creating = store.ids.lock().unwrap();
+        let _updating = store.log.find(busy).unwrap().user.write().unwrap();
+        assert!(get(&store, id).is_some());
+        assert!(rename(&store, id, "Bob").is_some());
+        assert_eq!(page(&store, Some(busy), 9), [id]);
+        assert_eq!(ready(store.extent()).unwrap().total, 2);
+    }
+
+    #[test]
+    fn a_panic_under_a_lock_leaves_the_store_usable() {
+        let store = MemoryStore::new();
+        let id = add(&store).id;
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _ids = store.ids.lock().unwrap();
+            let _user = store.log.find(id).unwrap().user.write().unwrap();
+            panic!("on purpose");
+        }));
+        assert!(panicked.is_err() && store.ids.is_poisoned());
+        assert!(add(&store).id > id);
+        assert_eq!(rename(&store, id, "Bob"), get(&store, id));
+    }
+
+    #[test]
+    fn debug_output_does_not_list_the_users() {
+        let store = MemoryStore::default();
+        add(&store);
+        assert_eq!(format!("{store:?}"), "MemoryStore { users: 1, .. }");
+    }
+}
