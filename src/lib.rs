@@ -4,7 +4,13 @@
 // Generated code names this crate as its users' code does.
 extern crate self as balafon;
 
+#[cfg(feature = "user-server")]
+#[doc(hidden)]
+pub mod app;
 pub mod grpc;
+pub mod interceptors;
+pub mod services;
+pub mod testing;
 
 /// `google.rpc`: the status on the wire and the standard error details.
 #[allow(missing_docs, clippy::doc_markdown)]
@@ -15,9 +21,7 @@ pub mod rpc {
 pub use prost;
 pub use prost_types;
 
-pub use crate::grpc::call::{
-    Call, Cancellation, Counts, MetadataMut, Outcome, Peer, PeerAddr,
-};
+pub use crate::grpc::call::{Call, Cancellation, Counts, MetadataMut, Outcome, Peer, PeerAddr};
 pub use crate::grpc::code::Code;
 pub use crate::grpc::exchange::MessageEvent;
 pub use crate::grpc::interceptor::{Interceptor, Next};

@@ -24,8 +24,8 @@ use super::status::Status;
 /// longer save CPU.
 pub(crate) const COALESCE: usize = 16 * 1024;
 
-/// Incoming bytes that are taken from the transport ahead of the handler: the default window of
-/// HTTP/2, so a client that sends many small messages is read in few steps.
+/// Incoming bytes that may wait for the handler before the client's flow control feels it: the
+/// default window of HTTP/2.
 const READ_AHEAD: usize = 64 * 1024;
 
 /// Sees one message as it is received or sent.
@@ -70,8 +70,8 @@ pub(crate) struct Inbound {
     decoder: FrameDecoder,
     /// How the input ended: half-close, or why no more will come.
     end: Option<Result<(), Status>>,
-    /// The transport has left data where it was, since enough was read ahead.
-    held_back: bool,
+    /// Bytes received whose window has not been given back to the client.
+    unreleased: usize,
     reader: Option<Waker>,
     received: u64,
 }
@@ -97,7 +97,10 @@ pub(crate) struct Outbound {
 #[derive(Default)]
 struct Transport {
     running: bool,
-    changed: bool,
+    /// There is window to give back.
+    inbound_changed: bool,
+    /// There is something to send.
+    outbound_changed: bool,
     waker: Option<Waker>,
 }
 
@@ -116,7 +119,7 @@ impl Exchange {
             inbound: Inbound {
                 decoder: FrameDecoder::new(limits.receive),
                 end: None,
-                held_back: false,
+                unreleased: 0,
                 reader: None,
                 received: 0,
             },
@@ -230,7 +233,8 @@ impl Exchange {
         let mut state = self.lock();
         let observed = state.observed;
         let copy = state.outbound.write(message, observed)?;
-        state.notify_transport();
+        state.transport.outbound_changed = true;
+        state.transport.notify();
         drop(state);
         if let Some(copy) = copy {
             self.show(MessageEvent::Sent(&copy));
@@ -242,20 +246,22 @@ impl Exchange {
     pub(crate) fn flush_headers(&self) {
         let mut state = self.lock();
         state.outbound.headers_due = true;
-        state.notify_transport();
+        state.transport.outbound_changed = true;
+        state.transport.notify();
     }
 }
 
 impl State {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
         let inbound = &mut self.inbound;
-        let error = match inbound.decoder.next_frame() {
+        let next = inbound.decoder.next_frame();
+        if inbound.releasable() > 0 {
+            self.transport.inbound_changed = true;
+            self.transport.notify();
+        }
+        let error = match next {
             Ok(Some(Frame { compressed: false, payload })) => {
                 inbound.received += 1;
-                if inbound.held_back && inbound.decoder.unread() < READ_AHEAD {
-                    inbound.held_back = false;
-                    self.notify_transport();
-                }
                 return Poll::Ready(Ok(Some(payload)));
             }
             // PROTOCOL-HTTP2, "Compressed-Flag": without an encoding the flag is an error.
@@ -278,48 +284,60 @@ impl State {
         Poll::Ready(Err(error))
     }
 
-    fn notify_transport(&mut self) {
-        if self.transport.running {
-            self.transport.changed = true;
-        } else if let Some(waker) = self.transport.waker.take() {
-            waker.wake();
-        }
-    }
-
     // The transport's side.
 
     /// From here until [`rest`](Self::rest) says so the transport need not be woken.
     pub(crate) fn begin(&mut self) {
         self.transport.running = true;
-        self.transport.changed = false;
     }
 
-    /// Marks what has changed so far as seen.
-    pub(crate) fn seen(&mut self) {
-        self.transport.changed = false;
+    /// What the handler has taken so far is seen; gives how many bytes of window are free.
+    pub(crate) fn release(&mut self) -> usize {
+        self.transport.inbound_changed = false;
+        let count = self.inbound.releasable();
+        self.inbound.unreleased -= count;
+        count
     }
 
-    /// Ends the transport's turn and leaves its waker, unless something has changed since
-    /// [`seen`](Self::seen): then it is `false` and the transport has to look again.
+    /// What the handler has written so far is seen.
+    pub(crate) fn outbound_seen(&mut self) -> &mut Outbound {
+        self.transport.outbound_changed = false;
+        &mut self.outbound
+    }
+
+    /// Ends the transport's turn and leaves its waker, unless something has changed that it has
+    /// not seen: then it is `false` and the transport has to look again.
     pub(crate) fn rest(&mut self, cx: &mut Context<'_>) -> bool {
-        if std::mem::take(&mut self.transport.changed) {
+        let transport = &mut self.transport;
+        if transport.inbound_changed || transport.outbound_changed {
             return false;
         }
-        self.transport.running = false;
-        set_waker(&mut self.transport.waker, cx);
+        transport.running = false;
+        set_waker(&mut transport.waker, cx);
         true
     }
 }
 
+impl Transport {
+    fn notify(&mut self) {
+        if !self.running
+            && let Some(waker) = self.waker.take()
+        {
+            waker.wake();
+        }
+    }
+}
+
 impl Inbound {
-    /// Whether more may be taken from the transport now.
-    pub(crate) fn wants_more(&mut self) -> bool {
-        self.held_back = self.decoder.unread() >= READ_AHEAD;
-        self.end.is_none() && !self.held_back
+    pub(crate) fn receive(&mut self, chunk: Bytes) {
+        self.unreleased += chunk.len();
+        self.decoder.push(chunk);
     }
 
-    pub(crate) fn receive(&mut self, chunk: Bytes) {
-        self.decoder.push(chunk);
+    /// Window to give back: of all that the handler has taken, and of what may wait for it.
+    fn releasable(&self) -> usize {
+        let held = self.decoder.unread().saturating_sub(READ_AHEAD);
+        self.unreleased.saturating_sub(held)
     }
 
     pub(crate) fn finish(&mut self, end: Result<(), Status>) {
@@ -467,6 +485,24 @@ mod tests {
         exchange.lock().begin();
         exchange.write(&()).unwrap();
         assert!(!exchange.lock().rest(&mut noop()));
+        assert_eq!(exchange.lock().outbound_seen().buffered(), HEADER_LEN);
+        assert!(exchange.lock().rest(&mut noop()));
+    }
+
+    #[test]
+    fn window_is_given_back_as_the_handler_reads() {
+        let exchange = Exchange::new(Limits { receive: READ_AHEAD, send: 0 });
+        let message = [&[0, 0, 0, 0, 100][..], &[0; 100]].concat();
+        let count = 2 * READ_AHEAD / message.len();
+        let mut state = exchange.lock();
+        state.begin();
+        state.inbound.receive(message.repeat(count).into());
+        assert_eq!(state.release(), READ_AHEAD);
+        assert_eq!(state.release(), 0);
+        drop(state);
+        assert!(exchange.poll_message(&mut noop()).is_ready());
+        assert!(!exchange.lock().rest(&mut noop()));
+        assert_eq!(exchange.lock().release(), message.len());
         assert!(exchange.lock().rest(&mut noop()));
     }
 }

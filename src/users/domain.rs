@@ -81,15 +81,9 @@ pub struct Timestamp {
 
 impl Timestamp {
     /// 0001-01-01T00:00:00Z.
-    pub const MIN: Self = Self {
-        seconds: -62_135_596_800,
-        nanos: 0,
-    };
+    pub const MIN: Self = Self { seconds: -62_135_596_800, nanos: 0 };
     /// 9999-12-31T23:59:59.999999999Z.
-    pub const MAX: Self = Self {
-        seconds: 253_402_300_799,
-        nanos: 999_999_999,
-    };
+    pub const MAX: Self = Self { seconds: 253_402_300_799, nanos: 999_999_999 };
 
     /// The moment `seconds` after the Unix epoch plus `nanos` (0 to 999,999,999, counted forward
     /// before the epoch too). `None` if it is outside of [`MIN`](Self::MIN) and
@@ -128,10 +122,7 @@ impl From<SystemTime> for Timestamp {
         let first = i128::from(Self::MIN.seconds) * SECOND;
         let last = i128::from(Self::MAX.seconds) * SECOND + i128::from(Self::MAX.nanos);
         let total = total.clamp(first, last);
-        Self {
-            seconds: total.div_euclid(SECOND) as i64,
-            nanos: total.rem_euclid(SECOND) as i32,
-        }
+        Self { seconds: total.div_euclid(SECOND) as i64, nanos: total.rem_euclid(SECOND) as i32 }
     }
 }
 
@@ -208,13 +199,7 @@ impl NewUser {
     /// The user that a store keeps once it has chosen the id; active from the start.
     pub fn into_user(self, id: UserId, created_at: Timestamp) -> User {
         let Self { name, email } = self;
-        User {
-            id,
-            name,
-            email,
-            created_at,
-            status: UserStatus::Active,
-        }
+        User { id, name, email, created_at, status: UserStatus::Active }
     }
 }
 
@@ -311,17 +296,9 @@ fn collect<N, E>(name: Result<N, String>, email: Result<E, String>) -> Result<(N
     match (name, email) {
         (Ok(name), Ok(email)) => Ok((name, email)),
         (name, email) => {
-            let name = name.err().map(|description| Violation {
-                field: "name",
-                description,
-            });
-            let email = email.err().map(|description| Violation {
-                field: "email",
-                description,
-            });
-            Err(Invalid {
-                violations: name.into_iter().chain(email).collect(),
-            })
+            let name = name.err().map(|description| Violation { field: "name", description });
+            let email = email.err().map(|description| Violation { field: "email", description });
+            Err(Invalid { violations: name.into_iter().chain(email).collect() })
         }
     }
 }
@@ -329,15 +306,11 @@ fn collect<N, E>(name: Result<N, String>, email: Result<E, String>) -> Result<(N
 fn valid_name(name: &str) -> Result<String, String> {
     let name = name.trim();
     if name.is_empty() {
-        return Err(format!(
-            "is empty, 1 to {MAX_NAME_CHARS} characters are accepted"
-        ));
+        return Err(format!("is empty, 1 to {MAX_NAME_CHARS} characters are accepted"));
     }
     let chars = name.chars().count();
     if chars > MAX_NAME_CHARS {
-        return Err(format!(
-            "has {chars} characters, at most {MAX_NAME_CHARS} are accepted"
-        ));
+        return Err(format!("has {chars} characters, at most {MAX_NAME_CHARS} are accepted"));
     }
     // Terminals and logs act on control characters, and PostgreSQL's text cannot hold NUL.
     if name.chars().any(char::is_control) {
@@ -354,14 +327,10 @@ fn valid_email(email: &str) -> Result<String, String> {
     }
     if email.len() > MAX_EMAIL_BYTES {
         let bytes = email.len();
-        return Err(format!(
-            "has {bytes} bytes, at most {MAX_EMAIL_BYTES} are accepted"
-        ));
+        return Err(format!("has {bytes} bytes, at most {MAX_EMAIL_BYTES} are accepted"));
     }
     // A quoted local part may contain `@`, a domain cannot: the last one separates.
-    let (local, domain) = email
-        .rsplit_once('@')
-        .ok_or_else(|| format!("has no @, {ACCEPTED}"))?;
+    let (local, domain) = email.rsplit_once('@').ok_or_else(|| format!("has no @, {ACCEPTED}"))?;
     check_local_part(local).map_err(|problem| format!("{problem}, {ACCEPTED}"))?;
     check_domain(domain).map_err(|problem| format!("{problem}, {ACCEPTED}"))?;
     Ok(email.into())
@@ -378,9 +347,7 @@ fn check_local_part(local: &str) -> Result<(), &'static str> {
     if local.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err("contains white space or a control character");
     }
-    let quoted = local
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'));
+    let quoted = local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     if quoted.is_some_and(is_quoted_content) {
         return Ok(());
     }
@@ -433,11 +400,7 @@ fn check_domain(domain: &str) -> Result<(), &'static str> {
         }
     }
     // A mailbox below a bare top-level domain or on a local host is a typing error here.
-    if labels < 2 {
-        Err("has a domain without a dot")
-    } else {
-        Ok(())
-    }
+    if labels < 2 { Err("has a domain without a dot") } else { Ok(()) }
 }
 
 fn is_label_char(c: char) -> bool {
@@ -455,12 +418,7 @@ mod tests {
     const TEXT: &str = "018f3c2a-7b1d-7e4f-8a90-b1c2d3e4f506";
 
     fn fields(result: Result<NewUser, Invalid>) -> Vec<&'static str> {
-        result
-            .unwrap_err()
-            .violations
-            .iter()
-            .map(|violation| violation.field)
-            .collect()
+        result.unwrap_err().violations.iter().map(|violation| violation.field).collect()
     }
 
     #[test]
@@ -483,19 +441,10 @@ mod tests {
         let not_hex = TEXT.replace('0', "g");
         let wide = "é".repeat(18);
         let spaced = format!(" {}", &TEXT[1..]);
-        for text in [
-            "",
-            "1",
-            &urn,
-            &braces,
-            &digits,
-            &padded,
-            &inner_braces,
-            moved_hyphen,
-            &not_hex,
-        ]
-        .into_iter()
-        .chain([&*wide, &*spaced])
+        for text in
+            ["", "1", &urn, &braces, &digits, &padded, &inner_braces, moved_hyphen, &not_hex]
+                .into_iter()
+                .chain([&*wide, &*spaced])
         {
             assert_eq!(UserId::parse(text), None, "{text:?}");
         }
@@ -522,12 +471,8 @@ mod tests {
         let (min, max) = (Timestamp::MIN, Timestamp::MAX);
         assert_eq!(Timestamp::new(min.seconds, 0), Some(min));
         assert_eq!(Timestamp::new(max.seconds, max.nanos), Some(max));
-        for (seconds, nanos) in [
-            (min.seconds - 1, 0),
-            (max.seconds + 1, 0),
-            (0, -1),
-            (0, 1 << 30),
-        ] {
+        for (seconds, nanos) in [(min.seconds - 1, 0), (max.seconds + 1, 0), (0, -1), (0, 1 << 30)]
+        {
             assert_eq!(Timestamp::new(seconds, nanos), None, "{seconds} {nanos}");
         }
     }
@@ -556,16 +501,9 @@ mod tests {
     #[test]
     fn blank_long_and_control_carrying_names_are_refused() {
         let long = "é".repeat(MAX_NAME_CHARS + 1);
-        for name in [
-            "",
-            " ",
-            "\t\u{a0}\u{3000}\n",
-            "a\0b",
-            "a\nb",
-            "a\u{1b}[31m",
-            "a\u{85}b",
-            &long,
-        ] {
+        for name in
+            ["", " ", "\t\u{a0}\u{3000}\n", "a\0b", "a\nb", "a\u{1b}[31m", "a\u{85}b", &long]
+        {
             assert_eq!(fields(NewUser::parse(name, "a@b.co")), ["name"], "{name:?}");
         }
     }
@@ -635,11 +573,7 @@ mod tests {
             &long_label,
             &long,
         ] {
-            assert_eq!(
-                fields(NewUser::parse("Alice", email)),
-                ["email"],
-                "{email:?}"
-            );
+            assert_eq!(fields(NewUser::parse("Alice", email)), ["email"], "{email:?}");
         }
     }
 
@@ -665,9 +599,7 @@ mod tests {
     #[test]
     fn an_empty_value_keeps_the_stored_one() {
         let id = UserId::parse(TEXT).unwrap();
-        let user = NewUser::parse("Alice", "a@b.co")
-            .unwrap()
-            .into_user(id, Timestamp::MIN);
+        let user = NewUser::parse("Alice", "a@b.co").unwrap().into_user(id, Timestamp::MIN);
         assert_eq!(user.status, UserStatus::Active);
 
         let kept = UserChange::parse("", "").unwrap();
@@ -676,33 +608,17 @@ mod tests {
 
         let renamed = UserChange::parse(" Bob ", "").unwrap();
         assert_eq!((renamed.name(), renamed.email()), (Some("Bob"), None));
-        assert_eq!(
-            renamed.apply(&user),
-            User {
-                name: "Bob".into(),
-                ..user.clone()
-            }
-        );
+        assert_eq!(renamed.apply(&user), User { name: "Bob".into(), ..user.clone() });
 
         let moved = UserChange::parse("", "b@b.co").unwrap().apply(&user);
-        assert_eq!(
-            moved,
-            User {
-                email: "b@b.co".into(),
-                ..user
-            }
-        );
+        assert_eq!(moved, User { email: "b@b.co".into(), ..user });
     }
 
     #[test]
     fn a_change_is_held_to_the_same_rules() {
         let fields = |name, email| -> Vec<_> {
             let invalid = UserChange::parse(name, email).unwrap_err();
-            invalid
-                .violations
-                .iter()
-                .map(|violation| violation.field)
-                .collect()
+            invalid.violations.iter().map(|violation| violation.field).collect()
         };
         assert_eq!(fields(" ", "\t"), ["name", "email"]);
         assert_eq!(fields("Bob", "b"), ["email"]);
@@ -712,9 +628,7 @@ mod tests {
     #[test]
     fn debug_output_holds_no_personal_data() {
         let new = NewUser::parse("Alice", "alice@example.com").unwrap();
-        let user = new
-            .clone()
-            .into_user(UserId::parse(TEXT).unwrap(), Timestamp::MIN);
+        let user = new.clone().into_user(UserId::parse(TEXT).unwrap(), Timestamp::MIN);
         let change = UserChange::parse("Alice", "alice@example.com").unwrap();
         let text = format!("{new:?} {user:?} {change:?}");
         assert!(text.contains(TEXT));

@@ -1,4 +1,19 @@
-//! The user service: domain, stores, and the gRPC service in front of them.
+//! The user service: the domain, the stores, and the gRPC service in front of them.
+//!
+//! ```text
+//! service (gRPC) --> store (trait; memory) --> domain (knows neither gRPC nor SQL)
+//! ```
 
 pub mod domain;
+mod error;
+mod service;
 pub mod store;
+
+/// What is generated of `proto/user_service.proto`.
+pub mod pb {
+    include!(concat!(env!("OUT_DIR"), "/ru.tinkoff.kora.example.rs"));
+}
+
+pub use self::service::{
+    DEFAULT_MAX_BATCH, USERS_FAILED, USERS_FAILURES, USERS_RESUME_AFTER, USERS_TOTAL, Users,
+};

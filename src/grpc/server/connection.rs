@@ -36,7 +36,7 @@ pub(super) struct Host {
 }
 
 /// Serves one connection until it closes, or until the drain is over.
-pub(super) async fn serve<T>(io: T, host: Host, drain: Drain)
+pub(super) async fn serve<T>(io: T, host: Host, mut drain: Drain)
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {

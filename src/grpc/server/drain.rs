@@ -8,7 +8,8 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(super) struct DrainTrigger(watch::Sender<Option<Instant>>);
 
-/// A connection's side: it learns that a drain has started, and until when it may last.
+/// A connection's side: it learns that a drain has started, and until when it may last. The server
+/// waits for the last of these to be dropped.
 #[derive(Debug, Clone)]
 pub(super) struct Drain(watch::Receiver<Option<Instant>>);
 
@@ -34,7 +35,7 @@ impl DrainTrigger {
 
 impl Drain {
     /// Waits for the drain and gives the moment at which it is over. Cancel safe.
-    pub(super) async fn started(mut self) -> Instant {
+    pub(super) async fn started(&mut self) -> Instant {
         let deadline = self.0.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline);
         match deadline {
             Some(deadline) => deadline,

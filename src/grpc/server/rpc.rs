@@ -37,12 +37,24 @@ pub(super) struct Rpc {
     /// The call on its way through interceptors and handler.
     running: Option<BoxFuture<'static, Outcome>>,
     outcome: Option<Outcome>,
-    body: Option<RecvStream>,
+    body: RecvStream,
+    /// Whether the client may still send.
+    receiving: bool,
     reply: Reply,
     deadline: Option<Instant>,
     /// Made when the call first has to wait: most never do.
     timer: Option<Pin<Box<Sleep>>>,
     server_streaming: bool,
+}
+
+/// How far the response has come.
+enum Sent {
+    /// The call is over on the wire.
+    Everything,
+    /// All that the handler has given, or the window allows.
+    WhatIsThere,
+    /// The same, and the handler waited for just that: it may go on at once.
+    AndWaitedFor,
 }
 
 enum Reply {
@@ -90,7 +102,8 @@ impl Rpc {
             running: Some(host.router.run(call)),
             exchange,
             outcome: None,
-            body: Some(body),
+            body,
+            receiving: true,
             reply: Reply::Response(respond),
             deadline,
             timer: None,
@@ -129,45 +142,43 @@ impl Rpc {
         }
     }
 
-    /// Takes what has arrived. Gives back its window at once: what is read ahead is bounded, so
-    /// one slow handler does not hold the connection's window.
+    /// Takes what has arrived, all of it: h2 keeps account of small frames left with it, and takes
+    /// a client that sends many to a slow handler for an attacker.
     fn receive(&mut self, cx: &mut Context<'_>) {
-        let Some(body) = &mut self.body else { return };
         let mut state = self.exchange.lock();
         let mut lost = None;
-        while state.inbound.wants_more() {
-            match body.poll_data(cx) {
-                Poll::Pending => break,
-                Poll::Ready(Some(Ok(chunk))) => {
-                    // It fails only for a stream that is gone, and then poll_data says so.
-                    let _ = body.flow_control().release_capacity(chunk.len());
-                    state.inbound.receive(chunk);
-                }
-                Poll::Ready(Some(Err(error))) => {
+        while self.receiving
+            && let Poll::Ready(received) = self.body.poll_data(cx)
+        {
+            match received {
+                Some(Ok(chunk)) => state.inbound.receive(chunk),
+                Some(Err(error)) => {
+                    self.receiving = false;
                     let status = status_of(&error);
                     state.inbound.finish(Err(status.clone()));
                     lost = Some(status);
                 }
-                Poll::Ready(None) => {
+                None => {
+                    self.receiving = false;
                     state.inbound.finish(Ok(()));
-                    self.body = None;
-                    break;
                 }
             }
         }
+        // It fails only for a stream that is gone, and then poll_data says so.
+        let _ = self.body.flow_control().release_capacity(state.release());
         let reader = state.inbound.take_reader();
         drop(state);
+        // One that waits in this task is polled next anyway.
         wake_others(reader, cx);
         if let Some(status) = lost {
             self.exchange.end(status);
         }
     }
 
-    /// Sends what may be sent. Ready when the call is over on the wire.
-    fn transmit(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Sends what may be sent.
+    fn transmit(&mut self, cx: &mut Context<'_>) -> Sent {
         let mut state = self.exchange.lock();
-        state.seen();
-        let outbound = &mut state.outbound;
+        let outbound = state.outbound_seen();
         if let Reply::Response(respond) = &mut self.reply {
             let failed = self.outcome.as_ref().is_some_and(|outcome| !outcome.status.is_ok());
             if failed && !self.server_streaming {
@@ -178,10 +189,10 @@ impl Rpc {
                 let no_headers = outbound.metadata.is_empty();
                 if let Some(outcome) = self.outcome.take_if(|_| failed && no_headers) {
                     let _ = respond.send_response(trailers_only(outcome), true);
-                    return Poll::Ready(());
+                    return Sent::Everything;
                 }
                 if self.outcome.is_none() {
-                    return Poll::Pending;
+                    return Sent::WhatIsThere;
                 }
             }
             let response = headers(std::mem::take(&mut outbound.metadata).into_sendable());
@@ -190,7 +201,7 @@ impl Rpc {
                 Err(_) => self.reply = Reply::Closed,
             }
         }
-        let Reply::Body(stream) = &mut self.reply else { return Poll::Ready(()) };
+        let Reply::Body(stream) = &mut self.reply else { return Sent::Everything };
         while outbound.buffered() > 0 {
             // Never more than is in hand: reserved and unused window would starve other streams.
             stream.reserve_capacity(outbound.buffered());
@@ -210,14 +221,11 @@ impl Rpc {
         let unsent = outbound.buffered();
         let writer = outbound.take_writer();
         drop(state);
-        wake_others(writer, cx);
-        match self.outcome.take_if(|_| unsent == 0) {
-            Some(outcome) => {
-                let _ = stream.send_trailers(trailers(outcome));
-                Poll::Ready(())
-            }
-            None => Poll::Pending,
+        if let Some(outcome) = self.outcome.take_if(|_| unsent == 0) {
+            let _ = stream.send_trailers(trailers(outcome));
+            return Sent::Everything;
         }
+        if wake_others(writer, cx) { Sent::WhatIsThere } else { Sent::AndWaitedFor }
     }
 
     /// Watches, while the call waits, for what may end it from outside.
@@ -253,7 +261,8 @@ impl Future for Rpc {
         for _ in 0..TURNS {
             this.receive(cx);
             this.run(cx);
-            if this.transmit(cx).is_ready() {
+            let sent = this.transmit(cx);
+            if let Sent::Everything = sent {
                 this.close();
                 return Poll::Ready(());
             }
@@ -261,8 +270,9 @@ impl Future for Rpc {
                 this.stop(reason, cx);
                 return Poll::Ready(());
             }
-            let mut state = this.exchange.lock();
-            if state.rest(cx) {
+            if let Sent::WhatIsThere = sent
+                && this.exchange.lock().rest(cx)
+            {
                 return Poll::Pending;
             }
         }
@@ -271,13 +281,16 @@ impl Future for Rpc {
     }
 }
 
-/// Wakes a handler's part that waits in a task of its own. One that waits in this task is polled
-/// next anyway.
-fn wake_others(waker: Option<Waker>, cx: &Context<'_>) {
-    if let Some(waker) = waker
-        && !waker.will_wake(cx.waker())
-    {
-        waker.wake();
+/// Wakes a part of the handler that waits in a task of its own, and says whether there was none in
+/// this task, which it does not wake.
+fn wake_others(waker: Option<Waker>, cx: &Context<'_>) -> bool {
+    match waker {
+        Some(waker) if waker.will_wake(cx.waker()) => false,
+        Some(waker) => {
+            waker.wake();
+            true
+        }
+        None => true,
     }
 }
 

@@ -44,6 +44,12 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// (CVE-2025-8671); h2's own default for resets by the client is the same order.
 const LOCAL_RESETS: usize = 1024;
 
+/// Frames of a few bytes that h2 may hold at a time, as it counts them: about 250 for each. Calls
+/// take what has arrived whenever they are polled, so this bounds one burst: 64,000 messages, more
+/// than the connection's window lets a client send if they have 16 bytes. At h2's own default a
+/// burst of 2,000 would end the connection.
+const SMALL_FRAMES: usize = 16 * 1024 * 1024;
+
 impl Settings {
     pub(super) fn h2(&self) -> h2::server::Builder {
         let mut builder = h2::server::Builder::new();
@@ -53,6 +59,7 @@ impl Settings {
             .initial_window_size(self.stream_window)
             .initial_connection_window_size(self.connection_window)
             .max_send_buffer_size(SEND_BUFFER)
+            .data_frame_budget(SMALL_FRAMES)
             .max_local_error_reset_streams(Some(LOCAL_RESETS));
         builder
     }

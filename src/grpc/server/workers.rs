@@ -72,20 +72,21 @@ impl Worker {
         let (connections, mut jobs) = mpsc::unbounded_channel::<Job>();
         let load = Arc::new(AtomicUsize::new(0));
         let served = load.clone();
-        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-            runtime.block_on(async move {
-                while let Some(Job { stream, host, drain }) = jobs.recv().await {
-                    let served = served.clone();
-                    tokio::spawn(async move {
-                        match TcpStream::from_std(stream) {
-                            Ok(stream) => connection::serve(stream, host, drain).await,
-                            Err(error) => tracing::warn!(%error, "cannot serve a connection"),
-                        }
-                        served.fetch_sub(1, Ordering::Relaxed);
-                    });
-                }
-            });
-        })?;
+        let thread =
+            std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                runtime.block_on(async move {
+                    while let Some(Job { stream, host, drain }) = jobs.recv().await {
+                        let served = served.clone();
+                        tokio::spawn(async move {
+                            match TcpStream::from_std(stream) {
+                                Ok(stream) => connection::serve(stream, host, drain).await,
+                                Err(error) => tracing::warn!(%error, "cannot serve a connection"),
+                            }
+                            served.fetch_sub(1, Ordering::Relaxed);
+                        });
+                    }
+                });
+            })?;
         Ok(Self { connections, load, thread })
     }
 

@@ -46,11 +46,7 @@ impl MemoryStore {
     /// An empty store that is full when it has `limit` users, so that creations cannot use up the
     /// memory of the machine. A user takes about 200 bytes and its name and address.
     pub fn with_limit(limit: usize) -> Self {
-        Self {
-            log: Log::new(),
-            ids: Mutex::new(IdSequence::new()),
-            limit: limit.min(CAPACITY),
-        }
+        Self { log: Log::new(), ids: Mutex::new(IdSequence::new()), limit: limit.min(CAPACITY) }
     }
 }
 
@@ -62,9 +58,7 @@ impl Default for MemoryStore {
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStore")
-            .field("users", &self.log.len())
-            .finish_non_exhaustive()
+        f.debug_struct("MemoryStore").field("users", &self.log.len()).finish_non_exhaustive()
     }
 }
 
@@ -73,17 +67,11 @@ impl UserStore for MemoryStore {
         // The sequence is whole between any two of its steps, so a poisoned lock is as good.
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
         if self.log.len() >= self.limit {
-            return Err(StoreError::full(format!(
-                "it has its limit of {} users",
-                self.limit
-            )));
+            return Err(StoreError::full(format!("it has its limit of {} users", self.limit)));
         }
         let now = Timestamp::now();
         let user = Arc::new(user.into_user(ids.next(now), now));
-        self.log.append(Record {
-            id: user.id,
-            user: RwLock::new(Arc::clone(&user)),
-        })?;
+        self.log.append(Record { id: user.id, user: RwLock::new(Arc::clone(&user)) })?;
         Ok(user)
     }
 
@@ -102,10 +90,7 @@ impl UserStore for MemoryStore {
     async fn extent(&self) -> Result<Extent, StoreError> {
         let len = self.log.len();
         let newest = len.checked_sub(1).and_then(|last| self.log.record(last));
-        Ok(Extent {
-            total: len as u64,
-            newest: newest.map(|record| record.id),
-        })
+        Ok(Extent { total: len as u64, newest: newest.map(|record| record.id) })
     }
 
     async fn page(
@@ -152,10 +137,7 @@ struct Log {
 
 impl Log {
     fn new() -> Self {
-        Self {
-            root: Table::new(),
-            len: AtomicUsize::new(0),
-        }
+        Self { root: Table::new(), len: AtomicUsize::new(0) }
     }
 
     fn len(&self) -> usize {
@@ -164,28 +146,18 @@ impl Log {
 
     fn record(&self, position: usize) -> Option<&Record> {
         let [root, middle, leaf] = path(position);
-        self.root
-            .slot(root)?
-            .get()?
-            .slot(middle)?
-            .get()?
-            .slot(leaf)?
-            .get()
+        self.root.slot(root)?.get()?.slot(middle)?.get()?.slot(leaf)?.get()
     }
 
     /// The caller makes sure that it is the only one, and that the id is greater than all before.
     fn append(&self, record: Record) -> Result<(), StoreError> {
         let position = self.len();
         let [root, middle, leaf] = path(position);
-        let middle_table = self
-            .root
-            .slot(root)
-            .map(|slot| slot.get_or_init(Table::new));
+        let middle_table = self.root.slot(root).map(|slot| slot.get_or_init(Table::new));
         let leaf_table = middle_table.and_then(|table| table.slot(middle));
         let slot = leaf_table.and_then(|slot| slot.get_or_init(Table::new).slot(leaf));
         let slot = slot.ok_or_else(|| StoreError::full("no slot is left"))?;
-        slot.set(record)
-            .map_err(|_| StoreError::internal("the next slot is taken"))?;
+        slot.set(record).map_err(|_| StoreError::internal("the next slot is taken"))?;
         self.len.store(position + 1, Ordering::Release);
         Ok(())
     }
@@ -215,11 +187,7 @@ impl Log {
 fn path(position: usize) -> [usize; 3] {
     let mask = FANOUT - 1;
     // The root's index is not masked: a position past the capacity has no slot.
-    [
-        position >> (2 * FANOUT_BITS),
-        (position >> FANOUT_BITS) & mask,
-        position & mask,
-    ]
+    [position >> (2 * FANOUT_BITS), (position >> FANOUT_BITS) & mask, position & mask]
 }
 
 /// A fixed number of slots, each filled at most once.
@@ -289,19 +257,10 @@ mod tests {
     fn users_are_found_in_every_leaf_of_the_log() {
         let store = MemoryStore::new();
         let ids: Vec<_> = (0..2 * FANOUT + 1).map(|_| add(&store).id).collect();
-        assert!(
-            ids.iter()
-                .all(|id| get(&store, *id).is_some_and(|user| user.id == *id))
-        );
+        assert!(ids.iter().all(|id| get(&store, *id).is_some_and(|user| user.id == *id)));
         assert_eq!(page(&store, None, usize::MAX), ids);
-        assert_eq!(
-            page(&store, Some(ids[FANOUT - 2]), 3),
-            ids[FANOUT - 1..FANOUT + 2]
-        );
-        let extent = Extent {
-            total: ids.len() as u64,
-            newest: ids.last().copied(),
-        };
+        assert_eq!(page(&store, Some(ids[FANOUT - 2]), 3), ids[FANOUT - 1..FANOUT + 2]);
+        let extent = Extent { total: ids.len() as u64, newest: ids.last().copied() };
         assert_eq!(ready(store.extent()).unwrap(), extent);
     }
 
@@ -344,10 +303,7 @@ mod tests {
         let created: Vec<Vec<UserId>> = thread::scope(|scope| {
             let create = || (0..2_000).map(|_| add(&store).id).collect();
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(create)).collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap())
-                .collect()
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert!(created.iter().all(|ids| ids.is_sorted_by(|a, b| a < b)));
         let log = page(&store, None, usize::MAX);
@@ -410,13 +366,7 @@ mod tests {
         let store = MemoryStore::new();
         let before = add(&store);
         let after = rename(&store, before.id, "Bob").unwrap();
-        assert_eq!(
-            *after,
-            User {
-                name: "Bob".into(),
-                ..(*before).clone()
-            }
-        );
+        assert_eq!(*after, User { name: "Bob".into(), ..(*before).clone() });
         assert_eq!(before.name, "Alice");
         assert_eq!(get(&store, before.id), Some(after));
     }

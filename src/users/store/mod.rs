@@ -103,12 +103,7 @@ impl<'a, S: UserStore> Scan<'a, S> {
     /// Starts behind the user `after`, or with the oldest if `None`, and ends with the newest user
     /// of `extent`. `after` need not be the id of an existing user.
     pub fn new(store: &'a S, extent: Extent, after: Option<UserId>) -> Self {
-        Self {
-            store,
-            after,
-            until: extent.newest,
-            page: Vec::new(),
-        }
+        Self { store, after, until: extent.newest, page: Vec::new() }
     }
 
     /// The next user, or `None` at the end (and from then on).
@@ -136,9 +131,7 @@ impl<'a, S: UserStore> Scan<'a, S> {
         };
         // Taken out, so that a page cut short by an error or a drop is never returned from.
         let mut page = mem::take(&mut self.page);
-        self.store
-            .page(self.after, until, PAGE_LEN, &mut page)
-            .await?;
+        self.store.page(self.after, until, PAGE_LEN, &mut page).await?;
         page.reverse();
         self.page = page;
         Ok(())
@@ -178,9 +171,7 @@ impl IdSequence {
             // The millisecond of `newest` has a counter that is not known any more, the next is free.
             let nanos = u64::from(nanos) + 1_000_000;
             let (seconds, nanos) = (seconds + nanos / 1_000_000_000, nanos % 1_000_000_000);
-            sequence
-                .context
-                .generate_timestamp_sequence(seconds, nanos as u32);
+            sequence.context.generate_timestamp_sequence(seconds, nanos as u32);
         }
         sequence
     }
@@ -213,34 +204,22 @@ enum Kind {
 impl StoreError {
     /// The store cannot be reached or is too busy at present; the same call may succeed later.
     pub fn unavailable(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self {
-            kind: Kind::Unavailable,
-            cause: cause.into(),
-        }
+        Self { kind: Kind::Unavailable, cause: cause.into() }
     }
 
     /// The store has no room for what was to be written.
     pub fn full(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self {
-            kind: Kind::Full,
-            cause: cause.into(),
-        }
+        Self { kind: Kind::Full, cause: cause.into() }
     }
 
     /// What the store holds cannot be a user.
     pub fn corrupt(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self {
-            kind: Kind::Corrupt,
-            cause: cause.into(),
-        }
+        Self { kind: Kind::Corrupt, cause: cause.into() }
     }
 
     /// A fault that no caller can do anything about, such as a refused statement.
     pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self {
-            kind: Kind::Internal,
-            cause: cause.into(),
-        }
+        Self { kind: Kind::Internal, cause: cause.into() }
     }
 
     /// Whether the same call may succeed later.
@@ -327,9 +306,7 @@ mod tests {
         }
 
         fn add(&self) -> UserId {
-            ready(self.create(NewUser::parse("Alice", "a@b.co").unwrap()))
-                .unwrap()
-                .id
+            ready(self.create(NewUser::parse("Alice", "a@b.co").unwrap())).unwrap().id
         }
 
         fn scan(&self, after: Option<UserId>) -> Scan<'_, Self> {
@@ -367,11 +344,7 @@ mod tests {
         ) -> Result<(), StoreError> {
             assert!(page.is_empty());
             let next = mem::take(&mut *self.next.lock().unwrap());
-            let limit = if matches!(next, Next::Whole) {
-                limit
-            } else {
-                limit / 2
-            };
+            let limit = if matches!(next, Next::Whole) { limit } else { limit / 2 };
             self.users.page(after, until, limit, page).await?;
             self.pages.lock().unwrap().push(page.len());
             match next {
@@ -392,10 +365,7 @@ mod tests {
             let (store, ids) = Paged::with_users(count);
             let mut scan = store.scan(None);
             assert_eq!(rest(&mut scan), ids);
-            assert!(
-                ready(scan.next()).unwrap().is_none(),
-                "the end stays the end"
-            );
+            assert!(ready(scan.next()).unwrap().is_none(), "the end stays the end");
         }
     }
 
@@ -407,10 +377,7 @@ mod tests {
         while ready(scan.next()).unwrap().is_some() {
             returned += 1;
             assert!(scan.page.len() < PAGE_LEN && scan.page.capacity() <= PAGE_LEN);
-            assert_eq!(
-                store.pages.lock().unwrap().len(),
-                returned.div_ceil(PAGE_LEN)
-            );
+            assert_eq!(store.pages.lock().unwrap().len(), returned.div_ceil(PAGE_LEN));
         }
         assert_eq!(*store.pages.lock().unwrap(), [PAGE_LEN, PAGE_LEN, 1]);
     }
@@ -463,16 +430,7 @@ mod tests {
         let noon = Timestamp::new(1_700_000_000, 0).unwrap();
         let morning = Timestamp::new(1_699_990_000, 0).unwrap();
         let mut sequence = IdSequence::new();
-        let clock = [
-            noon,
-            noon,
-            morning,
-            Timestamp::MIN,
-            morning,
-            noon,
-            Timestamp::MAX,
-            noon,
-        ];
+        let clock = [noon, noon, morning, Timestamp::MIN, morning, noon, Timestamp::MAX, noon];
         let ids = clock.map(|now| sequence.next(now));
         assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
     }
@@ -482,10 +440,7 @@ mod tests {
         let now = Timestamp::new(1_700_000_000, 123_456_789).unwrap();
         let uuid = Uuid::from(IdSequence::new().next(now));
         assert_eq!(uuid.get_version_num(), 7);
-        assert_eq!(
-            uuid.get_timestamp().unwrap().to_unix(),
-            (1_700_000_000, 123_000_000)
-        );
+        assert_eq!(uuid.get_timestamp().unwrap().to_unix(), (1_700_000_000, 123_000_000));
     }
 
     #[test]
@@ -504,19 +459,10 @@ mod tests {
     #[test]
     fn an_error_has_one_kind_and_names_its_cause() {
         let kinds = |e: &StoreError| {
-            [
-                e.is_unavailable(),
-                e.is_full(),
-                e.is_corrupt(),
-                e.is_internal(),
-            ]
-            .map(u8::from)
+            [e.is_unavailable(), e.is_full(), e.is_corrupt(), e.is_internal()].map(u8::from)
         };
         let unavailable = StoreError::unavailable("connection refused");
-        assert_eq!(
-            unavailable.to_string(),
-            "user store unavailable: connection refused"
-        );
+        assert_eq!(unavailable.to_string(), "user store unavailable: connection refused");
         assert_eq!(kinds(&unavailable), [1, 0, 0, 0]);
         assert_eq!(kinds(&StoreError::full("x")), [0, 1, 0, 0]);
         assert_eq!(kinds(&StoreError::corrupt("x")), [0, 0, 1, 0]);

@@ -1,0 +1,161 @@
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Parser, ValueEnum};
+
+use crate::users::DEFAULT_MAX_BATCH;
+
+/// A gRPC user service: create, read, stream and update users.
+///
+/// Try it:
+///
+///   user-server &
+///   grpcurl -plaintext -d '{"name": "Alice", "email": "alice@example.com"}' \
+///     localhost:9090 ru.tinkoff.kora.example.UserService/CreateUser
+///   grpcurl -plaintext localhost:9090 ru.tinkoff.kora.example.UserService/GetAllUsers
+///
+/// SIGINT or SIGTERM drains: calls may end, new connections are refused, the exit code is 0. A
+/// second signal stops at once. What cannot start exits with 2 and one line that says why.
+#[derive(Debug, Parser)]
+#[command(version, verbatim_doc_comment, max_term_width = 100)]
+pub(super) struct Cli {
+    /// Where to listen: HOST:PORT. Port 0 lets the system choose one, which is logged
+    #[arg(long, env = "USER_SERVER_LISTEN", value_name = "HOST:PORT")]
+    #[arg(default_value = "127.0.0.1:9090", value_parser = listen_address)]
+    pub(super) listen: String,
+
+    /// Where users are kept. `memory:` keeps them until the server stops
+    #[arg(long, env = "USER_SERVER_STORE", value_name = "STORE", default_value = "memory:")]
+    pub(super) store: Store,
+
+    /// Threads that serve calls; connections are spread over them [default: one per core]
+    #[arg(long, env = "USER_SERVER_WORKERS", value_name = "N")]
+    workers: Option<NonZeroUsize>,
+
+    /// Messages that one CreateUsers stream may have
+    #[arg(long, env = "USER_SERVER_MAX_BATCH", value_name = "N")]
+    #[arg(default_value_t = DEFAULT_MAX_BATCH)]
+    pub(super) max_batch: usize,
+
+    /// Seconds that calls have to end by themselves once a shutdown has begun
+    #[arg(long, env = "USER_SERVER_DRAIN_TIMEOUT", value_name = "SECONDS", default_value_t = 30)]
+    drain_timeout: u32,
+
+    /// Do not serve reflection, by which clients such as grpcurl learn the methods
+    #[arg(long, env = "USER_SERVER_NO_REFLECTION")]
+    pub(super) no_reflection: bool,
+
+    /// How log lines look; they go to the standard error output
+    #[arg(long, env = "USER_SERVER_LOG_FORMAT", value_name = "FORMAT", default_value = "pretty")]
+    pub(super) log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug or trace, also by target, such as
+    /// `info,balafon::access=warn` for everything but the line of each call
+    #[arg(long, env = "USER_SERVER_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub(super) log_level: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where users are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Store {
+    Memory,
+}
+
+impl Cli {
+    /// The arguments of the process and its environment, or the code with which it ends now.
+    pub(super) fn from_args() -> Result<Self, ExitCode> {
+        Self::try_parse().map_err(|error| {
+            if matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue) {
+                // What is wrong and what would be right, without the paragraphs around it.
+                let text = error.to_string();
+                let line: Vec<_> =
+                    text.lines().map(str::trim).take_while(|l| !l.is_empty()).collect();
+                eprintln!("user-server: {}", line.join(" ").trim_start_matches("error: "));
+            } else {
+                let _ = error.print();
+            }
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(super::USAGE))
+        })
+    }
+
+    pub(super) fn workers(&self) -> usize {
+        self.workers.or_else(|| available_parallelism().ok()).map_or(1, NonZeroUsize::get)
+    }
+
+    pub(super) fn drain_timeout(&self) -> Duration {
+        Duration::from_secs(self.drain_timeout.into())
+    }
+}
+
+impl FromStr for Store {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "memory:" => Ok(Self::Memory),
+            _ => Err("unknown store: wanted memory:".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory:"),
+        }
+    }
+}
+
+/// Checks the form only: names are resolved when the server binds.
+fn listen_address(text: &str) -> Result<String, String> {
+    let wanted = "wanted HOST:PORT, such as 127.0.0.1:9090, [::1]:9090 or localhost:9090";
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+            Ok(text.to_owned())
+        }
+        _ => Err(wanted.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_defaults_are_the_documented_ones() {
+        let cli = Cli::parse_from(["user-server"]);
+        assert_eq!(cli.listen, "127.0.0.1:9090");
+        assert_eq!(cli.store, Store::Memory);
+        assert_eq!(cli.max_batch, 10_000);
+        assert!(!cli.no_reflection && cli.workers() > 0);
+    }
+
+    #[test]
+    fn an_address_without_a_port_is_refused_with_what_is_wanted() {
+        for text in ["9090", ":9090", "localhost", "localhost:http", "localhost:70000", ""] {
+            let error = listen_address(text).unwrap_err();
+            assert!(error.contains("HOST:PORT"), "{text}");
+        }
+        assert!(listen_address("[::1]:0").is_ok());
+    }
+}

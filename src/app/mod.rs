@@ -1,0 +1,86 @@
+//! The composition root: from the command line to a running user service.
+
+mod cli;
+mod signals;
+mod telemetry;
+
+use std::fmt;
+use std::process::ExitCode;
+
+use tokio::net::TcpListener;
+
+use self::cli::{Cli, Store};
+use crate::interceptors::AccessLog;
+use crate::services::health::Health;
+use crate::services::reflection;
+use crate::users::Users;
+use crate::users::pb::UserService;
+use crate::users::store::UserStore;
+use crate::users::store::memory::MemoryStore;
+use crate::{Router, Server};
+
+/// The exit code for what the user can mend: a flag, an address, a port.
+const USAGE: u8 = 2;
+
+/// Runs `user-server` with the arguments of the process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::from_args() {
+        Ok(cli) => cli,
+        Err(exit) => return exit,
+    };
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("user-server: {error}");
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+/// Why the server did not start, in one line.
+struct StartError(String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), StartError> {
+    telemetry::init(cli)?;
+    // Accepts connections and waits for signals; calls run on the workers' own runtimes.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| StartError(format!("cannot start the runtime: {error}")))?;
+    runtime.block_on(async {
+        match cli.store {
+            Store::Memory => serve(cli, MemoryStore::new()).await,
+        }
+    })
+}
+
+async fn serve(cli: &Cli, store: impl UserStore) -> Result<(), StartError> {
+    let health = Health::new();
+    let mut router = Router::new()
+        .intercept(AccessLog)
+        .add(Users::new(store).max_batch(cli.max_batch).into_service())
+        .add(health.service());
+    if !cli.no_reflection {
+        router = reflection::reflect(router);
+    }
+    let cannot_listen = |error| StartError(format!("cannot listen on {}: {error}", cli.listen));
+    let listener = TcpListener::bind(&cli.listen).await.map_err(cannot_listen)?;
+    let address = listener.local_addr().map_err(cannot_listen)?;
+    let shutdown = signals::shutdown(health)
+        .map_err(|error| StartError(format!("cannot wait for signals: {error}")))?;
+    tracing::info!(%address, store = %cli.store, workers = cli.workers(), "listening");
+
+    let server = Server::new().workers(cli.workers()).drain_timeout(cli.drain_timeout());
+    server
+        .serve(listener, router, shutdown)
+        .await
+        .map_err(|error| StartError(format!("cannot start the workers: {error}")))?;
+    tracing::info!("drained");
+    Ok(())
+}

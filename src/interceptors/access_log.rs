@@ -1,0 +1,65 @@
+use std::sync::Arc;
+use std::time::Instant;
+
+use uuid::Uuid;
+
+use crate::{AsciiKey, AsciiValue, Call, Interceptor, Metadata, Next, Outcome};
+
+/// Carries the correlation id, from the client and back to it.
+pub static X_REQUEST_ID: AsciiKey = AsciiKey::from_static("x-request-id");
+
+/// A client's id longer than this is replaced: it goes into every log line of the call.
+const MAX_ID_LEN: usize = 128;
+
+/// Writes one structured line for each call, whatever its shape and however it ended: an event of
+/// level INFO and target `balafon::access` with the fields `method`, `peer`, `status`, `error`
+/// (its message), `duration_us`, `messages_in`, `messages_out` and `correlation_id`.
+///
+/// The correlation id is the client's `x-request-id`, or a new UUID where there is none. The client
+/// gets it back in the response metadata, handlers find it as [`CorrelationId`] in the extensions.
+///
+/// Register it first, so that it is the outermost and sees what the other interceptors answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AccessLog;
+
+/// The id that ties a call's log lines together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CorrelationId(pub Arc<str>);
+
+impl Interceptor for AccessLog {
+    async fn intercept(&self, mut call: Call, next: Next<'_>) -> Outcome {
+        let start = Instant::now();
+        let id = correlation_id(call.metadata());
+        if let Ok(value) = AsciiValue::try_from(&*id) {
+            call.response_metadata().insert(&X_REQUEST_ID, value);
+        }
+        call.extensions_mut().insert(CorrelationId(id.clone()));
+        let (peer, counts) = (call.peer().clone(), call.counts());
+        let method = call.method();
+        // A known path is static; an unknown one is the client's text, and goes with the call.
+        let unknown: Option<Box<str>> = (call.path() != method.path).then(|| call.path().into());
+
+        let outcome = next.run(call).await;
+
+        tracing::info!(
+            target: "balafon::access",
+            method = unknown.as_deref().unwrap_or(method.path),
+            %peer,
+            status = outcome.status.code().name(),
+            error = (!outcome.status.is_ok()).then(|| outcome.status.message()),
+            duration_us = start.elapsed().as_micros() as u64,
+            messages_in = counts.received(),
+            messages_out = counts.sent(),
+            correlation_id = &*id,
+            "call"
+        );
+        outcome
+    }
+}
+
+fn correlation_id(metadata: &Metadata) -> Arc<str> {
+    match metadata.get(&X_REQUEST_ID) {
+        Some(id) if !id.is_empty() && id.len() <= MAX_ID_LEN => id.into(),
+        _ => Uuid::now_v7().to_string().into(),
+    }
+}

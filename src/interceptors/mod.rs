@@ -1,0 +1,7 @@
+//! Ready-made interceptors, for any service.
+
+#[cfg(feature = "access-log")]
+mod access_log;
+
+#[cfg(feature = "access-log")]
+pub use self::access_log::{AccessLog, CorrelationId, X_REQUEST_ID};

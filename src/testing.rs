@@ -1,0 +1,176 @@
+//! Calling handlers in unit tests, without a network.
+//!
+//! Unary methods are simply awaited. For streams there is a [`Recorder`] to look at what a handler
+//! has sent, and [`requests`] to feed it one message at a time.
+//!
+//! ```
+//! use balafon::testing::Recorder;
+//! use balafon::{Request, Sink, Status};
+//!
+//! async fn count_down(request: Request<u32>, mut out: Sink<u32>) -> Result<(), Status> {
+//!     for number in (1..=request.message).rev() {
+//!         out.send(number).await?;
+//!     }
+//!     Ok(())
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let recorder = Recorder::new();
+//! recorder.record(|out| count_down(Request::new(3), out)).await;
+//! assert_eq!(recorder.values(), [3, 2, 1]);
+//! assert!(recorder.is_completed());
+//! # }
+//! ```
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prost::Message;
+
+use crate::grpc::exchange::Exchange;
+use crate::grpc::frame::FrameDecoder;
+use crate::{Metadata, MetadataMut, Sink, Status, Streaming};
+
+/// Records what a handler puts into its [`Sink`], and how it ends. It takes every message, however
+/// many there are.
+pub struct Recorder<T> {
+    exchange: Arc<Exchange>,
+    recorded: Mutex<Recorded<T>>,
+}
+
+struct Recorded<T> {
+    decoder: FrameDecoder,
+    values: Vec<T>,
+    result: Option<Result<(), Status>>,
+}
+
+impl<T: Message + Default + Clone> Recorder<T> {
+    /// A recorder that has seen nothing.
+    pub fn new() -> Self {
+        let recorded =
+            Recorded { decoder: FrameDecoder::new(usize::MAX), values: Vec::new(), result: None };
+        Self { exchange: Exchange::detached(), recorded: Mutex::new(recorded) }
+    }
+
+    /// Runs a handler with a sink of this recorder to its end.
+    pub async fn record<Fut>(&self, handler: impl FnOnce(Sink<T>) -> Fut)
+    where
+        Fut: Future<Output = Result<(), Status>>,
+    {
+        let result = handler(self.sink()).await;
+        self.lock().result = Some(result);
+    }
+
+    /// A sink whose messages are recorded, for a handler that is run in another way.
+    pub fn sink(&self) -> Sink<T> {
+        Sink::new(self.exchange.clone())
+    }
+
+    /// The messages so far.
+    ///
+    /// # Panics
+    /// If what was encoded cannot be decoded.
+    pub fn values(&self) -> Vec<T> {
+        let mut recorded = self.lock();
+        let outbound = &mut self.exchange.lock().outbound;
+        let count = outbound.buffered();
+        recorded.decoder.push(outbound.split(count));
+        while let Some(frame) = recorded.decoder.next_frame().expect("frames were encoded whole") {
+            let value = T::decode(frame.payload).expect("what was encoded can be decoded");
+            recorded.values.push(value);
+        }
+        recorded.values.clone()
+    }
+
+    /// The initial metadata.
+    pub fn metadata(&self) -> Metadata {
+        self.exchange.lock().outbound.metadata.clone()
+    }
+
+    /// The trailing metadata.
+    pub fn trailers(&self) -> Metadata {
+        MetadataMut::trailing(&self.exchange).clone()
+    }
+
+    /// Whether the handler has returned without an error.
+    pub fn is_completed(&self) -> bool {
+        matches!(self.lock().result, Some(Ok(())))
+    }
+
+    /// The error with which the handler has returned.
+    pub fn error(&self) -> Option<Status> {
+        self.lock().result.clone()?.err()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Recorded<T>> {
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Message + Default + Clone> Default for Recorder<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> fmt::Debug for Recorder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").finish_non_exhaustive()
+    }
+}
+
+/// A stream of requests that a test feeds while the handler runs.
+pub fn requests<T: Message + Default>() -> (Requests<T>, Streaming<T>) {
+    let exchange = Exchange::detached();
+    let requests = Requests { exchange: exchange.clone(), messages: PhantomData };
+    (requests, Streaming::new(exchange))
+}
+
+/// The client's side of a stream of requests. Dropped without a half-close it is a cancellation.
+pub struct Requests<T> {
+    exchange: Arc<Exchange>,
+    messages: PhantomData<fn(T)>,
+}
+
+impl<T: Message> Requests<T> {
+    /// Sends a message.
+    pub fn send(&self, message: &T) {
+        let mut wire = bytes::BytesMut::new();
+        crate::grpc::frame::encode(&mut wire, message, usize::MAX)
+            .expect("a message of less than 4 GiB");
+        self.with_inbound(|inbound| inbound.receive(wire.freeze()));
+    }
+
+    /// Ends the stream.
+    pub fn half_close(self) {
+        self.with_inbound(|inbound| inbound.finish(Ok(())));
+    }
+}
+
+impl<T> Requests<T> {
+    fn with_inbound(&self, change: impl FnOnce(&mut crate::grpc::exchange::Inbound)) {
+        let mut state = self.exchange.lock();
+        change(&mut state.inbound);
+        let reader = state.inbound.take_reader();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+}
+
+impl<T> Drop for Requests<T> {
+    fn drop(&mut self) {
+        // After a half-close this changes nothing: the first end counts.
+        self.with_inbound(|inbound| {
+            inbound.finish(Err(Status::cancelled("the client went away")));
+        });
+    }
+}
+
+impl<T> fmt::Debug for Requests<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Requests").finish_non_exhaustive()
+    }
+}

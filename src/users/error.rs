@@ -1,0 +1,46 @@
+//! The one place where errors of the domain and of stores become statuses.
+
+use crate::rpc::BadRequest;
+use crate::users::domain::Invalid;
+use crate::users::store::StoreError;
+use crate::{Code, Status};
+
+impl From<StoreError> for Status {
+    fn from(error: StoreError) -> Self {
+        let (code, message) = if error.is_unavailable() {
+            (Code::Unavailable, "the user store is not available now")
+        } else if error.is_full() {
+            (Code::ResourceExhausted, "the user store is full")
+        } else if error.is_corrupt() {
+            (Code::DataLoss, "the user store is damaged")
+        } else {
+            (Code::Internal, "the user store failed")
+        };
+        // The cause is for the operator: it may name hosts, files and statements.
+        tracing::error!(%error, "user store");
+        Status::new(code, message)
+    }
+}
+
+impl From<Invalid> for Status {
+    fn from(invalid: Invalid) -> Self {
+        let message = invalid.to_string();
+        Status::invalid_argument(message).with_detail(&bad_request(BadRequest::new(), "", invalid))
+    }
+}
+
+/// Adds the violations to `detail`, their fields below `path`.
+pub(super) fn bad_request(detail: BadRequest, path: &str, invalid: Invalid) -> BadRequest {
+    invalid.violations.into_iter().fold(detail, |detail, violation| {
+        detail.violation(format!("{path}{}", violation.field), violation.description)
+    })
+}
+
+pub(super) fn user_not_found(id: &str) -> Status {
+    Status::not_found(format!("User not found: {id}"))
+}
+
+pub(super) fn empty_user_id() -> Status {
+    let detail = BadRequest::new().violation("user_id", "must not be empty");
+    Status::invalid_argument("user_id must not be empty").with_detail(&detail)
+}

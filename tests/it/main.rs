@@ -1,0 +1,12 @@
+//! The integration tests, one module per topic.
+#![allow(clippy::unwrap_used)] // A test that meets what it did not expect should stop there.
+#![allow(unreachable_pub)] // Nothing outside this binary can reach anything here.
+
+mod clients;
+mod handlers;
+mod imports;
+mod interceptors;
+mod program;
+mod shutdown;
+mod support;
+mod wire;

@@ -1,0 +1,102 @@
+//! Draining: nothing new, nothing lost, and never for ever.
+
+use std::time::Duration;
+
+use balafon::{Router, Server};
+use tokio::net::TcpStream;
+
+use crate::support::echo::Echo;
+use crate::support::peer::Peer;
+use crate::support::{TestServer, patiently};
+
+async fn start(server: Server) -> (TestServer, Echo, Peer) {
+    let echo = Echo::default();
+    let server = TestServer::start_with(server, Router::new().add(echo.service())).await;
+    let peer = Peer::connect(server.addr).await;
+    (server, echo, peer)
+}
+
+#[tokio::test]
+async fn a_drain_lets_open_calls_end() {
+    for workers in [0, 2] {
+        let (mut server, echo, mut peer) = start(Server::new().workers(workers)).await;
+        let mut call = peer.open("/test.Echo/Client").await;
+        call.message("before", false);
+        echo.until_running(1).await;
+        server.shut_down();
+        call.message("after", true);
+        assert_eq!(call.reply().await.unwrap().messages(), ["before after"]);
+        server.served().await;
+    }
+}
+
+#[tokio::test]
+async fn a_drain_accepts_no_more_connections_and_ends_idle_ones() {
+    let (mut server, _, mut peer) = start(Server::new()).await;
+    peer.unary("/test.Echo/Unary", "hello").await;
+    let addr = server.addr;
+    server.shut_down();
+    server.served().await;
+    assert!(TcpStream::connect(addr).await.is_err());
+}
+
+#[tokio::test]
+async fn what_is_left_at_the_drain_timeout_ends_with_unavailable() {
+    let timeout = Duration::from_millis(50);
+    for workers in [0, 2] {
+        let (mut server, echo, mut peer) =
+            start(Server::new().workers(workers).drain_timeout(timeout)).await;
+        let mut call = peer.open("/test.Echo/Unary").await;
+        call.message("wait", true);
+        echo.until_running(1).await;
+        server.shut_down();
+        assert_eq!(call.reply().await.unwrap().grpc_status(), "14");
+        echo.until_running(0).await;
+        server.served().await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_in_its_handshake_does_not_hold_up_a_drain() {
+    let (mut server, _, _) = start(Server::new()).await;
+    let _silent = TcpStream::connect(server.addr).await.unwrap();
+    server.shut_down();
+    server.served().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_reads_nothing_does_not_hold_up_a_drain() {
+    let timeout = Duration::from_millis(50);
+    let (mut server, echo, mut peer) = start(Server::new().drain_timeout(timeout)).await;
+    let mut call = peer.open("/test.Echo/Server").await;
+    call.message("flood", true);
+    let (_send, _recv) = call.split().await.unwrap();
+    echo.until_running(1).await;
+    server.shut_down();
+    server.served().await;
+    echo.until_running(0).await;
+}
+
+#[tokio::test]
+async fn calls_are_served_by_workers() {
+    let (_server, _, mut peer) = start(Server::new().workers(2)).await;
+    for number in 0..100 {
+        let text = number.to_string();
+        assert_eq!(peer.unary("/test.Echo/Unary", &text).await.messages(), [text]);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_can_be_served_without_a_socket() {
+    let (client, server) = tokio::io::duplex(1024);
+    let router = std::sync::Arc::new(Router::new().add(Echo::default().service()));
+    let serving = tokio::spawn(async move { Server::new().serve_connection(server, router).await });
+    let (h2, connection) = h2::client::handshake(client).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = crate::support::peer::request("/test.Echo/Unary").body(()).unwrap();
+    let (response, mut send) = h2.ready().await.unwrap().send_request(request, false).unwrap();
+    send.send_data(crate::support::peer::framed("hello"), true).unwrap();
+    assert_eq!(patiently(response).await.unwrap().status(), 200);
+    connection.abort();
+    patiently(serving).await.unwrap();
+}

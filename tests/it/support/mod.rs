@@ -1,0 +1,53 @@
+//! What the tests share: servers on free ports, and clients for them.
+
+pub mod echo;
+pub mod peer;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use balafon::{Router, Server};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// Longer than anything here takes on a loaded machine: for waits that should never run out.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A server in this process, on a port of its own.
+pub struct TestServer {
+    pub addr: SocketAddr,
+    shutdown: Option<oneshot::Sender<()>>,
+    served: JoinHandle<std::io::Result<()>>,
+}
+
+impl TestServer {
+    pub async fn start(router: Router) -> Self {
+        Self::start_with(Server::new(), router).await
+    }
+
+    pub async fn start_with(server: Server, router: Router) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (shutdown, signal) = oneshot::channel();
+        let served = tokio::spawn(server.serve(listener, router, async {
+            let _ = signal.await;
+        }));
+        Self { addr, shutdown: Some(shutdown), served }
+    }
+
+    /// Starts the drain.
+    pub fn shut_down(&mut self) {
+        drop(self.shutdown.take());
+    }
+
+    /// Waits until the server has drained.
+    pub async fn served(self) {
+        patiently(self.served).await.unwrap().unwrap();
+    }
+}
+
+/// Fails the test rather than waiting for ever.
+pub async fn patiently<F: IntoFuture>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.expect("this takes far less time")
+}
