@@ -12,6 +12,15 @@ pub mod interceptors;
 pub mod services;
 pub mod testing;
 
+/// Includes the code that `balafon-codegen` has generated for a protobuf package, such as
+/// `include_proto!("helloworld")`.
+#[macro_export]
+macro_rules! include_proto {
+    ($package:literal) => {
+        include!(concat!(env!("OUT_DIR"), "/", $package, ".rs"));
+    };
+}
+
 /// `google.rpc`: the status on the wire and the standard error details.
 #[allow(missing_docs, clippy::doc_markdown)]
 pub mod rpc {
@@ -29,7 +38,7 @@ pub use crate::grpc::message::{Request, Response, Sink, Streaming};
 pub use crate::grpc::metadata::{AsciiKey, AsciiValue, BinaryKey, InvalidMetadata, Metadata};
 pub use crate::grpc::method::{Method, Rpc, UNKNOWN_METHOD};
 pub use crate::grpc::router::Router;
-pub use crate::grpc::server::Server;
+pub use crate::grpc::server::{Server, shutdown_signal};
 pub use crate::grpc::service::{Service, ServiceBuilder, ServiceInfo};
 pub use crate::grpc::status::Status;
 

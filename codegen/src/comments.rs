@@ -7,20 +7,11 @@ use prost_types::FileDescriptorSet;
 /// Rewrites all comments that become documentation.
 pub(crate) fn clean(set: &mut FileDescriptorSet) {
     for file in &mut set.file {
-        for location in file
-            .source_code_info
-            .iter_mut()
-            .flat_map(|info| &mut info.location)
-        {
+        for location in file.source_code_info.iter_mut().flat_map(|info| &mut info.location) {
             location.leading_detached_comments.clear();
-            for comment in [
-                &mut location.leading_comments,
-                &mut location.trailing_comments,
-            ] {
-                *comment = comment
-                    .take()
-                    .map(|text| rustdoc(&text))
-                    .filter(|text| !text.is_empty());
+            for comment in [&mut location.leading_comments, &mut location.trailing_comments] {
+                *comment =
+                    comment.take().map(|text| rustdoc(&text)).filter(|text| !text.is_empty());
             }
         }
     }
@@ -28,15 +19,8 @@ pub(crate) fn clean(set: &mut FileDescriptorSet) {
 
 /// What rustdoc would run as a test becomes a block of text; what looks like HTML is escaped.
 fn rustdoc(comment: &str) -> String {
-    let lines: Vec<_> = comment
-        .lines()
-        .map(|line| line.trim_end().replace('\t', "    "))
-        .collect();
-    let margin = lines
-        .iter()
-        .filter(|line| !line.is_empty())
-        .map(|line| indent(line))
-        .min();
+    let lines: Vec<_> = comment.lines().map(|line| line.trim_end().replace('\t', "    ")).collect();
+    let margin = lines.iter().filter(|line| !line.is_empty()).map(|line| indent(line)).min();
     let mut page = Page::default();
     for line in &lines {
         page.push(line.get(margin.unwrap_or(0)..).unwrap_or(""));
@@ -94,10 +78,8 @@ impl Page {
         let text = line.trim_start();
         let column = indent(line);
         // Code with an indent cannot follow a line of text at once.
-        let after_gap = self
-            .lines
-            .last()
-            .is_none_or(|last| last.is_empty() || last.starts_with('#'));
+        let after_gap =
+            self.lines.last().is_none_or(|last| last.is_empty() || last.starts_with('#'));
         if text.is_empty() {
             self.in_code = false;
             return self.lines.push(String::new());
@@ -106,13 +88,11 @@ impl Page {
             self.text_column = 0;
         }
         if after_gap && column >= self.text_column + 4 {
-            self.lines
-                .push(format!("{:1$}```text", "", self.text_column));
+            self.lines.push(format!("{:1$}```text", "", self.text_column));
             self.lines.push(line.to_owned());
             self.block = Some(Block::Indented(self.text_column + 4));
         } else if let Some(fence) = fence(text) {
-            self.lines
-                .push(format!("{}{fence}text", &line[..line.len() - text.len()]));
+            self.lines.push(format!("{}{fence}text", &line[..line.len() - text.len()]));
             self.block = Some(Block::Fenced(fence.to_owned()));
         } else {
             if let Some(width) = list_marker(text) {
@@ -151,13 +131,8 @@ impl Page {
 
     /// Closes the block before the empty lines at its end, which are not part of it.
     fn close_indented(&mut self) {
-        let end = self
-            .lines
-            .iter()
-            .rposition(|line| !line.is_empty())
-            .map_or(0, |last| last + 1);
-        self.lines
-            .insert(end, format!("{:1$}```", "", self.text_column));
+        let end = self.lines.iter().rposition(|line| !line.is_empty()).map_or(0, |last| last + 1);
+        self.lines.insert(end, format!("{:1$}```", "", self.text_column));
         self.block = None;
     }
 
@@ -190,11 +165,7 @@ fn is_closing(text: &str, opening: &str) -> bool {
 /// The width of a list marker with the space behind it: where the text of the item begins.
 fn list_marker(text: &str) -> Option<usize> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let marks: &[char] = if digits == 0 {
-        &['-', '*', '+']
-    } else {
-        &['.', ')']
-    };
+    let marks: &[char] = if digits == 0 { &['-', '*', '+'] } else { &['.', ')'] };
     let text = text[digits..].strip_prefix(marks)?;
     (text.is_empty() || text.starts_with(' ')).then_some(digits + 2)
 }
@@ -209,10 +180,7 @@ mod tests {
 
     #[track_caller]
     fn check(comment: &[&str], expected: &[&str]) {
-        assert_eq!(
-            rustdoc(&comment.join("\n")).lines().collect::<Vec<_>>(),
-            expected
-        );
+        assert_eq!(rustdoc(&comment.join("\n")).lines().collect::<Vec<_>>(), expected);
     }
 
     #[test]
@@ -226,9 +194,7 @@ mod tests {
     fn indented_code_is_text() {
         check(
             &["One:", "", "    a", "", "      b", "", "Two."],
-            &[
-                "One:", "", "```text", "    a", "", "      b", "```", "", "Two.",
-            ],
+            &["One:", "", "```text", "    a", "", "      b", "```", "", "Two."],
         );
         check(&["# One", "\ta"], &["# One", "```text", "    a", "```"]);
     }
@@ -241,17 +207,7 @@ mod tests {
     #[test]
     fn text_of_a_list_item_is_not_code_unless_four_columns_deeper() {
         check(
-            &[
-                "- one",
-                "",
-                "    two",
-                "",
-                "      code",
-                "",
-                "three",
-                "",
-                "    code",
-            ],
+            &["- one", "", "    two", "", "      code", "", "three", "", "    code"],
             &[
                 "- one",
                 "",
@@ -273,39 +229,21 @@ mod tests {
 
     #[test]
     fn fenced_code_is_text_in_whatever_language() {
-        check(
-            &["```rust,no_run", "<a>", "```"],
-            &["```text", "<a>", "```"],
-        );
-        check(
-            &["~~~~", "~~~", "~~~~", "<a>"],
-            &["~~~~text", "~~~", "~~~~", "\\<a>"],
-        );
-        check(
-            &["```", "never closed"],
-            &["```text", "never closed", "```"],
-        );
+        check(&["```rust,no_run", "<a>", "```"], &["```text", "<a>", "```"]);
+        check(&["~~~~", "~~~", "~~~~", "<a>"], &["~~~~text", "~~~", "~~~~", "\\<a>"]);
+        check(&["```", "never closed"], &["```text", "never closed", "```"]);
     }
 
     #[test]
     fn html_is_escaped_outside_of_code() {
         check(&["<id> `<id>` a < b, 1 <2"], &["\\<id> `<id>` a < b, 1 <2"]);
-        check(
-            &["`code that", "<goes> on` <tag>"],
-            &["`code that", "<goes> on` \\<tag>"],
-        );
-        check(
-            &["`not closed", "", "<tag>"],
-            &["`not closed", "", "\\<tag>"],
-        );
+        check(&["`code that", "<goes> on` <tag>"], &["`code that", "<goes> on` \\<tag>"]);
+        check(&["`not closed", "", "<tag>"], &["`not closed", "", "\\<tag>"]);
         check(&["\\<id>"], &["\\<id>"]);
     }
 
     #[test]
     fn a_url_keeps_one_pair_of_angle_brackets_which_prost_adds() {
-        check(
-            &["<https://example.com>, <x>"],
-            &["https://example.com, \\<x>"],
-        );
+        check(&["<https://example.com>, <x>"], &["https://example.com, \\<x>"]);
     }
 }

@@ -21,25 +21,13 @@ struct RawSet {
 /// Writes the descriptor set of every service in `set`, whose files are in dependency order.
 pub(crate) fn write(set: &[u8], out_dir: &Path) -> Result<(), Error> {
     let raw = decode::<RawSet>(set)?.file;
-    let files = raw
-        .iter()
-        .map(|raw| decode(raw))
-        .collect::<Result<Vec<FileDescriptorProto>, _>>()?;
+    let files =
+        raw.iter().map(|raw| decode(raw)).collect::<Result<Vec<FileDescriptorProto>, _>>()?;
 
-    for (index, file) in files
-        .iter()
-        .enumerate()
-        .filter(|(_, file)| !file.service.is_empty())
-    {
+    for (index, file) in files.iter().enumerate().filter(|(_, file)| !file.service.is_empty()) {
         let needed = with_imports(&files[..=index], file);
-        let chosen = raw
-            .iter()
-            .zip(&files)
-            .filter(|(_, file)| needed.contains(file.name()));
-        let set = RawSet {
-            file: chosen.map(|(raw, _)| raw.clone()).collect(),
-        }
-        .encode_to_vec();
+        let chosen = raw.iter().zip(&files).filter(|(_, file)| needed.contains(file.name()));
+        let set = RawSet { file: chosen.map(|(raw, _)| raw.clone()).collect() }.encode_to_vec();
         for service in &file.service {
             let name = names::full(file.package(), service.name());
             write_if_changed(&out_dir.join(names::descriptor_file(&name)), &set)?;

@@ -137,10 +137,7 @@ pub fn compile_to(
         .map_err(|err| Error::io("generating code", err))
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "Cargo reads it from the standard output"
-)]
+#[expect(clippy::print_stdout, reason = "Cargo reads it from the standard output")]
 fn rerun_if_changed(compiler: &protox::Compiler) {
     // The google/protobuf files are built into protox and have no path.
     for path in compiler.files().filter_map(|file| file.path()) {

@@ -9,11 +9,7 @@ use crate::error::Error;
 
 /// The full protobuf name of `name` in `package`, which may be empty.
 pub(crate) fn full(package: &str, name: &str) -> String {
-    if package.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{package}.{name}")
-    }
+    if package.is_empty() { name.to_owned() } else { format!("{package}.{name}") }
 }
 
 /// The file in `OUT_DIR` that holds the descriptor set of a service, named by its full name.
@@ -76,10 +72,7 @@ impl ServiceNames {
     /// The names of the trait and of the module of a service.
     pub(crate) fn of(&self, service: &prost_build::Service) -> (String, String) {
         let module = snake(&service.proto_name);
-        match self
-            .suffixes
-            .get(&full(&service.package, &service.proto_name))
-        {
+        match self.suffixes.get(&full(&service.package, &service.proto_name)) {
             None => (service.name.clone(), module),
             Some(&count) => (
                 service.name.clone() + &"Service".repeat(count),
@@ -124,11 +117,7 @@ pub(crate) fn from_submodule(path: &str) -> String {
     // What prost gives for `google.protobuf.Empty` and the wrappers.
     const BUILT_IN: [&str; 8] = ["()", "bool", "f32", "f64", "i32", "i64", "u32", "u64"];
     let absolute = path.starts_with("::") || path.starts_with("crate::");
-    if absolute || BUILT_IN.contains(&path) {
-        path.to_owned()
-    } else {
-        format!("super::{path}")
-    }
+    if absolute || BUILT_IN.contains(&path) { path.to_owned() } else { format!("super::{path}") }
 }
 
 fn plain(ident: &str) -> &str {

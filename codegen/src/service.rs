@@ -13,9 +13,7 @@ pub(crate) struct Generator {
 
 impl Generator {
     pub(crate) fn new(files: &FileDescriptorSet) -> Result<Self, Error> {
-        Ok(Self {
-            names: ServiceNames::new(files)?,
-        })
+        Ok(Self { names: ServiceNames::new(files)? })
     }
 }
 
@@ -29,11 +27,7 @@ impl ServiceGenerator for Generator {
 
 fn push_trait(service: &Service, trait_name: &str, module: &str, buf: &mut String) {
     let full_name = names::full(&service.package, &service.proto_name);
-    push_doc(
-        &service.comments,
-        &format!("The service `{full_name}`."),
-        buf,
-    );
+    push_doc(&service.comments, &format!("The service `{full_name}`."), buf);
     if service.options.deprecated() {
         // Not `#[deprecated]`: who implements a service that is on its way out has to name it.
         buf.push_str("///\n/// Deprecated.\n");
@@ -51,11 +45,7 @@ fn push_trait(service: &Service, trait_name: &str, module: &str, buf: &mut Strin
 }
 
 fn signature(method: &Method) -> String {
-    let Method {
-        input_type: input,
-        output_type: output,
-        ..
-    } = method;
+    let Method { input_type: input, output_type: output, .. } = method;
     let request = match method.client_streaming {
         true => format!("::balafon::Streaming<{input}>"),
         false => input.clone(),
@@ -76,11 +66,7 @@ fn push_into_service(service: &Service, module: &str, buf: &mut String) {
     buf.push_str(
         "/// Registers the implementation: pass the result to [`Router::add`](::balafon::Router::add).\n",
     );
-    if service
-        .methods
-        .iter()
-        .any(|method| method.options.deprecated())
-    {
+    if service.methods.iter().any(|method| method.options.deprecated()) {
         buf.push_str("#[allow(deprecated)]\n");
     }
     buf.push_str(&format!(
@@ -88,11 +74,7 @@ fn push_into_service(service: &Service, module: &str, buf: &mut String) {
          ::balafon::Service::builder({module}::NAME, {module}::FILE_DESCRIPTOR_SET, self)\n"
     ));
     for method in &service.methods {
-        let args = if method.server_streaming {
-            "request, out"
-        } else {
-            "request"
-        };
+        let args = if method.server_streaming { "request, out" } else { "request" };
         // By path and not `this.method(..)`: `this` is a pointer with methods of its own, such as `clone`.
         buf.push_str(&format!(
             ".{shape}(&{module}::{descriptor}, |this, {args}| async move {{ Self::{name}(&this, {args}).await }})\n",
@@ -143,11 +125,7 @@ fn shape(method: &Method) -> &'static str {
 }
 
 fn push_method_doc(method: &Method, buf: &mut String) {
-    push_doc(
-        &method.comments,
-        &format!("The RPC `{}`.", method.proto_name),
-        buf,
-    );
+    push_doc(&method.comments, &format!("The RPC `{}`.", method.proto_name), buf);
     if method.options.deprecated() {
         buf.push_str("#[deprecated]\n");
     }

@@ -44,9 +44,7 @@ fn generate(file: &str) -> Generated {
 
 /// Code without what depends on how it is broken into lines.
 fn squeeze(code: &str) -> String {
-    code.replace(char::is_whitespace, "")
-        .replace(",)", ")")
-        .replace(",>", ">")
+    code.replace(char::is_whitespace, "").replace(",)", ")").replace(",>", ">")
 }
 
 #[track_caller]
@@ -136,20 +134,11 @@ fn paths_in_the_module_of_a_service_are_one_level_deeper() {
 #[test]
 fn messages_reach_prost_through_balafon() {
     let text = generate("greeter.proto").text("example.greeter.rs");
-    assert_has(
-        &text,
-        "#[derive(Clone, PartialEq, Eq, Hash, ::balafon::prost::Message)]",
-    );
+    assert_has(&text, "#[derive(Clone, PartialEq, Eq, Hash, ::balafon::prost::Message)]");
     assert_has(&text, "#[prost(prost_path = \"::balafon::prost\")]");
     assert_has(&text, "impl ::balafon::prost::Name for HelloRequest");
-    assert_has(
-        &text,
-        "\"type.googleapis.com/example.greeter.HelloRequest\"",
-    );
-    assert_has(
-        &text,
-        "::core::option::Option<::balafon::prost_types::Timestamp>",
-    );
+    assert_has(&text, "\"type.googleapis.com/example.greeter.HelloRequest\"");
+    assert_has(&text, "::core::option::Option<::balafon::prost_types::Timestamp>");
 }
 
 #[test]
@@ -159,10 +148,7 @@ fn comments_become_documentation() {
     assert_has(&text, "/// One greeting. pub static SAY_HELLO");
     assert_has(&text, "/// Trailing. fn collect");
     assert_has(&text, "/// Both ways. fn chat");
-    assert_has(
-        &text,
-        "/// The service `example.greeter.Farewell`. #[allow(",
-    );
+    assert_has(&text, "/// The service `example.greeter.Farewell`. #[allow(");
     assert_has(&text, "/// The RPC `SayBye`. fn say_bye");
     assert!(!text.contains("detached"));
 }
@@ -179,10 +165,7 @@ fn documentation_is_escaped_once_and_its_code_is_not_a_test() {
         "/// ```text /// let indented = code; /// ``` /// \
          /// ```text /// let fenced: Vec<u8> = code; /// ``` #[allow(",
     );
-    assert_has(
-        &text,
-        "/// ```text /// assert!(false, \"not a test\"); /// ``` #[derive",
-    );
+    assert_has(&text, "/// ```text /// assert!(false, \"not a test\"); /// ``` #[derive");
 }
 
 #[test]
@@ -254,11 +237,7 @@ fn a_descriptor_set_holds_the_file_after_all_that_it_imports_and_nothing_else() 
     let set = generated.descriptor_set("example.greeter.Greeter");
     let names: Vec<_> = set.file.iter().map(|file| file.name()).collect();
     for (index, file) in set.file.iter().enumerate() {
-        assert!(
-            file.dependency
-                .iter()
-                .all(|import| names[..index].contains(&import.as_str()))
-        );
+        assert!(file.dependency.iter().all(|import| names[..index].contains(&import.as_str())));
         assert!(file.source_code_info.is_none());
     }
     assert_eq!(names.last(), Some(&"greeter.proto"));
@@ -297,10 +276,7 @@ fn two_services_of_a_file_have_the_same_descriptors() {
 fn a_second_run_does_not_touch_the_descriptors() {
     let generated = generate("greeter.proto");
     let modified = || {
-        let path = generated
-            .0
-            .path()
-            .join("example.greeter.Greeter.descriptors.bin");
+        let path = generated.0.path().join("example.greeter.Greeter.descriptors.bin");
         fs::metadata(path).unwrap().modified().unwrap()
     };
     let before = modified();
@@ -314,18 +290,9 @@ fn a_second_run_does_not_touch_the_descriptors() {
 fn an_error_names_file_line_and_column() {
     for (file, start) in [
         ("broken_syntax.proto", "broken_syntax.proto:4:15: expected"),
-        (
-            "broken_type.proto",
-            "broken_type.proto:4:3: name 'Unknown' is not defined",
-        ),
-        (
-            "broken_import.proto",
-            "broken_import.proto:3:1: import 'nowhere.proto' not found",
-        ),
-        (
-            "nowhere.proto",
-            "file 'nowhere.proto' is not in any include path",
-        ),
+        ("broken_type.proto", "broken_type.proto:4:3: name 'Unknown' is not defined"),
+        ("broken_import.proto", "broken_import.proto:3:1: import 'nowhere.proto' not found"),
+        ("nowhere.proto", "file 'nowhere.proto' is not in any include path"),
         (
             "same_method.proto",
             "service example.same.Twice: the methods GetUser and getUser are both `get_user`",

@@ -1,7 +1,6 @@
 //! The composition root: from the command line to a running user service.
 
 mod cli;
-mod signals;
 mod telemetry;
 
 use std::fmt;
@@ -11,13 +10,13 @@ use tokio::net::TcpListener;
 
 use self::cli::{Cli, Store};
 use crate::interceptors::AccessLog;
-use crate::services::health::Health;
+use crate::services::health::{Health, ServingStatus};
 use crate::services::reflection;
 use crate::users::Users;
-use crate::users::pb::UserService;
+use crate::users::pb::{UserService, user_service};
 use crate::users::store::UserStore;
 use crate::users::store::memory::MemoryStore;
-use crate::{Router, Server};
+use crate::{Router, Server, shutdown_signal};
 
 /// The exit code for what the user can mend: a flag, an address, a port.
 const USAGE: u8 = 2;
@@ -62,6 +61,7 @@ fn run(cli: &Cli) -> Result<(), StartError> {
 
 async fn serve(cli: &Cli, store: impl UserStore) -> Result<(), StartError> {
     let health = Health::new();
+    health.set(user_service::NAME, ServingStatus::Serving);
     let mut router = Router::new()
         .intercept(AccessLog)
         .add(Users::new(store).max_batch(cli.max_batch).into_service())
@@ -72,8 +72,7 @@ async fn serve(cli: &Cli, store: impl UserStore) -> Result<(), StartError> {
     let cannot_listen = |error| StartError(format!("cannot listen on {}: {error}", cli.listen));
     let listener = TcpListener::bind(&cli.listen).await.map_err(cannot_listen)?;
     let address = listener.local_addr().map_err(cannot_listen)?;
-    let shutdown = signals::shutdown(health)
-        .map_err(|error| StartError(format!("cannot wait for signals: {error}")))?;
+    let shutdown = shutdown(health);
     tracing::info!(%address, store = %cli.store, workers = cli.workers(), "listening");
 
     let server = Server::new().workers(cli.workers()).drain_timeout(cli.drain_timeout());
@@ -83,4 +82,25 @@ async fn serve(cli: &Cli, store: impl UserStore) -> Result<(), StartError> {
         .map_err(|error| StartError(format!("cannot start the workers: {error}")))?;
     tracing::info!("drained");
     Ok(())
+}
+
+/// The exit code of a process that a second signal ends: 128 and the number of SIGINT, as shells
+/// count.
+const INTERRUPTED: i32 = 130;
+
+/// Completes at the first signal, with the health already NOT_SERVING. A second one ends the
+/// process at once.
+fn shutdown(health: Health) -> impl Future<Output = ()> {
+    let first = shutdown_signal();
+    async move {
+        first.await;
+        let second = shutdown_signal();
+        tracing::info!("draining: a second signal stops at once");
+        health.shutdown();
+        tokio::spawn(async {
+            second.await;
+            tracing::warn!("stopped before the drain was over");
+            std::process::exit(INTERRUPTED);
+        });
+    }
 }

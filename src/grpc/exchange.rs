@@ -86,6 +86,8 @@ pub(crate) struct Outbound {
     /// Bytes at the front of `buffer` that continue a message of which a part was sent.
     partial: usize,
     writer: Option<Waker>,
+    /// The writer waits until no more than this many bytes are unsent.
+    writer_waits_for: usize,
     sent: u64,
     limit: usize,
     /// Without a transport (in a test) nothing drains the buffer, and nobody waits for it.
@@ -130,6 +132,7 @@ impl Exchange {
                 buffer: BytesMut::new(),
                 partial: 0,
                 writer: None,
+                writer_waits_for: 0,
                 sent: 0,
                 limit: limits.send,
                 unbounded,
@@ -214,14 +217,24 @@ impl Exchange {
 
     /// Ready when a message may be written.
     pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        self.poll_unsent(COALESCE - 1, cx)
+    }
+
+    /// Ready when no more than `most` bytes are unsent.
+    pub(crate) fn poll_unsent(
+        &self,
+        most: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Status>> {
         let mut state = self.lock();
         if let Some(status) = self.ended() {
             return Poll::Ready(Err(status.clone()));
         }
         let outbound = &mut state.outbound;
-        if outbound.buffer.len() < COALESCE || outbound.unbounded {
+        if outbound.buffer.len() <= most || outbound.unbounded {
             return Poll::Ready(Ok(()));
         }
+        outbound.writer_waits_for = most;
         set_waker(&mut outbound.writer, cx);
         Poll::Pending
     }
@@ -396,9 +409,9 @@ impl Outbound {
         self.partial = 0;
     }
 
-    /// The writer's waker, if it may write again.
+    /// The writer's waker, if what it waits for has come.
     pub(crate) fn take_writer(&mut self) -> Option<Waker> {
-        if self.buffer.len() < COALESCE { self.writer.take() } else { None }
+        self.writer.take_if(|_| self.buffer.len() <= self.writer_waits_for)
     }
 }
 

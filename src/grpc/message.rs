@@ -187,6 +187,16 @@ impl<T: Message> Sink<T> {
         self.exchange.write(message.borrow())
     }
 
+    /// Waits until all that was sent has left for the client, as far as its flow control lets it:
+    /// for a handler that would rather send the latest value later than an old one now. Cancel
+    /// safe.
+    ///
+    /// # Errors
+    /// Why the call is over.
+    pub async fn flushed(&mut self) -> Result<(), Status> {
+        poll_fn(|cx| self.exchange.poll_unsent(0, cx)).await
+    }
+
     /// Initial metadata, to be added to until the headers are sent: by the first message, by
     /// [`flush_headers`](Self::flush_headers), or at the end.
     pub fn metadata_mut(&mut self) -> MetadataMut<'_> {

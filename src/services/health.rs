@@ -171,6 +171,8 @@ impl pb::Health for Health {
         let mut watcher = self.watcher(request.into_message().service);
         loop {
             out.send(HealthCheckResponse::from(watcher.next().await?)).await?;
+            // A slow client then gets the latest, not all that was in between.
+            out.flushed().await?;
         }
     }
 }

@@ -30,7 +30,7 @@ class Suite(unittest.TestResult):
         signal.alarm(CASE_LIMIT_SECONDS)
 
     def stopTest(self, test):
-        signal.alarm(0)
+        signal.alarm(CASE_LIMIT_SECONDS)
         self.failed += bool(self.faults)
         self.show(test._testMethodName.removeprefix("test_"), self.faults)
 
@@ -67,7 +67,10 @@ def suites_of(module):
 
 def run(suite, tests):
     support.Server.logs.clear()
+    # Each case starts the count anew; this is for what is done before the first and after the last.
+    signal.alarm(CASE_LIMIT_SECONDS)
     tests.run(suite)
+    signal.alarm(0)
     if suite.failed:
         for log in support.Server.logs:
             lines = log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]

@@ -28,6 +28,12 @@ def fields(bad_request):
     return [violation.field for violation in bad_request.field_violations]
 
 
+def total(users):
+    """How many users there are."""
+    call = users.GetAllUsers(empty_pb2.Empty())
+    return int(dict(call.initial_metadata())["users-total"])
+
+
 class CreateUser(ServerCase):
     def test_the_id_is_a_uuid_of_version_7_in_lower_case(self):
         user = self.users.CreateUser(ALICE)
@@ -243,20 +249,20 @@ class CreateUsers(ServerCase):
         self.fails_with(grpc.StatusCode.RESOURCE_EXHAUSTED, lambda: self.create([ALICE] * 10_001))
 
     def test_a_cancelled_stream_ends_on_the_server_and_its_users_stay(self):
-        total = lambda: int(dict(self.users.GetAllUsers(empty_pb2.Empty()).initial_metadata())["users-total"])
-        before, request_id = total(), str(uuid.uuid4())
+        before, request_id = total(self.users), str(uuid.uuid4())
         with Conversation(self.users.CreateUsers.future, metadata=[("x-request-id", request_id)]) as batch:
             batch.send(ALICE)
-            eventually(lambda: total() == before + 1)
+            eventually(lambda: total(self.users) == before + 1)
         access = self.server.access(request_id)
         self.assertEqual((access["status"], access["messages_in"]), ("CANCELLED", 1))
-        self.assertEqual(total(), before + 1)
+        self.assertEqual(total(self.users), before + 1)
 
 
 class CreateUsersBeyondTheBatch(ServerCase):
     flags = ("--max-batch", "5")
 
     def test_the_details_say_how_many_were_created_and_these_stay(self):
+        before = total(self.users)
         # Two of the five are not valid.
         requests = [ALICE, NOBODY, ALICE, NOBODY, ALICE, ALICE]
         error = self.fails_with(grpc.StatusCode.RESOURCE_EXHAUSTED, lambda: self.users.CreateUsers(iter(requests)))
@@ -264,7 +270,7 @@ class CreateUsersBeyondTheBatch(ServerCase):
         self.assertEqual((info.domain, info.metadata["created"]), (SERVICE, "3"))
         self.assertTrue(info.reason)
         self.assertEqual(dict(error.trailing_metadata())["users-failed"], "2")
-        self.assertEqual(len(list(self.users.GetAllUsers(empty_pb2.Empty()))), 3)
+        self.assertEqual(total(self.users), before + 3)
 
     def test_a_client_that_does_not_stop_sending_gets_the_status_all_the_same(self):
         endless = iter(lambda: ALICE, None)

@@ -1,1 +1,155 @@
+//! The program `user-server`, from its flags to its exit code.
 
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+fn user_server() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_user-server"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("USER_SERVER_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn fails(arguments: &[&str]) -> Output {
+    let output = user_server().args(arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    output
+}
+
+/// The one line that says why it did not start.
+fn complaint(arguments: &[&str]) -> String {
+    let output = fails(arguments);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(output.stdout.is_empty());
+    text
+}
+
+struct Running {
+    child: Child,
+    log: BufReader<ChildStderr>,
+    address: String,
+}
+
+impl Running {
+    fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = user_server();
+        command.args(["--listen", "127.0.0.1:0", "--log-format", "json"]).args(arguments);
+        command.envs(environment.iter().copied());
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let mut running = Self { child, log, address: String::new() };
+        let line = running.line_with("listening");
+        let address = line.split("\"address\":\"").nth(1).unwrap();
+        running.address = address.split('"').next().unwrap().to_owned();
+        running
+    }
+
+    fn line_with(&mut self, word: &str) -> String {
+        let mut line = String::new();
+        while !line.contains(word) {
+            line.clear();
+            assert!(self.log.read_line(&mut line).unwrap() > 0, "the log ended before {word:?}");
+        }
+        line
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn help_teaches_how_to_call_the_server() {
+    let output = user_server().arg("--help").output().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    for word in ["grpcurl", "--listen", "USER_SERVER_LISTEN", "--store", "--max-batch", "memory:"] {
+        assert!(text.contains(word), "{word} is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_one_clear_line() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let line = complaint(&["--listen", &address]);
+    assert!(line.contains(&address) && line.contains("in use"), "{line}");
+}
+
+#[test]
+fn a_bad_address_is_one_clear_line() {
+    for address in ["9090", "localhost:http", "nowhere.invalid:1"] {
+        let line = complaint(&["--listen", address]);
+        assert!(line.contains(address), "{line}");
+    }
+    assert!(complaint(&["--listen", "9090"]).contains("HOST:PORT"));
+}
+
+#[test]
+fn an_unknown_store_is_one_clear_line() {
+    let line = complaint(&["--store", "floppy:"]);
+    assert!(line.contains("floppy:") && line.contains("memory:"), "{line}");
+}
+
+#[test]
+fn bad_values_are_one_clear_line() {
+    assert!(complaint(&["--workers", "0"]).contains("--workers"));
+    assert!(complaint(&["--max-batch", "many"]).contains("--max-batch"));
+    assert!(complaint(&["--log-format", "xml"]).contains("json"));
+    assert!(complaint(&["--log-level", "a=b=c"]).contains("--log-level"));
+}
+
+#[test]
+fn an_unknown_flag_is_refused() {
+    assert!(String::from_utf8(fails(&["--listn", "x"]).stderr).unwrap().contains("--listen"));
+}
+
+#[test]
+fn signals_drain_and_exit_with_zero() {
+    for signal in ["INT", "TERM"] {
+        let mut running = Running::start(&[], &[]);
+        running.signal(signal);
+        assert!(running.child.wait().unwrap().success());
+        running.line_with("drained");
+    }
+}
+
+#[test]
+fn the_environment_sets_what_flags_do_not() {
+    let environment = [("USER_SERVER_WORKERS", "3"), ("USER_SERVER_LISTEN", "127.0.0.1:1")];
+    let running = Running::start(&[], &environment);
+    assert_ne!(running.address, "127.0.0.1:1");
+}
+
+#[tokio::test]
+async fn each_call_is_one_line_of_the_access_log() {
+    let mut running = Running::start(&["--workers", "1"], &[]);
+    let mut peer = crate::support::peer::Peer::connect(running.address.parse().unwrap()).await;
+    let path = "/ru.tinkoff.kora.example.UserService/GetUser";
+    let head = crate::support::peer::request(path).header("x-request-id", "abc-123");
+    peer.call(head, crate::support::peer::framed("nobody")).await;
+    let line = running.line_with("balafon::access");
+    for field in [
+        r#""method":"/ru.tinkoff.kora.example.UserService/GetUser""#,
+        r#""status":"NOT_FOUND""#,
+        r#""error":"User not found: nobody""#,
+        r#""messages_in":1"#,
+        r#""messages_out":0"#,
+        r#""correlation_id":"abc-123""#,
+        r#""duration_us":"#,
+        r#""peer":"127.0.0.1:"#,
+    ] {
+        assert!(line.contains(field), "{field} is missing in {line}");
+    }
+}

@@ -12,21 +12,24 @@ mod connection;
 mod drain;
 mod rpc;
 mod settings;
+mod signals;
 mod socket;
 mod waker;
 mod workers;
 
 use std::future::Future;
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 
 use self::connection::Host;
 use self::drain::{Drain, DrainTrigger};
 use self::settings::Settings;
+pub use self::signals::shutdown_signal;
 use self::workers::Workers;
 use super::call::{Peer, PeerAddr};
 use super::router::Router;
@@ -40,17 +43,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// ```no_run
 /// use std::time::Duration;
 ///
-/// use balafon::{Router, Server};
+/// use balafon::{Router, Server, shutdown_signal};
 /// use tokio::net::TcpListener;
 ///
 /// # async fn run(router: Router) -> std::io::Result<()> {
 /// let listener = TcpListener::bind("127.0.0.1:9090").await?;
-/// Server::new()
-///     .drain_timeout(Duration::from_secs(20))
-///     .serve(listener, router, async {
-///         let _ = tokio::signal::ctrl_c().await;
-///     })
-///     .await
+/// let server = Server::new().drain_timeout(Duration::from_secs(20));
+/// server.serve(listener, router, shutdown_signal()).await
 /// # }
 /// ```
 #[derive(Debug, Clone, Default)]
@@ -119,6 +118,23 @@ impl Server {
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.settings.drain_timeout = timeout;
         self
+    }
+
+    /// Serves `router` on `address` until SIGINT or SIGTERM, then drains; for programs that do
+    /// nothing else. Blocks the thread and makes the runtimes by itself: one worker per core,
+    /// unless [`workers`](Self::workers) says otherwise.
+    ///
+    /// # Errors
+    /// If it cannot listen on the address, or start a thread or a runtime.
+    pub fn run(mut self, address: impl ToSocketAddrs, router: Router) -> io::Result<()> {
+        if self.workers == 0 {
+            self.workers = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let listener = TcpListener::bind(address).await?;
+            self.serve(listener, router, shutdown_signal()).await
+        })
     }
 
     /// Serves `router` on `listener` until `shutdown` completes, then drains: no more connections
