@@ -1,5 +1,80 @@
-//! gRPC written by hand on HTTP/2.
-#![doc = "WIP"]
+//! gRPC written by hand on HTTP/2: a server library on the h2 crate, and the user service built on
+//! it.
+//!
+//! A service is a trait that `balafon-codegen` makes of a `.proto` file, with one plain `async fn`
+//! for each RPC. A streaming handler is given a [`Sink`] and returns how the call ended; an
+//! [`Interceptor`] is plain code around `next.run(call).await`. The README has a service from
+//! `.proto` to a client's call; here is one without code generation, to show what there is below:
+//!
+//! ```
+//! use balafon::{Call, Interceptor, Next, Outcome, Request, Router, Rpc, Server, Service, Sink, Status};
+//!
+//! struct Clock;
+//!
+//! static COUNT_DOWN: Rpc<u32, u32> = Rpc::server_streaming("/clock.Clock/CountDown");
+//!
+//! impl Clock {
+//!     async fn count_down(&self, request: Request<u32>, mut out: Sink<u32>) -> Result<(), Status> {
+//!         if request.message > 1000 {
+//!             return Err(Status::out_of_range("wanted at most 1000"));
+//!         }
+//!         for number in (1..=request.message).rev() {
+//!             out.send(number).await?; // waits while the client's flow control says so
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! struct Log;
+//!
+//! impl Interceptor for Log {
+//!     async fn intercept(&self, call: Call, next: Next<'_>) -> Outcome {
+//!         let path = call.path().to_owned();
+//!         let outcome = next.run(call).await; // the true end of any kind of call
+//!         println!("{path}: {}", outcome.status);
+//!         outcome
+//!     }
+//! }
+//!
+//! let clock = Service::builder("clock.Clock", &[], Clock)
+//!     .server_streaming(&COUNT_DOWN, |clock, request, out| async move {
+//!         clock.count_down(request, out).await
+//!     })
+//!     .build();
+//! let router = Router::new().intercept(Log).add(clock);
+//! # if false {
+//! Server::new().run("127.0.0.1:9090", router)?; // until SIGINT or SIGTERM
+//! # }
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! # Life of a call
+//!
+//! ```text
+//! accept -> HTTP/2 handshake -> stream: HEADERS
+//!   -> head          method, content-type, timeout, encoding  (a Rejection answers at once)
+//!   -> Router        path -> Method and handler               (unknown: the fallback, UNIMPLEMENTED)
+//!   -> interceptors  outermost first; each wraps the rest and sees the Outcome
+//!   -> handler       decodes, calls the trait's method, encodes
+//!   -> trailers      Outcome { status, trailers } -> HEADERS with END_STREAM
+//! ```
+//!
+//! One call is one future. It ends in one place, with one status; deadline, reset, shutdown and
+//! panic are other ways for that same future to end.
+//!
+//! # Modules
+//!
+//! - [`grpc`]: the protocol and its runtime. What is needed most is exported here, at the top.
+//! - [`interceptors`] and [`services`]: ready-made, for any service.
+//! - [`rpc`]: `google.rpc`, the error details.
+//! - [`testing`]: calling handlers without a network.
+#![cfg_attr(feature = "user-server", doc = "- [`users`]: the user service and its stores.")]
+//!
+//! # Features
+//!
+//! - `user-server` (default): the user service and its binary. Users of the library want
+//!   `default-features = false`.
+//! - `access-log`: `interceptors::AccessLog`.
 
 // Generated code names this crate as its users' code does.
 extern crate self as balafon;

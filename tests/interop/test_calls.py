@@ -1,6 +1,5 @@
 """What holds for calls of every method: deadlines, cancellation, metadata, limits, concurrency."""
 
-import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from google.protobuf import empty_pb2
 
 from support import SERVICE, Conversation, ServerCase
 from user_service_pb2 import CreateUserRequest, GetUserRequest, UserUpdate
+from user_service_pb2_grpc import UserServiceStub
 
 ALICE = CreateUserRequest(name="Alice", email="alice@example.com")
 
@@ -55,10 +55,18 @@ class Deadlines(CallCase):
             batch.send(ALICE)
             self.fails_with(grpc.StatusCode.DEADLINE_EXCEEDED, lambda: batch.call.result(timeout=10))
 
-    def test_a_call_with_hardly_any_time_ends_one_way_or_the_other(self):
-        outcomes = [self.users.CreateUser.future(ALICE, timeout=n / 100_000) for n in range(500)]
-        codes = {outcome.code() for outcome in outcomes}
+    def test_calls_with_hardly_any_time_end_one_way_or_the_other(self):
+        codes = {self.users.CreateUser.future(ALICE, timeout=n / 100_000).code() for n in range(500)}
         self.assertLessEqual(codes, {grpc.StatusCode.OK, grpc.StatusCode.DEADLINE_EXCEEDED})
+
+    def test_a_hundred_calls_that_run_out_of_time_together_do_no_harm_to_another_call(self):
+        user = self.users.CreateUser(ALICE)
+        with Conversation(self.users.UpdateUsers) as updates:
+            updates.ask(UserUpdate(user_id=user.id))
+            calls = [self.users.CreateUser.future(ALICE, timeout=0.002) for _ in range(100)]
+            codes = {call.code() for call in calls}
+            self.assertLessEqual(codes, {grpc.StatusCode.OK, grpc.StatusCode.DEADLINE_EXCEEDED})
+            self.assertEqual(updates.ask(UserUpdate(user_id=user.id)), user)
 
     def test_a_call_that_is_answered_in_time_does_not_end_by_its_deadline(self):
         user = self.users.CreateUser(ALICE)
@@ -77,26 +85,35 @@ class Cancellation(CallCase):
         access = self.server.access(request_id)
         self.assertEqual((access["status"], access["messages_out"]), ("CANCELLED", 1))
 
-    def test_a_lost_connection_ends_its_calls_on_the_server(self):
+    def test_a_closed_connection_ends_its_calls_on_the_server(self):
+        user = self.users.CreateUser(ALICE)
         request_id = str(uuid.uuid4())
         with self.server.channel() as channel:
-            update = channel.stream_stream(
-                f"/{SERVICE}/UpdateUsers", UserUpdate.SerializeToString, lambda answer: answer
-            )
-            silent = threading.Event()
-            self.addCleanup(silent.set)
-            call = update(iter(silent.wait, True), metadata=[("x-request-id", request_id)])
-            channel.close()
-            self.assertIs(call.code(), grpc.StatusCode.CANCELLED)
+            users = UserServiceStub(channel)
+            with Conversation(users.UpdateUsers, metadata=[("x-request-id", request_id)]) as updates:
+                updates.ask(UserUpdate(user_id=user.id))
+                channel.close()
         self.assertEqual(self.server.access(request_id)["status"], "CANCELLED")
 
-    def test_many_cancellations_do_no_harm(self):
-        for n in range(300):
-            call = self.users.GetAllUsers(empty_pb2.Empty())
-            if n % 3 == 0:
-                call.initial_metadata()
-            call.cancel()
-            self.assertIs(call.code(), grpc.StatusCode.CANCELLED)
+    def test_cancelling_many_calls_one_after_the_other_does_no_harm_to_another_call(self):
+        user = self.users.CreateUser(ALICE)
+        with Conversation(self.users.UpdateUsers) as updates:
+            for n in range(300):
+                call = self.users.GetAllUsers(empty_pb2.Empty())
+                if n % 3 == 0:
+                    call.initial_metadata()
+                call.cancel()
+                self.assertIs(call.code(), grpc.StatusCode.CANCELLED)
+                self.assertEqual(updates.ask(UserUpdate(user_id=user.id)), user)
+
+    def test_cancelling_many_calls_at_once_does_no_harm_to_another_call(self):
+        user = self.users.CreateUser(ALICE)
+        with Conversation(self.users.UpdateUsers) as updates:
+            updates.ask(UserUpdate(user_id=user.id))
+            calls = [self.users.CreateUser.future(ALICE) for _ in range(100)]
+            for call in calls:
+                call.cancel()
+            self.assertEqual(updates.ask(UserUpdate(user_id=user.id)), user)
 
 
 class Metadata(CallCase):
@@ -134,8 +151,13 @@ class Metadata(CallCase):
         self.users.CreateUser(ALICE, metadata=[("x-long", "v" * 7_000)])
 
     def test_metadata_beyond_the_limit_ends_its_call_only(self):
-        with self.assertRaises(grpc.RpcError):
-            self.users.CreateUser(ALICE, metadata=[("x-long", "v" * 100_000)], timeout=10)
+        user = self.users.CreateUser(ALICE)
+        for size in [20_000, 40_000, 100_000]:
+            with self.subTest(size), Conversation(self.users.UpdateUsers) as updates:
+                updates.ask(UserUpdate(user_id=user.id))
+                with self.assertRaises(grpc.RpcError):
+                    self.users.CreateUser(ALICE, metadata=[("x-long", "v" * size)], timeout=10)
+                self.assertEqual(updates.ask(UserUpdate(user_id=user.id)), user)
 
 
 class Limits(CallCase):

@@ -108,7 +108,7 @@ class Log(ServerCase):
         self.assertEqual((access["status"], access["messages_in"], access["messages_out"]), ("OK", 7, 1))
 
     def test_every_line_is_an_object_of_json_whatever_the_client_sends(self):
-        path = "/no.such\"\\Service/\u007f{}"
+        path = '/no.such"Service/{}'
         self.fails_with(grpc.StatusCode.UNIMPLEMENTED, lambda: self.channel.unary_unary(path)(b""))
         self.fails_with(grpc.StatusCode.NOT_FOUND, lambda: self.users.GetUser(GetUserRequest(user_id='"\n{\u2028')))
         self.users.CreateUser(ALICE, metadata=[("x-request-id", 'log-3"\\}')])
@@ -145,6 +145,10 @@ class Shutdown(unittest.TestCase):
                 server, _, _ = self.start()
                 server.signal(number)
                 self.assertEqual(server.wait(seconds=5), 0)
+
+    def test_a_signal_as_soon_as_it_listens_is_a_shutdown_like_any_other(self):
+        statuses = [Server().stop() for _ in range(20)]
+        self.assertEqual(statuses, [0] * 20)
 
     def test_a_connection_that_has_not_said_anything_does_not_hold_it_up(self):
         server, _, _ = self.start()

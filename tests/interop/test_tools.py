@@ -134,16 +134,27 @@ class Grpcurl(Calls, GrpcurlCase):
         (user,) = objects(self.call("CreateUser", message, flags=["-emit-defaults"]).stdout)
         self.assertEqual(user["status"], "ACTIVE")
 
-    def test_a_bad_request_is_shown_with_its_details(self):
+    def test_an_error_is_shown_with_its_details(self):
         error = self.refused(INVALID_ARGUMENT, "CreateUser", {"name": "", "email": "x"}).stderr
         self.assertIn("type.googleapis.com/google.rpc.BadRequest", error)
-        self.assertIn('"field": "name"', error)
-        self.assertIn('"field": "email"', error)
 
     def test_the_answers_before_an_error_are_shown(self):
         (user,) = self.answers("CreateUser", {"name": "Grace", "email": "grace@example.com"})
         done = self.refused(NOT_FOUND, "UpdateUsers", {"user_id": user["id"], "name": "Grete"}, {"user_id": "42"})
         self.assertEqual([answer["name"] for answer in objects(done.stdout)], ["Grete"])
+
+    def test_a_call_whose_client_was_killed_ends_on_the_server(self):
+        (user,) = self.answers("CreateUser", {"name": "Heidi", "email": "heidi@example.com"})
+        command = [os.environ["GRPCURL"], "-plaintext", "-H", "x-request-id: killed", "-d", "@"]
+        client = subprocess.Popen(
+            [*command, self.server.address, f"{SERVICE}/UpdateUsers"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        with client:
+            client.stdin.write(json.dumps({"user_id": user["id"]}).encode() + b"\n")
+            client.stdin.flush()
+            client.stdout.readline()
+            client.kill()
+        self.assertEqual(self.server.access("killed")["status"], "CANCELLED")
 
     def test_metadata_is_shown_where_it_belongs(self):
         done = self.call("GetAllUsers", flags=["-v", "-H", "x-request-id: from-grpcurl"])

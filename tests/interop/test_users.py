@@ -20,8 +20,8 @@ NOBODY = CreateUserRequest(name=" ", email="nobody")
 NAMES = ["Иван Петров", "山田太郎", "محمد عبد الله", "नरेन्द्र", "Zoe\u0308 O'Hara", "👩‍👩‍👧 100 % \"quoted\" \\"]
 
 
-def numbered(numbers):
-    return (CreateUserRequest(name=f"User {n}", email=f"user{n}@example.com") for n in numbers)
+def numbered(numbers, name="User {}"):
+    return (CreateUserRequest(name=name.format(n), email=f"user{n}@example.com") for n in numbers)
 
 
 def fields(bad_request):
@@ -130,15 +130,16 @@ class GetAllUsersWithoutUsers(ServerCase):
 
 
 class GetAllUsers(ServerCase):
-    # More than any window or buffer between server and client holds: some 2 MB.
+    # With names of 700 bytes the stream is some 16 MB, more than windows and buffers on the way hold.
     TOTAL = 20_000
+    NAME = "User {} " + 170 * "😀"
 
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
         cls.ids = []
         for start in range(0, cls.TOTAL, 10_000):
-            cls.ids += cls.users.CreateUsers(numbered(range(start, start + 10_000))).user_ids
+            cls.ids += cls.users.CreateUsers(numbered(range(start, start + 10_000), cls.NAME)).user_ids
 
     def all_users(self, **options):
         return self.users.GetAllUsers(empty_pb2.Empty(), **options)
@@ -149,7 +150,7 @@ class GetAllUsers(ServerCase):
     def test_users_come_in_order_of_creation(self):
         users = list(self.all_users())
         self.assertEqual([user.id for user in users], self.ids)
-        self.assertEqual([user.name for user in users], [f"User {n}" for n in range(self.TOTAL)])
+        self.assertEqual([user.name for user in users], [self.NAME.format(n) for n in range(self.TOTAL)])
 
     def test_the_total_comes_before_the_first_user(self):
         call = self.all_users()
