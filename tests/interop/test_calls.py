@@ -152,7 +152,8 @@ class Metadata(CallCase):
 
     def test_metadata_beyond_the_limit_ends_its_call_only(self):
         user = self.users.CreateUser(ALICE)
-        for size in [20_000, 40_000, 100_000]:
+        # h2 takes far larger ones for an attack, and closes the connection.
+        for size in [20_000, 40_000]:
             with self.subTest(size), Conversation(self.users.UpdateUsers) as updates:
                 updates.ask(UserUpdate(user_id=user.id))
                 with self.assertRaises(grpc.RpcError):

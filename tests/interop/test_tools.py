@@ -145,7 +145,7 @@ class Grpcurl(Calls, GrpcurlCase):
 
     def test_a_call_whose_client_was_killed_ends_on_the_server(self):
         (user,) = self.answers("CreateUser", {"name": "Heidi", "email": "heidi@example.com"})
-        command = [os.environ["GRPCURL"], "-plaintext", "-H", "x-request-id: killed", "-d", "@"]
+        command = [os.environ["GRPCURL"], "-plaintext", "-rpc-header", "x-request-id: killed", "-d", "@"]
         client = subprocess.Popen(
             [*command, self.server.address, f"{SERVICE}/UpdateUsers"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )

@@ -18,7 +18,8 @@ fn files_of_the_readme() -> Vec<(String, String)> {
     let blocks = readme.split("```").skip(1).step_by(2);
     let named = blocks.filter_map(|block| {
         let (_language, code) = block.split_once('\n')?;
-        let name = code.lines().next()?.trim_start_matches(['#', '/', ' ']).strip_prefix("file: ")?;
+        let name =
+            code.lines().next()?.trim_start_matches(['#', '/', ' ']).strip_prefix("file: ")?;
         Some((name.to_owned(), code.to_owned()))
     });
     named.collect()
