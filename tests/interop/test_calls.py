@@ -121,11 +121,11 @@ class Metadata(CallCase):
         return dict(call.initial_metadata())["x-request-id"]
 
     def test_the_request_id_comes_back_in_the_initial_metadata_of_each_shape_of_call(self):
-        requests = lambda: iter([])
         shapes = {
             "unary": lambda m: self.users.CreateUser.with_call(ALICE, metadata=m)[1],
             "server streaming": lambda m: self.users.GetAllUsers(empty_pb2.Empty(), metadata=m),
-            "client streaming": lambda m: self.users.CreateUsers.with_call(requests(), metadata=m)[1],
+            "client streaming": lambda m: self.users.CreateUsers.with_call(iter([]), metadata=m)[1],
+            "bidi streaming": lambda m: self.users.UpdateUsers(iter([]), metadata=m),
         }
         for shape, call in shapes.items():
             with self.subTest(shape):

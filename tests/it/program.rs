@@ -166,6 +166,7 @@ fn resident(pid: u32) -> u64 {
 /// with a million users.
 #[cfg(target_os = "linux")]
 #[tokio::test]
+#[allow(clippy::print_stdout)] // The figure is half of what this test is for.
 async fn a_slow_reader_of_all_users_costs_no_memory() {
     use std::time::Duration;
 
