@@ -9,6 +9,10 @@ fn main() -> Result<(), balafon_codegen::Error> {
         "proto/grpc/reflection/v1alpha/reflection.proto",
     ];
     balafon_codegen::compile(&own, &["proto"])?;
+    let details = balafon_codegen::descriptor_set(&own[..2], &["proto"])?;
+    let out_dir = std::env::var("OUT_DIR").expect("Cargo sets it for build scripts");
+    std::fs::write(format!("{out_dir}/google.rpc.descriptors.bin"), details)
+        .expect("Cargo has made the directory");
     if std::env::var_os("CARGO_FEATURE_USER_SERVER").is_some() {
         balafon_codegen::compile(&["proto/user_service.proto"], &["proto"])?;
     }

@@ -100,6 +100,10 @@ macro_rules! include_proto {
 #[allow(missing_docs, clippy::doc_markdown)]
 pub mod rpc {
     include!(concat!(env!("OUT_DIR"), "/google.rpc.rs"));
+
+    /// Describes the messages of this module, for reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] =
+        include_bytes!(concat!(env!("OUT_DIR"), "/google.rpc.descriptors.bin"));
 }
 
 pub use prost;

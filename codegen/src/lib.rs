@@ -25,7 +25,7 @@
 //!
 //! ```text
 //! pub mod greeter {
-//!     include!(concat!(env!("OUT_DIR"), "/example.greeter.rs"));
+//!     balafon::include_proto!("example.greeter");
 //! }
 //! ```
 //!
@@ -135,6 +135,23 @@ pub fn compile_to(
         .type_name_domain(["."], "type.googleapis.com")
         .compile_fds(files)
         .map_err(|err| Error::io("generating code", err))
+}
+
+/// The serialized `google.protobuf.FileDescriptorSet` of files and of what they import, with custom
+/// options: for a schema that reflection should know although no service refers to it, such as that
+/// of error details.
+///
+/// # Errors
+///
+/// As [`compile`].
+pub fn descriptor_set(
+    protos: &[impl AsRef<Path>],
+    includes: &[impl AsRef<Path>],
+) -> Result<Vec<u8>, Error> {
+    let mut compiler = protox::Compiler::new(includes)?;
+    compiler.include_imports(true).open_files(protos)?;
+    rerun_if_changed(&compiler);
+    Ok(compiler.encode_file_descriptor_set())
 }
 
 #[expect(clippy::print_stdout, reason = "Cargo reads it from the standard output")]

@@ -107,6 +107,13 @@ impl Call {
     pub fn cancellation(&self) -> Cancellation {
         Cancellation { exchange: self.exchange.clone() }
     }
+
+    /// Completes when the server begins to drain, or the call is over: for a handler that streams
+    /// for as long as the client likes, to end by itself instead of at the drain timeout.
+    pub fn draining(&self) -> impl Future<Output = ()> + Send + use<> {
+        let exchange = self.exchange.clone();
+        async move { poll_fn(|cx| exchange.poll_draining(cx)).await }
+    }
 }
 
 impl fmt::Debug for Call {

@@ -64,6 +64,8 @@ pub(crate) struct State {
     transport: Transport,
     watchers: Vec<Waker>,
     observed: bool,
+    /// The server has begun to drain.
+    draining: bool,
 }
 
 pub(crate) struct Inbound {
@@ -140,6 +142,7 @@ impl Exchange {
             transport: Transport::default(),
             watchers: Vec::new(),
             observed: false,
+            draining: false,
         };
         Arc::new(Self {
             state: Mutex::new(state),
@@ -181,6 +184,22 @@ impl Exchange {
             state.watchers.push(cx.waker().clone());
         }
         Poll::Pending
+    }
+
+    /// Tells the handler, if it cares, that the server drains.
+    pub(crate) fn drain(&self) {
+        let mut state = self.lock();
+        state.draining = true;
+        let watchers = std::mem::take(&mut state.watchers);
+        drop(state);
+        watchers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ready when the server drains or the call is over.
+    pub(crate) fn poll_draining(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // First the waker, then the look: a drain in between wakes it.
+        let ended = self.poll_ended(cx).is_ready();
+        if ended || self.lock().draining { Poll::Ready(()) } else { Poll::Pending }
     }
 
     pub(crate) fn observe(&self, observer: Observer) {

@@ -155,16 +155,20 @@ impl Status {
     /// (PROTOCOL-HTTP2, "Responses").
     pub(crate) fn write_to(&self, trailers: &mut HeaderMap) {
         trailers.insert(GRPC_STATUS, self.code.header_value());
-        if !self.message.is_empty() {
-            trailers.insert(GRPC_MESSAGE, encode_message(&self.message));
-        }
+        let message = (!self.message.is_empty()).then(|| encode_message(&self.message));
         if !self.is_ok() && !self.details().is_empty() {
             let status = rpc::Status {
                 code: self.code as i32,
-                message: self.message.clone().into_owned(),
+                // As it is sent: the two must be equal also when it was cut.
+                message: message
+                    .as_ref()
+                    .map_or_else(String::new, |m| decode_message(m.as_bytes())),
                 details: self.details().to_vec(),
             };
             trailers.insert(GRPC_STATUS_DETAILS, encode_bin(&status.encode_to_vec()));
+        }
+        if let Some(message) = message {
+            trailers.insert(GRPC_MESSAGE, message);
         }
     }
 }
@@ -210,20 +214,32 @@ impl From<InvalidMetadata> for Status {
     }
 }
 
+/// The longest `grpc-message`, in bytes: half of what C-core and grpc-java accept as the whole header
+/// list, beyond which they show the client a status of their own instead of the server's.
+const MAX_MESSAGE_LEN: usize = 4 * 1024;
+
 /// The `grpc-message` form of `message`: UTF-8 in which every byte outside 0x20 to 0x7E, and `%`,
-/// is percent-encoded with upper-case digits (PROTOCOL-HTTP2, "Status-Message").
+/// is percent-encoded with upper-case digits (PROTOCOL-HTTP2, "Status-Message"). A message of which
+/// that takes more than 4 KiB is cut, between two characters.
 pub fn encode_message(message: &str) -> HeaderValue {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let plain = |byte: &u8| matches!(byte, 0x20..=0x7e) && *byte != b'%';
-    let encoded = if message.bytes().all(|byte| plain(&byte)) {
+    let plain = |byte: u8| matches!(byte, 0x20..=0x7e) && byte != b'%';
+    let encoded = if message.len() <= MAX_MESSAGE_LEN && message.bytes().all(plain) {
         HeaderValue::from_str(message)
     } else {
-        let mut text = Vec::with_capacity(message.len() * 2);
-        for byte in message.bytes() {
-            if plain(&byte) {
-                text.push(byte);
-            } else {
-                text.extend([b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        let mut text = Vec::with_capacity(MAX_MESSAGE_LEN.min(message.len() * 3));
+        for character in message.chars() {
+            let start = text.len();
+            for byte in character.encode_utf8(&mut [0; 4]).bytes() {
+                if plain(byte) {
+                    text.push(byte);
+                } else {
+                    text.extend([b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+                }
+            }
+            if text.len() > MAX_MESSAGE_LEN {
+                text.truncate(start);
+                break;
             }
         }
         HeaderValue::from_bytes(&text)
@@ -268,6 +284,14 @@ mod tests {
         ] {
             assert_eq!(encode_message(message), encoded);
             assert_eq!(decode_message(encoded.as_bytes()), message);
+        }
+    }
+
+    #[test]
+    fn a_message_too_long_for_headers_is_cut_between_two_characters() {
+        for (character, expected) in [("x", 4096), ("é", 4092 / 6), ("世", 4095 / 9)] {
+            let encoded = encode_message(&character.repeat(5000));
+            assert_eq!(decode_message(encoded.as_bytes()), character.repeat(expected));
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::pin::pin;
 
 use tokio::sync::watch;
 
@@ -81,7 +82,7 @@ impl Health {
     }
 
     /// Makes everything NOT_SERVING for good: clients go elsewhere while the server still serves.
-    /// `Watch` streams see it and stay open; they end with their connections.
+    /// `Watch` streams see it; they end when their connections begin to drain.
     pub fn shutdown(&self) {
         self.update(|states| {
             states.set_all(ServingStatus::NotServing);
@@ -168,9 +169,16 @@ impl pb::Health for Health {
         request: Request<HealthCheckRequest>,
         mut out: Sink<HealthCheckResponse>,
     ) -> Result<(), Status> {
+        let mut draining = pin!(request.draining());
         let mut watcher = self.watcher(request.into_message().service);
         loop {
-            out.send(HealthCheckResponse::from(watcher.next().await?)).await?;
+            let status = tokio::select! {
+                biased;
+                status = watcher.next() => status?,
+                // A stream without end would hold the server up until the drain times out.
+                () = &mut draining => return Err(Status::unavailable("the server is shutting down")),
+            };
+            out.send(HealthCheckResponse::from(status)).await?;
             // A slow client then gets the latest, not all that was in between.
             out.flushed().await?;
         }
@@ -201,8 +209,6 @@ impl fmt::Debug for Health {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
-
     use futures_util::FutureExt;
 
     use super::ServingStatus::{NotServing, ServiceUnknown, Serving, Unknown};

@@ -325,6 +325,24 @@ async fn a_stream_may_be_dropped_in_the_middle() {
     assert!(client.create("Alive", "alive@example.com").await.is_ok());
 }
 
+#[tokio::test]
+async fn a_watch_and_a_reflection_stream_do_not_hold_up_a_drain() {
+    let (mut server, mut client) = users().await;
+    let request = Request::new(HealthCheckRequest::default());
+    let mut watch = client.server_streaming(&HEALTH_WATCH, request).await.unwrap().into_inner();
+    assert!(patiently(watch.message()).await.unwrap().is_some());
+    let (requests, stream) = mpsc::unbounded_channel();
+    requests.send(v1::ServerReflectionRequest::default()).unwrap();
+    let request = Request::new(UnboundedReceiverStream::new(stream));
+    let mut reflected = client.bidi(&REFLECTION, request).await.unwrap().into_inner();
+    assert!(patiently(reflected.message()).await.unwrap().is_some());
+
+    server.shut_down();
+    assert_eq!(patiently(watch.message()).await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(patiently(reflected.message()).await.unwrap_err().code(), Code::Unavailable);
+    server.served().await;
+}
+
 static HEALTH_WATCH: Rpc<HealthCheckRequest, HealthCheckResponse> =
     Rpc::server_streaming("/grpc.health.v1.Health/Watch");
 static REFLECTION: Rpc<v1::ServerReflectionRequest, v1::ServerReflectionResponse> =

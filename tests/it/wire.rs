@@ -372,6 +372,17 @@ async fn many_calls_at_once_are_all_answered() {
 }
 
 #[tokio::test]
+async fn a_burst_of_cancellations_leaves_the_connection_alone() {
+    let (_server, echo, mut peer) = echo().await;
+    for _ in 0..500 {
+        let mut call = peer.open("/test.Echo/Unary").await;
+        call.send.send_reset(Reason::CANCEL);
+    }
+    assert_eq!(peer.unary("/test.Echo/Unary", "alive").await.messages(), ["alive"]);
+    echo.until_running(0).await;
+}
+
+#[tokio::test]
 async fn a_connection_without_a_handshake_is_closed_after_the_timeout() {
     use tokio::io::AsyncReadExt;
     let timeout = std::time::Duration::from_millis(50);

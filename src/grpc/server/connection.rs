@@ -61,7 +61,7 @@ where
         () = poll_fn(|cx| connection.poll(cx)) => return,
         deadline = &mut drain_started => deadline,
     };
-    connection.h2.graceful_shutdown();
+    connection.drain();
     tokio::select! {
         biased;
         () = poll_fn(|cx| connection.poll(cx)) => return,
@@ -92,6 +92,7 @@ struct Connection<T> {
     calls: FuturesUnordered<Rpc>,
     turn: Arc<TurnWaker>,
     waker: Waker,
+    draining: bool,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
@@ -99,7 +100,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         let turn = Arc::new(TurnWaker::default());
         let waker = turn.clone().into();
         let (accepted, calls) = (Vec::new(), FuturesUnordered::new());
-        Self { h2, socket, host, accepted, calls, turn, waker }
+        Self { h2, socket, host, accepted, calls, turn, waker, draining: false }
     }
 
     /// Ready when the connection is closed and every call on it has ended.
@@ -114,18 +115,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 return Poll::Ready(());
             }
             if self.turn.rest() {
-                self.drain(turn_cx);
+                self.write_out(turn_cx);
                 return Poll::Pending;
             }
         }
         // More to do, but after the neighbours.
-        self.drain(turn_cx);
+        self.write_out(turn_cx);
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
     /// Writes what the turns have gathered, as far as the peer takes it.
-    fn drain(&self, cx: &mut Context<'_>) {
+    fn write_out(&self, cx: &mut Context<'_>) {
         // An error is not for here: h2 meets it too when it next reads, and closes the connection.
         let _ = self.socket.poll_drain(cx);
     }
@@ -137,7 +138,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             match self.h2.poll_accept(cx) {
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    self.accepted.extend(Rpc::start(request, respond, &self.host));
+                    let rpc = Rpc::start(request, respond, &self.host);
+                    if self.draining {
+                        // Opened before the client knew.
+                        rpc.iter().for_each(Rpc::drain);
+                    }
+                    self.accepted.extend(rpc);
                 }
                 Poll::Ready(Some(Err(error))) => {
                     tracing::debug!(peer = %self.host.peer, %error, "connection failed");
@@ -157,6 +163,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         }
         while let Poll::Ready(Some(())) = self.calls.poll_next_unpin(cx) {}
         if closed { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Tells the client to open no more calls here, and the handlers of those that are open.
+    fn drain(&mut self) {
+        self.h2.graceful_shutdown();
+        self.calls.iter().for_each(Rpc::drain);
+        self.draining = true;
     }
 
     fn stop_calls(&mut self, reason: &Status, cx: &mut Context<'_>) {

@@ -132,6 +132,11 @@ impl Rpc {
         self.close();
     }
 
+    /// Tells the handler that the server drains.
+    pub(super) fn drain(&self) {
+        self.exchange.drain();
+    }
+
     /// Polls the interceptors and the handler.
     fn run(&mut self, cx: &mut Context<'_>) {
         if let Some(running) = &mut self.running

@@ -59,6 +59,8 @@ impl Settings {
             .initial_window_size(self.stream_window)
             .initial_connection_window_size(self.connection_window)
             .max_send_buffer_size(SEND_BUFFER)
+            // A burst of cancellations is no attack; more than there may be streams is.
+            .max_pending_accept_reset_streams(self.max_concurrent_streams as usize)
             .data_frame_budget(SMALL_FRAMES)
             .max_local_error_reset_streams(Some(LOCAL_RESETS));
         builder

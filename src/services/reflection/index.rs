@@ -43,10 +43,7 @@ impl Index {
         let mut index = Self::default();
         for service in services {
             index.services.push(service.name);
-            if let Err(error) = index.add(Bytes::from_static(service.file_descriptor_set)) {
-                let service = service.name;
-                tracing::warn!(service, %error, "reflection cannot read the descriptor set");
-            }
+            index.add_or_warn(service.name, service.file_descriptor_set);
         }
         index.services.sort_unstable();
         index.services.dedup();
@@ -83,6 +80,13 @@ impl Index {
     /// What a file imports directly, as far as it is known.
     pub(super) fn imports(&self, file: FileId) -> impl Iterator<Item = FileId> {
         self.files[file.0].imports.iter().filter_map(|name| self.file(name))
+    }
+
+    /// Adds the files of a descriptor set; a broken one is only logged.
+    pub(super) fn add_or_warn(&mut self, name: &str, set: &'static [u8]) {
+        if let Err(error) = self.add(Bytes::from_static(set)) {
+            tracing::warn!(name, %error, "reflection cannot read the descriptor set");
+        }
     }
 
     /// Adds the files of a descriptor set: all of them, or none if one is broken.

@@ -4,13 +4,14 @@
 mod answer;
 mod index;
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use self::answer::Sent;
 use self::index::Index;
 use self::pb::v1::{self, ServerReflection, ServerReflectionRequest, ServerReflectionResponse};
 use self::pb::v1alpha;
-use crate::{Request, Router, Rpc, Service, ServiceInfo, Sink, Status, Streaming};
+use crate::{Request, Router, Rpc, Service, ServiceInfo, Sink, Status, Streaming, rpc};
 
 /// The messages and the services as generated from the two versions of `reflection.proto`.
 pub mod pb {
@@ -64,7 +65,10 @@ impl Reflection {
             (v1alpha::server_reflection::NAME, v1alpha::server_reflection::FILE_DESCRIPTOR_SET),
         ];
         let own = own.map(|(name, file_descriptor_set)| ServiceInfo { name, file_descriptor_set });
-        Self(Arc::new(Index::new(router.services().iter().chain(&own))))
+        let mut index = Index::new(router.services().iter().chain(&own));
+        // No service refers to the details of errors, and clients want to show them.
+        index.add_or_warn("google.rpc", rpc::FILE_DESCRIPTOR_SET);
+        Self(Arc::new(index))
     }
 
     /// The two versions differ in the name of their package alone, which is not on the wire: v1's
@@ -88,12 +92,19 @@ impl ServerReflection for Reflection {
         request: Request<Streaming<ServerReflectionRequest>>,
         mut out: Sink<ServerReflectionResponse>,
     ) -> Result<(), Status> {
+        let mut draining = pin!(request.draining());
         let mut requests = request.into_message();
         let mut sent = Sent::default();
-        while let Some(request) = requests.message().await? {
+        loop {
+            let request = tokio::select! {
+                biased;
+                request = requests.message() => request?,
+                // Tools keep their stream open for as long as they run.
+                () = &mut draining => return Err(Status::unavailable("the server is shutting down")),
+            };
+            let Some(request) = request else { return Ok(()) };
             out.send(self.0.answer(request, &mut sent)).await?;
         }
-        Ok(())
     }
 }
 
