@@ -75,6 +75,7 @@
 //! - `user-server` (default): the user service and its binary. Users of the library want
 //!   `default-features = false`.
 //! - `access-log`: `interceptors::AccessLog`.
+//! - `gzip`, `deflate`, `zstd`: compression of messages.
 
 // Generated code names this crate as its users' code does.
 extern crate self as balafon;
@@ -111,11 +112,13 @@ pub use prost_types;
 
 pub use crate::grpc::call::{Call, Cancellation, Counts, MetadataMut, Outcome, Peer, PeerAddr};
 pub use crate::grpc::code::Code;
+pub use crate::grpc::compression::{Compression, Encoding};
 pub use crate::grpc::exchange::MessageEvent;
 pub use crate::grpc::interceptor::{Interceptor, Next};
 pub use crate::grpc::message::{Request, Response, Sink, Streaming};
 pub use crate::grpc::metadata::{AsciiKey, AsciiValue, BinaryKey, InvalidMetadata, Metadata};
 pub use crate::grpc::method::{Method, Rpc, UNKNOWN_METHOD};
+pub use crate::grpc::options::CallOptions;
 pub use crate::grpc::router::Router;
 pub use crate::grpc::server::{Server, shutdown_signal};
 pub use crate::grpc::service::{Service, ServiceBuilder, ServiceInfo};

@@ -21,6 +21,7 @@ pub struct Call {
     pub(crate) peer: Arc<Peer>,
     pub(crate) deadline: Option<tokio::time::Instant>,
     pub(crate) extensions: Extensions,
+    pub(crate) run_to_completion: bool,
     pub(crate) exchange: Arc<Exchange>,
 }
 
@@ -34,6 +35,7 @@ impl Call {
             peer: Arc::new(Peer { addr: PeerAddr::Memory }),
             deadline: None,
             extensions: Extensions::new(),
+            run_to_completion: false,
             exchange: Exchange::detached(),
         }
     }
@@ -89,6 +91,12 @@ impl Call {
     /// once the headers are sent.
     pub fn response_metadata(&mut self) -> MetadataMut<'_> {
         MetadataMut::initial(&self.exchange)
+    }
+
+    /// Sends the responses of this call plain, whatever the settings and the client say: for what
+    /// is secret and stands beside what a stranger may choose (as in the BREACH attack), or does not compress.
+    pub fn disable_compression(&mut self) {
+        self.exchange.lock().outbound.compressor = None;
     }
 
     /// Calls `observer` for each message of this call, in both directions, from now on. It runs

@@ -10,11 +10,12 @@
 //! ```
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 
+use super::compression::{Compressor, Encoding};
 use super::frame::{self, Frame, FrameDecoder, HEADER_LEN};
 use super::metadata::Metadata;
 use super::status::Status;
@@ -41,13 +42,17 @@ pub enum MessageEvent<'a> {
     Sent(&'a [u8]),
 }
 
-/// The bounds of one call.
+/// What is settled about a call before it begins.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub(crate) struct Terms {
     /// The longest message that is received, in bytes.
-    pub(crate) receive: usize,
+    pub(crate) receive_limit: usize,
     /// The longest message that is sent, in bytes.
-    pub(crate) send: usize,
+    pub(crate) send_limit: usize,
+    /// How the client compresses.
+    pub(crate) encoding: Option<Encoding>,
+    /// How responses are compressed.
+    pub(crate) compressor: Option<Compressor>,
 }
 
 pub(crate) struct Exchange {
@@ -56,6 +61,8 @@ pub(crate) struct Exchange {
     ended: OnceLock<Status>,
     /// Apart from `state`, so that an observer may look at the call.
     observers: Mutex<Vec<Observer>>,
+    receive_limit: usize,
+    encoding: Option<Encoding>,
 }
 
 pub(crate) struct State {
@@ -92,6 +99,7 @@ pub(crate) struct Outbound {
     writer_waits_for: usize,
     sent: u64,
     limit: usize,
+    pub(crate) compressor: Option<Compressor>,
     /// Without a transport (in a test) nothing drains the buffer, and nobody waits for it.
     unbounded: bool,
 }
@@ -109,19 +117,20 @@ struct Transport {
 }
 
 impl Exchange {
-    pub(crate) fn new(limits: Limits) -> Arc<Self> {
-        Self::build(limits, false)
+    pub(crate) fn new(terms: Terms) -> Arc<Self> {
+        Self::build(terms, false)
     }
 
     /// An exchange without a transport: what is sent stays in the buffer, however much it is.
     pub(crate) fn detached() -> Arc<Self> {
-        Self::build(Limits { receive: usize::MAX, send: usize::MAX }, true)
+        let (receive_limit, send_limit) = (usize::MAX, usize::MAX);
+        Self::build(Terms { receive_limit, send_limit, encoding: None, compressor: None }, true)
     }
 
-    fn build(limits: Limits, unbounded: bool) -> Arc<Self> {
+    fn build(terms: Terms, unbounded: bool) -> Arc<Self> {
         let state = State {
             inbound: Inbound {
-                decoder: FrameDecoder::new(limits.receive),
+                decoder: FrameDecoder::new(terms.receive_limit),
                 end: None,
                 unreleased: 0,
                 reader: None,
@@ -136,7 +145,8 @@ impl Exchange {
                 writer: None,
                 writer_waits_for: 0,
                 sent: 0,
-                limit: limits.send,
+                limit: terms.send_limit,
+                compressor: terms.compressor,
                 unbounded,
             },
             transport: Transport::default(),
@@ -148,6 +158,8 @@ impl Exchange {
             state: Mutex::new(state),
             ended: OnceLock::new(),
             observers: Mutex::default(),
+            receive_limit: terms.receive_limit,
+            encoding: terms.encoding,
         })
     }
 
@@ -226,12 +238,28 @@ impl Exchange {
             return Poll::Ready(Err(status.clone()));
         }
         let observed = state.observed;
-        let polled = state.poll_frame(cx);
+        let frame = ready!(state.poll_frame(cx));
         drop(state);
-        if observed && let Poll::Ready(Ok(Some(message))) = &polled {
+        let message = match frame? {
+            None => None,
+            Some(frame) => Some(self.decompressed(frame)?),
+        };
+        if observed && let Some(message) = &message {
             self.show(MessageEvent::Received(message));
         }
-        polled
+        Poll::Ready(Ok(message))
+    }
+
+    fn decompressed(&self, frame: Frame) -> Result<Bytes, Status> {
+        let message = match (frame.compressed, self.encoding) {
+            (false, _) => return Ok(frame.payload),
+            (true, Some(encoding)) => encoding.decompress(&frame.payload, self.receive_limit),
+            // PROTOCOL-HTTP2, "Compressed-Flag": without an encoding the flag is an error.
+            (true, None) => {
+                Err(Status::internal("compressed message in a call without grpc-encoding"))
+            }
+        };
+        message.inspect_err(|status| self.lock().inbound.fail(status))
     }
 
     /// Ready when a message may be written.
@@ -258,13 +286,14 @@ impl Exchange {
         Poll::Pending
     }
 
-    pub(crate) fn write(&self, message: &impl Message) -> Result<(), Status> {
+    /// Encodes a message, compressed if the call says so and `compress` does.
+    pub(crate) fn write(&self, message: &impl Message, compress: bool) -> Result<(), Status> {
         if let Some(status) = self.ended() {
             return Err(status.clone());
         }
         let mut state = self.lock();
         let observed = state.observed;
-        let copy = state.outbound.write(message, observed)?;
+        let copy = state.outbound.write(message, compress, observed)?;
         state.transport.outbound_changed = true;
         state.transport.notify();
         drop(state);
@@ -284,7 +313,7 @@ impl Exchange {
 }
 
 impl State {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>, Status>> {
         let inbound = &mut self.inbound;
         let next = inbound.decoder.next_frame();
         if inbound.releasable() > 0 {
@@ -292,12 +321,10 @@ impl State {
             self.transport.notify();
         }
         let error = match next {
-            Ok(Some(Frame { compressed: false, payload })) => {
+            Ok(Some(frame)) => {
                 inbound.received += 1;
-                return Poll::Ready(Ok(Some(payload)));
+                return Poll::Ready(Ok(Some(frame)));
             }
-            // PROTOCOL-HTTP2, "Compressed-Flag": without an encoding the flag is an error.
-            Ok(Some(_)) => Status::internal("compressed message in a call without grpc-encoding"),
             Ok(None) => match &inbound.end {
                 None => {
                     set_waker(&mut inbound.reader, cx);
@@ -311,8 +338,7 @@ impl State {
             },
             Err(error) => error.into(),
         };
-        inbound.end = Some(Err(error.clone()));
-        inbound.decoder = FrameDecoder::new(0);
+        inbound.fail(&error);
         Poll::Ready(Err(error))
     }
 
@@ -376,6 +402,12 @@ impl Inbound {
         self.end.get_or_insert(end);
     }
 
+    /// After a fault of the client's there is nothing more to read.
+    fn fail(&mut self, status: &Status) {
+        self.end = Some(Err(status.clone()));
+        self.decoder = FrameDecoder::new(0);
+    }
+
     /// The reader's waker, for the transport to wake after it has released the lock.
     pub(crate) fn take_reader(&mut self) -> Option<Waker> {
         self.reader.take()
@@ -383,8 +415,27 @@ impl Inbound {
 }
 
 impl Outbound {
-    /// Encodes `message` into the buffer; with `copy` also gives its payload.
-    fn write(&mut self, message: &impl Message, copy: bool) -> Result<Option<Bytes>, Status> {
+    /// Encodes `message` into the buffer; with `copy` also gives its payload before compression.
+    fn write(
+        &mut self,
+        message: &impl Message,
+        compress: bool,
+        copy: bool,
+    ) -> Result<Option<Bytes>, Status> {
+        let compressor = self.compressor.filter(|_| compress);
+        if let Some(Compressor { encoding, min_size }) = compressor
+            && message.encoded_len() >= min_size.max(1)
+        {
+            let mut plain = BytesMut::new();
+            frame::encode(&mut plain, message, self.limit)?;
+            let plain = plain.freeze().slice(HEADER_LEN..);
+            let compressed = encoding.compress(&plain).map_err(|error| {
+                Status::internal(format!("the message cannot be compressed: {error}"))
+            })?;
+            frame::put_compressed(&mut self.buffer, &compressed)?;
+            self.sent += 1;
+            return Ok(copy.then_some(plain));
+        }
         let start = self.buffer.len();
         if self.sent > 0 && self.buffer.capacity() == start {
             // Not the only message: take room for a full DATA frame at once.
@@ -445,8 +496,12 @@ fn set_waker(slot: &mut Option<Waker>, cx: &Context<'_>) {
 mod tests {
     use super::*;
 
+    fn terms(receive_limit: usize) -> Terms {
+        Terms { receive_limit, send_limit: 1 << 20, encoding: None, compressor: None }
+    }
+
     fn exchange() -> Arc<Exchange> {
-        Exchange::new(Limits { receive: 100, send: 1 << 20 })
+        Exchange::new(terms(100))
     }
 
     fn noop() -> Context<'static> {
@@ -457,7 +512,7 @@ mod tests {
     fn a_writer_waits_while_a_full_frame_is_buffered() {
         let exchange = exchange();
         assert!(exchange.poll_writable(&mut noop()).is_ready());
-        exchange.write(&"x".repeat(COALESCE)).unwrap();
+        exchange.write(&"x".repeat(COALESCE), true).unwrap();
         assert!(exchange.poll_writable(&mut noop()).is_pending());
         let mut state = exchange.lock();
         state.outbound.split(10);
@@ -469,8 +524,8 @@ mod tests {
     #[test]
     fn a_cut_message_is_known() {
         let exchange = exchange();
-        exchange.write(&"abc".to_string()).unwrap();
-        exchange.write(&"defg".to_string()).unwrap();
+        exchange.write(&"abc".to_string(), true).unwrap();
+        exchange.write(&"defg".to_string(), true).unwrap();
         let outbound = &mut exchange.lock().outbound;
         let (first, second) = (HEADER_LEN + 5, HEADER_LEN + 6);
         for (count, cut) in [(1, true), (first - 1, false), (first - first + 3, true)] {
@@ -508,14 +563,14 @@ mod tests {
         assert_eq!(exchange.poll_ended(&mut noop()), Poll::Ready(Status::cancelled("first")));
         assert!(matches!(exchange.poll_message(&mut noop()), Poll::Ready(Err(_))));
         assert!(matches!(exchange.poll_writable(&mut noop()), Poll::Ready(Err(_))));
-        assert!(exchange.write(&()).is_err());
+        assert!(exchange.write(&(), true).is_err());
     }
 
     #[test]
     fn a_change_while_the_transport_runs_keeps_it_running() {
         let exchange = exchange();
         exchange.lock().begin();
-        exchange.write(&()).unwrap();
+        exchange.write(&(), true).unwrap();
         assert!(!exchange.lock().rest(&mut noop()));
         assert_eq!(exchange.lock().outbound_seen().buffered(), HEADER_LEN);
         assert!(exchange.lock().rest(&mut noop()));
@@ -523,7 +578,7 @@ mod tests {
 
     #[test]
     fn window_is_given_back_as_the_handler_reads() {
-        let exchange = Exchange::new(Limits { receive: READ_AHEAD, send: 0 });
+        let exchange = Exchange::new(terms(READ_AHEAD));
         let message = [&[0, 0, 0, 0, 100][..], &[0; 100]].concat();
         let count = 2 * READ_AHEAD / message.len();
         let mut state = exchange.lock();

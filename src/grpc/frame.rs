@@ -53,8 +53,9 @@ pub enum FrameError {
     InvalidFlag(u8),
     /// A message is longer than the limit; known from its header, before it is buffered.
     TooLarge {
-        /// The length that the header declares, in bytes.
-        length: usize,
+        /// The length that the header declares, in bytes; unknown for a message that grew over the
+        /// limit as it was decompressed.
+        length: Option<usize>,
         /// The longest message allowed, in bytes.
         limit: usize,
     },
@@ -68,8 +69,11 @@ impl fmt::Display for FrameError {
             Self::InvalidFlag(flag) => {
                 write!(f, "message with the invalid compression flag {flag}: wanted 0 or 1")
             }
-            Self::TooLarge { length, limit } => {
+            Self::TooLarge { length: Some(length), limit } => {
                 write!(f, "message of {length} bytes is over the limit of {limit}")
+            }
+            Self::TooLarge { length: None, limit } => {
+                write!(f, "message is over the limit of {limit} bytes once decompressed")
             }
             Self::Truncated => f.write_str("the stream ended in the middle of a message"),
         }
@@ -182,7 +186,7 @@ impl FrameDecoder {
             return Err(FrameError::InvalidFlag(flag));
         }
         if length > self.limit {
-            return Err(FrameError::TooLarge { length, limit: self.limit });
+            return Err(FrameError::TooLarge { length: Some(length), limit: self.limit });
         }
         Ok(Payload { compressed: flag == 1, length, assembled: BytesMut::new() })
     }
@@ -230,13 +234,28 @@ pub fn encode(
     let length = message.encoded_len();
     let limit = limit.min(u32::MAX as usize);
     if length > limit {
-        return Err(FrameError::TooLarge { length, limit });
+        return Err(FrameError::TooLarge { length: Some(length), limit });
     }
     buffer.reserve(HEADER_LEN + length);
     buffer.put_u8(0);
     buffer.put_u32(length as u32);
     message.encode_raw(buffer);
     Ok(length)
+}
+
+/// Appends a payload that is compressed already.
+///
+/// # Errors
+/// [`FrameError::TooLarge`] over what 32 bits can say; `buffer` is as it was.
+pub fn put_compressed(buffer: &mut BytesMut, payload: &[u8]) -> Result<(), FrameError> {
+    let (length, limit) = (Some(payload.len()), u32::MAX as usize);
+    let header =
+        u32::try_from(payload.len()).map_err(|_| FrameError::TooLarge { length, limit })?;
+    buffer.reserve(HEADER_LEN + payload.len());
+    buffer.put_u8(1);
+    buffer.put_u32(header);
+    buffer.put_slice(payload);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -281,7 +300,7 @@ mod tests {
     fn the_limit_is_decided_from_the_prefix() {
         let mut decoder = FrameDecoder::new(9);
         decoder.push(Bytes::from_static(&[0, 0, 0, 0, 10]));
-        assert_eq!(decoder.next_frame(), Err(FrameError::TooLarge { length: 10, limit: 9 }));
+        assert_eq!(decoder.next_frame(), Err(FrameError::TooLarge { length: Some(10), limit: 9 }));
     }
 
     #[test]
@@ -323,7 +342,7 @@ mod tests {
     fn encoding_over_the_limit_leaves_the_buffer_as_it_was() {
         let mut buffer = BytesMut::from(&b"before"[..]);
         let error = encode(&mut buffer, &"x".repeat(100), 50).unwrap_err();
-        assert_eq!(error, FrameError::TooLarge { length: 102, limit: 50 });
+        assert_eq!(error, FrameError::TooLarge { length: Some(102), limit: 50 });
         assert_eq!(&buffer[..], b"before");
     }
 }

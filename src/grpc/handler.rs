@@ -1,6 +1,7 @@
 //! The four shapes of an RPC, brought to one: a call in, an outcome out.
 
 use std::future::{Future, poll_fn};
+use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -114,7 +115,20 @@ where
 {
     fn handle(&self, call: Call) -> BoxFuture<'static, Outcome> {
         let exchange = call.exchange.clone();
-        Box::pin(Guard::new(exchange, (self.0)(call)))
+        if !call.run_to_completion {
+            return Box::pin(Guard::new(exchange, (self.0)(call)));
+        }
+        // Dropping the handle, as the guard does at the end of the call, leaves the task alone.
+        let task = tokio::spawn((self.0)(call));
+        Box::pin(Guard::new(exchange, async {
+            match task.await {
+                Ok(outcome) => outcome,
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => resume_unwind(panic),
+                    Err(_) => Status::unavailable("the server is shutting down").into(),
+                },
+            }
+        }))
     }
 }
 
@@ -149,5 +163,5 @@ fn respond<T: Message>(exchange: &Exchange, response: Response<T>) -> Result<(),
     state.outbound.metadata.merge(response.metadata);
     state.outbound.trailers.merge(response.trailers);
     drop(state);
-    exchange.write(&response.message)
+    exchange.write(&response.message, true)
 }

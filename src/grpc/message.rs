@@ -97,7 +97,7 @@ impl<T: Message + Default> Streaming<T> {
         let source = Exchange::detached();
         let target = Exchange::detached();
         for message in messages {
-            source.write(&message).expect("a detached exchange takes every message");
+            source.write(&message, false).expect("a detached exchange takes every message");
         }
         let mut outbound = source.lock();
         let count = outbound.outbound.buffered();
@@ -184,7 +184,17 @@ impl<T: Message> Sink<T> {
     /// RESOURCE_EXHAUSTED if the message is over the send limit; else why the call is over.
     pub async fn send(&mut self, message: impl Borrow<T>) -> Result<(), Status> {
         poll_fn(|cx| self.exchange.poll_writable(cx)).await?;
-        self.exchange.write(message.borrow())
+        self.exchange.write(message.borrow(), true)
+    }
+
+    /// Sends a message that is not worth compressing, such as one that holds an image, plain also
+    /// in a call whose messages are compressed. Else like [`send`](Self::send).
+    ///
+    /// # Errors
+    /// Those of [`send`](Self::send).
+    pub async fn send_uncompressed(&mut self, message: impl Borrow<T>) -> Result<(), Status> {
+        poll_fn(|cx| self.exchange.poll_writable(cx)).await?;
+        self.exchange.write(message.borrow(), false)
     }
 
     /// Waits until all that was sent has left for the client, as far as its flow control lets it:

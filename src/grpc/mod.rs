@@ -7,6 +7,7 @@
 
 pub(crate) mod call;
 pub(crate) mod code;
+pub mod compression;
 mod details;
 pub(crate) mod exchange;
 pub mod frame;
@@ -17,6 +18,7 @@ pub(crate) mod interceptor;
 pub(crate) mod message;
 pub mod metadata;
 pub(crate) mod method;
+pub(crate) mod options;
 pub(crate) mod router;
 pub mod server;
 pub(crate) mod service;

@@ -8,6 +8,7 @@ use super::guard::Guard;
 use super::handler::{self, BoxFuture, Handler};
 use super::interceptor::{DynInterceptor, Interceptor, Next};
 use super::method::{Method, UNKNOWN_METHOD};
+use super::options::CallOptions;
 use super::service::{Service, ServiceInfo};
 use super::status::Status;
 
@@ -22,10 +23,23 @@ pub struct Router {
     fallback: Route,
 }
 
-#[derive(Clone)]
-struct Route {
-    method: &'static Method,
+pub(crate) struct Route {
+    pub(crate) method: &'static Method,
     handler: Arc<dyn Handler>,
+    of_service: CallOptions,
+    of_method: CallOptions,
+}
+
+impl Route {
+    fn new(method: &'static Method, handler: Arc<dyn Handler>) -> Self {
+        let (of_service, of_method) = (CallOptions::new(), CallOptions::new());
+        Self { method, handler, of_service, of_method }
+    }
+
+    /// What is set for the method, else for its service, else for the server.
+    pub(crate) fn options(&self, of_server: &CallOptions) -> CallOptions {
+        self.of_method.or(&self.of_service).or(of_server)
+    }
 }
 
 impl Router {
@@ -36,7 +50,7 @@ impl Router {
             routes: HashMap::new(),
             services: Vec::new(),
             interceptors: Vec::new(),
-            fallback: Route { method: &UNKNOWN_METHOD, handler },
+            fallback: Route::new(&UNKNOWN_METHOD, handler),
         }
     }
 
@@ -49,9 +63,31 @@ impl Router {
     pub fn add(mut self, service: Service) -> Self {
         self.services.push(service.info);
         for (method, handler) in service.handlers {
-            let earlier = self.routes.insert(method.path, Route { method, handler });
+            let earlier = self.routes.insert(method.path, Route::new(method, handler));
             assert!(earlier.is_none(), "{method} was added to the router before");
         }
+        self
+    }
+
+    /// Sets options of a service (`helloworld.Greeter`) or of one method
+    /// (`helloworld.Greeter/SayHello`). Setting those of the same one again replaces them.
+    ///
+    /// # Panics
+    /// If nothing of that name was added: a misspelt limit would not hold.
+    #[must_use]
+    pub fn configure(mut self, name: &str, options: CallOptions) -> Self {
+        let mut found = false;
+        for route in self.routes.values_mut() {
+            let Method { path, service, .. } = route.method;
+            if *service == name {
+                route.of_service = options;
+                found = true;
+            } else if path.strip_prefix('/') == Some(name) {
+                route.of_method = options;
+                found = true;
+            }
+        }
+        assert!(found, "{name} is no service or method that was added to the router");
         self
     }
 
@@ -79,11 +115,6 @@ impl Router {
         &self.services
     }
 
-    /// The method at `path`; [`UNKNOWN_METHOD`] if there is none.
-    pub(crate) fn method(&self, path: &str) -> &'static Method {
-        self.route(path).method
-    }
-
     /// Runs a call through the interceptors and its handler.
     pub(crate) fn run(self: &Arc<Self>, call: Call) -> BoxFuture<'static, Outcome> {
         let handler = &self.route(call.path()).handler;
@@ -96,7 +127,8 @@ impl Router {
         }))
     }
 
-    fn route(&self, path: &str) -> &Route {
+    /// Where `path` leads; the fallback, of [`UNKNOWN_METHOD`], if to no method.
+    pub(crate) fn route(&self, path: &str) -> &Route {
         self.routes.get(path).unwrap_or(&self.fallback)
     }
 }

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub)] // Nothing outside this binary can reach anything here.
 
 mod clients;
+mod compression;
 mod downstream;
 mod handlers;
 mod imports;

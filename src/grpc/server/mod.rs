@@ -32,6 +32,7 @@ use self::settings::Settings;
 pub use self::signals::shutdown_signal;
 use self::workers::Workers;
 use super::call::{Peer, PeerAddr};
+use super::compression::Compression;
 use super::router::Router;
 
 /// How long to wait after `accept` has failed for want of file descriptors or memory: trying again
@@ -93,7 +94,7 @@ impl Server {
     /// RESOURCE_EXHAUSTED before it is read. Default: 4 MiB.
     #[must_use]
     pub fn max_receive_message_size(mut self, bytes: usize) -> Self {
-        self.settings.max_receive_message_size = bytes;
+        self.settings.calls = self.settings.calls.max_receive_message_size(bytes);
         self
     }
 
@@ -101,7 +102,14 @@ impl Server {
     /// RESOURCE_EXHAUSTED. Default: what the frame format can say, 4 GiB.
     #[must_use]
     pub fn max_send_message_size(mut self, bytes: usize) -> Self {
-        self.settings.max_send_message_size = bytes;
+        self.settings.calls = self.settings.calls.max_send_message_size(bytes);
+        self
+    }
+
+    /// How responses are compressed. Default: as their requests are, from 1 KiB.
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.settings.calls = self.settings.calls.compression(compression);
         self
     }
 

@@ -6,15 +6,15 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::header::{CONTENT_TYPE, HeaderMap};
-use http::{Extensions, Request, Response};
+use http::{Extensions, HeaderMap, Request, Response};
 use tokio::time::{Instant, Sleep};
 
 use super::connection::Host;
 use crate::grpc::call::{Call, Outcome};
-use crate::grpc::exchange::Exchange;
+use crate::grpc::compression::Encoding;
+use crate::grpc::exchange::{Exchange, Terms};
 use crate::grpc::handler::BoxFuture;
-use crate::grpc::head::{APPLICATION_GRPC, RequestHead, write_trailers_only};
+use crate::grpc::head::{RequestHead, accepts, write_headers, write_trailers_only};
 use crate::grpc::status::Status;
 
 /// One call polls at most this often in one go before its neighbours get their turn: 128 KiB of
@@ -83,8 +83,16 @@ impl Rpc {
             }
         };
         let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
-        let method = host.router.method(path);
-        let exchange = Exchange::new(host.settings.message_limits());
+        let route = host.router.route(path);
+        let (method, options) = (route.method, route.options(&host.settings.calls));
+        let compression = options.compression.unwrap_or_default();
+        let exchange = Exchange::new(Terms {
+            receive_limit: options.receive_limit(),
+            send_limit: options.send_limit(),
+            encoding: head.encoding,
+            compressor: compression
+                .choose(head.encoding, |encoding| accepts(&parts.headers, encoding)),
+        });
         let deadline = head.timeout.map(|timeout| Instant::now() + timeout);
         if head.timeout.is_some_and(|timeout| timeout.is_zero()) {
             exchange.end(deadline_exceeded());
@@ -96,6 +104,7 @@ impl Rpc {
             peer: host.peer.clone(),
             deadline,
             extensions: Extensions::new(),
+            run_to_completion: options.run_to_completion.unwrap_or(false),
             exchange: exchange.clone(),
         };
         Some(Self {
@@ -200,7 +209,9 @@ impl Rpc {
                     return Sent::WhatIsThere;
                 }
             }
-            let response = headers(std::mem::take(&mut outbound.metadata).into_sendable());
+            let encoding = outbound.compressor.map(|compressor| compressor.encoding);
+            let metadata = std::mem::take(&mut outbound.metadata).into_sendable();
+            let response = headers(encoding, metadata);
             match respond.send_response(response, false) {
                 Ok(stream) => self.reply = Reply::Body(stream),
                 Err(_) => self.reply = Reply::Closed,
@@ -299,10 +310,10 @@ fn wake_others(waker: Option<Waker>, cx: &Context<'_>) -> bool {
     }
 }
 
-fn headers(mut headers: HeaderMap) -> Response<()> {
-    headers.insert(CONTENT_TYPE, APPLICATION_GRPC);
+fn headers(encoding: Option<Encoding>, metadata: HeaderMap) -> Response<()> {
     let mut response = Response::new(());
-    *response.headers_mut() = headers;
+    *response.headers_mut() = metadata;
+    write_headers(encoding, response.headers_mut());
     response
 }
 

@@ -1,14 +1,14 @@
 use std::time::Duration;
 
-use crate::grpc::exchange::Limits;
+use crate::grpc::options::CallOptions;
 
 /// The settings of a server that its connections read.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
     pub(super) max_concurrent_streams: u32,
     pub(super) max_header_list_size: u32,
-    pub(super) max_receive_message_size: usize,
-    pub(super) max_send_message_size: usize,
+    /// Of all calls for which nothing else is set.
+    pub(super) calls: CallOptions,
     pub(super) stream_window: u32,
     pub(super) connection_window: u32,
     pub(super) handshake_timeout: Duration,
@@ -22,10 +22,7 @@ impl Default for Settings {
             max_concurrent_streams: 1000,
             // What hyper and nginx use; grpc-java sends at most 8 KiB.
             max_header_list_size: 16 * 1024,
-            // The default of grpc-go, grpc-java and C-core.
-            max_receive_message_size: 4 * 1024 * 1024,
-            // No limit but that of the frame format: what is sent is the application's own.
-            max_send_message_size: u32::MAX as usize,
+            calls: CallOptions::new(),
             // A client may have this much under way per stream: 1 Gbit/s at 2 ms.
             stream_window: 256 * 1024,
             // Room for several streams at full speed, and a bound for what h2 holds unread.
@@ -64,9 +61,5 @@ impl Settings {
             .data_frame_budget(SMALL_FRAMES)
             .max_local_error_reset_streams(Some(LOCAL_RESETS));
         builder
-    }
-
-    pub(super) fn message_limits(&self) -> Limits {
-        Limits { receive: self.max_receive_message_size, send: self.max_send_message_size }
     }
 }

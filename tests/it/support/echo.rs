@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use balafon::rpc::ErrorInfo;
 use balafon::{AsciiKey, Metadata, Request, Response, Rpc, Service, Sink, Status, Streaming};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 pub static UNARY: Rpc<String, String> = Rpc::unary("/test.Echo/Unary");
 pub static SERVER: Rpc<String, String> = Rpc::server_streaming("/test.Echo/Server");
@@ -22,10 +22,13 @@ pub static X_TRAILING: AsciiKey = AsciiKey::from_static("x-trailing");
 /// - `fail`: it returns NOT_FOUND "gone" with a detail and trailing metadata;
 /// - `metadata`: it sets initial and trailing metadata;
 /// - `count N` (server streaming): it sends N messages `0`, `1`, ...;
+/// - `until told` (unary): it waits for [`Echo::tell`];
+/// - `plain call` (unary), `plain message` (server streaming): it asks for no compression;
 /// - `flood`: it sends messages of 1 KiB without end.
 #[derive(Clone, Default)]
 pub struct Echo {
     running: watch::Sender<usize>,
+    told: Arc<Notify>,
 }
 
 struct Running<'a>(&'a Echo);
@@ -57,13 +60,25 @@ impl Echo {
         super::patiently(running.wait_for(|running| *running == count)).await.unwrap();
     }
 
+    pub fn tell(&self) {
+        self.told.notify_one();
+    }
+
     fn run(&self) -> Running<'_> {
         self.running.send_modify(|running| *running += 1);
         Running(self)
     }
 
-    async fn unary(self: Arc<Self>, request: Request<String>) -> Result<Response<String>, Status> {
+    async fn unary(
+        self: Arc<Self>,
+        mut request: Request<String>,
+    ) -> Result<Response<String>, Status> {
         let _running = self.run();
+        match request.message.as_str() {
+            "until told" => self.told.notified().await,
+            "plain call" => request.disable_compression(),
+            _ => {}
+        }
         obey(&request.message).await?;
         let mut response = Response::new(request.message);
         if response.message == "metadata" {
@@ -88,6 +103,9 @@ impl Echo {
             _ if request.message == "flood" => loop {
                 out.send("f".repeat(1024)).await?;
             },
+            _ if request.message == "plain message" => {
+                out.send_uncompressed(&request.message).await?;
+            }
             _ if request.message == "metadata" => {
                 out.metadata_mut().insert(&X_INITIAL, 1);
                 out.trailers_mut().insert(&X_TRAILING, 2);

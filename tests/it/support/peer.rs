@@ -122,11 +122,18 @@ impl Reply {
     }
 
     pub fn messages(&self) -> Vec<String> {
+        let plain = self.messages_by(|_| panic!("a message is compressed"));
+        plain.into_iter().map(|(_, message)| message).collect()
+    }
+
+    /// Each message, and whether it was compressed.
+    pub fn messages_by(&self, decompress: impl Fn(Bytes) -> Bytes) -> Vec<(bool, String)> {
         let mut decoder = frame::FrameDecoder::new(usize::MAX);
         decoder.push(self.body.clone());
         let mut messages = Vec::new();
         while let Some(frame) = decoder.next_frame().unwrap() {
-            messages.push(String::decode(frame.payload).unwrap());
+            let payload = if frame.compressed { decompress(frame.payload) } else { frame.payload };
+            messages.push((frame.compressed, String::decode(payload).unwrap()));
         }
         decoder.end().unwrap();
         messages

@@ -1,0 +1,311 @@
+//! Compression of messages (the gRPC documentation, `compression.md`). Each encoding is a cargo
+//! feature; messages are compressed one by one, so that a call can leave any of them plain.
+
+use std::fmt;
+use std::io;
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+use super::frame::FrameError;
+use super::status::Status;
+
+/// A way to compress messages; there is one constant for each that is compiled in.
+#[derive(Clone, Copy)]
+pub struct Encoding(&'static Codec);
+
+struct Codec {
+    name: &'static str,
+    compress: fn(&[u8]) -> io::Result<Vec<u8>>,
+    /// `None` if the result is longer than the limit.
+    decompress: fn(&[u8], usize) -> io::Result<Option<Bytes>>,
+}
+
+/// Those that are compiled in.
+const ENCODINGS: &[Encoding] = &[
+    #[cfg(feature = "gzip")]
+    Encoding::GZIP,
+    #[cfg(feature = "deflate")]
+    Encoding::DEFLATE,
+    #[cfg(feature = "zstd")]
+    Encoding::ZSTD,
+];
+
+/// The value of `grpc-accept-encoding`.
+static ACCEPTED: LazyLock<&'static str> = LazyLock::new(|| {
+    let names = ENCODINGS.iter().map(|encoding| encoding.name());
+    // Once per process. A static text makes a header value without a counter that threads share.
+    String::leak(std::iter::once("identity").chain(names).collect::<Vec<_>>().join(","))
+});
+
+impl Encoding {
+    /// `gzip`, which every gRPC client knows.
+    #[cfg(feature = "gzip")]
+    pub const GZIP: Self = Self(&Codec {
+        name: "gzip",
+        compress: |message| {
+            read(flate2::bufread::GzEncoder::new(message, flate2::Compression::default()))
+        },
+        decompress: |message, limit| inflate(flate2::bufread::MultiGzDecoder::new(message), limit),
+    });
+
+    /// `deflate`: the zlib format (RFC 1950).
+    #[cfg(feature = "deflate")]
+    pub const DEFLATE: Self = Self(&Codec {
+        name: "deflate",
+        compress: |message| {
+            read(flate2::bufread::ZlibEncoder::new(message, flate2::Compression::default()))
+        },
+        decompress: |message, limit| inflate(flate2::bufread::ZlibDecoder::new(message), limit),
+    });
+
+    /// `zstd` (RFC 8878): smaller and faster than the others, and known to few clients.
+    #[cfg(feature = "zstd")]
+    pub const ZSTD: Self = Self(&Codec {
+        name: "zstd",
+        compress: |message| zstd::bulk::compress(message, zstd::DEFAULT_COMPRESSION_LEVEL),
+        decompress: |message, limit| {
+            /// 8 MiB, the window that RFC 8878 (3.1.1.1.2) recommends decoders to support: a
+            /// message must not ask for more memory than that.
+            const WINDOW_LOG_MAX: u32 = 23;
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(message)?;
+            decoder.window_log_max(WINDOW_LOG_MAX)?;
+            inflate(decoder, limit)
+        },
+    });
+
+    /// The name in `grpc-encoding` and `grpc-accept-encoding`.
+    pub const fn name(self) -> &'static str {
+        self.0.name
+    }
+
+    /// The encoding of this name, if it is compiled in.
+    pub(crate) fn from_name(name: &[u8]) -> Option<Self> {
+        ENCODINGS.iter().copied().find(|encoding| encoding.name().as_bytes() == name)
+    }
+
+    /// Compresses a message.
+    ///
+    /// # Errors
+    /// None that a message causes; the encoders' own are passed on.
+    pub fn compress(self, message: &[u8]) -> io::Result<Vec<u8>> {
+        (self.0.compress)(message)
+    }
+
+    /// Decompresses a message of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// INTERNAL if it is not of this encoding; RESOURCE_EXHAUSTED as soon as it inflates past the
+    /// limit.
+    pub fn decompress(self, message: &[u8], limit: usize) -> Result<Bytes, Status> {
+        if message.is_empty() {
+            // Some clients set the flag on an empty message and leave it empty.
+            return Ok(Bytes::new());
+        }
+        match (self.0.decompress)(message, limit) {
+            Ok(Some(inflated)) => Ok(inflated),
+            Ok(None) => Err(FrameError::TooLarge { length: None, limit }.into()),
+            Err(error) => {
+                let name = self.name();
+                Err(Status::internal(format!("the message is not valid {name}: {error}")))
+            }
+        }
+    }
+}
+
+impl PartialEq for Encoding {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Encoding {}
+
+impl fmt::Debug for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(any(feature = "gzip", feature = "deflate"))]
+fn read(mut encoder: impl io::Read) -> io::Result<Vec<u8>> {
+    let mut compressed = Vec::new();
+    encoder.read_to_end(&mut compressed)?;
+    Ok(compressed)
+}
+
+#[cfg(any(feature = "gzip", feature = "deflate", feature = "zstd"))]
+/// All that `source` gives, or `None` if that is more than `limit` bytes.
+fn inflate(mut source: impl io::Read, limit: usize) -> io::Result<Option<Bytes>> {
+    /// A bomb costs no more than the limit and one piece.
+    const PIECE: usize = 16 * 1024;
+    let mut inflated = bytes::BytesMut::new();
+    loop {
+        let len = inflated.len();
+        inflated.resize(len + PIECE, 0);
+        let count = source.read(&mut inflated[len..])?;
+        inflated.truncate(len + count);
+        match count {
+            0 => return Ok(Some(inflated.freeze())),
+            _ if inflated.len() > limit => return Ok(None),
+            _ => {}
+        }
+    }
+}
+
+/// Whether and how responses are compressed. Whatever is set here, a response is only compressed
+/// with what its client accepts, and requests are decompressed if their encoding is compiled in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compression {
+    choice: Choice,
+    min_size: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    Off,
+    Mirror,
+    Prefer(&'static [Encoding]),
+}
+
+impl Compression {
+    /// Smaller messages are sent as they are: compressed they would save no packet (1,460 bytes on
+    /// Ethernet), and cost CPU on both sides.
+    const MIN_SIZE: usize = 1024;
+
+    /// Responses are plain.
+    pub const fn off() -> Self {
+        Self { choice: Choice::Off, min_size: Self::MIN_SIZE }
+    }
+
+    /// The default: a response is compressed as its request was.
+    pub const fn mirror() -> Self {
+        Self { choice: Choice::Mirror, min_size: Self::MIN_SIZE }
+    }
+
+    /// The first of `encodings` that the client accepts; the one of its request before the others
+    /// if it is among them.
+    pub const fn prefer(encodings: &'static [Encoding]) -> Self {
+        Self { choice: Choice::Prefer(encodings), min_size: Self::MIN_SIZE }
+    }
+
+    /// Sets the size below which messages are sent plain, in bytes. Default: 1,024.
+    #[must_use]
+    pub const fn min_size(mut self, bytes: usize) -> Self {
+        self.min_size = bytes;
+        self
+    }
+
+    /// How to compress for a client that compresses its requests by `request` and accepts what
+    /// `accepts` says.
+    pub(crate) fn choose(
+        &self,
+        request: Option<Encoding>,
+        accepts: impl Fn(Encoding) -> bool,
+    ) -> Option<Compressor> {
+        let request = request.filter(|encoding| accepts(*encoding));
+        let encoding = match self.choice {
+            Choice::Off => None,
+            Choice::Mirror => request,
+            Choice::Prefer(ours) => request
+                .filter(|encoding| ours.contains(encoding))
+                .or_else(|| ours.iter().copied().find(|encoding| accepts(*encoding))),
+        };
+        encoding.map(|encoding| Compressor { encoding, min_size: self.min_size })
+    }
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self::mirror()
+    }
+}
+
+/// What compresses the responses of one call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Compressor {
+    pub(crate) encoding: Encoding,
+    pub(crate) min_size: usize,
+}
+
+/// What we accept, for the client to know; `None` if that is nothing but plain messages.
+pub(crate) fn accepted() -> Option<HeaderValue> {
+    (!ENCODINGS.is_empty()).then(|| HeaderValue::from_static(*ACCEPTED))
+}
+
+/// The same for a client that has asked for something else.
+pub(crate) fn accepted_or_identity() -> HeaderValue {
+    HeaderValue::from_static(*ACCEPTED)
+}
+
+/// Whether a `grpc-accept-encoding` list names `encoding`.
+pub(crate) fn lists(accept: &HeaderValue, encoding: Encoding) -> bool {
+    let mut names = accept.as_bytes().split(|byte| *byte == b',');
+    names.any(|name| name.trim_ascii() == encoding.name().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Code;
+
+    const LIMIT: usize = 1 << 20;
+
+    #[test]
+    fn what_is_compressed_can_be_decompressed() {
+        for encoding in ENCODINGS {
+            for message in [&b"x"[..], &[7; 100_000], &[0; LIMIT]] {
+                let compressed = encoding.compress(message).unwrap();
+                assert_eq!(encoding.decompress(&compressed, LIMIT).unwrap(), message);
+            }
+        }
+    }
+
+    #[test]
+    fn the_limit_holds_while_a_message_inflates() {
+        for encoding in ENCODINGS {
+            let bomb = encoding.compress(&[0; LIMIT + 1]).unwrap();
+            let status = encoding.decompress(&bomb, LIMIT).unwrap_err();
+            assert_eq!(status.code(), Code::ResourceExhausted, "{encoding:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_compressed_is_internal() {
+        for encoding in ENCODINGS {
+            let whole = encoding.compress(&[7; 1000]).unwrap();
+            for broken in [&b"hello"[..], &whole[..whole.len() / 2]] {
+                let status = encoding.decompress(broken, LIMIT).unwrap_err();
+                assert_eq!(status.code(), Code::Internal, "{encoding:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_message_may_be_flagged_as_compressed() {
+        for encoding in ENCODINGS {
+            assert_eq!(encoding.decompress(b"", LIMIT).unwrap(), "");
+            let compressed = encoding.compress(b"").unwrap();
+            assert_eq!(encoding.decompress(&compressed, LIMIT).unwrap(), "");
+        }
+    }
+
+    #[test]
+    #[cfg(all(feature = "gzip", feature = "zstd"))]
+    fn a_response_is_compressed_only_as_the_client_accepts() {
+        const GZIP: Encoding = Encoding::GZIP;
+        const ZSTD: Encoding = Encoding::ZSTD;
+        let accept = HeaderValue::from_static("identity, gzip ,br");
+        let chosen = |compression: Compression, request| {
+            let compressor = compression.choose(request, |encoding| lists(&accept, encoding));
+            compressor.map(|compressor| compressor.encoding)
+        };
+        assert_eq!(chosen(Compression::mirror(), Some(GZIP)), Some(GZIP));
+        assert_eq!(chosen(Compression::mirror(), Some(ZSTD)), None);
+        assert_eq!(chosen(Compression::mirror(), None), None);
+        assert_eq!(chosen(Compression::prefer(&[ZSTD, GZIP]), None), Some(GZIP));
+        assert_eq!(chosen(Compression::prefer(&[ZSTD]), Some(GZIP)), None);
+        assert_eq!(chosen(Compression::off(), Some(GZIP)), None);
+    }
+}

@@ -1,0 +1,93 @@
+use super::compression::Compression;
+
+/// Settings of calls: for a whole server ([`Server`](crate::Server)'s own methods), a service, or
+/// a method ([`Router::configure`](crate::Router::configure)). What a method does not set is taken
+/// from its service, then from the server.
+///
+/// ```
+/// use balafon::{CallOptions, Compression, Router};
+/// # use balafon::services::health::Health;
+/// # let service = Health::new().service();
+/// let router = Router::new().add(service).configure(
+///     "grpc.health.v1.Health/Check",
+///     CallOptions::new().max_receive_message_size(1024).compression(Compression::off()),
+/// );
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CallOptions {
+    pub(crate) max_receive_message_size: Option<usize>,
+    pub(crate) max_send_message_size: Option<usize>,
+    pub(crate) compression: Option<Compression>,
+    pub(crate) run_to_completion: Option<bool>,
+}
+
+impl CallOptions {
+    /// The longest message that is received, unless set: the default of grpc-go, grpc-java and
+    /// C-core.
+    const MAX_RECEIVE: usize = 4 * 1024 * 1024;
+
+    /// The longest message that is sent, unless set: what the frame format can say.
+    const MAX_SEND: usize = u32::MAX as usize;
+
+    /// Nothing set.
+    pub const fn new() -> Self {
+        Self {
+            max_receive_message_size: None,
+            max_send_message_size: None,
+            compression: None,
+            run_to_completion: None,
+        }
+    }
+
+    /// The longest message that is received, in bytes, also after decompression; a longer one ends
+    /// its call with RESOURCE_EXHAUSTED before it is read.
+    #[must_use]
+    pub const fn max_receive_message_size(mut self, bytes: usize) -> Self {
+        self.max_receive_message_size = Some(bytes);
+        self
+    }
+
+    /// The longest message that is sent, in bytes before compression; a longer one ends its call
+    /// with RESOURCE_EXHAUSTED.
+    #[must_use]
+    pub const fn max_send_message_size(mut self, bytes: usize) -> Self {
+        self.max_send_message_size = Some(bytes);
+        self
+    }
+
+    /// How responses are compressed.
+    #[must_use]
+    pub const fn compression(mut self, compression: Compression) -> Self {
+        self.compression = Some(compression);
+        self
+    }
+
+    /// Lets the handler run to its end although the client has gone or the deadline has passed:
+    /// it runs as a task of its own, and only its answer is dropped. Interceptors and the client
+    /// are not held up by it.
+    #[must_use]
+    pub const fn run_to_completion(mut self, yes: bool) -> Self {
+        self.run_to_completion = Some(yes);
+        self
+    }
+
+    /// These options, and what they leave open from `wider`.
+    pub(crate) fn or(self, wider: &Self) -> Self {
+        Self {
+            max_receive_message_size: self
+                .max_receive_message_size
+                .or(wider.max_receive_message_size),
+            max_send_message_size: self.max_send_message_size.or(wider.max_send_message_size),
+            compression: self.compression.or(wider.compression),
+            run_to_completion: self.run_to_completion.or(wider.run_to_completion),
+        }
+    }
+
+    pub(crate) fn receive_limit(&self) -> usize {
+        self.max_receive_message_size.unwrap_or(Self::MAX_RECEIVE)
+    }
+
+    pub(crate) fn send_limit(&self) -> usize {
+        self.max_send_message_size.unwrap_or(Self::MAX_SEND)
+    }
+}

@@ -1,0 +1,172 @@
+//! Compression of messages, and options of servers, services and methods.
+
+use balafon::{CallOptions, Code, Compression, Encoding, Router, Server};
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::support::TestServer;
+use crate::support::echo::Echo;
+use crate::support::peer::{Peer, Reply, framed, request};
+
+const ENCODINGS: [Encoding; 3] = [Encoding::GZIP, Encoding::DEFLATE, Encoding::ZSTD];
+
+async fn start(server: Server, router: impl FnOnce(Router) -> Router) -> (TestServer, Peer) {
+    let router = router(Router::new().add(Echo::default().service()));
+    let server = TestServer::start_with(server, router).await;
+    let peer = Peer::connect(server.addr).await;
+    (server, peer)
+}
+
+fn compressed(encoding: Encoding, message: &str) -> Bytes {
+    let payload = encoding.compress(&framed(message)[5..]).unwrap();
+    let mut frame = BytesMut::new();
+    frame.put_u8(1);
+    frame.put_u32(payload.len() as u32);
+    frame.put_slice(&payload);
+    frame.freeze()
+}
+
+/// The messages of a reply, and which of them were compressed.
+fn messages(reply: &Reply) -> Vec<(bool, String)> {
+    let encoding = reply.headers.get("grpc-encoding").map(|name| {
+        ENCODINGS.into_iter().find(|encoding| encoding.name() == name.to_str().unwrap()).unwrap()
+    });
+    reply.messages_by(|payload| encoding.unwrap().decompress(&payload, 1 << 20).unwrap())
+}
+
+#[tokio::test]
+async fn a_response_is_compressed_as_its_request_if_the_client_accepts_that() {
+    let (_server, mut peer) = start(Server::new(), |router| router).await;
+    let text = "echo ".repeat(1000);
+    for encoding in ENCODINGS {
+        let head = request("/test.Echo/Unary")
+            .header("grpc-encoding", encoding.name())
+            .header("grpc-accept-encoding", format!("identity,{}", encoding.name()));
+        let reply = peer.call(head, compressed(encoding, &text)).await;
+        assert_eq!(reply.headers["grpc-encoding"], encoding.name());
+        assert_eq!(messages(&reply), [(true, text.clone())]);
+
+        let head = request("/test.Echo/Unary").header("grpc-encoding", encoding.name());
+        let reply = peer.call(head, compressed(encoding, &text)).await;
+        assert!(!reply.headers.contains_key("grpc-encoding"));
+        assert_eq!(reply.messages(), [text.as_str()]);
+    }
+}
+
+#[tokio::test]
+async fn our_encodings_are_advertised() {
+    let (_server, mut peer) = start(Server::new(), |router| router).await;
+    let reply = peer.unary("/test.Echo/Unary", "hello").await;
+    assert_eq!(reply.headers["grpc-accept-encoding"], "identity,gzip,deflate,zstd");
+}
+
+#[tokio::test]
+async fn messages_below_the_minimum_size_and_empty_ones_are_sent_plain() {
+    let compression = Compression::prefer(&[Encoding::GZIP]).min_size(0);
+    let (_server, mut peer) = start(Server::new().compression(compression), |router| {
+        router.configure(
+            "test.Echo/Server",
+            CallOptions::new().compression(compression.min_size(100)),
+        )
+    })
+    .await;
+    let accept = |path| request(path).header("grpc-accept-encoding", "gzip");
+
+    let body: Bytes = [framed("some"), framed(""), framed("thing")].concat().into();
+    let reply = peer.call(accept("/test.Echo/Bidi"), body).await;
+    let expected = [(true, "some".into()), (false, String::new()), (true, "thing".into())];
+    assert_eq!(messages(&reply), expected);
+
+    let reply = peer.call(accept("/test.Echo/Server"), framed("small")).await;
+    assert_eq!(messages(&reply), [(false, "small".into())]);
+}
+
+#[tokio::test]
+async fn a_handler_may_send_a_call_or_a_message_plain() {
+    let compression = Compression::prefer(&[Encoding::GZIP]).min_size(0);
+    let (_server, mut peer) = start(Server::new().compression(compression), |router| router).await;
+    let head = request("/test.Echo/Unary").header("grpc-accept-encoding", "gzip");
+    let reply = peer.call(head, framed("plain call")).await;
+    assert!(!reply.headers.contains_key("grpc-encoding"));
+    assert_eq!(reply.messages(), ["plain call"]);
+    let head = request("/test.Echo/Server").header("grpc-accept-encoding", "gzip");
+    let reply = peer.call(head, framed("plain message")).await;
+    assert_eq!(reply.headers["grpc-encoding"], "gzip");
+    assert_eq!(messages(&reply), [(false, "plain message".into())]);
+}
+
+#[tokio::test]
+async fn the_limit_bounds_a_message_as_it_inflates() {
+    let (_server, mut peer) = start(Server::new(), |router| {
+        router.configure("test.Echo", CallOptions::new().max_receive_message_size(1000))
+    })
+    .await;
+    for encoding in ENCODINGS {
+        let head = request("/test.Echo/Unary").header("grpc-encoding", encoding.name());
+        let reply = peer.call(head, compressed(encoding, &"0".repeat(100_000))).await;
+        assert_eq!(reply.grpc_status(), "8", "{encoding:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_message_that_is_broken_is_internal() {
+    let (_server, mut peer) = start(Server::new(), |router| router).await;
+    for encoding in ENCODINGS {
+        let head = request("/test.Echo/Unary").header("grpc-encoding", encoding.name());
+        let reply = peer.call(head, Bytes::from_static(&[1, 0, 0, 0, 2, 9, 9])).await;
+        assert_eq!(reply.grpc_status(), "13", "{encoding:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_plain_message_in_a_compressed_call_is_read_plain() {
+    let (_server, mut peer) = start(Server::new(), |router| router).await;
+    let head = request("/test.Echo/Unary").header("grpc-encoding", "gzip");
+    assert_eq!(peer.call(head, framed("plain")).await.messages(), ["plain"]);
+}
+
+#[tokio::test]
+async fn a_method_has_its_own_limits_else_its_services_else_the_servers() {
+    let limit = |bytes| CallOptions::new().max_receive_message_size(bytes);
+    let (_server, mut peer) = start(Server::new().max_receive_message_size(30), |router| {
+        router
+            .add(balafon::services::health::Health::new().service())
+            .configure("test.Echo", limit(20))
+            .configure("test.Echo/Unary", limit(10))
+    })
+    .await;
+    for (path, limit) in
+        [("/test.Echo/Unary", 10), ("/test.Echo/Server", 20), ("/grpc.health.v1.Health/Check", 30)]
+    {
+        let mut prefix = vec![0, 0, 0, 0, limit + 1];
+        let reply = peer.call(request(path), prefix.clone().into()).await;
+        assert_eq!(reply.grpc_status(), "8", "{path}");
+        prefix[4] = limit;
+        let reply = peer.call(request(path), prefix.into()).await;
+        assert_eq!(reply.grpc_status(), (Code::Internal as i32).to_string(), "{path}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "test.Ecko is no service or method")]
+fn options_of_nothing_that_is_there_are_refused() {
+    let router = Router::new().add(Echo::default().service());
+    let _ = router.configure("test.Ecko", CallOptions::new());
+}
+
+#[tokio::test]
+async fn a_handler_may_run_to_completion() {
+    let echo = Echo::default();
+    let router = Router::new()
+        .add(echo.service())
+        .configure("test.Echo/Unary", CallOptions::new().run_to_completion(true));
+    let server = TestServer::start(router).await;
+    let mut peer = Peer::connect(server.addr).await;
+    assert_eq!(peer.unary("/test.Echo/Unary", "hello").await.messages(), ["hello"]);
+    assert_eq!(peer.unary("/test.Echo/Unary", "panic").await.grpc_status(), "2");
+
+    let head = request("/test.Echo/Unary").header("grpc-timeout", "20m");
+    assert_eq!(peer.call(head, framed("until told")).await.grpc_status(), "4");
+    echo.until_running(1).await;
+    echo.tell();
+    echo.until_running(0).await;
+}
