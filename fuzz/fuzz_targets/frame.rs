@@ -96,7 +96,7 @@ fn check_error(error: FrameError, rest: &[u8], limit: usize) {
         (FrameError::InvalidFlag(flag), Some((header, _))) => {
             assert!(flag > 1 && flag == header[0]);
         }
-        (FrameError::TooLarge { length: declared, limit: named }, Some((header, _))) => {
+        (FrameError::TooLarge { length: Some(declared), limit: named }, Some((header, _))) => {
             assert!(declared > limit && declared == length(header) && named == limit);
         }
         (FrameError::Truncated, Some((header, payload))) => assert!(payload.len() < length(header)),
