@@ -51,7 +51,7 @@
 //! # Life of a call
 //!
 //! ```text
-//! accept -> HTTP/2 handshake -> stream: HEADERS
+//! accept -> TLS, if it is set -> HTTP/2 handshake -> stream: HEADERS
 //!   -> head          method, content-type, timeout, encoding  (a Rejection answers at once)
 //!   -> Router        path -> Method and handler               (unknown: the fallback, UNIMPLEMENTED)
 //!   -> interceptors  outermost first; each wraps the rest and sees the Outcome
@@ -74,6 +74,7 @@
 //!
 //! - `user-server` (default): the user service and its binary. Users of the library want
 //!   `default-features = false`.
+//! - `tls` (default): `Server::tls`, by rustls with ring.
 //! - `access-log`: `interceptors::AccessLog`.
 //! - `gzip`, `deflate`, `zstd`: compression of messages.
 
@@ -120,6 +121,8 @@ pub use crate::grpc::metadata::{AsciiKey, AsciiValue, BinaryKey, InvalidMetadata
 pub use crate::grpc::method::{Method, Rpc, UNKNOWN_METHOD};
 pub use crate::grpc::options::CallOptions;
 pub use crate::grpc::router::Router;
+#[cfg(feature = "tls")]
+pub use crate::grpc::server::{ClientCertificate, Tls, TlsError};
 pub use crate::grpc::server::{Server, shutdown_signal};
 pub use crate::grpc::service::{Service, ServiceBuilder, ServiceInfo};
 pub use crate::grpc::status::Status;

@@ -5,6 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::Extensions;
 
 use super::exchange::{Exchange, MessageEvent, State};
@@ -32,7 +33,7 @@ impl Call {
             method: &UNKNOWN_METHOD,
             unknown_path: None,
             metadata: Metadata::new(),
-            peer: Arc::new(Peer { addr: PeerAddr::Memory }),
+            peer: Arc::new(Peer::new(PeerAddr::Memory)),
             deadline: None,
             extensions: Extensions::new(),
             run_to_completion: false,
@@ -159,11 +160,37 @@ impl From<Status> for Outcome {
 }
 
 /// The other end of a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Peer {
     /// Where it is.
     pub addr: PeerAddr,
+    pub(crate) certificates: Vec<Bytes>,
+}
+
+impl Peer {
+    pub(crate) fn new(addr: PeerAddr) -> Self {
+        Self { addr, certificates: Vec::new() }
+    }
+
+    /// The certificates of a TLS client, each in DER; none if it has not shown any, or was not
+    /// asked to.
+    ///
+    /// The first is the client's own: it has the key, and an authority that the server trusts has
+    /// signed it. The others are what the client sent along to show that, perhaps more than was
+    /// needed: they prove nothing by themselves.
+    pub fn certificates(&self) -> &[Bytes] {
+        &self.certificates
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer")
+            .field("addr", &self.addr)
+            .field("certificates", &self.certificates.len())
+            .finish()
+    }
 }
 
 /// Where a peer is.

@@ -11,4 +11,5 @@ mod interceptors;
 mod program;
 mod shutdown;
 mod support;
+mod tls;
 mod wire;

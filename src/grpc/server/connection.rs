@@ -1,4 +1,4 @@
-use std::future::poll_fn;
+use std::future::{poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -14,6 +14,8 @@ use super::drain::Drain;
 use super::rpc::Rpc;
 use super::settings::Settings;
 use super::socket::Socket;
+#[cfg(feature = "tls")]
+use super::tls::Acceptor;
 use super::waker::TurnWaker;
 use crate::grpc::call::Peer;
 use crate::grpc::router::Router;
@@ -33,29 +35,62 @@ pub(super) struct Host {
     pub(super) router: Arc<Router>,
     pub(super) settings: Arc<Settings>,
     pub(super) peer: Arc<Peer>,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<Arc<Acceptor>>,
 }
 
 /// Serves one connection until it closes, or until the drain is over.
-pub(super) async fn serve<T>(io: T, host: Host, mut drain: Drain)
+pub(super) async fn serve<T>(io: T, host: Host, drain: Drain)
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let peer = host.peer.clone();
+    #[cfg(feature = "tls")]
+    if let Some(tls) = host.tls.clone() {
+        let secured = async move { tls.accept(io, peer).await };
+        // On the heap, so that connections without TLS are no larger for it.
+        return Box::pin(serve_over(secured, host, drain)).await;
+    }
+    serve_over(ready(Some((io, peer))), host, drain).await;
+}
+
+/// Serves on what `transport` gives, in the time for handshakes: the connection, and its peer as it
+/// is known by then.
+async fn serve_over<T>(
+    transport: impl Future<Output = Option<(T, Arc<Peer>)>>,
+    mut host: Host,
+    mut drain: Drain,
+) where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let peer = host.peer.clone();
     let mut drain_started = pin!(drain.started());
-    let socket = Socket::new(io);
-    let handshake = host.settings.h2().handshake::<_, Bytes>(socket.clone());
-    let h2 = tokio::select! {
+    let time = host.settings.handshake_timeout;
+    let handshake = async move {
+        let (io, peer) = transport.await?;
+        host.peer = peer;
+        let socket = Socket::new(io);
+        let handshake = host.settings.h2().handshake::<_, Bytes>(socket.clone());
+        match handshake.await {
+            Ok(h2) => {
+                socket.defer();
+                Some(Connection::new(h2, socket, host))
+            }
+            Err(error) => {
+                tracing::debug!(peer = %host.peer, %error, "HTTP/2 handshake failed");
+                None
+            }
+        }
+    };
+    let mut connection = tokio::select! {
         // A connection in its handshake has no calls: it must not hold up a shutdown.
         _ = &mut drain_started => return,
-        result = timeout(host.settings.handshake_timeout, handshake) => match result {
-            Ok(Ok(h2)) => h2,
-            Ok(Err(error)) => return tracing::debug!(%peer, %error, "HTTP/2 handshake failed"),
-            Err(_) => return tracing::debug!(%peer, "HTTP/2 handshake timed out"),
+        result = timeout(time, handshake) => match result {
+            Ok(Some(connection)) => connection,
+            Ok(None) => return,
+            Err(_) => return tracing::debug!(%peer, "the handshake timed out"),
         },
     };
-    socket.defer();
-
-    let mut connection = Connection::new(h2, socket, host);
     let drain_deadline = tokio::select! {
         biased;
         () = poll_fn(|cx| connection.poll(cx)) => return,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Server::serve  --accept-->  Worker (a thread each, or the caller's runtime)
-//!                               `-- connection: one future, in turns
+//!                               `-- connection: TLS if it is set, then one future, in turns
 //!                                     |-- h2: frames, HPACK, flow control
 //!                                     |-- socket: writes gathered until the turns are over
 //!                                     `-- rpc: one per stream; moves bytes, polls the handler
@@ -14,6 +14,8 @@ mod rpc;
 mod settings;
 mod signals;
 mod socket;
+#[cfg(feature = "tls")]
+mod tls;
 mod waker;
 mod workers;
 
@@ -30,6 +32,8 @@ use self::connection::Host;
 use self::drain::{Drain, DrainTrigger};
 use self::settings::Settings;
 pub use self::signals::shutdown_signal;
+#[cfg(feature = "tls")]
+pub use self::tls::{ClientCertificate, Tls, TlsError};
 use self::workers::Workers;
 use super::call::{Peer, PeerAddr};
 use super::compression::Compression;
@@ -57,6 +61,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Server {
     settings: Settings,
     workers: usize,
+    #[cfg(feature = "tls")]
+    tls: Option<Arc<tls::Acceptor>>,
 }
 
 impl Server {
@@ -71,6 +77,14 @@ impl Server {
     #[must_use]
     pub fn workers(mut self, count: usize) -> Self {
         self.workers = count;
+        self
+    }
+
+    /// Serves over TLS, and nobody without it. Default: plaintext.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(Arc::new(tls::Acceptor::new(tls)));
         self
     }
 
@@ -113,7 +127,8 @@ impl Server {
         self
     }
 
-    /// The time in which a new connection has to complete the HTTP/2 handshake. Default: 10 s.
+    /// The time in which a new connection has to complete its handshakes: that of TLS, if it is
+    /// set, and that of HTTP/2. Default: 10 s.
     #[must_use]
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.settings.handshake_timeout = timeout;
@@ -165,7 +180,13 @@ impl Server {
             loop {
                 let (stream, peer) = accept(&listener).await;
                 let (router, settings) = (router.clone(), settings.clone());
-                let host = Host { router, settings, peer: Arc::new(peer) };
+                let host = Host {
+                    router,
+                    settings,
+                    peer: Arc::new(peer),
+                    #[cfg(feature = "tls")]
+                    tls: self.tls.clone(),
+                };
                 workers.serve(stream, host, trigger.watch());
             }
         };
@@ -185,8 +206,13 @@ impl Server {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let peer = Arc::new(Peer { addr: PeerAddr::Memory });
-        let host = Host { router, settings: Arc::new(self.settings.clone()), peer };
+        let host = Host {
+            router,
+            settings: Arc::new(self.settings.clone()),
+            peer: Arc::new(Peer::new(PeerAddr::Memory)),
+            #[cfg(feature = "tls")]
+            tls: self.tls.clone(),
+        };
         let trigger = DrainTrigger::new();
         connection::serve(io, host, trigger.watch()).await;
     }
@@ -200,7 +226,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, Peer) {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(peer = %addr, %error, "cannot set TCP_NODELAY");
                 }
-                return (stream, Peer { addr: PeerAddr::Tcp(addr) });
+                return (stream, Peer::new(PeerAddr::Tcp(addr)));
             }
             Err(error) if is_of_one_connection(&error) => {
                 tracing::debug!(%error, "a connection failed before it was accepted");

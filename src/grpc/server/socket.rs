@@ -67,7 +67,8 @@ impl<T: AsyncWrite + Unpin> Shared<T> {
         } else {
             self.pending.clear();
         }
-        Poll::Ready(Ok(()))
+        // A socket keeps nothing, but TLS may hold records that the socket has not taken.
+        Pin::new(&mut self.inner).poll_flush(cx)
     }
 
     /// Room for more, if need be by writing what is pending.
@@ -118,8 +119,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<T> {
         if shared.deferred {
             return Poll::Ready(Ok(()));
         }
-        ready!(shared.poll_drain(cx))?;
-        Pin::new(&mut shared.inner).poll_flush(cx)
+        shared.poll_drain(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, StatusCode};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -45,8 +46,15 @@ impl Peer {
     }
 
     pub async fn connect_with(addr: SocketAddr, builder: &h2::client::Builder) -> Self {
-        let socket = TcpStream::connect(addr).await.unwrap();
-        let (h2, connection) = builder.handshake(socket).await.unwrap();
+        Self::over(TcpStream::connect(addr).await.unwrap(), builder).await
+    }
+
+    /// A client on a connection that is already there.
+    pub async fn over<T>(io: T, builder: &h2::client::Builder) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (h2, connection) = builder.handshake(io).await.unwrap();
         Self { h2, connection: Arc::new(tokio::spawn(connection)) }
     }
 

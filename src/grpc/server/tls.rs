@@ -1,0 +1,249 @@
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
+use tokio_rustls::rustls::server::{
+    NoClientAuth, NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier,
+};
+use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{self, InconsistentKeys, RootCertStore, ServerConfig};
+use tokio_rustls::server::TlsStream;
+
+use crate::grpc::call::Peer;
+
+/// RFC 9113, 3.2: HTTP/2 over TLS.
+const ALPN: &[u8] = b"h2";
+
+/// What a server needs to speak TLS, for [`Server::tls`](crate::Server::tls): a certificate and its
+/// key, and whether clients are to have certificates too.
+///
+/// TLS 1.2 and 1.3 are spoken, by rustls. Clients have to ask for HTTP/2 by ALPN, as all gRPC
+/// clients do.
+///
+/// ```no_run
+/// use balafon::{ClientCertificate, Router, Server, Tls};
+///
+/// # fn run(router: Router) -> Result<(), Box<dyn std::error::Error>> {
+/// let tls = Tls::from_pem(&std::fs::read("server.pem")?, &std::fs::read("server.key")?)?
+///     .client_ca(&std::fs::read("clients.pem")?, ClientCertificate::Required)?;
+/// Server::new().tls(tls).run("0.0.0.0:443", router)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Tls {
+    certified: Arc<CertifiedKey>,
+    clients: Option<(ClientCertificate, Arc<dyn ClientCertVerifier>)>,
+    tls13_only: bool,
+}
+
+/// Whether clients have to have a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// A client without one is served, and one with a certificate that fails the verification is
+    /// not: interceptors tell by [`Peer::certificates`].
+    Optional,
+    /// Nobody is served without one.
+    Required,
+}
+
+impl Tls {
+    /// Takes the server's certificate, followed by those that lead from it towards the authority
+    /// that clients know, and the private key of the first: PKCS#8, PKCS#1 (RSA) or SEC1 (EC), not
+    /// encrypted. Other sections of the PEM are passed over, so both may come from one file.
+    ///
+    /// # Errors
+    /// If one of them is not there or cannot be used, or the key is not that of the certificate.
+    /// Whether the certificate is valid at this time, and for which names, is for clients to judge.
+    pub fn from_pem(certificate_chain: &[u8], private_key: &[u8]) -> Result<Self, TlsError> {
+        let chain = certificates("certificate chain", certificate_chain)?;
+        for (index, certificate) in chain.iter().enumerate() {
+            ParsedCertificate::try_from(certificate)
+                .map_err(|error| TlsError::certificate("certificate chain", index, error))?;
+        }
+        let key = PrivateKeyDer::from_pem_slice(private_key).map_err(|error| match error {
+            pem::Error::NoItemsFound => {
+                TlsError::new("private key", "no private key in the PEM, or an encrypted one")
+            }
+            error => TlsError::pem("private key", &error),
+        })?;
+        let certified =
+            CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
+                rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                    TlsError::new("private key", "it is not that of the first certificate")
+                }
+                rustls::Error::General(why) => TlsError::new("private key", why),
+                error => TlsError::new("private key", error),
+            })?;
+        Ok(Self { certified: Arc::new(certified), clients: None, tls13_only: false })
+    }
+
+    /// Asks clients for a certificate that one of these authorities has signed.
+    ///
+    /// # Errors
+    /// If there is no certificate in the PEM, or one that cannot be used.
+    pub fn client_ca(
+        mut self,
+        authorities: &[u8],
+        certificate: ClientCertificate,
+    ) -> Result<Self, TlsError> {
+        let mut roots = RootCertStore::empty();
+        for (index, authority) in certificates("client CA", authorities)?.into_iter().enumerate() {
+            roots
+                .add(authority)
+                .map_err(|error| TlsError::certificate("client CA", index, error))?;
+        }
+        let builder =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(provider()));
+        let builder = match certificate {
+            ClientCertificate::Optional => builder.allow_unauthenticated(),
+            ClientCertificate::Required => builder,
+        };
+        let verifier = builder.build().map_err(|error| TlsError::new("client CA", error))?;
+        self.clients = Some((certificate, verifier));
+        Ok(self)
+    }
+
+    /// Refuses clients that cannot speak TLS 1.3.
+    #[must_use]
+    pub fn tls13_only(mut self) -> Self {
+        self.tls13_only = true;
+        self
+    }
+
+    fn config(self) -> ServerConfig {
+        let versions: &[_] = if self.tls13_only { &[&TLS13] } else { &[&TLS13, &TLS12] };
+        let verifier = self.clients.map_or_else(|| Arc::new(NoClientAuth) as _, |(_, it)| it);
+        let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+            .with_protocol_versions(versions)
+            .expect("ring has cipher suites and key exchange groups for TLS 1.2 and 1.3")
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(self.certified)));
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        // A session that is resumed brings the client's certificate along from the time when it was
+        // verified; and gRPC clients connect too rarely to gain anything by it.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config
+    }
+}
+
+/// Shows no keys.
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let clients = self.clients.as_ref().map(|(certificate, _)| certificate);
+        f.debug_struct("Tls").field("client_certificate", &clients).finish_non_exhaustive()
+    }
+}
+
+fn provider() -> CryptoProvider {
+    // The AEAD suites with ephemeral keys alone: none that RFC 9113 (9.2.2) forbids.
+    ring::default_provider()
+}
+
+fn certificates(of: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    match certificates {
+        Ok(certificates) if certificates.is_empty() => {
+            Err(TlsError::new(of, "no certificate in the PEM"))
+        }
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(TlsError::pem(of, &error)),
+    }
+}
+
+/// A certificate or key that cannot be used; the message says which, and what is wrong with it.
+#[derive(Debug)]
+pub struct TlsError(String);
+
+impl TlsError {
+    fn new(of: &str, problem: impl fmt::Display) -> Self {
+        Self(format!("{of}: {problem}"))
+    }
+
+    /// What the PEM says stays out of the message: it may be a key.
+    fn pem(of: &str, error: &pem::Error) -> Self {
+        let problem = match error {
+            pem::Error::MissingSectionEnd { .. } => "the PEM breaks off within a section",
+            pem::Error::IllegalSectionStart { .. } => "the PEM has a BEGIN line that is none",
+            pem::Error::Base64Decode(_) => "the PEM has a section that is not base64",
+            _ => "the PEM cannot be read",
+        };
+        Self::new(of, problem)
+    }
+
+    fn certificate(of: &str, index: usize, error: rustls::Error) -> Self {
+        let number = index + 1;
+        match error {
+            // By itself the error speaks of a peer's certificate.
+            rustls::Error::InvalidCertificate(why) => {
+                Self::new(of, format_args!("certificate {number} is invalid: {why}"))
+            }
+            error => Self::new(of, format_args!("certificate {number} is invalid: {error}")),
+        }
+    }
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for TlsError {}
+
+/// TLS as the connections of a server share it.
+pub(super) struct Acceptor {
+    config: Arc<ServerConfig>,
+}
+
+impl Acceptor {
+    pub(super) fn new(tls: Tls) -> Self {
+        Self { config: Arc::new(tls.config()) }
+    }
+
+    /// Does the handshake. Gives the connection inside of TLS and its peer, now with certificates;
+    /// nothing, but a line in the log, if the client is not to be served.
+    pub(super) async fn accept<T>(
+        &self,
+        io: T,
+        peer: Arc<Peer>,
+    ) -> Option<(TlsStream<T>, Arc<Peer>)>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let stream = match TlsAcceptor::from(self.config.clone()).accept(io).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "TLS handshake failed");
+                return None;
+            }
+        };
+        let (_, session) = stream.get_ref();
+        // rustls refuses those that offer only other protocols, not those that offer none.
+        if session.alpn_protocol() != Some(ALPN) {
+            tracing::debug!(%peer, "the client did not ask for h2 by ALPN");
+            return None;
+        }
+        let Some(chain) = session.peer_certificates() else {
+            return Some((stream, peer));
+        };
+        let certificates = chain.iter().map(|der| Bytes::copy_from_slice(der)).collect();
+        let peer = Peer { certificates, ..Peer::new(peer.addr) };
+        Some((stream, Arc::new(peer)))
+    }
+}
+
+/// Shows no keys.
+impl fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acceptor").finish_non_exhaustive()
+    }
+}
