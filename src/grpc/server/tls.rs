@@ -48,8 +48,8 @@ pub struct Tls {
 /// Whether clients have to have a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientCertificate {
-    /// A client without one is served, and one with a certificate that fails the verification is
-    /// not: interceptors tell by [`Peer::certificates`].
+    /// Clients without one are served too, and [`Peer::certificates`] tells who has one; whoever
+    /// shows a bad one is refused.
     Optional,
     /// Nobody is served without one.
     Required,
