@@ -1,14 +1,15 @@
+use std::any::Any;
 use std::fmt;
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Extensions;
+use http::uri::Authority;
 
-use super::exchange::{Exchange, MessageEvent, State};
+use super::exchange::{Exchange, MessageEvent};
 use super::metadata::Metadata;
 use super::method::{Method, UNKNOWN_METHOD};
 use super::status::Status;
@@ -22,7 +23,9 @@ pub struct Call {
     pub(crate) peer: Arc<Peer>,
     pub(crate) deadline: Option<tokio::time::Instant>,
     pub(crate) extensions: Extensions,
-    pub(crate) run_to_completion: bool,
+    /// Set if the handler may outlive the call; while it is held, the server's drain waits.
+    pub(crate) run_to_completion: Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) authority: Option<Authority>,
     pub(crate) exchange: Arc<Exchange>,
 }
 
@@ -36,7 +39,8 @@ impl Call {
             peer: Arc::new(Peer::new(PeerAddr::Memory)),
             deadline: None,
             extensions: Extensions::new(),
-            run_to_completion: false,
+            run_to_completion: None,
+            authority: None,
             exchange: Exchange::detached(),
         }
     }
@@ -60,6 +64,11 @@ impl Call {
     /// The request metadata; an interceptor may change what the handler will see.
     pub fn metadata_mut(&mut self) -> &mut Metadata {
         &mut self.metadata
+    }
+
+    /// The host that the client believes to call, and perhaps a port: `:authority`, else `host`.
+    pub fn authority(&self) -> Option<&str> {
+        self.authority.as_ref().map(Authority::as_str)
     }
 
     /// Who calls.
@@ -121,7 +130,7 @@ impl Call {
     /// for as long as the client likes, to end by itself instead of at the drain timeout.
     pub fn draining(&self) -> impl Future<Output = ()> + Send + use<> {
         let exchange = self.exchange.clone();
-        async move { poll_fn(|cx| exchange.poll_draining(cx)).await }
+        async move { exchange.until_draining().await }
     }
 }
 
@@ -137,6 +146,7 @@ impl fmt::Debug for Call {
 
 /// How a call ended, on its way out through the interceptors.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Outcome {
     /// The status that the client will see.
     pub status: Status,
@@ -194,7 +204,7 @@ impl fmt::Debug for Peer {
 }
 
 /// Where a peer is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PeerAddr {
     /// Behind a TCP socket.
@@ -212,20 +222,33 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Access to metadata that is yet to be sent. It holds a lock of the call, so it must not live
-/// across an `await`; the compiler says so.
+/// Metadata that is yet to be sent, taken out to be changed and put back when this is dropped.
 pub struct MetadataMut<'a> {
-    state: MutexGuard<'a, State>,
+    exchange: &'a Exchange,
     trailing: bool,
+    metadata: Metadata,
 }
 
 impl<'a> MetadataMut<'a> {
     pub(crate) fn trailing(exchange: &'a Exchange) -> Self {
-        Self { state: exchange.lock(), trailing: true }
+        let metadata = std::mem::take(&mut exchange.lock().outbound.trailers);
+        Self { exchange, trailing: true, metadata }
     }
 
     pub(crate) fn initial(exchange: &'a Exchange) -> Self {
-        Self { state: exchange.lock(), trailing: false }
+        let metadata = std::mem::take(&mut exchange.lock().outbound.metadata);
+        Self { exchange, trailing: false, metadata }
+    }
+}
+
+impl Drop for MetadataMut<'_> {
+    fn drop(&mut self) {
+        let mut metadata = std::mem::take(&mut self.metadata);
+        let outbound = &mut self.exchange.lock().outbound;
+        let place = if self.trailing { &mut outbound.trailers } else { &mut outbound.metadata };
+        // What was set meanwhile in another way stays as well.
+        metadata.merge(std::mem::take(place));
+        *place = metadata;
     }
 }
 
@@ -233,21 +256,19 @@ impl Deref for MetadataMut<'_> {
     type Target = Metadata;
 
     fn deref(&self) -> &Metadata {
-        let outbound = &self.state.outbound;
-        if self.trailing { &outbound.trailers } else { &outbound.metadata }
+        &self.metadata
     }
 }
 
 impl DerefMut for MetadataMut<'_> {
     fn deref_mut(&mut self) -> &mut Metadata {
-        let outbound = &mut self.state.outbound;
-        if self.trailing { &mut outbound.trailers } else { &mut outbound.metadata }
+        &mut self.metadata
     }
 }
 
 impl fmt::Debug for MetadataMut<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
+        self.metadata.fmt(f)
     }
 }
 
@@ -291,7 +312,7 @@ impl Cancellation {
 
     /// Waits until the call is over and says why. Cancel safe.
     pub async fn cancelled(&self) -> Status {
-        poll_fn(|cx| self.exchange.poll_ended(cx)).await
+        self.exchange.until_ended().await
     }
 }
 

@@ -229,13 +229,8 @@ pub(crate) struct Compressor {
     pub(crate) min_size: usize,
 }
 
-/// What we accept, for the client to know; `None` if that is nothing but plain messages.
-pub(crate) fn accepted() -> Option<HeaderValue> {
-    (!ENCODINGS.is_empty()).then(|| HeaderValue::from_static(*ACCEPTED))
-}
-
-/// The same for a client that has asked for something else.
-pub(crate) fn accepted_or_identity() -> HeaderValue {
+/// What we accept, for the client to know.
+pub(crate) fn accepted() -> HeaderValue {
     HeaderValue::from_static(*ACCEPTED)
 }
 

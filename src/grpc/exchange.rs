@@ -9,11 +9,13 @@
 //!   RST, deadline, drain -- end() ->  ended: Status ----------------> Cancellation
 //! ```
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
+use tokio::sync::Notify;
 
 use super::compression::{Compressor, Encoding};
 use super::frame::{self, Frame, FrameDecoder, HEADER_LEN};
@@ -59,6 +61,8 @@ pub(crate) struct Exchange {
     state: Mutex<State>,
     /// Set once, when the call is over for the handler, with the reason.
     ended: OnceLock<Status>,
+    /// Told when the call ends or the server begins to drain.
+    news: Notify,
     /// Apart from `state`, so that an observer may look at the call.
     observers: Mutex<Vec<Observer>>,
     receive_limit: usize,
@@ -69,7 +73,6 @@ pub(crate) struct State {
     pub(crate) inbound: Inbound,
     pub(crate) outbound: Outbound,
     transport: Transport,
-    watchers: Vec<Waker>,
     observed: bool,
     /// The server has begun to drain.
     draining: bool,
@@ -94,14 +97,19 @@ pub(crate) struct Outbound {
     buffer: BytesMut,
     /// Bytes at the front of `buffer` that continue a message of which a part was sent.
     partial: usize,
-    writer: Option<Waker>,
-    /// The writer waits until no more than this many bytes are unsent.
-    writer_waits_for: usize,
+    /// Mostly none or one; several if the handler has moved its sink to a task.
+    writers: Vec<Writer>,
     sent: u64,
     limit: usize,
     pub(crate) compressor: Option<Compressor>,
     /// Without a transport (in a test) nothing drains the buffer, and nobody waits for it.
     unbounded: bool,
+}
+
+/// Waits until no more than `most` bytes are unsent.
+struct Writer {
+    waker: Waker,
+    most: usize,
 }
 
 /// The transport's side of the wake-ups: while it is being polled it looks at everything before
@@ -142,21 +150,20 @@ impl Exchange {
                 headers_due: false,
                 buffer: BytesMut::new(),
                 partial: 0,
-                writer: None,
-                writer_waits_for: 0,
+                writers: Vec::new(),
                 sent: 0,
                 limit: terms.send_limit,
                 compressor: terms.compressor,
                 unbounded,
             },
             transport: Transport::default(),
-            watchers: Vec::new(),
             observed: false,
             draining: false,
         };
         Arc::new(Self {
             state: Mutex::new(state),
             ended: OnceLock::new(),
+            news: Notify::new(),
             observers: Mutex::default(),
             receive_limit: terms.receive_limit,
             encoding: terms.encoding,
@@ -179,39 +186,41 @@ impl Exchange {
             return;
         }
         let mut state = self.lock();
-        let mut waiting = std::mem::take(&mut state.watchers);
-        waiting.extend(state.inbound.reader.take());
-        waiting.extend(state.outbound.writer.take());
+        let reader = state.inbound.reader.take();
+        let writers = std::mem::take(&mut state.outbound.writers);
         drop(state);
-        waiting.into_iter().for_each(Waker::wake);
+        self.news.notify_waiters();
+        let writers = writers.into_iter().map(|writer| writer.waker);
+        reader.into_iter().chain(writers).for_each(Waker::wake);
     }
 
-    pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<Status> {
-        let mut state = self.lock();
-        // Under the lock, since `end` takes the watchers under it.
-        if let Some(status) = self.ended() {
-            return Poll::Ready(status.clone());
+    /// Waits until the call is over for the handler.
+    pub(crate) async fn until_ended(&self) -> Status {
+        self.until(|| self.ended().cloned()).await
+    }
+
+    /// Waits until the server drains or the call is over.
+    pub(crate) async fn until_draining(&self) {
+        self.until(|| (self.lock().draining || self.ended().is_some()).then_some(())).await;
+    }
+
+    async fn until<T>(&self, look: impl Fn() -> Option<T>) -> T {
+        let mut news = pin!(self.news.notified());
+        loop {
+            // First listen, then look: what happens in between is heard.
+            news.as_mut().enable();
+            if let Some(seen) = look() {
+                return seen;
+            }
+            news.as_mut().await;
+            news.set(self.news.notified());
         }
-        if !state.watchers.iter().any(|waker| waker.will_wake(cx.waker())) {
-            state.watchers.push(cx.waker().clone());
-        }
-        Poll::Pending
     }
 
     /// Tells the handler, if it cares, that the server drains.
     pub(crate) fn drain(&self) {
-        let mut state = self.lock();
-        state.draining = true;
-        let watchers = std::mem::take(&mut state.watchers);
-        drop(state);
-        watchers.into_iter().for_each(Waker::wake);
-    }
-
-    /// Ready when the server drains or the call is over.
-    pub(crate) fn poll_draining(&self, cx: &mut Context<'_>) -> Poll<()> {
-        // First the waker, then the look: a drain in between wakes it.
-        let ended = self.poll_ended(cx).is_ready();
-        if ended || self.lock().draining { Poll::Ready(()) } else { Poll::Pending }
+        self.lock().draining = true;
+        self.news.notify_waiters();
     }
 
     pub(crate) fn observe(&self, observer: Observer) {
@@ -259,7 +268,12 @@ impl Exchange {
                 Err(Status::internal("compressed message in a call without grpc-encoding"))
             }
         };
-        message.inspect_err(|status| self.lock().inbound.fail(status))
+        message.inspect_err(|status| self.fail_input(status))
+    }
+
+    /// After a fault of the client's there is nothing more to read.
+    pub(crate) fn fail_input(&self, status: &Status) {
+        self.lock().inbound.fail(status);
     }
 
     /// Ready when a message may be written.
@@ -281,8 +295,11 @@ impl Exchange {
         if outbound.buffer.len() <= most || outbound.unbounded {
             return Poll::Ready(Ok(()));
         }
-        outbound.writer_waits_for = most;
-        set_waker(&mut outbound.writer, cx);
+        let known = outbound.writers.iter_mut().find(|writer| writer.waker.will_wake(cx.waker()));
+        match known {
+            Some(writer) => writer.most = most,
+            None => outbound.writers.push(Writer { waker: cx.waker().clone(), most }),
+        }
         Poll::Pending
     }
 
@@ -402,7 +419,6 @@ impl Inbound {
         self.end.get_or_insert(end);
     }
 
-    /// After a fault of the client's there is nothing more to read.
     fn fail(&mut self, status: &Status) {
         self.end = Some(Err(status.clone()));
         self.decoder = FrameDecoder::new(0);
@@ -479,9 +495,10 @@ impl Outbound {
         self.partial = 0;
     }
 
-    /// The writer's waker, if what it waits for has come.
-    pub(crate) fn take_writer(&mut self) -> Option<Waker> {
-        self.writer.take_if(|_| self.buffer.len() <= self.writer_waits_for)
+    /// The writers for whom there is room now.
+    pub(crate) fn take_writers(&mut self) -> impl Iterator<Item = Waker> {
+        let unsent = self.buffer.len();
+        self.writers.extract_if(.., move |writer| unsent <= writer.most).map(|writer| writer.waker)
     }
 }
 
@@ -516,7 +533,7 @@ mod tests {
         assert!(exchange.poll_writable(&mut noop()).is_pending());
         let mut state = exchange.lock();
         state.outbound.split(10);
-        assert!(state.outbound.take_writer().is_some());
+        assert_eq!(state.outbound.take_writers().count(), 1);
         drop(state);
         assert!(exchange.poll_writable(&mut noop()).is_ready());
     }
@@ -557,10 +574,11 @@ mod tests {
     #[test]
     fn the_end_of_a_call_is_seen_by_all_and_the_first_reason_counts() {
         let exchange = exchange();
-        assert!(exchange.poll_ended(&mut noop()).is_pending());
+        let mut watcher = pin!(exchange.until_ended());
+        assert!(watcher.as_mut().poll(&mut noop()).is_pending());
         exchange.end(Status::cancelled("first"));
         exchange.end(Status::unavailable("second"));
-        assert_eq!(exchange.poll_ended(&mut noop()), Poll::Ready(Status::cancelled("first")));
+        assert_eq!(watcher.poll(&mut noop()), Poll::Ready(Status::cancelled("first")));
         assert!(matches!(exchange.poll_message(&mut noop()), Poll::Ready(Err(_))));
         assert!(matches!(exchange.poll_writable(&mut noop()), Poll::Ready(Err(_))));
         assert!(exchange.write(&(), true).is_err());

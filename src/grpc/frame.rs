@@ -33,6 +33,10 @@ use std::fmt;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 
+/// Chunks of fewer bytes are copied together rather than queued: below this a copy costs less than
+/// the memory that a chunk keeps alive.
+const SMALL: usize = 1024;
+
 /// The flag and the length that precede every message, in bytes.
 pub const HEADER_LEN: usize = 5;
 
@@ -95,7 +99,10 @@ impl std::error::Error for FrameError {}
 pub struct FrameDecoder {
     limit: usize,
     chunks: VecDeque<Bytes>,
-    /// The sum of the lengths of `chunks`, so that the transport can be held back in O(1).
+    /// Small chunks behind `chunks`, copied together: a client that sends bytes one by one must not
+    /// cost a queue entry and a piece of a read buffer for each.
+    tail: BytesMut,
+    /// The length of all that is in `chunks` and `tail`, so that the transport can be held back in O(1).
     unread: usize,
     /// The payload being waited for; `None` while waiting for a header.
     payload: Option<Payload>,
@@ -113,15 +120,31 @@ struct Payload {
 impl FrameDecoder {
     /// A decoder that refuses messages of more than `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { limit, chunks: VecDeque::new(), unread: 0, payload: None }
+        Self { limit, chunks: VecDeque::new(), tail: BytesMut::new(), unread: 0, payload: None }
     }
 
-    /// Adds what arrived. Copies nothing.
+    /// Adds what arrived. Copies only small chunks, and those only if others wait before them.
     pub fn push(&mut self, chunk: Bytes) {
         self.unread += chunk.len();
-        if !chunk.is_empty() {
+        if self.unread > chunk.len() && chunk.len() < SMALL {
+            self.tail.extend_from_slice(&chunk);
+        } else if !chunk.is_empty() {
+            self.queue_tail();
             self.chunks.push_back(chunk);
         }
+    }
+
+    fn queue_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.chunks.push_back(self.tail.split().freeze());
+        }
+    }
+
+    fn front(&mut self) -> Option<&mut Bytes> {
+        if self.chunks.is_empty() {
+            self.queue_tail();
+        }
+        self.chunks.front_mut()
     }
 
     /// Bytes that were pushed and not yet looked at by [`next_frame`](Self::next_frame).
@@ -142,6 +165,9 @@ impl FrameDecoder {
             };
             let missing = payload.length - payload.assembled.len();
             if missing > 0 {
+                if self.chunks.is_empty() && !self.tail.is_empty() {
+                    self.chunks.push_back(self.tail.split().freeze());
+                }
                 let Some(chunk) = self.chunks.front_mut() else { return Ok(None) };
                 if chunk.len() < missing || !payload.assembled.is_empty() {
                     let part = chunk.len().min(missing);
@@ -198,7 +224,7 @@ impl FrameDecoder {
         }
         let mut header = [0; HEADER_LEN];
         let mut filled = 0;
-        while let (true, Some(chunk)) = (filled < HEADER_LEN, self.chunks.front()) {
+        while let (true, Some(chunk)) = (filled < HEADER_LEN, self.front()) {
             let part = chunk.len().min(HEADER_LEN - filled);
             header[filled..filled + part].copy_from_slice(&chunk[..part]);
             filled += part;

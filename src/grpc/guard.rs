@@ -22,12 +22,18 @@ use super::status::Status;
 pub(crate) struct Guard<F> {
     #[pin]
     future: Option<F>,
+    /// Of a panic before there was a future.
+    failed: Option<Outcome>,
     exchange: Arc<Exchange>,
 }
 
 impl<F> Guard<F> {
-    pub(crate) fn new(exchange: Arc<Exchange>, future: F) -> Self {
-        Self { future: Some(future), exchange }
+    /// Guards a future, and the code that makes it.
+    pub(crate) fn new(exchange: Arc<Exchange>, make: impl FnOnce() -> F) -> Self {
+        match catch_unwind(AssertUnwindSafe(make)) {
+            Ok(future) => Self { future: Some(future), failed: None, exchange },
+            Err(panic) => Self { future: None, failed: Some(panicked(&*panic)), exchange },
+        }
     }
 }
 
@@ -36,6 +42,9 @@ impl<F: Future<Output = Outcome>> Future for Guard<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let mut this = self.project();
+        if let Some(outcome) = this.failed.take() {
+            return Poll::Ready(outcome);
+        }
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let future = this.future.as_mut().as_pin_mut()?;
             match future.poll(cx) {

@@ -115,18 +115,24 @@ where
 {
     fn handle(&self, call: Call) -> BoxFuture<'static, Outcome> {
         let exchange = call.exchange.clone();
-        if !call.run_to_completion {
-            return Box::pin(Guard::new(exchange, (self.0)(call)));
-        }
-        // Dropping the handle, as the guard does at the end of the call, leaves the task alone.
-        let task = tokio::spawn((self.0)(call));
-        Box::pin(Guard::new(exchange, async {
-            match task.await {
-                Ok(outcome) => outcome,
-                Err(error) => match error.try_into_panic() {
-                    Ok(panic) => resume_unwind(panic),
-                    Err(_) => Status::unavailable("the server is shutting down").into(),
-                },
+        let Some(hold) = call.run_to_completion.clone() else {
+            return Box::pin(Guard::new(exchange, || (self.0)(call)));
+        };
+        Box::pin(Guard::new(exchange, || {
+            let running = (self.0)(call);
+            // Dropping the handle, as the guard does at the end of the call, leaves the task alone.
+            let task = tokio::spawn(async move {
+                let _hold = hold;
+                running.await
+            });
+            async {
+                match task.await {
+                    Ok(outcome) => outcome,
+                    Err(error) => match error.try_into_panic() {
+                        Ok(panic) => resume_unwind(panic),
+                        Err(_) => Status::unavailable("the server is shutting down").into(),
+                    },
+                }
             }
         }))
     }

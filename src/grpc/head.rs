@@ -6,7 +6,9 @@ use std::time::Duration;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode, request};
 
+use super::call::Outcome;
 use super::compression::{self, Encoding};
+use super::metadata::Metadata;
 use super::status::Status;
 use super::timeout;
 
@@ -18,7 +20,7 @@ const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
 /// What the protocol's own headers say about a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RequestHead {
     /// The client's `grpc-timeout`, counted from the arrival of the headers.
@@ -35,9 +37,7 @@ pub enum Rejection {
     MethodNotAllowed,
     /// Not gRPC by its content type: HTTP 415, for a client that may not speak gRPC at all.
     UnsupportedMediaType,
-    /// An encoding of messages that is not served: UNIMPLEMENTED, with those that are.
-    UnsupportedEncoding(Status),
-    /// Everything else: HTTP 200 and this status.
+    /// Everything else: a gRPC client, which gets this status.
     Status(Status),
 }
 
@@ -76,10 +76,10 @@ pub(crate) fn accepts(headers: &HeaderMap, encoding: Encoding) -> bool {
 
 fn unsupported(encoding: &HeaderValue) -> Rejection {
     let name = String::from_utf8_lossy(encoding.as_bytes());
-    let ours = compression::accepted_or_identity();
+    let ours = compression::accepted();
     let ours = String::from_utf8_lossy(ours.as_bytes());
     let message = format!("grpc-encoding {name:?} is not supported: wanted one of {ours}");
-    Rejection::UnsupportedEncoding(Status::unimplemented(message))
+    Rejection::Status(Status::unimplemented(message))
 }
 
 /// `application/grpc`, alone or followed by `+subtype` or `;parameters`. The subtype is `proto`.
@@ -108,42 +108,54 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
 impl Rejection {
     /// The whole answer: headers, and the end of the stream with them.
     pub fn into_response(self) -> Response<()> {
-        let mut response = Response::new(());
         match self {
             Self::MethodNotAllowed => {
+                let mut response = Response::new(());
                 *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
                 Status::internal("gRPC calls are POST").write_to(response.headers_mut());
+                response
             }
             Self::UnsupportedMediaType => {
+                let mut response = Response::new(());
                 *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+                response
             }
-            Self::UnsupportedEncoding(status) => {
-                write_trailers_only(&status, response.headers_mut());
-                let ours = compression::accepted_or_identity();
-                response.headers_mut().insert(GRPC_ACCEPT_ENCODING, ours);
-            }
-            Self::Status(status) => write_trailers_only(&status, response.headers_mut()),
+            Self::Status(status) => trailers_only(status.into(), usize::MAX),
         }
-        response
     }
 }
 
-/// The headers before messages, beside the application's own.
-pub(crate) fn write_headers(encoding: Option<Encoding>, headers: &mut HeaderMap) {
+/// The trailers of a call, for a client that accepts `limit` bytes of them.
+pub(crate) fn trailers(outcome: Outcome, limit: usize) -> HeaderMap {
+    let mut trailers = outcome.trailers.into_sendable();
+    outcome.status.write_within(limit, &mut trailers);
+    trailers
+}
+
+/// Headers that are trailers at once (PROTOCOL-HTTP2, "Trailers-Only"). They name our encodings, as
+/// the answer to one that is not supported has to.
+pub(crate) fn trailers_only(outcome: Outcome, limit: usize) -> Response<()> {
+    let mut response = Response::new(());
+    let headers = response.headers_mut();
+    *headers = outcome.trailers.into_sendable();
+    headers.insert(CONTENT_TYPE, APPLICATION_GRPC);
+    headers.insert(GRPC_ACCEPT_ENCODING, compression::accepted());
+    outcome.status.write_within(limit, headers);
+    response
+}
+
+/// The headers of a call that goes on after them.
+pub(crate) fn response(metadata: Metadata, encoding: Option<Encoding>) -> Response<()> {
+    let mut response = Response::new(());
+    let headers = response.headers_mut();
+    *headers = metadata.into_sendable();
     headers.insert(CONTENT_TYPE, APPLICATION_GRPC);
     if let Some(encoding) = encoding {
         headers.insert(GRPC_ENCODING, HeaderValue::from_static(encoding.name()));
     }
-    if let Some(accepted) = compression::accepted() {
-        headers.insert(GRPC_ACCEPT_ENCODING, accepted);
-    }
-}
-
-/// Headers that are trailers at once (PROTOCOL-HTTP2, "Trailers-Only").
-pub(crate) fn write_trailers_only(status: &Status, headers: &mut HeaderMap) {
-    headers.insert(CONTENT_TYPE, APPLICATION_GRPC);
-    status.write_to(headers);
+    headers.insert(GRPC_ACCEPT_ENCODING, compression::accepted());
+    response
 }
 
 #[cfg(test)]

@@ -28,6 +28,9 @@ use super::handler::{BoxFuture, Handler};
 /// (`next.run`) is dropped and gives the matching outcome, so the code behind it runs for every
 /// call, once. In that case it must not wait for anything more: what is not complete in the same
 /// poll is dropped in its turn. Work that has to outlive the call belongs in a spawned task.
+///
+/// The outcome comes when all but the last 16 KiB of the response have left. A client that stops
+/// reading just then may still see its deadline pass where the outcome was OK.
 pub trait Interceptor: Send + Sync + 'static {
     /// Handles a call, most often by `next.run(call).await` and something before or after.
     fn intercept(&self, call: Call, next: Next<'_>) -> impl Future<Output = Outcome> + Send;
@@ -41,7 +44,7 @@ pub(crate) trait DynInterceptor: Send + Sync + 'static {
 impl<I: Interceptor> DynInterceptor for I {
     fn intercept<'a>(&'a self, call: Call, next: Next<'a>) -> BoxFuture<'a, Outcome> {
         let exchange = call.exchange.clone();
-        Box::pin(Guard::new(exchange, Interceptor::intercept(self, call, next)))
+        Box::pin(Guard::new(exchange, || Interceptor::intercept(self, call, next)))
     }
 }
 

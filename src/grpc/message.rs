@@ -61,6 +61,7 @@ impl<T> DerefMut for Request<T> {
 
 /// The single response message of a call, with its metadata.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Response<T> {
     /// The message.
     pub message: T,
@@ -82,12 +83,14 @@ impl<T> Response<T> {
 /// Dropping it does not end the call: the rest of the client's messages is left unread.
 pub struct Streaming<T> {
     exchange: Arc<Exchange>,
+    /// An error was given: as a `Stream`, this has ended.
+    failed: bool,
     messages: PhantomData<fn() -> T>,
 }
 
 impl<T> Streaming<T> {
     pub(crate) fn new(exchange: Arc<Exchange>) -> Self {
-        Self { exchange, messages: PhantomData }
+        Self { exchange, failed: false, messages: PhantomData }
     }
 }
 
@@ -115,15 +118,16 @@ impl<T: Message + Default> Streaming<T> {
     ///
     /// # Errors
     /// What is wrong with the message or the stream, or why the call is over (CANCELLED if the
-    /// client has reset it: never a clean end). After an error there are no more messages, and the
-    /// handler best returns it.
+    /// client has reset it: never a clean end). After an error there are no more messages, only the
+    /// same error again; the handler best returns it.
     pub async fn message(&mut self) -> Result<Option<T>, Status> {
         poll_fn(|cx| self.poll_message(cx)).await
     }
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Status>> {
         let message = ready!(self.exchange.poll_message(cx))?;
-        Poll::Ready(message.map(decode).transpose())
+        let message = message.map(decode).transpose();
+        Poll::Ready(message.inspect_err(|status| self.exchange.fail_input(status)))
     }
 
     /// The one message of a call that does not stream, read to the half-close.
@@ -148,11 +152,17 @@ fn decode<T: Message + Default>(message: Bytes) -> Result<T, Status> {
         .map_err(|error| Status::internal(format!("the message is not valid protobuf: {error}")))
 }
 
+/// Ends after the first error.
 impl<T: Message + Default> Stream for Streaming<T> {
     type Item = Result<T, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll_message(cx).map(Result::transpose)
+        if self.failed {
+            return Poll::Ready(None);
+        }
+        let message = ready!(self.poll_message(cx));
+        self.failed = message.is_err();
+        Poll::Ready(message.transpose())
     }
 }
 

@@ -15,28 +15,18 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Names that the protocol itself speaks through. What an application puts under them is dropped
-/// before it is sent, so that no handler can forge a status.
-const RESERVED: [HeaderName; 9] = [
-    http::header::CONTENT_TYPE,
-    http::header::TE,
-    http::header::USER_AGENT,
-    HeaderName::from_static("grpc-status"),
-    HeaderName::from_static("grpc-message"),
-    HeaderName::from_static("grpc-status-details-bin"),
-    HeaderName::from_static("grpc-encoding"),
-    HeaderName::from_static("grpc-accept-encoding"),
-    HeaderName::from_static("grpc-timeout"),
-];
-
-/// What HTTP/2 forbids in a message (RFC 9113, 8.2.2); h2 would refuse the whole header list.
-const CONNECTION_SPECIFIC: [HeaderName; 5] = [
-    http::header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    http::header::TRANSFER_ENCODING,
-    http::header::UPGRADE,
-];
+/// Whether the protocol itself speaks through this name. What an application puts under it is
+/// dropped before it is sent, so that no handler can forge a status or break the stream. Two names
+/// with `grpc-` are the application's (gRFC A6).
+fn is_reserved(name: &HeaderName) -> bool {
+    match name.as_str() {
+        "content-type" | "content-length" | "host" | "te" | "user-agent" => true,
+        // RFC 9113, 8.2.2.
+        "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" => true,
+        "grpc-retry-pushback-ms" | "grpc-previous-rpc-attempts" => false,
+        name => name.starts_with("grpc-"),
+    }
+}
 
 /// A multimap of names to text, or to bytes where the name ends in `-bin`. Values of one name
 /// keep their order.
@@ -163,10 +153,10 @@ impl Metadata {
 
     /// What may be sent: without reserved names.
     pub(crate) fn into_sendable(mut self) -> HeaderMap {
-        if !self.headers.is_empty() {
-            for name in RESERVED.iter().chain(&CONNECTION_SPECIFIC) {
-                self.headers.remove(name);
-            }
+        let reserved: Vec<_> =
+            self.headers.keys().filter(|name| is_reserved(name)).cloned().collect();
+        for name in reserved {
+            self.headers.remove(name);
         }
         self.headers
     }
@@ -366,6 +356,8 @@ mod tests {
         let mut metadata = with_header("grpc-status", &["0"]);
         metadata.merge(with_header("te", &["trailers"]));
         metadata.merge(with_header("connection", &["close"]));
+        metadata.merge(with_header("content-length", &["5"]));
+        metadata.merge(with_header("grpc-anything", &["x"]));
         metadata.merge(with_header("grpc-retry-pushback-ms", &["5"]));
         let sent = metadata.into_sendable();
         assert_eq!(sent.keys().collect::<Vec<_>>(), ["grpc-retry-pushback-ms"]);

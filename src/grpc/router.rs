@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::sync::Arc;
 
 use super::call::{Call, Outcome};
@@ -117,12 +117,25 @@ impl Router {
 
     /// Runs a call through the interceptors and its handler.
     pub(crate) fn run(self: &Arc<Self>, call: Call) -> BoxFuture<'static, Outcome> {
-        let handler = &self.route(call.path()).handler;
+        self.run_with(&self.route(call.path()).handler, call)
+    }
+
+    /// Runs a call that cannot be served through the interceptors, for them to see its end.
+    pub(crate) fn refuse(self: &Arc<Self>, call: Call, why: Status) -> BoxFuture<'static, Outcome> {
+        let handler = handler::raw(move |_| ready(why.clone().into()));
+        self.run_with(&handler, call)
+    }
+
+    fn run_with(
+        self: &Arc<Self>,
+        handler: &Arc<dyn Handler>,
+        call: Call,
+    ) -> BoxFuture<'static, Outcome> {
         if self.interceptors.is_empty() {
             return handler.handle(call);
         }
         let (router, handler) = (self.clone(), handler.clone());
-        Box::pin(Guard::new(call.exchange.clone(), async move {
+        Box::pin(Guard::new(call.exchange.clone(), || async move {
             Next { interceptors: &router.interceptors, handler: &*handler }.run(call).await
         }))
     }

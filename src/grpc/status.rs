@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use prost::Message;
 use prost_types::Any;
 
@@ -173,6 +173,41 @@ impl Status {
     }
 }
 
+impl Status {
+    /// Like [`write_to`](Self::write_to), for a client that accepts header lists of no more than
+    /// `limit` bytes: without the details, the application's metadata and the end of the message,
+    /// in this order, as far as needed. The code always stays.
+    pub(crate) fn write_within(&self, limit: usize, headers: &mut HeaderMap) {
+        self.write_to(headers);
+        if list_size(headers) <= limit {
+            return;
+        }
+        headers.remove(GRPC_STATUS_DETAILS);
+        if list_size(headers) <= limit {
+            return;
+        }
+        let content_type = headers.remove(CONTENT_TYPE);
+        headers.clear();
+        headers.extend(content_type.map(|value| (CONTENT_TYPE, value)));
+        headers.insert(GRPC_STATUS, self.code.header_value());
+        let room = limit.saturating_sub(list_size(headers) + entry_size(GRPC_MESSAGE.as_str(), 0));
+        let message = encode_within(room, &self.message);
+        if !message.is_empty() {
+            headers.insert(GRPC_MESSAGE, message);
+        }
+    }
+}
+
+/// The size of a header list as RFC 9113 (6.5.2) counts it, with the `:status` that headers have.
+fn list_size(headers: &HeaderMap) -> usize {
+    let entries = headers.iter().map(|(name, value)| entry_size(name.as_str(), value.len()));
+    entry_size(":status", 3) + entries.sum::<usize>()
+}
+
+fn entry_size(name: &str, value: usize) -> usize {
+    name.len() + value + 32
+}
+
 /// `type.googleapis.com/` and the full name: the form that every client library packs and unpacks.
 fn any_url<D: prost::Name>() -> String {
     format!("type.googleapis.com/{}", D::full_name())
@@ -222,12 +257,16 @@ const MAX_MESSAGE_LEN: usize = 4 * 1024;
 /// is percent-encoded with upper-case digits (PROTOCOL-HTTP2, "Status-Message"). A message of which
 /// that takes more than 4 KiB is cut, between two characters.
 pub fn encode_message(message: &str) -> HeaderValue {
+    encode_within(MAX_MESSAGE_LEN, message)
+}
+
+fn encode_within(max: usize, message: &str) -> HeaderValue {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let plain = |byte: u8| matches!(byte, 0x20..=0x7e) && byte != b'%';
-    let encoded = if message.len() <= MAX_MESSAGE_LEN && message.bytes().all(plain) {
+    let encoded = if message.len() <= max && message.bytes().all(plain) {
         HeaderValue::from_str(message)
     } else {
-        let mut text = Vec::with_capacity(MAX_MESSAGE_LEN.min(message.len() * 3));
+        let mut text = Vec::with_capacity(max.min(message.len() * 3));
         for character in message.chars() {
             let start = text.len();
             for byte in character.encode_utf8(&mut [0; 4]).bytes() {
@@ -237,7 +276,7 @@ pub fn encode_message(message: &str) -> HeaderValue {
                     text.extend([b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
                 }
             }
-            if text.len() > MAX_MESSAGE_LEN {
+            if text.len() > max {
                 text.truncate(start);
                 break;
             }
@@ -293,6 +332,26 @@ mod tests {
             let encoded = encode_message(&character.repeat(5000));
             assert_eq!(decode_message(encoded.as_bytes()), character.repeat(expected));
         }
+    }
+
+    #[test]
+    fn a_client_with_little_room_for_headers_still_gets_the_status() {
+        let status = Status::not_found("m".repeat(1000)).with_detail(&ErrorInfo::default());
+        let written = |limit| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-own", HeaderValue::from_static("metadata"));
+            status.write_within(limit, &mut headers);
+            assert_eq!(headers[GRPC_STATUS], "5");
+            assert!(limit < 100 || list_size(&headers) <= limit);
+            let message = headers.get(GRPC_MESSAGE).map_or(0, HeaderValue::len);
+            let has = |name: HeaderName| headers.contains_key(name);
+            (has(GRPC_STATUS_DETAILS), has(HeaderName::from_static("x-own")), message)
+        };
+        assert_eq!(written(8192), (true, true, 1000));
+        assert_eq!(written(1300), (false, true, 1000));
+        assert_eq!(written(1150), (false, false, 1000));
+        assert_eq!(written(500), (false, false, 500 - 42 - 44 - 44));
+        assert_eq!(written(0), (false, false, 0));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 use std::future::{poll_fn, ready};
+use std::hash::{BuildHasher, RandomState};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -8,12 +10,16 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{sleep_until, timeout};
+use tokio::task::coop::{has_budget_remaining, unconstrained};
+use tokio::time::{Instant, timeout};
 
 use super::drain::Drain;
+use super::lifetime::{Expired, Lifetime};
+use super::police::Police;
 use super::rpc::Rpc;
 use super::settings::Settings;
 use super::socket::Socket;
+use super::timer::{Timer, later, timer_after, timer_at};
 #[cfg(feature = "tls")]
 use super::tls::Acceptor;
 use super::waker::TurnWaker;
@@ -28,15 +34,30 @@ const ACCEPTED_PER_TURN: usize = 64;
 const TURNS_PER_POLL: usize = 16;
 
 /// How long the last frames may take to leave once the drain timeout has passed.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long a client that has no calls left may take to acknowledge that the connection closes: a
+/// round trip to the other side of the world and back, several times.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// What the calls of one connection have in common.
 pub(super) struct Host {
     pub(super) router: Arc<Router>,
     pub(super) settings: Arc<Settings>,
     pub(super) peer: Arc<Peer>,
+    /// The longest header list that the client accepts, in bytes as RFC 9113 (6.5.2) counts them.
+    pub(super) header_limit: Arc<AtomicU32>,
+    /// Held by what the drain should wait for. Unset until the connection is served.
+    pub(super) drain: Option<Drain>,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<Arc<Acceptor>>,
+}
+
+impl Host {
+    /// What holds until the client says otherwise.
+    pub(super) fn no_header_limit() -> Arc<AtomicU32> {
+        Arc::new(AtomicU32::new(u32::MAX))
+    }
 }
 
 /// Serves one connection until it closes, or until the drain is over.
@@ -64,12 +85,15 @@ async fn serve_over<T>(
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let peer = host.peer.clone();
-    let mut drain_started = pin!(drain.started());
+    let held = drain.clone();
+    let mut drain_started = pin!(unconstrained(drain.started()));
     let time = host.settings.handshake_timeout;
     let handshake = async move {
         let (io, peer) = transport.await?;
         host.peer = peer;
-        let socket = Socket::new(io);
+        host.drain = Some(held);
+        let police = Police::new(host.settings.pings, host.header_limit.clone());
+        let socket = Socket::new(io, police);
         let handshake = host.settings.h2().handshake::<_, Bytes>(socket.clone());
         match handshake.await {
             Ok(h2) => {
@@ -91,20 +115,29 @@ async fn serve_over<T>(
             Err(_) => return tracing::debug!(%peer, "the handshake timed out"),
         },
     };
-    let drain_deadline = tokio::select! {
-        biased;
-        () = poll_fn(|cx| connection.poll(cx)) => return,
-        deadline = &mut drain_started => deadline,
-    };
-    connection.drain();
-    tokio::select! {
-        biased;
-        () = poll_fn(|cx| connection.poll(cx)) => return,
-        () = sleep_until(drain_deadline) => {}
+    let mut server_drains = false;
+    let mut deadline: Option<Instant> = None;
+    loop {
+        let out_of_time = deadline.map_or_else(|| timer_after(GOODBYE), timer_at);
+        let next = tokio::select! {
+            biased;
+            ended = poll_fn(|cx| connection.poll(cx)) => match ended {
+                Ended::Closed => return,
+                // Without a grace the calls that are open have all the time of the world.
+                Ended::Retired => connection.lifetime.grace().map(later),
+            },
+            drained = &mut drain_started, if !server_drains => {
+                server_drains = true;
+                Some(drained)
+            }
+            () = out_of_time, if deadline.is_some() => break,
+        };
+        connection.drain();
+        deadline = [deadline, next].into_iter().flatten().min();
     }
-    tracing::debug!(%peer, calls = connection.calls.len(), "drain timeout: ending what is left");
+    tracing::debug!(%peer, calls = connection.calls.len(), "out of time: ending what is left");
     poll_fn(|cx| {
-        connection.stop_calls(&Status::unavailable("the server is shutting down"), cx);
+        connection.stop_calls(&Status::unavailable("the connection is shutting down"), cx);
         Poll::Ready(())
     })
     .await;
@@ -127,37 +160,109 @@ struct Connection<T> {
     calls: FuturesUnordered<Rpc>,
     turn: Arc<TurnWaker>,
     waker: Waker,
+    lifetime: Lifetime,
     draining: bool,
+    /// Runs while nothing is left but the client's acknowledgement of the end.
+    goodbye: Option<Timer>,
+}
+
+/// How polling a connection ends.
+enum Ended {
+    /// The connection is closed and every call on it has ended.
+    Closed,
+    /// It has lived long enough, and should drain. It goes on being polled.
+    Retired,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
-    fn new(h2: h2::server::Connection<Socket<T>, Bytes>, socket: Socket<T>, host: Host) -> Self {
+    fn new(
+        mut h2: h2::server::Connection<Socket<T>, Bytes>,
+        socket: Socket<T>,
+        host: Host,
+    ) -> Self {
         let turn = Arc::new(TurnWaker::default());
         let waker = turn.clone().into();
+        // The standard library seeds its hashes at random, which is random enough for this.
+        let random = RandomState::new().hash_one(0) as f64 / u64::MAX as f64;
+        let lifetime = Lifetime::new(host.settings.lifespan, h2.ping_pong(), random);
         let (accepted, calls) = (Vec::new(), FuturesUnordered::new());
-        Self { h2, socket, host, accepted, calls, turn, waker, draining: false }
+        Self {
+            h2,
+            socket,
+            host,
+            accepted,
+            calls,
+            turn,
+            waker,
+            lifetime,
+            draining: false,
+            goodbye: None,
+        }
     }
 
-    /// Ready when the connection is closed and every call on it has ended.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         self.turn.register(cx.waker());
         let waker = self.waker.clone();
         let turn_cx = &mut Context::from_waker(&waker);
         for _ in 0..TURNS_PER_POLL {
             self.turn.begin();
             if self.poll_turn(turn_cx).is_ready() {
-                self.stop_calls(&Status::cancelled("the connection was lost"), turn_cx);
-                return Poll::Ready(());
+                return self.closed(turn_cx);
+            }
+            match self.poll_rules(turn_cx) {
+                Poll::Ready(Some(ended)) => return Poll::Ready(ended),
+                Poll::Ready(None) => return self.closed(turn_cx),
+                Poll::Pending => {}
             }
             if self.turn.rest() {
                 self.write_out(turn_cx);
                 return Poll::Pending;
+            }
+            if !has_budget_remaining() {
+                // Whatever is of tokio only pretends to be pending from here on.
+                break;
             }
         }
         // More to do, but after the neighbours.
         self.write_out(turn_cx);
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    fn closed(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        self.stop_calls(&Status::cancelled("the connection was lost"), cx);
+        Poll::Ready(Ended::Closed)
+    }
+
+    /// Ready when the client has broken a rule or time is up; with `None` the connection is over
+    /// at once.
+    fn poll_rules(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended>> {
+        let busy = !self.calls.is_empty();
+        let (reads, expulsion) = self.socket.police(|police| {
+            police.set_has_calls(busy);
+            (police.reads(), police.expulsion())
+        });
+        if let Some(reason) = expulsion {
+            tracing::info!(peer = %self.host.peer, reason = reason.0, "client sent away");
+            self.socket.expel(reason);
+            self.write_out(cx);
+            return Poll::Ready(None);
+        }
+        if self.draining && !busy {
+            let goodbye = self.goodbye.get_or_insert_with(|| timer_after(GOODBYE));
+            if goodbye.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+        } else {
+            self.goodbye = None;
+        }
+        self.lifetime.poll(busy, reads, cx).map(|expired| match expired {
+            Expired::Retire => Some(Ended::Retired),
+            Expired::Dead => {
+                tracing::debug!(peer = %self.host.peer, "keepalive timed out");
+                None
+            }
+        })
     }
 
     /// Writes what the turns have gathered, as far as the peer takes it.
@@ -202,9 +307,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
 
     /// Tells the client to open no more calls here, and the handlers of those that are open.
     fn drain(&mut self) {
+        if std::mem::replace(&mut self.draining, true) {
+            return;
+        }
         self.h2.graceful_shutdown();
         self.calls.iter().for_each(Rpc::drain);
-        self.draining = true;
     }
 
     fn stop_calls(&mut self, reason: &Status, cx: &mut Context<'_>) {

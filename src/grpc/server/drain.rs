@@ -4,6 +4,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::timer::later;
+
 /// The server's side of a drain: it starts once, for all connections.
 #[derive(Debug)]
 pub(super) struct DrainTrigger(watch::Sender<Option<Instant>>);
@@ -24,7 +26,7 @@ impl DrainTrigger {
 
     /// Starts the drain: calls have `timeout` to end by themselves.
     pub(super) fn start(&self, timeout: Duration) {
-        self.0.send_replace(Some(Instant::now() + timeout));
+        self.0.send_replace(Some(later(timeout)));
     }
 
     /// Waits until every connection has let go of its [`Drain`].

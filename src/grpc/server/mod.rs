@@ -10,10 +10,14 @@
 
 mod connection;
 mod drain;
+mod follow;
+mod lifetime;
+mod police;
 mod rpc;
 mod settings;
 mod signals;
 mod socket;
+mod timer;
 #[cfg(feature = "tls")]
 mod tls;
 mod waker;
@@ -27,11 +31,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
+use tokio::time::timeout_at;
 
 use self::connection::Host;
 use self::drain::{Drain, DrainTrigger};
+use self::police::PingPolicy;
 use self::settings::Settings;
 pub use self::signals::shutdown_signal;
+use self::timer::later;
 #[cfg(feature = "tls")]
 pub use self::tls::{ClientCertificate, Tls, TlsError};
 use self::workers::Workers;
@@ -73,7 +80,7 @@ impl Server {
 
     /// Serves connections on this many threads, each with a runtime of its own, instead of as
     /// tasks of the caller's runtime. A connection stays on its thread, so calls share nothing
-    /// across threads. Zero, the default, is the caller's runtime.
+    /// across threads. Tasks that a handler spawns run on its thread, and end with the server. Zero, the default, is the caller's runtime.
     #[must_use]
     pub fn workers(mut self, count: usize) -> Self {
         self.workers = count;
@@ -135,6 +142,43 @@ impl Server {
         self
     }
 
+    /// Closes connections that had no calls for this long, in an orderly way: their clients open
+    /// new ones when they need them. Default: never.
+    #[must_use]
+    pub fn max_connection_idle(mut self, idle: Duration) -> Self {
+        self.settings.lifespan.idle = Some(idle);
+        self
+    }
+
+    /// Closes connections of this age, give or take a tenth, so that clients spread over servers
+    /// again. No more calls are accepted then, and those that are open have `grace` to end;
+    /// `None` is for ever. Default: never.
+    #[must_use]
+    pub fn max_connection_age(mut self, age: Duration, grace: Option<Duration>) -> Self {
+        self.settings.lifespan.age = Some(age);
+        self.settings.lifespan.grace = grace;
+        self
+    }
+
+    /// Pings a client that has been silent for `time`, and closes the connection if it stays
+    /// silent for `timeout` after that: so that calls of a client whose machine is gone end.
+    /// Default: 2 h and 20 s.
+    #[must_use]
+    pub fn keepalive(mut self, time: Duration, timeout: Duration) -> Self {
+        self.settings.lifespan.keepalive_time = Some(time);
+        self.settings.lifespan.keepalive_timeout = timeout;
+        self
+    }
+
+    /// The least time between two pings of a client, and whether that holds for one without calls
+    /// too, which otherwise may ping every two hours. One that pings more often is sent away with
+    /// ENHANCE_YOUR_CALM "too_many_pings" (gRFC A8). Default: 5 min, false.
+    #[must_use]
+    pub fn permit_pings(mut self, min_interval: Duration, without_calls: bool) -> Self {
+        self.settings.pings = PingPolicy { min_interval, without_calls };
+        self
+    }
+
     /// The time that calls have to end by themselves once a shutdown has begun; what is left then
     /// is ended with UNAVAILABLE. Default: 30 s.
     #[must_use]
@@ -184,6 +228,8 @@ impl Server {
                     router,
                     settings,
                     peer: Arc::new(peer),
+                    header_limit: Host::no_header_limit(),
+                    drain: None,
                     #[cfg(feature = "tls")]
                     tls: self.tls.clone(),
                 };
@@ -196,7 +242,11 @@ impl Server {
         }
         drop(listener);
         trigger.start(settings.drain_timeout);
-        trigger.finished().await;
+        // Connections end by themselves in this time; what runs to completion may not.
+        let time = settings.drain_timeout.saturating_add(2 * connection::LAST_WORDS);
+        if timeout_at(later(time), trigger.finished()).await.is_err() {
+            tracing::warn!("drain timeout: calls that run to completion are not done");
+        }
         workers.join().await;
         Ok(())
     }
@@ -210,6 +260,8 @@ impl Server {
             router,
             settings: Arc::new(self.settings.clone()),
             peer: Arc::new(Peer::new(PeerAddr::Memory)),
+            header_limit: Host::no_header_limit(),
+            drain: None,
             #[cfg(feature = "tls")]
             tls: self.tls.clone(),
         };

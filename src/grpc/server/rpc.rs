@@ -1,20 +1,23 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::{Extensions, HeaderMap, Request, Response};
-use tokio::time::{Instant, Sleep};
+use http::header::HOST;
+use http::uri::Authority;
+use http::{Extensions, Request, request};
+use tokio::time::Instant;
 
 use super::connection::Host;
+use super::timer::{Timer, timer_at};
 use crate::grpc::call::{Call, Outcome};
-use crate::grpc::compression::Encoding;
 use crate::grpc::exchange::{Exchange, Terms};
 use crate::grpc::handler::BoxFuture;
-use crate::grpc::head::{RequestHead, accepts, write_headers, write_trailers_only};
+use crate::grpc::head::{Rejection, RequestHead, accepts, response, trailers, trailers_only};
 use crate::grpc::status::Status;
 
 /// One call polls at most this often in one go before its neighbours get their turn: 128 KiB of
@@ -43,8 +46,10 @@ pub(super) struct Rpc {
     reply: Reply,
     deadline: Option<Instant>,
     /// Made when the call first has to wait: most never do.
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Option<Timer>,
     server_streaming: bool,
+    /// The longest header list that the client accepts.
+    header_limit: Arc<AtomicU32>,
 }
 
 /// How far the response has come.
@@ -55,6 +60,8 @@ enum Sent {
     WhatIsThere,
     /// The same, and the handler waited for just that: it may go on at once.
     AndWaitedFor,
+    /// The stream is gone, for this reason.
+    Nothing(Status),
 }
 
 enum Reply {
@@ -72,9 +79,10 @@ impl Rpc {
         mut respond: SendResponse<Bytes>,
         host: &Host,
     ) -> Option<Self> {
-        let (parts, body) = request.into_parts();
-        let head = match RequestHead::parse(&parts) {
-            Ok(head) => head,
+        let (mut parts, body) = request.into_parts();
+        let (head, refusal) = match RequestHead::parse(&parts) {
+            Ok(head) => (head, None),
+            Err(Rejection::Status(status)) => (RequestHead::default(), Some(status)),
             Err(rejection) => {
                 tracing::debug!(path = parts.uri.path(), ?rejection, "request rejected");
                 // It fails if the client has reset the stream: then nobody waits for the answer.
@@ -82,6 +90,7 @@ impl Rpc {
                 return None;
             }
         };
+        let authority = authority(&mut parts);
         let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
         let route = host.router.route(path);
         let (method, options) = (route.method, route.options(&host.settings.calls));
@@ -97,6 +106,7 @@ impl Rpc {
         if head.timeout.is_some_and(|timeout| timeout.is_zero()) {
             exchange.end(deadline_exceeded());
         }
+        let run_to_completion = options.run_to_completion.unwrap_or(false);
         let call = Call {
             method,
             unknown_path: (path != method.path).then(|| path.into()),
@@ -104,11 +114,19 @@ impl Rpc {
             peer: host.peer.clone(),
             deadline,
             extensions: Extensions::new(),
-            run_to_completion: options.run_to_completion.unwrap_or(false),
+            run_to_completion: host
+                .drain
+                .clone()
+                .filter(|_| run_to_completion)
+                .map(|drain| Arc::new(drain) as _),
+            authority,
             exchange: exchange.clone(),
         };
         Some(Self {
-            running: Some(host.router.run(call)),
+            running: Some(match refusal {
+                None => host.router.run(call),
+                Some(status) => host.router.refuse(call, status),
+            }),
             exchange,
             outcome: None,
             body,
@@ -117,6 +135,7 @@ impl Rpc {
             deadline,
             timer: None,
             server_streaming: method.server_streaming,
+            header_limit: host.header_limit.clone(),
         })
     }
 
@@ -191,6 +210,7 @@ impl Rpc {
 
     /// Sends what may be sent.
     fn transmit(&mut self, cx: &mut Context<'_>) -> Sent {
+        let header_limit = self.header_limit.load(Ordering::Relaxed) as usize;
         let mut state = self.exchange.lock();
         let outbound = state.outbound_seen();
         if let Reply::Response(respond) = &mut self.reply {
@@ -202,7 +222,7 @@ impl Rpc {
             if !outbound.wants_headers() {
                 let no_headers = outbound.metadata.is_empty();
                 if let Some(outcome) = self.outcome.take_if(|_| failed && no_headers) {
-                    let _ = respond.send_response(trailers_only(outcome), true);
+                    let _ = respond.send_response(trailers_only(outcome, header_limit), true);
                     return Sent::Everything;
                 }
                 if self.outcome.is_none() {
@@ -210,11 +230,17 @@ impl Rpc {
                 }
             }
             let encoding = outbound.compressor.map(|compressor| compressor.encoding);
-            let metadata = std::mem::take(&mut outbound.metadata).into_sendable();
-            let response = headers(encoding, metadata);
-            match respond.send_response(response, false) {
+            let metadata = std::mem::take(&mut outbound.metadata);
+            match respond.send_response(response(metadata, encoding), false) {
                 Ok(stream) => self.reply = Reply::Body(stream),
-                Err(_) => self.reply = Reply::Closed,
+                Err(error) => {
+                    outbound.discard();
+                    let reset = respond.poll_reset(cx);
+                    return Sent::Nothing(match reset {
+                        Poll::Ready(Ok(reason)) => status_of_reset(reason),
+                        _ => status_of(&error),
+                    });
+                }
             }
         }
         let Reply::Body(stream) = &mut self.reply else { return Sent::Everything };
@@ -235,13 +261,13 @@ impl Rpc {
             }
         }
         let unsent = outbound.buffered();
-        let writer = outbound.take_writer();
+        let writers: Vec<_> = outbound.take_writers().collect();
         drop(state);
         if let Some(outcome) = self.outcome.take_if(|_| unsent == 0) {
-            let _ = stream.send_trailers(trailers(outcome));
+            let _ = stream.send_trailers(trailers(outcome, header_limit));
             return Sent::Everything;
         }
-        if wake_others(writer, cx) { Sent::WhatIsThere } else { Sent::AndWaitedFor }
+        if wake_others(writers, cx) { Sent::WhatIsThere } else { Sent::AndWaitedFor }
     }
 
     /// Watches, while the call waits, for what may end it from outside.
@@ -257,13 +283,21 @@ impl Rpc {
             Poll::Pending => {}
         }
         let Some(deadline) = self.deadline else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        let timer = self.timer.get_or_insert_with(|| timer_at(deadline));
         timer.as_mut().poll(cx).map(|()| deadline_exceeded())
     }
 
     fn close(&mut self) {
         self.reply = Reply::Closed;
         self.exchange.end(Status::cancelled("the call is over"));
+    }
+}
+
+/// Whoever drops a call, its interceptors see an outcome, and tasks that wait for its end wake.
+impl Drop for Rpc {
+    fn drop(&mut self) {
+        self.exchange.end(Status::cancelled("the connection was dropped"));
+        self.run(&mut Context::from_waker(Waker::noop()));
     }
 }
 
@@ -280,6 +314,10 @@ impl Future for Rpc {
             let sent = this.transmit(cx);
             if let Sent::Everything = sent {
                 this.close();
+                return Poll::Ready(());
+            }
+            if let Sent::Nothing(reason) = sent {
+                this.stop(reason, cx);
                 return Poll::Ready(());
             }
             if let Poll::Ready(reason) = this.poll_stopped(cx) {
@@ -299,36 +337,27 @@ impl Future for Rpc {
 
 /// Wakes a part of the handler that waits in a task of its own, and says whether there was none in
 /// this task, which it does not wake.
-fn wake_others(waker: Option<Waker>, cx: &Context<'_>) -> bool {
-    match waker {
-        Some(waker) if waker.will_wake(cx.waker()) => false,
-        Some(waker) => {
+fn wake_others(wakers: impl IntoIterator<Item = Waker>, cx: &Context<'_>) -> bool {
+    let mut none_here = true;
+    for waker in wakers {
+        if waker.will_wake(cx.waker()) {
+            none_here = false;
+        } else {
             waker.wake();
-            true
         }
-        None => true,
     }
+    none_here
 }
 
-fn headers(encoding: Option<Encoding>, metadata: HeaderMap) -> Response<()> {
-    let mut response = Response::new(());
-    *response.headers_mut() = metadata;
-    write_headers(encoding, response.headers_mut());
-    response
-}
-
-fn trailers(outcome: Outcome) -> HeaderMap {
-    let mut trailers = outcome.trailers.into_sendable();
-    outcome.status.write_to(&mut trailers);
-    trailers
-}
-
-fn trailers_only(outcome: Outcome) -> Response<()> {
-    let mut response = Response::new(());
-    let headers = response.headers_mut();
-    *headers = outcome.trailers.into_sendable();
-    write_trailers_only(&outcome.status, headers);
-    response
+/// The `:authority`; else the `host`, which does not stay with the metadata if both came.
+fn authority(parts: &mut request::Parts) -> Option<Authority> {
+    match parts.uri.authority() {
+        Some(authority) => {
+            parts.headers.remove(HOST);
+            Some(authority.clone())
+        }
+        None => parts.headers.get(HOST)?.to_str().ok()?.parse().ok(),
+    }
 }
 
 fn deadline_exceeded() -> Status {

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use super::lifetime::Lifespan;
+use super::police::PingPolicy;
 use crate::grpc::options::CallOptions;
 
 /// The settings of a server that its connections read.
@@ -13,6 +15,8 @@ pub(super) struct Settings {
     pub(super) connection_window: u32,
     pub(super) handshake_timeout: Duration,
     pub(super) drain_timeout: Duration,
+    pub(super) lifespan: Lifespan,
+    pub(super) pings: PingPolicy,
 }
 
 impl Default for Settings {
@@ -29,6 +33,8 @@ impl Default for Settings {
             connection_window: 1024 * 1024,
             handshake_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(30),
+            lifespan: Lifespan::default(),
+            pings: PingPolicy::default(),
         }
     }
 }

@@ -3,12 +3,18 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
+use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::police::{Expulsion, Police};
 
 /// What may wait to be written: four full DATA frames. Beyond that a write is worth its system
 /// call.
 const PENDING_LIMIT: usize = 64 * 1024;
+
+/// The type of a GOAWAY frame (RFC 9113, 6.8).
+const GOAWAY: u8 = 0x7;
 
 /// A buffer that grew past this is not kept by an idle connection.
 const KEPT_CAPACITY: usize = 4 * 1024;
@@ -24,6 +30,7 @@ struct Shared<T> {
     inner: T,
     pending: BytesMut,
     deferred: bool,
+    police: Police,
 }
 
 impl<T> Clone for Socket<T> {
@@ -33,8 +40,8 @@ impl<T> Clone for Socket<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Socket<T> {
-    pub(super) fn new(inner: T) -> Self {
-        let shared = Shared { inner, pending: BytesMut::new(), deferred: false };
+    pub(super) fn new(inner: T, police: Police) -> Self {
+        let shared = Shared { inner, pending: BytesMut::new(), deferred: false, police };
         Self(Arc::new(Mutex::new(shared)))
     }
 
@@ -46,6 +53,27 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Socket<T> {
     /// Writes what has gathered. Pending when the peer does not take it; the rest stays.
     pub(super) fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.lock().poll_drain(cx)
+    }
+
+    /// What reads along.
+    pub(super) fn police<R>(&self, look: impl FnOnce(&mut Police) -> R) -> R {
+        look(&mut self.lock().police)
+    }
+
+    /// Sends a GOAWAY after all that is pending, with debug data, which h2 cannot send. The
+    /// connection must be dropped then: h2 knows nothing of it.
+    pub(super) fn expel(&self, reason: Expulsion) {
+        let mut shared = self.lock();
+        let last_stream = shared.police.last_stream();
+        let debug = reason.0.as_bytes();
+        let pending = &mut shared.pending;
+        // RFC 9113, 6.8.
+        pending.put_uint(8 + debug.len() as u64, 3);
+        pending.put_slice(&[GOAWAY, 0]);
+        pending.put_u32(0);
+        pending.put_u32(last_stream);
+        pending.put_u32(Reason::ENHANCE_YOUR_CALM.into());
+        pending.put_slice(debug);
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared<T>> {
@@ -83,8 +111,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Pin::new(&mut shared.inner).poll_read(cx, buf)
+        let shared = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut shared.inner).poll_read(cx, buf))?;
+        shared.police.received(&buf.filled()[before..]);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -104,8 +135,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<T> {
     ) -> Poll<io::Result<usize>> {
         let mut shared = self.lock();
         ready!(shared.poll_room(cx))?;
+        let Shared { pending, police, .. } = &mut *shared;
         for buf in bufs {
-            shared.pending.extend_from_slice(buf);
+            police.sent(buf);
+            pending.extend_from_slice(buf);
         }
         Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()))
     }

@@ -236,7 +236,7 @@ impl Acceptor {
             return Some((stream, peer));
         };
         let certificates = chain.iter().map(|der| Bytes::copy_from_slice(der)).collect();
-        let peer = Peer { certificates, ..Peer::new(peer.addr) };
+        let peer = Peer { certificates, ..Peer::new(peer.addr.clone()) };
         Some((stream, Arc::new(peer)))
     }
 }

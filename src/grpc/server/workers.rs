@@ -28,6 +28,23 @@ struct Job {
     stream: std::net::TcpStream,
     host: Host,
     drain: Drain,
+    load: Load,
+}
+
+/// One connection's share of a worker's load.
+struct Load(Arc<AtomicUsize>);
+
+impl Load {
+    fn add(load: &Arc<AtomicUsize>) -> Self {
+        load.fetch_add(1, Ordering::Relaxed);
+        Self(load.clone())
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Workers {
@@ -71,21 +88,21 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (connections, mut jobs) = mpsc::unbounded_channel::<Job>();
         let load = Arc::new(AtomicUsize::new(0));
-        let served = load.clone();
         let thread =
             std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 runtime.block_on(async move {
-                    while let Some(Job { stream, host, drain }) = jobs.recv().await {
-                        let served = served.clone();
+                    while let Some(Job { stream, host, drain, load }) = jobs.recv().await {
                         tokio::spawn(async move {
+                            let _load = load;
                             match TcpStream::from_std(stream) {
                                 Ok(stream) => connection::serve(stream, host, drain).await,
                                 Err(error) => tracing::warn!(%error, "cannot serve a connection"),
                             }
-                            served.fetch_sub(1, Ordering::Relaxed);
                         });
                     }
                 });
+                // Dropped, it would wait for every blocking task that a handler has started.
+                runtime.shutdown_background();
             })?;
         Ok(Self { connections, load, thread })
     }
@@ -93,8 +110,8 @@ impl Worker {
     fn serve(&self, stream: TcpStream, host: Host, drain: Drain) {
         let peer = host.peer.clone();
         let sent = stream.into_std().map(|stream| {
-            self.load.fetch_add(1, Ordering::Relaxed);
-            self.connections.send(Job { stream, host, drain }).is_ok()
+            let load = Load::add(&self.load);
+            self.connections.send(Job { stream, host, drain, load }).is_ok()
         });
         if !matches!(sent, Ok(true)) {
             tracing::warn!(%peer, "cannot hand a connection to its worker");

@@ -1,0 +1,173 @@
+//! Follows the frames of one direction of a connection, sans I/O. h2 handles SETTINGS, PING and
+//! the like by itself and tells nobody; this reads along what the policies need to know of them.
+
+/// The 24 bytes that a client sends first (RFC 9113, 3.4).
+const PREFACE_LEN: usize = 24;
+
+const FRAME_HEADER_LEN: usize = 9;
+
+/// `SETTINGS_MAX_HEADER_LIST_SIZE` (RFC 9113, 6.5.2).
+const MAX_HEADER_LIST_SIZE: u16 = 0x6;
+
+const FLAG_ACK: u8 = 0x1;
+
+/// A frame, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// DATA or HEADERS or CONTINUATION: what calls are made of.
+    Call {
+        /// The stream it belongs to.
+        stream: u32,
+    },
+    /// A PING that wants an answer.
+    Ping,
+    /// `SETTINGS_MAX_HEADER_LIST_SIZE` of a SETTINGS frame, in bytes.
+    MaxHeaderListSize(u32),
+    /// Any other frame. It moves no call forward: PRIORITY, WINDOW_UPDATE, RST_STREAM, SETTINGS,
+    /// answers to our PINGs, what nobody knows.
+    Other,
+}
+
+/// Cuts a byte stream into frames, without keeping more of one than its header and one setting.
+///
+/// ```text
+///  Skip(preface) ---> Header ---> Skip(payload) ---.
+///                       ^  `----> Settings(payload) |
+///                       `---------------------------'
+/// ```
+#[derive(Debug)]
+pub(super) struct Follower {
+    state: State,
+    /// The header or the setting that is being gathered.
+    gathered: [u8; FRAME_HEADER_LEN],
+    filled: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Skip(usize),
+    Header,
+    /// In a SETTINGS payload of which this much is left, six bytes a setting.
+    Settings(usize),
+}
+
+impl Follower {
+    /// Follows what a client sends, from its preface on.
+    pub(super) fn of_client() -> Self {
+        Self { state: State::Skip(PREFACE_LEN), gathered: [0; FRAME_HEADER_LEN], filled: 0 }
+    }
+
+    /// Follows what a server sends.
+    pub(super) fn of_server() -> Self {
+        Self { state: State::Header, gathered: [0; FRAME_HEADER_LEN], filled: 0 }
+    }
+
+    /// Reads on and calls `seen` for each frame, when its header is complete.
+    pub(super) fn read(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Seen)) {
+        while !bytes.is_empty() {
+            match self.state {
+                State::Skip(left) => {
+                    let count = left.min(bytes.len());
+                    bytes = &bytes[count..];
+                    self.state =
+                        if count == left { State::Header } else { State::Skip(left - count) };
+                }
+                State::Header => {
+                    if let Some(header) = self.gather(FRAME_HEADER_LEN, &mut bytes) {
+                        self.state = after_header(&header, &mut seen);
+                    }
+                }
+                State::Settings(left) => {
+                    if let Some(setting) = self.gather(6, &mut bytes) {
+                        let [a, b, c, d, e, f, ..] = setting;
+                        if u16::from_be_bytes([a, b]) == MAX_HEADER_LIST_SIZE {
+                            seen(Seen::MaxHeaderListSize(u32::from_be_bytes([c, d, e, f])));
+                        }
+                        self.state = payload(left - 6, State::Settings);
+                    }
+                }
+            }
+        }
+    }
+
+    /// `count` bytes once they have come.
+    fn gather(&mut self, count: usize, bytes: &mut &[u8]) -> Option<[u8; FRAME_HEADER_LEN]> {
+        let part = bytes.len().min(count - self.filled);
+        self.gathered[self.filled..self.filled + part].copy_from_slice(&bytes[..part]);
+        *bytes = &bytes[part..];
+        self.filled += part;
+        (self.filled == count).then(|| {
+            self.filled = 0;
+            self.gathered
+        })
+    }
+}
+
+fn after_header(header: &[u8; FRAME_HEADER_LEN], seen: &mut impl FnMut(Seen)) -> State {
+    let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = *header;
+    let length = usize::from(l0) << 16 | usize::from(l1) << 8 | usize::from(l2);
+    let acknowledges = flags & FLAG_ACK != 0;
+    match kind {
+        // DATA, HEADERS, CONTINUATION. The first bit of a stream's number is reserved.
+        0x0 | 0x1 | 0x9 => {
+            seen(Seen::Call { stream: u32::from_be_bytes([s0, s1, s2, s3]) & (u32::MAX >> 1) });
+        }
+        0x6 if !acknowledges => seen(Seen::Ping),
+        0x4 if !acknowledges && length.is_multiple_of(6) => {
+            seen(Seen::Other);
+            return payload(length, State::Settings);
+        }
+        _ => seen(Seen::Other),
+    }
+    payload(length, State::Skip)
+}
+
+fn payload(length: usize, state: fn(usize) -> State) -> State {
+    if length == 0 { State::Header } else { state(length) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = (payload.len() as u32).to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    }
+
+    #[test]
+    fn frames_are_told_apart_however_the_bytes_arrive() {
+        let settings = [[0, 3, 0, 0, 0, 100], [0, 6, 0, 0, 32, 0]].concat();
+        let wire = [
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+            frame(0x4, 0, 0, &settings),
+            frame(0x4, FLAG_ACK, 0, &[]),
+            frame(0x1, 0x4, 1, &[0x82; 30]),
+            frame(0x0, 0x1, 1, &[0; 300]),
+            frame(0x6, 0, 0, &[7; 8]),
+            frame(0x6, FLAG_ACK, 0, &[7; 8]),
+            frame(0x2, 0, 3, &[0; 5]),
+            frame(0xee, 0, 0, &[]),
+            frame(0x0, 0, 5, &[]),
+        ]
+        .concat();
+        let expected = [
+            Seen::Other,
+            Seen::MaxHeaderListSize(8192),
+            Seen::Other,
+            Seen::Call { stream: 1 },
+            Seen::Call { stream: 1 },
+            Seen::Ping,
+            Seen::Other,
+            Seen::Other,
+            Seen::Other,
+            Seen::Call { stream: 5 },
+        ];
+        for step in 1..=wire.len() {
+            let mut follower = Follower::of_client();
+            let mut all = Vec::new();
+            wire.chunks(step).for_each(|chunk| follower.read(chunk, |seen| all.push(seen)));
+            assert_eq!(all, expected, "in chunks of {step}");
+        }
+    }
+}
