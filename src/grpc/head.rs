@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode, request};
 
@@ -33,12 +34,20 @@ pub struct RequestHead {
 #[derive(Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Rejection {
+    /// It is not gRPC.
+    Foreign(Foreign),
+    /// It is gRPC, and gets this status.
+    Status(Status),
+}
+
+/// A request that is not gRPC, by its verb or its content type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Foreign {
     /// A verb other than POST: HTTP 405.
     MethodNotAllowed,
-    /// Not gRPC by its content type: HTTP 415, for a client that may not speak gRPC at all.
+    /// Another content type, or none: HTTP 415.
     UnsupportedMediaType,
-    /// Everything else: a gRPC client, which gets this status.
-    Status(Status),
 }
 
 impl RequestHead {
@@ -48,7 +57,7 @@ impl RequestHead {
     /// A [`Rejection`], ready to be answered.
     pub fn parse(parts: &request::Parts) -> Result<Self, Rejection> {
         if parts.method != Method::POST {
-            return Err(Rejection::MethodNotAllowed);
+            return Err(Rejection::Foreign(Foreign::MethodNotAllowed));
         }
         check_content_type(&parts.headers)?;
         let timeout = match parts.headers.get(GRPC_TIMEOUT) {
@@ -84,12 +93,13 @@ fn unsupported(encoding: &HeaderValue) -> Rejection {
 
 /// `application/grpc`, alone or followed by `+subtype` or `;parameters`. The subtype is `proto`.
 fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
-    let value = headers.get(CONTENT_TYPE).ok_or(Rejection::UnsupportedMediaType)?;
+    const FOREIGN: Rejection = Rejection::Foreign(Foreign::UnsupportedMediaType);
+    let value = headers.get(CONTENT_TYPE).ok_or(FOREIGN)?;
     if *value == APPLICATION_GRPC {
         return Ok(());
     }
     let value = value.as_bytes().to_ascii_lowercase();
-    let rest = value.strip_prefix(b"application/grpc").ok_or(Rejection::UnsupportedMediaType)?;
+    let rest = value.strip_prefix(b"application/grpc").ok_or(FOREIGN)?;
     match rest {
         [] | [b';', ..] => Ok(()),
         [b'+', subtype @ ..] => {
@@ -101,28 +111,27 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
             let message = format!("no codec for the content subtype {text:?}: wanted proto");
             Err(Rejection::Status(Status::unimplemented(message)))
         }
-        _ => Err(Rejection::UnsupportedMediaType),
+        _ => Err(FOREIGN),
     }
 }
 
-impl Rejection {
-    /// The whole answer: headers, and the end of the stream with them.
-    pub fn into_response(self) -> Response<()> {
-        match self {
+impl Foreign {
+    /// The whole answer, for a client that may not speak gRPC at all, and the person behind it.
+    pub fn into_response(self) -> Response<Bytes> {
+        let text =
+            "This is a gRPC server: calls are POST, with a content-type of application/grpc.\n";
+        let mut response = Response::new(Bytes::from_static(text.as_bytes()));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        *response.status_mut() = match self {
             Self::MethodNotAllowed => {
-                let mut response = Response::new(());
-                *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-                response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-                Status::internal("gRPC calls are POST").write_to(response.headers_mut());
-                response
+                headers.insert(ALLOW, HeaderValue::from_static("POST"));
+                Status::internal("gRPC calls are POST").write_to(headers);
+                StatusCode::METHOD_NOT_ALLOWED
             }
-            Self::UnsupportedMediaType => {
-                let mut response = Response::new(());
-                *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-                response
-            }
-            Self::Status(status) => trailers_only(status.into(), usize::MAX),
-        }
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        };
+        response
     }
 }
 
@@ -174,9 +183,16 @@ mod tests {
         RequestHead::parse(&request.body(()).unwrap().into_parts().0)
     }
 
+    fn foreign(parsed: Result<RequestHead, Rejection>) -> Foreign {
+        match parsed {
+            Err(Rejection::Foreign(foreign)) => foreign,
+            parsed => panic!("{parsed:?}"),
+        }
+    }
+
     #[test]
     fn a_verb_other_than_post_is_405_and_internal() {
-        let response = parse("GET", &[]).unwrap_err().into_response();
+        let response = foreign(parse("GET", &[])).into_response();
         assert_eq!(response.status(), 405);
         assert_eq!(response.headers()["allow"], "POST");
         assert_eq!(response.headers()["grpc-status"], "13");
@@ -184,14 +200,14 @@ mod tests {
 
     #[test]
     fn what_is_not_grpc_is_a_bare_415() {
-        let foreign = ["text/plain", "application/grpcfoo", "application/grpc-web", "application"];
-        for value in foreign {
-            let rejection = parse("POST", &[("content-type", value)]).unwrap_err();
-            let response = rejection.into_response();
+        let values = ["text/plain", "application/grpcfoo", "application/grpc-web", "application"];
+        for value in values {
+            let response = foreign(parse("POST", &[("content-type", value)])).into_response();
             assert_eq!(response.status(), 415, "{value}");
-            assert!(response.headers().is_empty());
+            let names: Vec<_> = response.headers().keys().collect();
+            assert_eq!(names, ["content-type"]);
         }
-        assert_eq!(parse("POST", &[]), Err(Rejection::UnsupportedMediaType));
+        assert_eq!(foreign(parse("POST", &[])), Foreign::UnsupportedMediaType);
     }
 
     #[test]
@@ -225,8 +241,9 @@ mod tests {
     #[test]
     fn an_unsupported_encoding_is_unimplemented_and_names_ours() {
         let headers = [("content-type", "application/grpc"), ("grpc-encoding", "snappy")];
-        let response = parse("POST", &headers).unwrap_err().into_response();
-        assert_eq!(response.headers()["grpc-status"], "12");
+        let Err(Rejection::Status(status)) = parse("POST", &headers) else { panic!() };
+        assert_eq!(status.code(), Code::Unimplemented);
+        let response = trailers_only(status.into(), usize::MAX);
         let accepted = response.headers()["grpc-accept-encoding"].to_str().unwrap();
         assert!(accepted.starts_with("identity"));
     }

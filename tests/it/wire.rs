@@ -109,7 +109,7 @@ async fn a_content_type_that_is_not_grpc_is_a_bare_415() {
         let reply = peer.call(foreign, framed("hello")).await;
         assert_eq!(reply.status, 415);
         assert_eq!(reply.trailer("grpc-status"), None);
-        assert_eq!(reply.trailer("content-type"), None);
+        assert_eq!(reply.headers["content-type"], "text/plain; charset=utf-8");
     }
 }
 

@@ -9,11 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::coop::{has_budget_remaining, unconstrained};
 use tokio::time::{Instant, timeout};
 
 use super::drain::Drain;
+use super::foreign::Foreign;
 use super::lifetime::{Expired, Lifetime};
 use super::police::Police;
 use super::rpc::Rpc;
@@ -102,6 +103,7 @@ async fn serve_over<T>(
             }
             Err(error) => {
                 tracing::debug!(peer = %host.peer, %error, "HTTP/2 handshake failed");
+                linger(socket).await;
                 None
             }
         }
@@ -145,6 +147,18 @@ async fn serve_over<T>(
     let _ = timeout(LAST_WORDS, poll_fn(|cx| connection.poll(cx))).await;
 }
 
+/// Closes in a way that lets the peer read what it was sent: a socket closed with unread input is
+/// reset by the kernel, and the reset overtakes and discards what is on its way.
+async fn linger<T: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<T>) {
+    let rest = async {
+        socket.shutdown().await?;
+        let mut discarded = [0; 1024];
+        while socket.read(&mut discarded).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    let _ = timeout(LAST_WORDS, rest).await;
+}
+
 /// A connection and its calls, all polled by one future.
 ///
 /// One poll is a number of turns. A turn accepts what has arrived (and h2 queues what the turn
@@ -158,6 +172,8 @@ struct Connection<T> {
     accepted: Vec<Rpc>,
     /// Calls that could not answer in their first poll.
     calls: FuturesUnordered<Rpc>,
+    /// Requests that are no calls.
+    foreign: FuturesUnordered<Box<Foreign>>,
     turn: Arc<TurnWaker>,
     waker: Waker,
     lifetime: Lifetime,
@@ -185,18 +201,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         // The standard library seeds its hashes at random, which is random enough for this.
         let random = RandomState::new().hash_one(0) as f64 / u64::MAX as f64;
         let lifetime = Lifetime::new(host.settings.lifespan, h2.ping_pong(), random);
-        let (accepted, calls) = (Vec::new(), FuturesUnordered::new());
+        let (calls, foreign) = (FuturesUnordered::new(), FuturesUnordered::new());
+        let (accepted, draining, goodbye) = (Vec::new(), false, None);
         Self {
             h2,
             socket,
             host,
             accepted,
             calls,
+            foreign,
             turn,
             waker,
             lifetime,
-            draining: false,
-            goodbye: None,
+            draining,
+            goodbye,
         }
     }
 
@@ -237,7 +255,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     /// Ready when the client has broken a rule or time is up; with `None` the connection is over
     /// at once.
     fn poll_rules(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended>> {
-        let busy = !self.calls.is_empty();
+        let busy = !self.calls.is_empty() || !self.foreign.is_empty();
         let (reads, expulsion) = self.socket.police(|police| {
             police.set_has_calls(busy);
             (police.reads(), police.expulsion())
@@ -278,12 +296,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             match self.h2.poll_accept(cx) {
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    let rpc = Rpc::start(request, respond, &self.host);
-                    if self.draining {
-                        // Opened before the client knew.
-                        rpc.iter().for_each(Rpc::drain);
+                    match Rpc::start(request, respond, &self.host) {
+                        Ok(rpc) => self.accepted.push(rpc),
+                        Err(foreign) => self.foreign.push(foreign),
                     }
-                    self.accepted.extend(rpc);
                 }
                 Poll::Ready(Some(Err(error))) => {
                     tracing::debug!(peer = %self.host.peer, %error, "connection failed");
@@ -296,12 +312,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             cx.waker().wake_by_ref();
         }
         for mut rpc in self.accepted.drain(..) {
+            if self.draining {
+                // Opened before the client knew.
+                rpc.drain();
+            }
             // Most calls answer at once and need no place among the pending.
             if Pin::new(&mut rpc).poll(cx).is_pending() {
                 self.calls.push(rpc);
             }
         }
         while let Poll::Ready(Some(())) = self.calls.poll_next_unpin(cx) {}
+        while let Poll::Ready(Some(())) = self.foreign.poll_next_unpin(cx) {}
         if closed { Poll::Ready(()) } else { Poll::Pending }
     }
 

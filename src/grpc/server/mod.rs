@@ -11,6 +11,7 @@
 mod connection;
 mod drain;
 mod follow;
+mod foreign;
 mod lifetime;
 mod police;
 mod rpc;

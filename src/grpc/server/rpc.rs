@@ -13,6 +13,7 @@ use http::{Extensions, Request, request};
 use tokio::time::Instant;
 
 use super::connection::Host;
+use super::foreign::Foreign;
 use super::timer::{Timer, timer_at};
 use crate::grpc::call::{Call, Outcome};
 use crate::grpc::exchange::{Exchange, Terms};
@@ -73,21 +74,19 @@ enum Reply {
 }
 
 impl Rpc {
-    /// Starts a call, or answers at once what cannot become one.
+    /// Starts a call, if it is one.
     pub(super) fn start(
         request: Request<RecvStream>,
-        mut respond: SendResponse<Bytes>,
+        respond: SendResponse<Bytes>,
         host: &Host,
-    ) -> Option<Self> {
+    ) -> Result<Self, Box<Foreign>> {
         let (mut parts, body) = request.into_parts();
         let (head, refusal) = match RequestHead::parse(&parts) {
             Ok(head) => (head, None),
             Err(Rejection::Status(status)) => (RequestHead::default(), Some(status)),
-            Err(rejection) => {
-                tracing::debug!(path = parts.uri.path(), ?rejection, "request rejected");
-                // It fails if the client has reset the stream: then nobody waits for the answer.
-                let _ = respond.send_response(rejection.into_response(), true);
-                return None;
+            Err(Rejection::Foreign(foreign)) => {
+                tracing::debug!(path = parts.uri.path(), ?foreign, "not a gRPC call");
+                return Err(Box::new(Foreign::new(body, respond, foreign.into_response())));
             }
         };
         let authority = authority(&mut parts);
@@ -122,7 +121,7 @@ impl Rpc {
             authority,
             exchange: exchange.clone(),
         };
-        Some(Self {
+        Ok(Self {
             running: Some(match refusal {
                 None => host.router.run(call),
                 Some(status) => host.router.refuse(call, status),
