@@ -119,8 +119,13 @@ impl Status {
     /// Adds a detail, which travels in `grpc-status-details-bin`. A status of [`Code::Ok`]
     /// sends none.
     #[must_use]
-    pub fn with_detail<D: prost::Name>(mut self, detail: &D) -> Self {
-        let detail = Any { type_url: any_url::<D>(), value: detail.encode_to_vec() };
+    pub fn with_detail<D: prost::Name>(self, detail: &D) -> Self {
+        self.with_any(Any { type_url: any_url::<D>(), value: detail.encode_to_vec() })
+    }
+
+    /// Adds a detail that is packed already, such as one that another server has sent.
+    #[must_use]
+    pub fn with_any(mut self, detail: Any) -> Self {
         self.extra.get_or_insert_default().details.push(detail);
         self
     }

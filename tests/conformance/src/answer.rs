@@ -36,7 +36,9 @@ pub async fn one_response<T>(
         None => Vec::new(),
     };
     let payload = ConformancePayload { data, request_info: Some(info) };
-    Ok(Response { message: wrap(Some(payload)), metadata: headers, trailers })
+    let mut response = Response::new(wrap(Some(payload)));
+    (response.metadata, response.trailers) = (headers, trailers);
+    Ok(response)
 }
 
 /// The answers to a call that streams them, with what comes before and after.
@@ -125,10 +127,8 @@ fn metadata(headers: &[Header]) -> Result<Metadata, Status> {
 }
 
 fn status(error: Error, info: Option<&RequestInfo>) -> Status {
-    if !error.details.is_empty() {
-        return Status::unimplemented("the library takes only details of types that it is given");
-    }
     let status = Status::new(Code::from_i32(error.code), error.message.unwrap_or_default());
+    let status = error.details.into_iter().fold(status, Status::with_any);
     match info {
         Some(info) => status.with_detail(info),
         None => status,
