@@ -1,5 +1,6 @@
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::thread::available_parallelism;
@@ -45,6 +46,18 @@ pub(super) struct Cli {
     /// Seconds that calls have to end by themselves once a shutdown has begun
     #[arg(long, env = "USER_SERVER_DRAIN_TIMEOUT", value_name = "SECONDS", default_value_t = 30)]
     drain_timeout: u32,
+
+    /// Serve over TLS with this certificate, a PEM file that may go on with those that signed it
+    #[arg(long, env = "USER_SERVER_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub(super) tls_cert: Option<PathBuf>,
+
+    /// The private key of that certificate, a PEM file
+    #[arg(long, env = "USER_SERVER_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub(super) tls_key: Option<PathBuf>,
+
+    /// Serve only clients with a certificate that one of the authorities in this PEM file has signed
+    #[arg(long, env = "USER_SERVER_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    pub(super) tls_client_ca: Option<PathBuf>,
 
     /// Do not serve reflection, by which clients such as grpcurl learn the methods
     #[arg(long, env = "USER_SERVER_NO_REFLECTION")]

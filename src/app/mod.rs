@@ -2,6 +2,7 @@
 
 mod cli;
 mod telemetry;
+mod tls;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -60,6 +61,10 @@ fn run(cli: &Cli) -> Result<(), StartError> {
 }
 
 async fn serve(cli: &Cli, store: impl UserStore) -> Result<(), StartError> {
+    let mut server = Server::new().workers(cli.workers()).drain_timeout(cli.drain_timeout());
+    if let Some(tls) = tls::from_files(cli)? {
+        server = server.tls(tls);
+    }
     let health = Health::new();
     health.set(user_service::NAME, ServingStatus::Serving);
     let mut router = Router::new()
@@ -73,9 +78,8 @@ async fn serve(cli: &Cli, store: impl UserStore) -> Result<(), StartError> {
     let listener = TcpListener::bind(&cli.listen).await.map_err(cannot_listen)?;
     let address = listener.local_addr().map_err(cannot_listen)?;
     let shutdown = shutdown(health);
-    tracing::info!(%address, store = %cli.store, workers = cli.workers(), "listening");
+    tracing::info!(%address, tls = cli.tls_cert.is_some(), store = %cli.store, workers = cli.workers(), "listening");
 
-    let server = Server::new().workers(cli.workers()).drain_timeout(cli.drain_timeout());
     server
         .serve(listener, router, shutdown)
         .await

@@ -111,6 +111,17 @@ fn bad_values_are_one_clear_line() {
 }
 
 #[test]
+fn a_certificate_that_cannot_be_used_is_one_clear_line() {
+    let cargo_toml = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let line = complaint(&["--tls-cert", "nowhere.pem", "--tls-key", cargo_toml]);
+    assert!(line.contains("--tls-cert") && line.contains("nowhere.pem"), "{line}");
+    let line = complaint(&["--tls-cert", cargo_toml, "--tls-key", cargo_toml]);
+    assert!(line.contains("no certificate in the PEM"), "{line}");
+    let text = String::from_utf8(fails(&["--tls-cert", cargo_toml]).stderr).unwrap();
+    assert!(text.contains("--tls-key"), "{text}");
+}
+
+#[test]
 fn an_unknown_flag_is_refused() {
     assert!(String::from_utf8(fails(&["--listn", "x"]).stderr).unwrap().contains("--listen"));
 }
