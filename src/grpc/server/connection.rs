@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::future::OptionFuture;
 use futures_util::stream::FuturesUnordered;
+use h2::Reason;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::coop::{has_budget_remaining, unconstrained};
 use tokio::time::{Instant, timeout};
@@ -120,7 +122,7 @@ async fn serve_over<T>(
     let mut server_drains = false;
     let mut deadline: Option<Instant> = None;
     loop {
-        let out_of_time = deadline.map_or_else(|| timer_after(GOODBYE), timer_at);
+        let out_of_time = OptionFuture::from(deadline.map(timer_at));
         let next = tokio::select! {
             biased;
             ended = poll_fn(|cx| connection.poll(cx)) => match ended {
@@ -132,7 +134,7 @@ async fn serve_over<T>(
                 server_drains = true;
                 Some(drained)
             }
-            () = out_of_time, if deadline.is_some() => break,
+            Some(()) = out_of_time => break,
         };
         connection.drain();
         deadline = [deadline, next].into_iter().flatten().min();
@@ -262,13 +264,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         });
         if let Some(reason) = expulsion {
             tracing::info!(peer = %self.host.peer, reason = reason.0, "client sent away");
-            self.socket.expel(reason);
+            self.socket.go_away(Reason::ENHANCE_YOUR_CALM, reason.0);
             self.write_out(cx);
             return Poll::Ready(None);
         }
         if self.draining && !busy {
             let goodbye = self.goodbye.get_or_insert_with(|| timer_after(GOODBYE));
             if goodbye.as_mut().poll(cx).is_ready() {
+                // What the client opens from here on, it may safely send elsewhere.
+                self.socket.go_away(Reason::NO_ERROR, "");
+                self.write_out(cx);
                 return Poll::Ready(None);
             }
         } else {

@@ -7,7 +7,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::police::{Expulsion, Police};
+use super::police::Police;
 
 /// What may wait to be written: four full DATA frames. Beyond that a write is worth its system
 /// call.
@@ -60,20 +60,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Socket<T> {
         look(&mut self.lock().police)
     }
 
-    /// Sends a GOAWAY after all that is pending, with debug data, which h2 cannot send. The
-    /// connection must be dropped then: h2 knows nothing of it.
-    pub(super) fn expel(&self, reason: Expulsion) {
+    /// Sends a GOAWAY after all that is pending: with debug data, or at a moment, that h2 does not
+    /// offer. The connection must be dropped then, since h2 knows nothing of it.
+    pub(super) fn go_away(&self, reason: Reason, debug: &str) {
         let mut shared = self.lock();
         let last_stream = shared.police.last_stream();
-        let debug = reason.0.as_bytes();
         let pending = &mut shared.pending;
         // RFC 9113, 6.8.
         pending.put_uint(8 + debug.len() as u64, 3);
         pending.put_slice(&[GOAWAY, 0]);
         pending.put_u32(0);
         pending.put_u32(last_stream);
-        pending.put_u32(Reason::ENHANCE_YOUR_CALM.into());
-        pending.put_slice(debug);
+        pending.put_u32(reason.into());
+        pending.put_slice(debug.as_bytes());
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared<T>> {

@@ -1,0 +1,328 @@
+//! The users themselves: what they are, and which names and e-mail addresses are accepted.
+//!
+//! Nothing here knows of gRPC or of a database. A [`NewUser`] or a [`UserChange`] exists only if its
+//! values are valid, so that no store has to check them again. Names and addresses are personal
+//! data: neither `Debug` output nor error texts contain them.
+
+mod validation;
+
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use uuid::Uuid;
+
+pub use self::validation::{Invalid, MAX_EMAIL_BYTES, MAX_NAME_CHARS, Violation};
+use self::validation::{collect, valid_email, valid_name};
+
+/// Identifies a user: a UUID of version 7 (RFC 9562 section 5.7).
+///
+/// Stores issue ids that strictly increase, so the order of ids is the order of creation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserId(Uuid);
+
+impl UserId {
+    /// The length of the textual form, in bytes.
+    pub const TEXT_LEN: usize = 36;
+
+    /// Reads the hyphenated form of 36 characters, in upper or lower case. Any other text is `None`.
+    ///
+    /// Every UUID version is accepted: an id that no store has issued is unknown, not malformed.
+    pub fn parse(text: &str) -> Option<Self> {
+        // The length rules out the other notations: bare digits, in braces, as a URN.
+        if text.len() != Self::TEXT_LEN {
+            return None;
+        }
+        Uuid::try_parse(text).ok().map(Self)
+    }
+
+    /// Writes the lower-case hyphenated form to `buffer`, without allocation.
+    pub fn encode<'a>(&self, buffer: &'a mut [u8; Self::TEXT_LEN]) -> &'a str {
+        self.0.as_hyphenated().encode_lower(buffer)
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.encode(&mut [0; Self::TEXT_LEN]))
+    }
+}
+
+impl From<Uuid> for UserId {
+    fn from(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+}
+
+impl From<UserId> for Uuid {
+    fn from(id: UserId) -> Self {
+        id.0
+    }
+}
+
+/// A moment in UTC, in the shape and the range of a protobuf `Timestamp`, so that every value
+/// converts to one: years 1 to 9999, to the nanosecond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp {
+    seconds: i64,
+    nanos: i32,
+}
+
+impl Timestamp {
+    /// 0001-01-01T00:00:00Z.
+    pub const MIN: Self = Self { seconds: -62_135_596_800, nanos: 0 };
+    /// 9999-12-31T23:59:59.999999999Z.
+    pub const MAX: Self = Self { seconds: 253_402_300_799, nanos: 999_999_999 };
+
+    /// The moment `seconds` after the Unix epoch plus `nanos` (0 to 999,999,999, counted forward
+    /// before the epoch too). `None` if it is outside of [`MIN`](Self::MIN) and
+    /// [`MAX`](Self::MAX).
+    pub fn new(seconds: i64, nanos: i32) -> Option<Self> {
+        let seconds_in_range = (Self::MIN.seconds..=Self::MAX.seconds).contains(&seconds);
+        let nanos_in_range = (0..=Self::MAX.nanos).contains(&nanos);
+        (seconds_in_range && nanos_in_range).then_some(Self { seconds, nanos })
+    }
+
+    /// The system clock's time.
+    pub fn now() -> Self {
+        SystemTime::now().into()
+    }
+
+    /// Whole seconds since the Unix epoch, negative before it.
+    pub fn seconds(&self) -> i64 {
+        self.seconds
+    }
+
+    /// Nanoseconds after [`seconds`](Self::seconds): 0 to 999,999,999.
+    pub fn nanos(&self) -> i32 {
+        self.nanos
+    }
+}
+
+/// Times outside of the range become its nearest end.
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        const SECOND: i128 = 1_000_000_000;
+        // A `Duration` has less than 2^94 nanoseconds.
+        let total = match time.duration_since(UNIX_EPOCH) {
+            Ok(after) => after.as_nanos() as i128,
+            Err(e) => -(e.duration().as_nanos() as i128),
+        };
+        let first = i128::from(Self::MIN.seconds) * SECOND;
+        let last = i128::from(Self::MAX.seconds) * SECOND + i128::from(Self::MAX.nanos);
+        let total = total.clamp(first, last);
+        Self { seconds: total.div_euclid(SECOND) as i64, nanos: total.rem_euclid(SECOND) as i32 }
+    }
+}
+
+/// Whether a user may use the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UserStatus {
+    /// In use; every user starts so.
+    Active,
+    /// Out of use, by the user's own choice or for lack of use.
+    Inactive,
+    /// Barred by an operator.
+    Suspended,
+}
+
+/// A stored user. Its `Debug` output leaves out the personal data.
+#[derive(Clone, PartialEq, Eq)]
+pub struct User {
+    /// Given by the store at creation; never changes.
+    pub id: UserId,
+    /// Valid under the rules of [`NewUser::parse`].
+    pub name: String,
+    /// Valid under the rules of [`NewUser::parse`]; not unique.
+    pub email: String,
+    /// The system clock at creation. If that clock steps back, a later user can have an earlier
+    /// time: the order of creation is the order of ids.
+    pub created_at: Timestamp,
+    /// Whether the user may use the service.
+    pub status: UserStatus,
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("User")
+            .field("id", &self.id)
+            .field("created_at", &self.created_at)
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The valid name and e-mail address of a user that is to be created.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NewUser {
+    name: String,
+    email: String,
+}
+
+impl NewUser {
+    /// Takes the white space off both ends of the values and validates them.
+    ///
+    /// - A name has 1 to [`MAX_NAME_CHARS`] characters of any script, and no control characters.
+    /// - An e-mail address has at most [`MAX_EMAIL_BYTES`] bytes: a local part of 1 to 64 bytes (RFC
+    ///   5321 dot-string or quoted string without white space, or RFC 6531 for other scripts), `@`,
+    ///   and a domain of two labels or more. Whether it exists is not checked.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] with one violation for each field that is not acceptable.
+    pub fn parse(name: &str, email: &str) -> Result<Self, Invalid> {
+        let (name, email) = collect(valid_name(name), valid_email(email))?;
+        Ok(Self { name, email })
+    }
+
+    /// The name, without surrounding white space.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The e-mail address, without surrounding white space.
+    pub fn email(&self) -> &str {
+        &self.email
+    }
+
+    /// The user that a store keeps once it has chosen the id; active from the start.
+    pub fn into_user(self, id: UserId, created_at: Timestamp) -> User {
+        let Self { name, email } = self;
+        User { id, name, email, created_at, status: UserStatus::Active }
+    }
+}
+
+impl fmt::Debug for NewUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewUser").finish_non_exhaustive()
+    }
+}
+
+/// What an update changes: valid values for some of a user's fields.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UserChange {
+    name: Option<String>,
+    email: Option<String>,
+}
+
+impl UserChange {
+    /// As [`NewUser::parse`], except that an empty value keeps what is stored. A value of white
+    /// space alone is a violation: it was meant to change something.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] with one violation for each field that is not acceptable.
+    pub fn parse(name: &str, email: &str) -> Result<Self, Invalid> {
+        let name = (!name.is_empty()).then(|| valid_name(name)).transpose();
+        let email = (!email.is_empty()).then(|| valid_email(email)).transpose();
+        let (name, email) = collect(name, email)?;
+        Ok(Self { name, email })
+    }
+
+    /// The new name, or `None` to keep the stored one.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The new e-mail address, or `None` to keep the stored one.
+    pub fn email(&self) -> Option<&str> {
+        self.email.as_deref()
+    }
+
+    /// Whether everything is kept.
+    pub fn is_empty(&self) -> bool {
+        self.name.is_none() && self.email.is_none()
+    }
+
+    /// The user as it is after the change.
+    pub fn apply(&self, user: &User) -> User {
+        User {
+            name: self.name.as_ref().unwrap_or(&user.name).clone(),
+            email: self.email.as_ref().unwrap_or(&user.email).clone(),
+            ..*user
+        }
+    }
+}
+
+impl fmt::Debug for UserChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UserChange")
+            .field("changes_name", &self.name.is_some())
+            .field("changes_email", &self.email.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const TEXT: &str = "018f3c2a-7b1d-7e4f-8a90-b1c2d3e4f506";
+
+    #[test]
+    fn an_id_is_read_in_any_case_and_written_in_lower_case() {
+        let id = UserId::parse(TEXT).unwrap();
+        assert_eq!(UserId::parse(&TEXT.to_uppercase()), Some(id));
+        assert_eq!(id.to_string(), TEXT);
+        assert_eq!(id.encode(&mut [0; UserId::TEXT_LEN]), TEXT);
+        assert_eq!(UserId::from(Uuid::from(id)), id);
+    }
+
+    #[test]
+    fn no_other_notation_is_an_id() {
+        let urn = format!("urn:uuid:{TEXT}");
+        let braces = format!("{{{TEXT}}}");
+        let digits = TEXT.replace('-', "");
+        let padded = format!("{digits}    ");
+        let inner_braces = format!("{{{}}}", &TEXT[1..35]);
+        let moved_hyphen = "018f3c2a7-b1d-7e4f-8a90-b1c2d3e4f506";
+        let not_hex = TEXT.replace('0', "g");
+        let wide = "é".repeat(18);
+        let spaced = format!(" {}", &TEXT[1..]);
+        for text in
+            ["", "1", &urn, &braces, &digits, &padded, &inner_braces, moved_hyphen, &not_hex]
+                .into_iter()
+                .chain([&*wide, &*spaced])
+        {
+            assert_eq!(UserId::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_timestamp_counts_nanoseconds_forward_on_both_sides_of_the_epoch() {
+        let nano = Duration::from_nanos(1);
+        let parts = |time| {
+            let timestamp = Timestamp::from(time);
+            (timestamp.seconds(), timestamp.nanos())
+        };
+        assert_eq!(parts(UNIX_EPOCH), (0, 0));
+        assert_eq!(parts(UNIX_EPOCH + Duration::new(5, 7)), (5, 7));
+        assert_eq!(parts(UNIX_EPOCH - nano), (-1, 999_999_999));
+        assert_eq!(parts(UNIX_EPOCH - Duration::from_secs(2)), (-2, 0));
+    }
+
+    #[test]
+    fn a_timestamp_stays_in_the_range_of_protobuf() {
+        let eons = Duration::from_secs(1 << 40);
+        assert_eq!(Timestamp::from(UNIX_EPOCH + eons), Timestamp::MAX);
+        assert_eq!(Timestamp::from(UNIX_EPOCH - eons), Timestamp::MIN);
+        let (min, max) = (Timestamp::MIN, Timestamp::MAX);
+        assert_eq!(Timestamp::new(min.seconds, 0), Some(min));
+        assert_eq!(Timestamp::new(max.seconds, max.nanos), Some(max));
+        for (seconds, nanos) in [(min.seconds - 1, 0), (max.seconds + 1, 0), (0, -1), (0, 1 << 30)]
+        {
+            assert_eq!(Timestamp::new(seconds, nanos), None, "{seconds} {nanos}");
+        }
+    }
+
+    #[test]
+    fn debug_output_holds_no_personal_data() {
+        let new = NewUser::parse("Alice", "alice@example.com").unwrap();
+        let user = new.clone().into_user(UserId::parse(TEXT).unwrap(), Timestamp::MIN);
+        let change = UserChange::parse("Alice", "alice@example.com").unwrap();
+        let text = format!("{new:?} {user:?} {change:?}");
+        assert!(text.contains(TEXT));
+        assert!(!text.to_lowercase().contains("alice"), "{text}");
+    }
+}
