@@ -111,20 +111,34 @@ pub mod rpc {
 pub use prost;
 pub use prost_types;
 
+#[doc(inline)]
 pub use crate::grpc::call::{Call, Cancellation, Counts, MetadataMut, Outcome, Peer, PeerAddr};
+#[doc(inline)]
 pub use crate::grpc::code::Code;
+#[doc(inline)]
 pub use crate::grpc::compression::{Compression, Encoding};
+#[doc(inline)]
 pub use crate::grpc::exchange::MessageEvent;
+#[doc(inline)]
 pub use crate::grpc::interceptor::{Interceptor, Next};
+#[doc(inline)]
 pub use crate::grpc::message::{Request, Response, Sink, Streaming};
+#[doc(inline)]
 pub use crate::grpc::metadata::{AsciiKey, AsciiValue, BinaryKey, InvalidMetadata, Metadata};
+#[doc(inline)]
 pub use crate::grpc::method::{Method, Rpc, UNKNOWN_METHOD};
+#[doc(inline)]
 pub use crate::grpc::options::CallOptions;
+#[doc(inline)]
 pub use crate::grpc::router::Router;
 #[cfg(feature = "tls")]
+#[doc(inline)]
 pub use crate::grpc::server::{ClientCertificate, Tls, TlsError};
+#[doc(inline)]
 pub use crate::grpc::server::{Server, shutdown_signal};
+#[doc(inline)]
 pub use crate::grpc::service::{Service, ServiceBuilder, ServiceInfo};
+#[doc(inline)]
 pub use crate::grpc::status::Status;
 
 #[cfg(feature = "user-server")]

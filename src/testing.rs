@@ -1,7 +1,9 @@
 //! Calling handlers in unit tests, without a network.
 //!
 //! Unary methods are simply awaited. For streams there is a [`Recorder`] to look at what a handler
-//! has sent, and [`requests`] to feed it one message at a time.
+//! has sent, [`Streaming::from_messages`] to give it requests, and [`requests`] to feed it one at a
+//! time. [`intercept`] runs an interceptor. All that a test needs besides is an executor, such as
+//! tokio's with the features `macros` and `rt`.
 //!
 //! ```
 //! use balafon::testing::Recorder;
@@ -30,7 +32,8 @@ use prost::Message;
 
 use crate::grpc::exchange::Exchange;
 use crate::grpc::frame::FrameDecoder;
-use crate::{Metadata, MetadataMut, Sink, Status, Streaming};
+use crate::grpc::handler::raw;
+use crate::{Call, Interceptor, Metadata, MetadataMut, Next, Outcome, Sink, Status, Streaming};
 
 /// Records what a handler puts into its [`Sink`], and how it ends. It takes every message, however
 /// many there are.
@@ -118,6 +121,40 @@ impl<T> fmt::Debug for Recorder<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recorder").finish_non_exhaustive()
     }
+}
+
+/// Runs an interceptor around a handler, both on `call`: that of a [`Request`](crate::Request).
+///
+/// ```
+/// use balafon::testing::intercept;
+/// use balafon::{AsciiKey, Call, Code, Interceptor, Next, Outcome, Request, Status};
+///
+/// static AUTHORIZATION: AsciiKey = AsciiKey::from_static("authorization");
+///
+/// struct Auth;
+///
+/// impl Interceptor for Auth {
+///     async fn intercept(&self, call: Call, next: Next<'_>) -> Outcome {
+///         match call.metadata().get(&AUTHORIZATION) {
+///             Some("Bearer letmein") => next.run(call).await,
+///             _ => Status::unauthenticated("wanted a bearer token").into(),
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let (_, call) = Request::new(()).into_parts();
+/// let outcome = intercept(&Auth, call, |_| async { Outcome::ok() }).await;
+/// assert_eq!(outcome.status.code(), Code::Unauthenticated);
+/// # }
+/// ```
+pub async fn intercept<F, Fut>(interceptor: &impl Interceptor, call: Call, handler: F) -> Outcome
+where
+    F: Fn(Call) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Outcome> + Send + 'static,
+{
+    let handler = raw(handler);
+    interceptor.intercept(call, Next { interceptors: &[], handler: &*handler }).await
 }
 
 /// A stream of requests that a test feeds while the handler runs.

@@ -7,7 +7,7 @@
 //!
 //! ```toml
 //! [dependencies]
-//! balafon = "0.1"
+//! balafon = { version = "0.1", default-features = false }
 //!
 //! [build-dependencies]
 //! balafon-codegen = "0.1"
@@ -35,8 +35,8 @@
 //! `google.protobuf.Empty` is `()`. A service `Greeter` with the method `SayHello` becomes
 //!
 //! * the trait `Greeter`, with the `async` method `say_hello` to implement and `into_service` for the router;
-//! * the module `greeter`, with `NAME`, the serialized `FILE_DESCRIPTOR_SET`, and the descriptor `SAY_HELLO`, which a
-//!   client calls and an interceptor compares with.
+//! * the module `greeter`, with `NAME`, the serialized `FILE_DESCRIPTOR_SET`, and the descriptor `SAY_HELLO`, which an
+//!   interceptor compares with.
 //!
 //! None of it holds logic: it names types and paths, and balafon does the rest. Comments in the `.proto` become
 //! documentation. Code blocks in them are shown, not run as tests.
@@ -118,6 +118,7 @@ pub fn compile_to(
     protos: &[impl AsRef<Path>],
     includes: &[impl AsRef<Path>],
 ) -> Result<(), Error> {
+    check_paths(protos, includes)?;
     let mut compiler = protox::Compiler::new(includes)?;
     compiler.include_imports(true).open_files(protos)?;
     rerun_if_changed(&compiler);
@@ -152,6 +153,22 @@ pub fn descriptor_set(
     compiler.include_imports(true).open_files(protos)?;
     rerun_if_changed(&compiler);
     Ok(compiler.encode_file_descriptor_set())
+}
+
+/// Says what is not there, before the compiler says that it is not in an include path.
+fn check_paths(protos: &[impl AsRef<Path>], includes: &[impl AsRef<Path>]) -> Result<(), Error> {
+    let includes = includes.iter().map(AsRef::as_ref);
+    if let Some(missing) = includes.clone().find(|include| !include.is_dir()) {
+        let missing = missing.display();
+        return Err(Error::invalid(format!("include directory '{missing}' does not exist")));
+    }
+    let found = |proto: &Path| proto.exists() || includes.clone().any(|it| it.join(proto).exists());
+    match protos.iter().map(AsRef::as_ref).find(|proto| !found(proto)) {
+        Some(missing) => {
+            Err(Error::invalid(format!("file '{}' does not exist", missing.display())))
+        }
+        None => Ok(()),
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "Cargo reads it from the standard output")]

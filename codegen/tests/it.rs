@@ -292,7 +292,7 @@ fn an_error_names_file_line_and_column() {
         ("broken_syntax.proto", "broken_syntax.proto:4:15: expected"),
         ("broken_type.proto", "broken_type.proto:4:3: name 'Unknown' is not defined"),
         ("broken_import.proto", "broken_import.proto:3:1: import 'nowhere.proto' not found"),
-        ("nowhere.proto", "file 'nowhere.proto' is not in any include path"),
+        ("nowhere.proto", "file 'nowhere.proto' does not exist"),
         (
             "same_method.proto",
             "service example.same.Twice: the methods GetUser and getUser are both `get_user`",

@@ -6,8 +6,9 @@ use std::str::FromStr;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, ValueEnum, value_parser};
 
 use crate::users::DEFAULT_MAX_BATCH;
 
@@ -20,10 +21,11 @@ use crate::users::DEFAULT_MAX_BATCH;
 ///     localhost:9090 ru.tinkoff.kora.example.UserService/CreateUser
 ///   grpcurl -plaintext localhost:9090 ru.tinkoff.kora.example.UserService/GetAllUsers
 ///
-/// SIGINT or SIGTERM drains: calls may end, new connections are refused, the exit code is 0. A
-/// second signal stops at once. What cannot start exits with 2 and one line that says why.
+/// SIGINT or SIGTERM drains: open calls may end, new connections are refused; what is left after
+/// the drain timeout is ended with UNAVAILABLE; the exit code is 0. A second signal stops at once,
+/// with 130. What cannot start exits with 2 and says why.
 #[derive(Debug, Parser)]
-#[command(version, verbatim_doc_comment, max_term_width = 100)]
+#[command(name = "user-server", version, verbatim_doc_comment, max_term_width = 100)]
 pub(super) struct Cli {
     /// Where to listen: HOST:PORT. Port 0 lets the system choose one, which is logged
     #[arg(long, env = "USER_SERVER_LISTEN", value_name = "HOST:PORT")]
@@ -36,15 +38,18 @@ pub(super) struct Cli {
 
     /// Threads that serve calls; connections are spread over them [default: one per core]
     #[arg(long, env = "USER_SERVER_WORKERS", value_name = "N")]
-    workers: Option<NonZeroUsize>,
+    #[arg(value_parser = value_parser!(u16).range(1..=1024), allow_negative_numbers = true)]
+    workers: Option<u16>,
 
     /// Messages that one CreateUsers stream may have
     #[arg(long, env = "USER_SERVER_MAX_BATCH", value_name = "N")]
-    #[arg(default_value_t = DEFAULT_MAX_BATCH)]
-    pub(super) max_batch: usize,
+    #[arg(default_value_t = DEFAULT_MAX_BATCH as u32, allow_negative_numbers = true)]
+    #[arg(value_parser = value_parser!(u32).range(1..))]
+    max_batch: u32,
 
     /// Seconds that calls have to end by themselves once a shutdown has begun
     #[arg(long, env = "USER_SERVER_DRAIN_TIMEOUT", value_name = "SECONDS", default_value_t = 30)]
+    #[arg(allow_negative_numbers = true)]
     drain_timeout: u32,
 
     /// Serve over TLS with this certificate, a PEM file that may go on with those that signed it
@@ -60,14 +65,14 @@ pub(super) struct Cli {
     pub(super) tls_client_ca: Option<PathBuf>,
 
     /// Do not serve reflection, by which clients such as grpcurl learn the methods
-    #[arg(long, env = "USER_SERVER_NO_REFLECTION")]
+    #[arg(long, env = "USER_SERVER_NO_REFLECTION", value_parser = BoolishValueParser::new())]
     pub(super) no_reflection: bool,
 
     /// How log lines look; they go to the standard error output
     #[arg(long, env = "USER_SERVER_LOG_FORMAT", value_name = "FORMAT", default_value = "pretty")]
     pub(super) log_format: LogFormat,
 
-    /// What is logged: error, warn, info, debug or trace, also by target, such as
+    /// What is logged: off, error, warn, info, debug or trace, also by target, such as
     /// `info,balafon::access=warn` for everything but the line of each call
     #[arg(long, env = "USER_SERVER_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub(super) log_level: String,
@@ -97,7 +102,7 @@ impl Cli {
                 let text = error.to_string();
                 let line: Vec<_> =
                     text.lines().map(str::trim).take_while(|l| !l.is_empty()).collect();
-                eprintln!("user-server: {}", line.join(" ").trim_start_matches("error: "));
+                super::complain(line.join(" ").trim_start_matches("error: "));
             } else {
                 let _ = error.print();
             }
@@ -106,7 +111,14 @@ impl Cli {
     }
 
     pub(super) fn workers(&self) -> usize {
-        self.workers.or_else(|| available_parallelism().ok()).map_or(1, NonZeroUsize::get)
+        match self.workers {
+            Some(count) => count.into(),
+            None => available_parallelism().map_or(1, NonZeroUsize::get),
+        }
+    }
+
+    pub(super) fn max_batch(&self) -> usize {
+        self.max_batch as usize
     }
 
     pub(super) fn drain_timeout(&self) -> Duration {
@@ -120,7 +132,7 @@ impl FromStr for Store {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "memory:" => Ok(Self::Memory),
-            _ => Err("unknown store: wanted memory:".to_owned()),
+            _ => Err("unknown store: wanted 'memory:', with the colon".to_owned()),
         }
     }
 }
@@ -159,7 +171,7 @@ mod tests {
         let cli = Cli::parse_from(["user-server"]);
         assert_eq!(cli.listen, "127.0.0.1:9090");
         assert_eq!(cli.store, Store::Memory);
-        assert_eq!(cli.max_batch, 10_000);
+        assert_eq!(cli.max_batch(), 10_000);
         assert!(!cli.no_reflection && cli.workers() > 0);
     }
 

@@ -5,11 +5,14 @@ mod telemetry;
 mod tls;
 
 use std::fmt;
+use std::io::{Write, stderr};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 
 use self::cli::{Cli, Store};
+use crate::grpc::server::exit_at_next_signal;
 use crate::interceptors::AccessLog;
 use crate::services::health::{Health, ServingStatus};
 use crate::services::reflection;
@@ -31,10 +34,15 @@ pub fn main() -> ExitCode {
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("user-server: {error}");
+            complain(&error.to_string());
             ExitCode::from(USAGE)
         }
     }
+}
+
+/// Writes one line to the standard error output, if there is one.
+fn complain(line: &str) {
+    let _ = writeln!(stderr(), "user-server: {line}");
 }
 
 /// Why the server did not start, in one line.
@@ -69,7 +77,7 @@ async fn serve(cli: &Cli, store: impl UserStore) -> Result<(), StartError> {
     health.set(user_service::NAME, ServingStatus::Serving);
     let mut router = Router::new()
         .intercept(AccessLog)
-        .add(Users::new(store).max_batch(cli.max_batch).into_service())
+        .add(Users::new(store).max_batch(cli.max_batch()).into_service())
         .add(health.service());
     if !cli.no_reflection {
         router = reflection::reflect(router);
@@ -77,7 +85,7 @@ async fn serve(cli: &Cli, store: impl UserStore) -> Result<(), StartError> {
     let cannot_listen = |error| StartError(format!("cannot listen on {}: {error}", cli.listen));
     let listener = TcpListener::bind(&cli.listen).await.map_err(cannot_listen)?;
     let address = listener.local_addr().map_err(cannot_listen)?;
-    let shutdown = shutdown(health);
+    let shutdown = shutdown(health, cli.drain_timeout());
     tracing::info!(%address, tls = cli.tls_cert.is_some(), store = %cli.store, workers = cli.workers(), "listening");
 
     server
@@ -88,23 +96,14 @@ async fn serve(cli: &Cli, store: impl UserStore) -> Result<(), StartError> {
     Ok(())
 }
 
-/// The exit code of a process that a second signal ends: 128 and the number of SIGINT, as shells
-/// count.
-const INTERRUPTED: i32 = 130;
-
 /// Completes at the first signal, with the health already NOT_SERVING. A second one ends the
 /// process at once.
-fn shutdown(health: Health) -> impl Future<Output = ()> {
+fn shutdown(health: Health, timeout: Duration) -> impl Future<Output = ()> {
     let first = shutdown_signal();
     async move {
         first.await;
-        let second = shutdown_signal();
-        tracing::info!("draining: a second signal stops at once");
+        exit_at_next_signal();
+        tracing::info!(?timeout, "draining; a second signal stops at once");
         health.shutdown();
-        tokio::spawn(async {
-            second.await;
-            tracing::warn!("stopped before the drain was over");
-            std::process::exit(INTERRUPTED);
-        });
     }
 }

@@ -68,7 +68,13 @@ impl<F: Future<Output = Outcome>> Future for Guard<F> {
 fn panicked(panic: &(dyn Any + Send)) -> Outcome {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    tracing::error!(panic = text.unwrap_or("not a text"), "a handler or an interceptor panicked");
+    // Not even a log that panics itself keeps the client from its status.
+    let _ = catch_unwind(|| {
+        tracing::error!(
+            panic = text.unwrap_or("not a text"),
+            "a handler or an interceptor panicked"
+        );
+    });
     // The client learns nothing of it: the text may hold what is not for its eyes.
     Status::unknown("the call failed by an internal fault").into()
 }

@@ -2,8 +2,8 @@
 //!
 //! Read in the order in which a call passes through: [`server`], [`head`], [`Router`](router::Router),
 //! [`Interceptor`](interceptor::Interceptor), handlers, messages, [`frame`]. What most people need
-//! is exported by the crate itself; the modules that are public here are sans I/O: they can be
-//! tested, fuzzed and measured alone.
+//! is exported by the crate itself; but for the server, the modules that are public here are sans
+//! I/O: they can be tested, fuzzed and measured alone.
 
 pub(crate) mod call;
 pub(crate) mod code;

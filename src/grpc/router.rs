@@ -91,8 +91,8 @@ impl Router {
         self
     }
 
-    /// Wraps an interceptor around all calls, also those of unknown methods. The first one is the
-    /// outermost.
+    /// Wraps an interceptor around all calls of all services, health and reflection among them, also
+    /// around those of unknown methods. The first one is the outermost.
     #[must_use]
     pub fn intercept(mut self, interceptor: impl Interceptor) -> Self {
         self.interceptors.push(Arc::new(interceptor));

@@ -29,7 +29,8 @@ fn complaint(arguments: &[&str]) -> String {
 
 struct Running {
     child: Child,
-    log: BufReader<ChildStderr>,
+    /// Taken by a test that stops reading.
+    log: Option<BufReader<ChildStderr>>,
     address: String,
 }
 
@@ -39,7 +40,7 @@ impl Running {
         command.args(["--listen", "127.0.0.1:0", "--log-format", "json"]).args(arguments);
         command.envs(environment.iter().copied());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
+        let log = child.stderr.take().map(BufReader::new);
         let mut running = Self { child, log, address: String::new() };
         let line = running.line_with("listening");
         let address = line.split("\"address\":\"").nth(1).unwrap();
@@ -51,7 +52,8 @@ impl Running {
         let mut line = String::new();
         while !line.contains(word) {
             line.clear();
-            assert!(self.log.read_line(&mut line).unwrap() > 0, "the log ended before {word:?}");
+            let log = self.log.as_mut().unwrap();
+            assert!(log.read_line(&mut line).unwrap() > 0, "the log ended before {word:?}");
         }
         line
     }
@@ -107,7 +109,9 @@ fn bad_values_are_one_clear_line() {
     assert!(complaint(&["--workers", "0"]).contains("--workers"));
     assert!(complaint(&["--max-batch", "many"]).contains("--max-batch"));
     assert!(complaint(&["--log-format", "xml"]).contains("json"));
-    assert!(complaint(&["--log-level", "a=b=c"]).contains("--log-level"));
+    for level in ["a=b=c", "inof", "info,loud"] {
+        assert!(complaint(&["--log-level", level]).contains("--log-level"));
+    }
 }
 
 #[test]
@@ -163,6 +167,20 @@ async fn each_call_is_one_line_of_the_access_log() {
     ] {
         assert!(line.contains(field), "{field} is missing in {line}");
     }
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_any_more_does_not_take_the_service_with_it() {
+    let mut running = Running::start(&["--workers", "1"], &[]);
+    drop(running.log.take());
+    let mut peer = crate::support::peer::Peer::connect(running.address.parse().unwrap()).await;
+    let head = || crate::support::peer::request("/ru.tinkoff.kora.example.UserService/GetUser");
+    for _ in 0..2 {
+        let reply = peer.call(head(), crate::support::peer::framed("nobody")).await;
+        assert_eq!(reply.grpc_status(), "5");
+    }
+    running.signal("TERM");
+    assert!(running.child.wait().unwrap().success());
 }
 
 /// Resident memory of a process, in KiB.

@@ -24,6 +24,7 @@ mod tls;
 mod waker;
 mod workers;
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::num::NonZeroUsize;
@@ -38,6 +39,7 @@ use self::connection::Host;
 use self::drain::{Drain, DrainTrigger};
 use self::police::PingPolicy;
 use self::settings::Settings;
+pub(crate) use self::signals::exit_at_next_signal;
 pub use self::signals::shutdown_signal;
 use self::timer::later;
 #[cfg(feature = "tls")]
@@ -189,19 +191,31 @@ impl Server {
     }
 
     /// Serves `router` on `address` until SIGINT or SIGTERM, then drains; for programs that do
-    /// nothing else. Blocks the thread and makes the runtimes by itself: one worker per core,
+    /// nothing else. A second signal ends the process at once, with the exit code 130. Blocks the thread and makes the runtimes by itself: one worker per core,
     /// unless [`workers`](Self::workers) says otherwise.
     ///
     /// # Errors
     /// If it cannot listen on the address, or start a thread or a runtime.
-    pub fn run(mut self, address: impl ToSocketAddrs, router: Router) -> io::Result<()> {
+    pub fn run(
+        mut self,
+        address: impl ToSocketAddrs + fmt::Display,
+        router: Router,
+    ) -> io::Result<()> {
         if self.workers == 0 {
             self.workers = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let listener = TcpListener::bind(address).await?;
-            self.serve(listener, router, shutdown_signal()).await
+            let bound = TcpListener::bind(&address).await;
+            let listener = bound.map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+            })?;
+            let first = shutdown_signal();
+            let shutdown = async {
+                first.await;
+                exit_at_next_signal();
+            };
+            self.serve(listener, router, shutdown).await
         })
     }
 

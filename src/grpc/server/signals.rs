@@ -20,6 +20,18 @@ pub fn shutdown_signal() -> impl Future<Output = ()> + Send {
     }
 }
 
+/// Ends the process at the next signal, for people who do not want to wait for a drain.
+pub(crate) fn exit_at_next_signal() {
+    /// 128 and the number of SIGINT, as shells count.
+    const INTERRUPTED: i32 = 130;
+    let next = shutdown_signal();
+    tokio::spawn(async {
+        next.await;
+        tracing::warn!("stopped before the drain was over");
+        std::process::exit(INTERRUPTED);
+    });
+}
+
 #[cfg(unix)]
 fn install() -> io::Result<impl Future<Output = ()> + Send> {
     use tokio::signal::unix::{SignalKind, signal};
