@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode, request};
 
 use super::call::Outcome;
@@ -60,6 +60,11 @@ impl RequestHead {
             return Err(Rejection::Foreign(Foreign::MethodNotAllowed));
         }
         check_content_type(&parts.headers)?;
+        // gRFC A41: nobody knows which is meant, and a proxy may have chosen another one.
+        if parts.uri.authority().is_none() && parts.headers.get_all(HOST).iter().nth(1).is_some() {
+            let status = Status::internal("several host headers and no :authority");
+            return Err(Rejection::Status(status));
+        }
         let timeout = match parts.headers.get(GRPC_TIMEOUT) {
             None => None,
             Some(value) => timeout::parse(value.as_bytes())
@@ -228,6 +233,16 @@ mod tests {
         let rejection = parse("POST", &[("content-type", "application/grpc+json")]).unwrap_err();
         let Rejection::Status(status) = rejection else { panic!("{rejection:?}") };
         assert_eq!(status.code(), Code::Unimplemented);
+    }
+
+    #[test]
+    fn several_hosts_without_an_authority_are_internal() {
+        let host = |name| [("content-type", "application/grpc"), ("host", "a"), ("host", name)];
+        for name in ["a", "b"] {
+            let Err(Rejection::Status(status)) = parse("POST", &host(name)) else { panic!() };
+            assert_eq!(status.code(), Code::Internal);
+        }
+        assert!(parse("POST", &host("a")[..2]).is_ok());
     }
 
     #[test]
