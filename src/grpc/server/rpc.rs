@@ -9,7 +9,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::HOST;
 use http::uri::Authority;
-use http::{Extensions, Request, request};
+use http::{Extensions, Method, Request, request};
 use tokio::time::Instant;
 
 use super::connection::Host;
@@ -86,7 +86,12 @@ impl Rpc {
             Err(Rejection::Status(status)) => (RequestHead::default(), Some(status)),
             Err(Rejection::Foreign(foreign)) => {
                 tracing::debug!(path = parts.uri.path(), ?foreign, "not a gRPC call");
-                return Err(Box::new(Foreign::new(body, respond, foreign.into_response())));
+                let mut answer = foreign.into_response();
+                if parts.method == Method::HEAD {
+                    // RFC 9110, 9.3.2: an answer to it has no content.
+                    answer.body_mut().clear();
+                }
+                return Err(Box::new(Foreign::new(body, respond, answer)));
             }
         };
         let authority = authority(&mut parts);
