@@ -69,3 +69,19 @@ fn the_domain_and_the_stores_know_no_grpc() {
     assert_absent("users", &["service.rs", "error.rs", "users/mod.rs"], &grpc);
     assert_absent("users", &["service.rs", "error.rs", "/store/", "users/mod.rs"], &["store::"]);
 }
+
+#[test]
+fn the_grpc_layer_never_makes_the_codes_of_the_application() {
+    // What the documents on status codes list as such.
+    let codes = [
+        "Status::invalid_argument(",
+        "Status::not_found(",
+        "Status::already_exists(",
+        "Status::failed_precondition(",
+        "Status::aborted(",
+        "Status::out_of_range(",
+        "Status::data_loss(",
+    ];
+    // Its tests have statuses of applications.
+    assert_absent("grpc", &["/grpc/status.rs"], &codes);
+}

@@ -9,6 +9,8 @@ mod handlers;
 mod imports;
 mod interceptors;
 mod program;
+mod raw_wire;
+mod rules;
 mod shutdown;
 mod support;
 mod tls;

@@ -2,6 +2,7 @@
 
 pub mod echo;
 pub mod peer;
+pub mod raw;
 
 use std::net::SocketAddr;
 use std::time::Duration;

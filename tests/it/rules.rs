@@ -1,0 +1,56 @@
+//! The table of the wire rules names tests: here they are looked up, so that it cannot rot.
+
+use std::fs;
+use std::path::Path;
+
+/// The cells of each row: rule, tests, remark.
+fn rows(table: &str) -> Vec<[&str; 3]> {
+    let lines = table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| rule "));
+    let cells = lines.map(|line| {
+        let cells: Vec<_> = line.trim_matches('|').split(" |").map(str::trim).collect();
+        cells.try_into().unwrap_or_else(|_| panic!("three cells: {line}"))
+    });
+    cells.collect()
+}
+
+/// Whether the module has a test of this name.
+fn has_test(path: &str) -> bool {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (module, name) = path.rsplit_once("::").unwrap();
+    let module = module.replace("::", "/");
+    let files = [
+        format!("tests/it/{module}.rs"),
+        format!("src/{module}.rs"),
+        format!("src/{module}/mod.rs"),
+    ];
+    let Some(source) = files.iter().find_map(|file| fs::read_to_string(root.join(file)).ok())
+    else {
+        return false;
+    };
+    let mut is_test = false;
+    for line in source.lines().map(str::trim) {
+        if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+            is_test = true;
+        } else if !line.starts_with("#[") {
+            let function = line.trim_start_matches("async ").strip_prefix("fn ");
+            if is_test && function.is_some_and(|rest| rest.split('(').next() == Some(name)) {
+                return true;
+            }
+            is_test = false;
+        }
+    }
+    false
+}
+
+#[test]
+fn every_test_that_the_table_names_exists_and_a_rule_without_one_says_why() {
+    let rows = rows(include_str!("RULES.md"));
+    assert!(rows.len() > 50, "{} rows", rows.len());
+    for [rule, tests, remark] in rows {
+        let mut named = tests.split_whitespace().map(|name| name.trim_matches('`')).peekable();
+        assert!(named.peek().is_some() || !remark.is_empty(), "no test and no reason: {rule}");
+        for name in named {
+            assert!(name.contains("::") && has_test(name), "{rule}: there is no test {name}");
+        }
+    }
+}
