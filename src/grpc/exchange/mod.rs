@@ -9,27 +9,23 @@
 //!   RST, deadline, drain -- end() ->  ended: Status ----------------> Cancellation
 //! ```
 
+mod inbound;
+mod outbound;
+
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use prost::Message;
 use tokio::sync::Notify;
 
+pub(crate) use self::inbound::Inbound;
+use self::outbound::COALESCE;
+pub(crate) use self::outbound::Outbound;
 use super::compression::{Compressor, Encoding};
-use super::frame::{self, Frame, FrameDecoder, HEADER_LEN};
-use super::metadata::Metadata;
+use super::frame::Frame;
 use super::status::Status;
-
-/// Outgoing messages gather up to here before their producer has to wait. It is the largest DATA
-/// frame that every HTTP/2 peer accepts (RFC 9113, 4.2), and the point where larger batches no
-/// longer save CPU.
-pub(crate) const COALESCE: usize = 16 * 1024;
-
-/// Incoming bytes that may wait for the handler before the client's flow control feels it: the
-/// default window of HTTP/2.
-const READ_AHEAD: usize = 64 * 1024;
 
 /// Sees one message as it is received or sent.
 pub(crate) type Observer = Box<dyn FnMut(MessageEvent<'_>) + Send>;
@@ -78,40 +74,6 @@ pub(crate) struct State {
     draining: bool,
 }
 
-pub(crate) struct Inbound {
-    decoder: FrameDecoder,
-    /// How the input ended: half-close, or why no more will come.
-    end: Option<Result<(), Status>>,
-    /// Bytes received whose window has not been given back to the client.
-    unreleased: usize,
-    reader: Option<Waker>,
-    received: u64,
-}
-
-pub(crate) struct Outbound {
-    /// Initial metadata; taken when the headers are sent.
-    pub(crate) metadata: Metadata,
-    pub(crate) trailers: Metadata,
-    /// The handler wants the headers to be on the wire before the first message.
-    headers_due: bool,
-    buffer: BytesMut,
-    /// Bytes at the front of `buffer` that continue a message of which a part was sent.
-    partial: usize,
-    /// Mostly none or one; several if the handler has moved its sink to a task.
-    writers: Vec<Writer>,
-    sent: u64,
-    limit: usize,
-    pub(crate) compressor: Option<Compressor>,
-    /// Without a transport (in a test) nothing drains the buffer, and nobody waits for it.
-    unbounded: bool,
-}
-
-/// Waits until no more than `most` bytes are unsent.
-struct Writer {
-    waker: Waker,
-    most: usize,
-}
-
 /// The transport's side of the wake-ups: while it is being polled it looks at everything before
 /// it rests, so it need not be woken.
 #[derive(Default)]
@@ -137,25 +99,8 @@ impl Exchange {
 
     fn build(terms: Terms, unbounded: bool) -> Arc<Self> {
         let state = State {
-            inbound: Inbound {
-                decoder: FrameDecoder::new(terms.receive_limit),
-                end: None,
-                unreleased: 0,
-                reader: None,
-                received: 0,
-            },
-            outbound: Outbound {
-                metadata: Metadata::new(),
-                trailers: Metadata::new(),
-                headers_due: false,
-                buffer: BytesMut::new(),
-                partial: 0,
-                writers: Vec::new(),
-                sent: 0,
-                limit: terms.send_limit,
-                compressor: terms.compressor,
-                unbounded,
-            },
+            inbound: Inbound::new(terms.receive_limit),
+            outbound: Outbound::new(&terms, unbounded),
             transport: Transport::default(),
             observed: false,
             draining: false,
@@ -186,11 +131,10 @@ impl Exchange {
             return;
         }
         let mut state = self.lock();
-        let reader = state.inbound.reader.take();
-        let writers = std::mem::take(&mut state.outbound.writers);
+        let reader = state.inbound.take_reader();
+        let writers = state.outbound.take_all_writers();
         drop(state);
         self.news.notify_waiters();
-        let writers = writers.into_iter().map(|writer| writer.waker);
         reader.into_iter().chain(writers).for_each(Waker::wake);
     }
 
@@ -235,7 +179,7 @@ impl Exchange {
 
     pub(crate) fn counts(&self) -> (u64, u64) {
         let state = self.lock();
-        (state.inbound.received, state.outbound.sent)
+        (state.inbound.received(), state.outbound.sent())
     }
 
     // The handler's side.
@@ -291,16 +235,7 @@ impl Exchange {
         if let Some(status) = self.ended() {
             return Poll::Ready(Err(status.clone()));
         }
-        let outbound = &mut state.outbound;
-        if outbound.buffer.len() <= most || outbound.unbounded {
-            return Poll::Ready(Ok(()));
-        }
-        let known = outbound.writers.iter_mut().find(|writer| writer.waker.will_wake(cx.waker()));
-        match known {
-            Some(writer) => writer.most = most,
-            None => outbound.writers.push(Writer { waker: cx.waker().clone(), most }),
-        }
-        Poll::Pending
+        state.outbound.poll_unsent(most, cx).map(Ok)
     }
 
     /// Encodes a message, compressed if the call says so and `compress` does.
@@ -323,7 +258,7 @@ impl Exchange {
     /// Asks for the headers to go out now.
     pub(crate) fn flush_headers(&self) {
         let mut state = self.lock();
-        state.outbound.headers_due = true;
+        state.outbound.flush_headers();
         state.transport.outbound_changed = true;
         state.transport.notify();
     }
@@ -331,32 +266,12 @@ impl Exchange {
 
 impl State {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>, Status>> {
-        let inbound = &mut self.inbound;
-        let next = inbound.decoder.next_frame();
-        if inbound.releasable() > 0 {
+        let polled = self.inbound.poll_frame(cx);
+        if self.inbound.releasable() > 0 {
             self.transport.inbound_changed = true;
             self.transport.notify();
         }
-        let error = match next {
-            Ok(Some(frame)) => {
-                inbound.received += 1;
-                return Poll::Ready(Ok(Some(frame)));
-            }
-            Ok(None) => match &inbound.end {
-                None => {
-                    set_waker(&mut inbound.reader, cx);
-                    return Poll::Pending;
-                }
-                Some(Ok(())) => match inbound.decoder.end() {
-                    Ok(()) => return Poll::Ready(Ok(None)),
-                    Err(error) => error.into(),
-                },
-                Some(Err(status)) => return Poll::Ready(Err(status.clone())),
-            },
-            Err(error) => error.into(),
-        };
-        inbound.fail(&error);
-        Poll::Ready(Err(error))
+        polled
     }
 
     // The transport's side.
@@ -369,9 +284,7 @@ impl State {
     /// What the handler has taken so far is seen; gives how many bytes of window are free.
     pub(crate) fn release(&mut self) -> usize {
         self.transport.inbound_changed = false;
-        let count = self.inbound.releasable();
-        self.inbound.unreleased -= count;
-        count
+        self.inbound.release()
     }
 
     /// What the handler has written so far is seen.
@@ -403,105 +316,6 @@ impl Transport {
     }
 }
 
-impl Inbound {
-    pub(crate) fn receive(&mut self, chunk: Bytes) {
-        self.unreleased += chunk.len();
-        self.decoder.push(chunk);
-    }
-
-    /// Window to give back: of all that the handler has taken, and of what may wait for it.
-    fn releasable(&self) -> usize {
-        let held = self.decoder.unread().saturating_sub(READ_AHEAD);
-        self.unreleased.saturating_sub(held)
-    }
-
-    pub(crate) fn finish(&mut self, end: Result<(), Status>) {
-        self.end.get_or_insert(end);
-    }
-
-    fn fail(&mut self, status: &Status) {
-        self.end = Some(Err(status.clone()));
-        self.decoder = FrameDecoder::new(0);
-    }
-
-    /// The reader's waker, for the transport to wake after it has released the lock.
-    pub(crate) fn take_reader(&mut self) -> Option<Waker> {
-        self.reader.take()
-    }
-}
-
-impl Outbound {
-    /// Encodes `message` into the buffer; with `copy` also gives its payload before compression.
-    fn write(
-        &mut self,
-        message: &impl Message,
-        compress: bool,
-        copy: bool,
-    ) -> Result<Option<Bytes>, Status> {
-        let compressor = self.compressor.filter(|_| compress);
-        if let Some(Compressor { encoding, min_size }) = compressor
-            && message.encoded_len() >= min_size.max(1)
-        {
-            let mut plain = BytesMut::new();
-            frame::encode(&mut plain, message, self.limit)?;
-            let plain = plain.freeze().slice(HEADER_LEN..);
-            let compressed = encoding.compress(&plain).map_err(|error| {
-                Status::internal(format!("the message cannot be compressed: {error}"))
-            })?;
-            frame::put_compressed(&mut self.buffer, &compressed)?;
-            self.sent += 1;
-            return Ok(copy.then_some(plain));
-        }
-        let start = self.buffer.len();
-        if self.sent > 0 && self.buffer.capacity() == start {
-            // Not the only message: take room for a full DATA frame at once.
-            self.buffer.reserve(COALESCE);
-        }
-        frame::encode(&mut self.buffer, message, self.limit)?;
-        self.sent += 1;
-        Ok(copy.then(|| Bytes::copy_from_slice(&self.buffer[start + HEADER_LEN..])))
-    }
-
-    /// Whether there is a reason to send the headers.
-    pub(crate) fn wants_headers(&self) -> bool {
-        self.headers_due || !self.buffer.is_empty()
-    }
-
-    /// Encoded bytes that wait to be sent.
-    pub(crate) fn buffered(&self) -> usize {
-        self.buffer.len()
-    }
-
-    /// The first `count` bytes of what waits.
-    pub(crate) fn split(&mut self, count: usize) -> Bytes {
-        let mut boundary = self.partial;
-        while boundary < count {
-            let length = &self.buffer[boundary + 1..boundary + HEADER_LEN];
-            let length = length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
-            boundary += HEADER_LEN + length;
-        }
-        self.partial = boundary - count;
-        self.buffer.split_to(count).freeze()
-    }
-
-    /// Whether a message is cut: a part of it was split off, a part is still here.
-    pub(crate) fn inside_message(&self) -> bool {
-        self.partial > 0
-    }
-
-    /// Forgets what waits to be sent.
-    pub(crate) fn discard(&mut self) {
-        self.buffer.clear();
-        self.partial = 0;
-    }
-
-    /// The writers for whom there is room now.
-    pub(crate) fn take_writers(&mut self) -> impl Iterator<Item = Waker> {
-        let unsent = self.buffer.len();
-        self.writers.extract_if(.., move |writer| unsent <= writer.most).map(|writer| writer.waker)
-    }
-}
-
 fn set_waker(slot: &mut Option<Waker>, cx: &Context<'_>) {
     match slot {
         Some(waker) => waker.clone_from(cx.waker()),
@@ -511,7 +325,9 @@ fn set_waker(slot: &mut Option<Waker>, cx: &Context<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use super::inbound::READ_AHEAD;
     use super::*;
+    use crate::grpc::frame::HEADER_LEN;
 
     fn terms(receive_limit: usize) -> Terms {
         Terms { receive_limit, send_limit: 1 << 20, encoding: None, compressor: None }

@@ -1,0 +1,97 @@
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use super::set_waker;
+use crate::grpc::frame::{Frame, FrameDecoder};
+use crate::grpc::status::Status;
+
+/// Incoming bytes that may wait for the handler before the client's flow control feels it: the
+/// default window of HTTP/2.
+pub(super) const READ_AHEAD: usize = 64 * 1024;
+
+/// What has arrived and waits for the handler.
+pub(crate) struct Inbound {
+    decoder: FrameDecoder,
+    /// How the input ended: half-close, or why no more will come.
+    end: Option<Result<(), Status>>,
+    /// Bytes received whose window has not been given back to the client.
+    unreleased: usize,
+    reader: Option<Waker>,
+    received: u64,
+}
+
+impl Inbound {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            decoder: FrameDecoder::new(limit),
+            end: None,
+            unreleased: 0,
+            reader: None,
+            received: 0,
+        }
+    }
+
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Frame>, Status>> {
+        let error = match self.decoder.next_frame() {
+            Ok(Some(frame)) => {
+                self.received += 1;
+                return Poll::Ready(Ok(Some(frame)));
+            }
+            Ok(None) => match &self.end {
+                None => {
+                    set_waker(&mut self.reader, cx);
+                    return Poll::Pending;
+                }
+                Some(Ok(())) => match self.decoder.end() {
+                    Ok(()) => return Poll::Ready(Ok(None)),
+                    Err(error) => error.into(),
+                },
+                Some(Err(status)) => return Poll::Ready(Err(status.clone())),
+            },
+            Err(error) => error.into(),
+        };
+        self.fail(&error);
+        Poll::Ready(Err(error))
+    }
+
+    pub(crate) fn receive(&mut self, chunk: Bytes) {
+        self.unreleased += chunk.len();
+        self.decoder.push(chunk);
+    }
+
+    /// Window to give back: of all that the handler has taken, and of what may wait for it.
+    pub(super) fn releasable(&self) -> usize {
+        let held = self.decoder.unread().saturating_sub(READ_AHEAD);
+        self.unreleased.saturating_sub(held)
+    }
+
+    /// Counts what is releasable as given back.
+    pub(super) fn release(&mut self) -> usize {
+        let count = self.releasable();
+        self.unreleased -= count;
+        count
+    }
+
+    pub(crate) fn finish(&mut self, end: Result<(), Status>) {
+        self.end.get_or_insert(end);
+    }
+
+    /// After a fault of the client's there is nothing more to read.
+    pub(super) fn fail(&mut self, status: &Status) {
+        self.end = Some(Err(status.clone()));
+        self.decoder = FrameDecoder::new(0);
+    }
+
+    /// The reader's waker, for the transport to wake after it has released the lock.
+    pub(crate) fn take_reader(&mut self) -> Option<Waker> {
+        self.reader.take()
+    }
+}

@@ -1,0 +1,152 @@
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Bytes, BytesMut};
+use prost::Message;
+
+use super::Terms;
+use crate::grpc::compression::Compressor;
+use crate::grpc::frame::{self, HEADER_LEN};
+use crate::grpc::metadata::Metadata;
+use crate::grpc::status::Status;
+
+/// Outgoing messages gather up to here before their producer has to wait. It is the largest DATA
+/// frame that every HTTP/2 peer accepts (RFC 9113, 4.2), and the point where larger batches no
+/// longer save CPU.
+pub(super) const COALESCE: usize = 16 * 1024;
+
+/// What the handler has given and waits to be sent.
+pub(crate) struct Outbound {
+    /// Initial metadata; taken when the headers are sent.
+    pub(crate) metadata: Metadata,
+    pub(crate) trailers: Metadata,
+    /// The handler wants the headers to be on the wire before the first message.
+    headers_due: bool,
+    buffer: BytesMut,
+    /// Bytes at the front of `buffer` that continue a message of which a part was sent.
+    partial: usize,
+    /// Mostly none or one; several if the handler has moved its sink to a task.
+    writers: Vec<Writer>,
+    sent: u64,
+    limit: usize,
+    pub(crate) compressor: Option<Compressor>,
+    /// Without a transport (in a test) nothing drains the buffer, and nobody waits for it.
+    unbounded: bool,
+}
+
+/// Waits until no more than `most` bytes are unsent.
+struct Writer {
+    waker: Waker,
+    most: usize,
+}
+
+impl Outbound {
+    pub(super) fn new(terms: &Terms, unbounded: bool) -> Self {
+        Self {
+            metadata: Metadata::new(),
+            trailers: Metadata::new(),
+            headers_due: false,
+            buffer: BytesMut::new(),
+            partial: 0,
+            writers: Vec::new(),
+            sent: 0,
+            limit: terms.send_limit,
+            compressor: terms.compressor,
+            unbounded,
+        }
+    }
+
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    pub(super) fn flush_headers(&mut self) {
+        self.headers_due = true;
+    }
+
+    /// Ready when no more than `most` bytes are unsent.
+    pub(super) fn poll_unsent(&mut self, most: usize, cx: &mut Context<'_>) -> Poll<()> {
+        if self.buffer.len() <= most || self.unbounded {
+            return Poll::Ready(());
+        }
+        match self.writers.iter_mut().find(|writer| writer.waker.will_wake(cx.waker())) {
+            Some(writer) => writer.most = most,
+            None => self.writers.push(Writer { waker: cx.waker().clone(), most }),
+        }
+        Poll::Pending
+    }
+
+    /// Encodes `message` into the buffer; with `copy` also gives its payload before compression.
+    pub(super) fn write(
+        &mut self,
+        message: &impl Message,
+        compress: bool,
+        copy: bool,
+    ) -> Result<Option<Bytes>, Status> {
+        let compressor = self.compressor.filter(|_| compress);
+        if let Some(Compressor { encoding, min_size }) = compressor
+            && message.encoded_len() >= min_size.max(1)
+        {
+            let mut plain = BytesMut::new();
+            frame::encode(&mut plain, message, self.limit)?;
+            let plain = plain.freeze().slice(HEADER_LEN..);
+            let compressed = encoding.compress(&plain).map_err(|error| {
+                Status::internal(format!("the message cannot be compressed: {error}"))
+            })?;
+            frame::put_compressed(&mut self.buffer, &compressed)?;
+            self.sent += 1;
+            return Ok(copy.then_some(plain));
+        }
+        let start = self.buffer.len();
+        if self.sent > 0 && self.buffer.capacity() == start {
+            // Not the only message: take room for a full DATA frame at once.
+            self.buffer.reserve(COALESCE);
+        }
+        frame::encode(&mut self.buffer, message, self.limit)?;
+        self.sent += 1;
+        Ok(copy.then(|| Bytes::copy_from_slice(&self.buffer[start + HEADER_LEN..])))
+    }
+
+    /// Whether there is a reason to send the headers.
+    pub(crate) fn wants_headers(&self) -> bool {
+        self.headers_due || !self.buffer.is_empty()
+    }
+
+    /// Encoded bytes that wait to be sent.
+    pub(crate) fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// The first `count` bytes of what waits.
+    pub(crate) fn split(&mut self, count: usize) -> Bytes {
+        let mut boundary = self.partial;
+        while boundary < count {
+            let length = &self.buffer[boundary + 1..boundary + HEADER_LEN];
+            let length = length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+            boundary += HEADER_LEN + length;
+        }
+        self.partial = boundary - count;
+        self.buffer.split_to(count).freeze()
+    }
+
+    /// Whether a message is cut: a part of it was split off, a part is still here.
+    pub(crate) fn inside_message(&self) -> bool {
+        self.partial > 0
+    }
+
+    /// Forgets what waits to be sent.
+    pub(crate) fn discard(&mut self) {
+        self.buffer.clear();
+        self.partial = 0;
+    }
+
+    /// The writers for whom there is room now.
+    pub(crate) fn take_writers(&mut self) -> impl Iterator<Item = Waker> {
+        let unsent = self.buffer.len();
+        self.writers.extract_if(.., move |writer| unsent <= writer.most).map(|writer| writer.waker)
+    }
+
+    /// All writers, whatever they wait for.
+    pub(super) fn take_all_writers(&mut self) -> impl Iterator<Item = Waker> + use<> {
+        std::mem::take(&mut self.writers).into_iter().map(|writer| writer.waker)
+    }
+}
