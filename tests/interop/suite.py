@@ -8,7 +8,7 @@ import unittest
 
 import support
 
-MODULES = ["users", "calls", "standard_services", "tools", "process"]
+MODULES = ["users", "calls", "standard_services", "tools", "tls", "process"]
 
 # A case takes seconds at most. The limit turns a client that waits for ever into a failed case.
 CASE_LIMIT_SECONDS = 60

@@ -8,6 +8,7 @@ import queue
 import signal
 import socket
 import subprocess
+import sys
 import time
 import unittest
 
@@ -15,6 +16,7 @@ import grpc
 from grpc_status import rpc_status
 
 import user_service_pb2_grpc
+from transport import PLAINTEXT, TLS
 
 SERVICE = "ru.tinkoff.kora.example.UserService"
 
@@ -44,12 +46,13 @@ class Server:
     # The log files of all servers, also of those that have been stopped.
     logs = []
 
-    def __init__(self, *flags):
+    def __init__(self, *flags, transport=PLAINTEXT):
+        self.transport = transport
         self.address = f"127.0.0.1:{free_port()}"
         self.log = pathlib.Path(os.environ["LOG_DIR"]) / f"server-{self.address.rpartition(':')[2]}.log"
         self.logs.append(self.log)
         command = [os.environ["SERVER"], "--listen", self.address, "--store", "memory:"]
-        command += ["--log-format", "json", "--log-level", "info", *flags]
+        command += ["--log-format", "json", "--log-level", "info", *transport.server_flags, *flags]
         with self.log.open("wb") as log:
             # No environment: the server reads settings from it.
             self.process = subprocess.Popen(command, env={}, stdout=log, stderr=log)
@@ -67,9 +70,10 @@ class Server:
         with socket.socket() as client:
             return client.connect_ex((host, int(port))) == 0
 
-    def channel(self, *options):
+    def channel(self, *options, transport=None):
         """A connection of its own; channels of one process share connections otherwise."""
-        return grpc.insecure_channel(self.address, [("grpc.use_local_subchannel_pool", 1), *options])
+        options = [("grpc.use_local_subchannel_pool", 1), *options]
+        return (transport or self.transport).channel(self.address, options)
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -95,14 +99,23 @@ class Server:
         return {**line, **line.get("fields", {})}
 
 
+def also_over_tls(case):
+    """Adds a class beside this one, with the same tests over TLS."""
+    name = f"{case.__name__}OverTls"
+    attributes = {"transport": TLS, "__module__": case.__module__}
+    setattr(sys.modules[case.__module__], name, type(name, (case,), attributes))
+    return case
+
+
 class ServerCase(unittest.TestCase):
     """A class whose tests share one server, which must stop as it should."""
 
     flags = ()
+    transport = PLAINTEXT
 
     @classmethod
     def setUpClass(cls):
-        cls.server = Server(*cls.flags)
+        cls.server = Server(*cls.flags, transport=cls.transport)
         cls.addClassCleanup(cls.check_stop)
         cls.channel = cls.server.channel()
         cls.addClassCleanup(cls.channel.close)

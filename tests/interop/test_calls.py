@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 from google.protobuf import empty_pb2
 
-from support import SERVICE, Conversation, ServerCase
+from support import SERVICE, Conversation, ServerCase, also_over_tls
 from user_service_pb2 import CreateUserRequest, GetUserRequest, UserUpdate
 from user_service_pb2_grpc import UserServiceStub
 
@@ -26,6 +26,7 @@ class CallCase(ServerCase):
         self.assertEqual(self.users.GetUser(GetUserRequest(user_id=user.id), timeout=10), user)
 
 
+@also_over_tls
 class Deadlines(CallCase):
     def test_a_batch_that_is_never_half_closed_ends_at_its_deadline(self):
         request_id = str(uuid.uuid4())
@@ -74,6 +75,7 @@ class Deadlines(CallCase):
         self.assertEqual(list(answers), [user] * 100)
 
 
+@also_over_tls
 class Cancellation(CallCase):
     def test_a_conversation_that_is_cancelled_ends_on_the_server(self):
         user = self.users.CreateUser(ALICE)
@@ -116,6 +118,7 @@ class Cancellation(CallCase):
             self.assertEqual(updates.ask(UserUpdate(user_id=user.id)), user)
 
 
+@also_over_tls
 class Metadata(CallCase):
     def request_id_of(self, call):
         return dict(call.initial_metadata())["x-request-id"]
@@ -161,6 +164,7 @@ class Metadata(CallCase):
                 self.assertEqual(updates.ask(UserUpdate(user_id=user.id)), user)
 
 
+@also_over_tls
 class Limits(CallCase):
     def sized(self, size):
         """A request of this many bytes, whose name is not valid."""
@@ -210,6 +214,7 @@ class Limits(CallCase):
         self.assertIn(call.code(), [grpc.StatusCode.OK, grpc.StatusCode.UNIMPLEMENTED])
 
 
+@also_over_tls
 class Concurrency(CallCase):
     def test_two_thousand_calls_of_16_threads_on_one_channel_all_get_their_own_answer(self):
         def create_and_get(n):

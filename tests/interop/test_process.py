@@ -9,7 +9,8 @@ import unittest
 
 import grpc
 
-from support import Conversation, Server, ServerCase, eventually
+from support import Conversation, Server, ServerCase, also_over_tls, eventually
+from transport import PLAINTEXT
 from user_service_pb2 import CreateUserRequest, GetUserRequest, UserUpdate
 from user_service_pb2_grpc import UserServiceStub
 
@@ -129,10 +130,13 @@ class Log(ServerCase):
         return request_id in text and text.endswith("\n") and text.rstrip("\n").split("\n")
 
 
+@also_over_tls
 class Shutdown(unittest.TestCase):
+    transport = PLAINTEXT
+
     def start(self, *flags):
         """A server, and a client that has created a user on it."""
-        server = Server(*flags)
+        server = Server(*flags, transport=self.transport)
         self.addCleanup(server.stop)
         channel = server.channel()
         self.addCleanup(channel.close)
@@ -147,7 +151,7 @@ class Shutdown(unittest.TestCase):
                 self.assertEqual(server.wait(seconds=5), 0)
 
     def test_a_signal_as_soon_as_it_listens_is_a_shutdown_like_any_other(self):
-        statuses = [Server().stop() for _ in range(20)]
+        statuses = [Server(transport=self.transport).stop() for _ in range(20)]
         self.assertEqual(statuses, [0] * 20)
 
     def test_a_connection_that_has_not_said_anything_does_not_hold_it_up(self):

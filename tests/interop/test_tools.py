@@ -5,7 +5,7 @@ import os
 import shlex
 import subprocess
 
-from support import SERVICE, ServerCase
+from support import SERVICE, ServerCase, also_over_tls
 
 # What grpcurl adds to the code of a status to make its exit code.
 GRPCURL_STATUS_OFFSET = 64
@@ -34,7 +34,10 @@ class GrpcurlCase(ServerCase):
     descriptors = ()
 
     def grpcurl(self, *arguments, flags=()):
-        return run(os.environ["GRPCURL"], "-plaintext", *self.descriptors, *flags, self.server.address, *arguments)
+        return run(*self.command(*flags), self.server.address, *arguments)
+
+    def command(self, *flags):
+        return [os.environ["GRPCURL"], *self.transport.grpcurl_flags, *self.descriptors, *flags]
 
     def call(self, method, *messages, flags=(), exit_code=0):
         """The process of a call with these messages, which are dicts."""
@@ -93,7 +96,7 @@ class Calls:
         self.assertIn("Code: NotFound\n  Message: User not found: нет такого\n", error)
 
 
-class Grpcurl(Calls, GrpcurlCase):
+class GrpcurlGuide(GrpcurlCase):
     def test_the_commands_of_the_guide_succeed(self):
         alice = """grpcurl -plaintext -d '{"name": "Alice", "email": "alice@example.com"}' \
             localhost:9090 ru.tinkoff.kora.example.UserService/CreateUser"""
@@ -119,6 +122,9 @@ class Grpcurl(Calls, GrpcurlCase):
         _, *arguments = shlex.split(command.replace("localhost:9090", f"localhost:{port}"))
         return run(os.environ["GRPCURL"], *arguments)
 
+
+@also_over_tls
+class Grpcurl(Calls, GrpcurlCase):
     def test_the_services_are_listed(self):
         services = self.grpcurl("list").stdout.split()
         self.assertLessEqual({SERVICE, "grpc.health.v1.Health"}, set(services))
@@ -145,7 +151,7 @@ class Grpcurl(Calls, GrpcurlCase):
 
     def test_a_call_whose_client_was_killed_ends_on_the_server(self):
         (user,) = self.answers("CreateUser", {"name": "Heidi", "email": "heidi@example.com"})
-        command = [os.environ["GRPCURL"], "-plaintext", "-rpc-header", "x-request-id: killed", "-d", "@"]
+        command = self.command("-rpc-header", "x-request-id: killed", "-d", "@")
         client = subprocess.Popen(
             [*command, self.server.address, f"{SERVICE}/UpdateUsers"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -171,30 +177,33 @@ class Grpcurl(Calls, GrpcurlCase):
         self.assertEqual(objects(done.stdout), [{"status": "SERVING"}])
 
 
+@also_over_tls
 class GrpcurlWithProtoFile(Calls, GrpcurlCase):
     flags = ("--no-reflection",)
     descriptors = ("-import-path", os.environ["PROTO_DIR"], "-proto", "user_service.proto")
 
     def test_without_the_file_it_is_told_that_there_is_no_reflection(self):
-        done = run(os.environ["GRPCURL"], "-plaintext", self.server.address, "list")
+        done = run(os.environ["GRPCURL"], *self.transport.grpcurl_flags, self.server.address, "list")
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("server does not support the reflection API", done.stderr)
 
 
+@also_over_tls
 class GrpcHealthProbe(ServerCase):
     # The exit code of the probe when the call itself failed.
     CALL_FAILED = 3
 
     def probe(self, *arguments):
-        return run(os.environ["GRPC_HEALTH_PROBE"], *arguments)
+        flags = [f"-addr={self.server.address}", *self.transport.health_probe_flags]
+        return run(os.environ["GRPC_HEALTH_PROBE"], *flags, *arguments)
 
     def test_the_server_and_its_user_service_are_serving(self):
         for service in [[], [f"-service={SERVICE}"]]:
             with self.subTest(service):
-                done = self.probe(f"-addr={self.server.address}", *service)
+                done = self.probe(*service)
                 self.assertEqual(done.returncode, 0, done.stderr)
                 self.assertIn("SERVING", done.stdout + done.stderr)
 
     def test_an_unknown_service_is_not_serving(self):
-        done = self.probe(f"-addr={self.server.address}", "-service=no.such.Service")
+        done = self.probe("-service=no.such.Service")
         self.assertEqual(done.returncode, self.CALL_FAILED, done.stderr)

@@ -8,7 +8,7 @@ import grpc
 from google.protobuf import empty_pb2
 from google.rpc import error_details_pb2
 
-from support import SERVICE, Conversation, ServerCase, eventually
+from support import SERVICE, Conversation, ServerCase, also_over_tls, eventually
 from user_service_pb2 import ACTIVE, CreateUserRequest, GetUserRequest, UserUpdate
 
 # A well-formed id of version 7 that no server has issued.
@@ -34,6 +34,7 @@ def total(users):
     return int(dict(call.initial_metadata())["users-total"])
 
 
+@also_over_tls
 class CreateUser(ServerCase):
     def test_the_id_is_a_uuid_of_version_7_in_lower_case(self):
         user = self.users.CreateUser(ALICE)
@@ -92,6 +93,7 @@ class CreateUser(ServerCase):
         self.assertNotIn("secret", (error.details() + str(self.detail(error, error_details_pb2.BadRequest))).lower())
 
 
+@also_over_tls
 class GetUser(ServerCase):
     def get(self, user_id):
         return self.users.GetUser(GetUserRequest(user_id=user_id))
@@ -121,6 +123,7 @@ class GetUser(ServerCase):
                 self.assertTrue(error.details().startswith("User not found: xxx"))
 
 
+@also_over_tls
 class GetAllUsersWithoutUsers(ServerCase):
     def test_the_stream_ends_at_once_and_the_total_is_zero(self):
         call = self.users.GetAllUsers(empty_pb2.Empty())
@@ -129,6 +132,7 @@ class GetAllUsersWithoutUsers(ServerCase):
         self.assertIs(call.code(), grpc.StatusCode.OK)
 
 
+@also_over_tls
 class GetAllUsers(ServerCase):
     # With names of 700 bytes the stream is some 16 MB, more than windows and buffers on the way hold.
     TOTAL = 20_000
@@ -208,6 +212,7 @@ class GetAllUsers(ServerCase):
         self.assertTrue(all(read.result() == self.ids for read in reads))
 
 
+@also_over_tls
 class CreateUsers(ServerCase):
     def create(self, requests):
         """The response, and the trailing metadata as a dict."""
@@ -259,6 +264,7 @@ class CreateUsers(ServerCase):
         self.assertEqual(total(self.users), before + 1)
 
 
+@also_over_tls
 class CreateUsersBeyondTheBatch(ServerCase):
     flags = ("--max-batch", "5")
 
@@ -279,6 +285,7 @@ class CreateUsersBeyondTheBatch(ServerCase):
         self.assertEqual(self.detail(error, error_details_pb2.ErrorInfo).metadata["created"], "5")
 
 
+@also_over_tls
 class UpdateUsers(ServerCase):
     def setUp(self):
         self.user = self.users.CreateUser(ALICE)
