@@ -8,7 +8,7 @@ import unittest
 
 import support
 
-MODULES = ["users", "calls", "standard_services", "tools", "tls", "process"]
+MODULES = ["users", "calls", "standard_services", "tools", "tls", "js", "go", "process"]
 
 # A case takes seconds at most. The limit turns a client that waits for ever into a failed case.
 CASE_LIMIT_SECONDS = 60
@@ -46,7 +46,12 @@ class Suite(unittest.TestResult):
     addFailure = addError
 
     def addSubTest(self, test, subtest, error):
-        if error is not None:
+        if getattr(test, "subtests_are_cases", False):
+            self.cases += 1
+            self.failed += error is not None
+            self.show(subtest._message, [error] if error else [])
+            signal.alarm(CASE_LIMIT_SECONDS)
+        elif error is not None:
             self.faults.append(error)
 
     def show(self, case, faults):

@@ -41,7 +41,7 @@ class TlsCase(ServerCase):
         self.assertNotIn("refused", self.server.log.read_text())
 
     def grpcurl(self, transport):
-        request = ["-max-time", "10", "-d", '{"name": "Alice", "email": "alice@example.com"}']
+        request = ["-connect-timeout", "2", "-max-time", "5", "-d", '{"name": "Alice", "email": "alice@example.com"}']
         return self.run_tool("GRPCURL", *transport.grpcurl_flags, *request, self.server.address, f"{SERVICE}/CreateUser")
 
     def probe(self, transport):
