@@ -10,11 +10,14 @@ import unittest
 import grpc
 
 from support import Conversation, Server, ServerCase, also_over_tls, eventually
-from transport import PLAINTEXT
+from transport import PLAINTEXT, Identity
 from user_service_pb2 import CreateUserRequest, GetUserRequest, UserUpdate
 from user_service_pb2_grpc import UserServiceStub
 
 ALICE = CreateUserRequest(name="Alice", email="alice@example.com")
+
+FLAGS = ["listen", "store", "workers", "max-batch", "drain-timeout", "tls-cert", "tls-key", "tls-client-ca"]
+FLAGS += ["no-reflection", "log-format", "log-level"]
 
 # A server that cannot start says so within this time; one that starts by mistake is killed after it.
 SECONDS = 10
@@ -73,6 +76,16 @@ class StartErrors(unittest.TestCase):
         self.refused(start(USER_SERVER_LISTEN="nonsense"), "nonsense")
         self.refused(start(USER_SERVER_STORE="nonsense"), "nonsense")
 
+    def test_certificates_and_keys_that_cannot_be_used(self):
+        server, client = Identity.server(), Identity.client("client")
+        wrong = [("no-such-file", server.key), (server.certificate, "no-such-file"), (server.key, server.key)]
+        wrong += [(server.certificate, server.certificate), (server.certificate, client.key)]
+        for certificate, key in wrong:
+            with self.subTest(certificate, key=key):
+                self.refused(start("--tls-cert", certificate, "--tls-key", key), "cannot")
+        own = ["--tls-cert", server.certificate, "--tls-key", server.key]
+        self.refused(start(*own, "--tls-client-ca", server.key), "cannot use", str(server.key))
+
     def test_an_unknown_flag_is_refused_with_the_same_code(self):
         done = start("--no-such-flag")
         self.assertEqual(done.returncode, 2)
@@ -83,7 +96,7 @@ class Help(unittest.TestCase):
     def test_it_names_each_flag_and_its_environment_variable(self):
         done = start("--help")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
-        for flag in ["listen", "store", "workers", "max-batch", "no-reflection", "log-format", "log-level"]:
+        for flag in FLAGS:
             with self.subTest(flag):
                 self.assertIn(f"--{flag}", done.stdout)
                 self.assertIn(f"USER_SERVER_{flag.upper().replace('-', '_')}", done.stdout)

@@ -41,8 +41,10 @@ class TlsCase(ServerCase):
         self.assertNotIn("refused", self.server.log.read_text())
 
     def grpcurl(self, transport):
-        request = ["-connect-timeout", "2", "-max-time", "5", "-d", '{"name": "Alice", "email": "alice@example.com"}']
-        return self.run_tool("GRPCURL", *transport.grpcurl_flags, *request, self.server.address, f"{SERVICE}/CreateUser")
+        limits = ["-connect-timeout", "2", "-max-time", "5"]
+        data = ["-d", '{"name": "Alice", "email": "alice@example.com"}']
+        flags = [*transport.grpcurl_flags, *limits, *data]
+        return self.run_tool("GRPCURL", *flags, self.server.address, f"{SERVICE}/CreateUser")
 
     def probe(self, transport):
         return self.run_tool("GRPC_HEALTH_PROBE", f"-addr={self.server.address}", *transport.health_probe_flags)

@@ -9,13 +9,12 @@ import grpc
 
 SUBJECT_ALTERNATIVE_NAMES = "DNS:localhost,IP:127.0.0.1"
 
-# Without this file openssl goes by that of the system, which makes each certificate it signs itself one of an
-# authority.
+# Without a file of its own openssl goes by that of the system, in which every certificate is one of an authority.
 OPENSSL_CONFIG = "[req]\ndistinguished_name = subject\n[subject]\n"
 
 
 class Identity:
-    """A certificate and its key, made by openssl as PEM files; what it signs is made in the same way."""
+    """A certificate and its key, PEM files that openssl makes for this run."""
 
     def __init__(self, name, *extensions, signed_by=None):
         folder = pathlib.Path(os.environ["LOG_DIR"])
@@ -23,7 +22,8 @@ class Identity:
         config = folder / "openssl.cnf"
         config.write_text(OPENSSL_CONFIG)
         command = ["openssl", "req", "-x509", "-config", config, "-subj", f"/CN={name}", "-days", "2", "-noenc"]
-        command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", self.key, "-out", self.certificate]
+        command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+        command += ["-keyout", self.key, "-out", self.certificate]
         for extension in extensions:
             command += ["-addext", extension]
         if signed_by:

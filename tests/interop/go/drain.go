@@ -17,11 +17,10 @@ import (
 )
 
 const (
-	unaryCallers = 8
-	batchCallers = 4
+	callers = 8
 
-	// enough calls on a server show that it takes part.
-	enough = 200
+	// enough calls of a kind on a server show that it takes part.
+	enough = 20
 )
 
 // callWhileDraining calls two servers by turns. It prints `calling` once both have answered, and goes on until its
@@ -29,10 +28,10 @@ const (
 func callWhileDraining(addresses []string, pemFiles []string, watchHealth bool) {
 	servers := manual.NewBuilderWithScheme("interop")
 	var state resolver.State
-	answered := map[string]*atomic.Int64{}
+	singles, batches := counts{}, counts{}
 	for _, address := range addresses {
 		state.Addresses = append(state.Addresses, resolver.Address{Addr: address, ServerName: "localhost"})
-		answered[address] = &atomic.Int64{}
+		singles[address], batches[address] = &atomic.Int64{}, &atomic.Int64{}
 	}
 	servers.InitialState(state)
 	config := `{"loadBalancingConfig": [{"round_robin": {}}]}`
@@ -45,10 +44,10 @@ func callWhileDraining(addresses []string, pemFiles []string, watchHealth bool) 
 
 	ctx, stop := context.WithCancel(background)
 	failures := make(chan error, 1)
-	var callers sync.WaitGroup
+	var running sync.WaitGroup
 	start := func(count int, call func(users)) {
 		for range count {
-			callers.Go(func() {
+			running.Go(func() {
 				for ctx.Err() == nil {
 					if err := attempt(func() { call(u) }); err != nil {
 						// The first says it all.
@@ -62,28 +61,34 @@ func callWhileDraining(addresses []string, pemFiles []string, watchHealth bool) 
 			})
 		}
 	}
-	start(unaryCallers, func(u users) {
+	start(callers, func(u users) {
 		var server peer.Peer
 		must1(u.call(background, "CreateUser", alice, grpc.Peer(&server)))
-		answered[server.Addr.String()].Add(1)
+		singles[server.Addr.String()].Add(1)
 	})
-	start(batchCallers, slowBatch)
+	start(callers, func(u users) {
+		var server peer.Peer
+		slowBatch(u, grpc.Peer(&server))
+		batches[server.Addr.String()].Add(1)
+	})
 	start(1, readAll)
 
-	wait := func(address string, count int64) {
-		for answered[address].Load() < count && len(failures) == 0 {
+	await := func(answered *atomic.Int64) {
+		for wanted := answered.Load() + enough; answered.Load() < wanted && len(failures) == 0; {
 			time.Sleep(5 * time.Millisecond)
 		}
 	}
 	for _, address := range addresses {
-		wait(address, enough)
+		await(singles[address])
+		await(batches[address])
 	}
 	fmt.Println("calling")
 	_, _ = io.ReadAll(os.Stdin)
 	second := addresses[1]
-	wait(second, answered[second].Load()+enough)
+	await(singles[second])
+	await(batches[second])
 	stop()
-	callers.Wait()
+	running.Wait()
 	select {
 	case err := <-failures:
 		must(err)
@@ -91,10 +96,13 @@ func callWhileDraining(addresses []string, pemFiles []string, watchHealth bool) 
 	}
 }
 
+// counts are those of answered calls, by the address of the server.
+type counts map[string]*atomic.Int64
+
 // slowBatch is a call that is often under way when its server begins to shut down.
-func slowBatch(u users) {
+func slowBatch(u users, options ...grpc.CallOption) {
 	const messages = 20
-	batch := u.stream(background, "CreateUsers")
+	batch := u.stream(background, "CreateUsers", options...)
 	for range messages {
 		// A failure is that of the call, which receive returns.
 		if batch.send(alice) != nil {
