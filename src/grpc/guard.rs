@@ -17,7 +17,10 @@ use super::status::Status;
 /// - it completes: its own outcome;
 /// - it panics: UNKNOWN, the code that gRPC has for errors thrown by applications;
 /// - the call is ended from outside (deadline, cancellation, drain) and the future does not
-///   complete in that very poll: it is dropped, and the outcome is the reason.
+///   complete in that very poll: it is dropped, and the outcome is the reason;
+/// - the transport is dropped: the same, but for a handler that last poll is left out. When a
+///   runtime goes down there is no cooperative budget, and a handler that relies on being told to
+///   yield would never return.
 #[pin_project]
 pub(crate) struct Guard<F> {
     #[pin]
@@ -25,15 +28,24 @@ pub(crate) struct Guard<F> {
     /// Of a panic before there was a future.
     failed: Option<Outcome>,
     exchange: Arc<Exchange>,
+    of_handler: bool,
 }
 
 impl<F> Guard<F> {
     /// Guards a future, and the code that makes it.
     pub(crate) fn new(exchange: Arc<Exchange>, make: impl FnOnce() -> F) -> Self {
         match catch_unwind(AssertUnwindSafe(make)) {
-            Ok(future) => Self { future: Some(future), failed: None, exchange },
-            Err(panic) => Self { future: None, failed: Some(panicked(&*panic)), exchange },
+            Ok(future) => Self { future: Some(future), failed: None, exchange, of_handler: false },
+            Err(panic) => {
+                let failed = Some(panicked(&*panic));
+                Self { future: None, failed, exchange, of_handler: false }
+            }
         }
+    }
+
+    /// Guards a handler: there is nothing further in.
+    pub(crate) fn of_handler(exchange: Arc<Exchange>, make: impl FnOnce() -> F) -> Self {
+        Self { of_handler: true, ..Self::new(exchange, make) }
     }
 }
 
@@ -47,9 +59,10 @@ impl<F: Future<Output = Outcome>> Future for Guard<F> {
         }
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let future = this.future.as_mut().as_pin_mut()?;
-            match future.poll(cx) {
-                Poll::Ready(outcome) => Some(outcome),
-                Poll::Pending => this.exchange.ended().map(|status| status.clone().into()),
+            let polled = !(*this.of_handler && this.exchange.is_abandoned());
+            match polled.then(|| future.poll(cx)) {
+                Some(Poll::Ready(outcome)) => Some(outcome),
+                _ => this.exchange.ended().map(|status| status.clone().into()),
             }
         }));
         let outcome = match polled {

@@ -116,9 +116,9 @@ where
     fn handle(&self, call: Call) -> BoxFuture<'static, Outcome> {
         let exchange = call.exchange.clone();
         let Some(hold) = call.run_to_completion.clone() else {
-            return Box::pin(Guard::new(exchange, || (self.0)(call)));
+            return Box::pin(Guard::of_handler(exchange, || (self.0)(call)));
         };
-        Box::pin(Guard::new(exchange, || {
+        Box::pin(Guard::of_handler(exchange, || {
             let running = (self.0)(call);
             // Dropping the handle, as the guard does at the end of the call, leaves the task alone.
             let task = tokio::spawn(async move {

@@ -13,6 +13,7 @@ mod inbound;
 mod outbound;
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -57,6 +58,8 @@ pub(crate) struct Exchange {
     state: Mutex<State>,
     /// Set once, when the call is over for the handler, with the reason.
     ended: OnceLock<Status>,
+    /// The transport was dropped, perhaps outside of any task: the handler is not polled again.
+    abandoned: AtomicBool,
     /// Told when the call ends or the server begins to drain.
     news: Notify,
     /// Apart from `state`, so that an observer may look at the call.
@@ -108,6 +111,7 @@ impl Exchange {
         Arc::new(Self {
             state: Mutex::new(state),
             ended: OnceLock::new(),
+            abandoned: AtomicBool::new(false),
             news: Notify::new(),
             observers: Mutex::default(),
             receive_limit: terms.receive_limit,
@@ -136,6 +140,16 @@ impl Exchange {
         drop(state);
         self.news.notify_waiters();
         reader.into_iter().chain(writers).for_each(Waker::wake);
+    }
+
+    /// Ends the call because its transport is being dropped.
+    pub(crate) fn abandon(&self, status: Status) {
+        self.abandoned.store(true, Ordering::Relaxed);
+        self.end(status);
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
     }
 
     /// Waits until the call is over for the handler.

@@ -300,7 +300,7 @@ impl Rpc {
 /// Whoever drops a call, its interceptors see an outcome, and tasks that wait for its end wake.
 impl Drop for Rpc {
     fn drop(&mut self) {
-        self.exchange.end(Status::cancelled("the connection was dropped"));
+        self.exchange.abandon(Status::cancelled("the connection was dropped"));
         self.run(&mut Context::from_waker(Waker::noop()));
     }
 }
