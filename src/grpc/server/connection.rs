@@ -127,6 +127,12 @@ async fn serve_over<T>(
             biased;
             ended = poll_fn(|cx| connection.poll(cx)) => match ended {
                 Ended::Closed => return,
+                Ended::SentAway => {
+                    // A client that floods has answers under way, which come first.
+                    let socket = connection.socket.clone();
+                    drop(connection);
+                    return linger(socket).await;
+                }
                 // Without a grace the calls that are open have all the time of the world.
                 Ended::Retired => connection.lifetime.grace().map(later),
             },
@@ -188,6 +194,8 @@ struct Connection<T> {
 enum Ended {
     /// The connection is closed and every call on it has ended.
     Closed,
+    /// The client has broken a rule. Every call has ended; the GOAWAY is yet to be written.
+    SentAway,
     /// It has lived long enough, and should drain. It goes on being polled.
     Retired,
 }
@@ -227,11 +235,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         for _ in 0..TURNS_PER_POLL {
             self.turn.begin();
             if self.poll_turn(turn_cx).is_ready() {
-                return self.closed(turn_cx);
+                return self.over(Ended::Closed, turn_cx);
             }
             match self.poll_rules(turn_cx) {
-                Poll::Ready(Some(ended)) => return Poll::Ready(ended),
-                Poll::Ready(None) => return self.closed(turn_cx),
+                Poll::Ready(Ended::Retired) => return Poll::Ready(Ended::Retired),
+                Poll::Ready(ended) => return self.over(ended, turn_cx),
                 Poll::Pending => {}
             }
             if self.turn.rest() {
@@ -249,14 +257,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         Poll::Pending
     }
 
-    fn closed(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+    fn over(&mut self, ended: Ended, cx: &mut Context<'_>) -> Poll<Ended> {
         self.stop_calls(&Status::cancelled("the connection was lost"), cx);
-        Poll::Ready(Ended::Closed)
+        Poll::Ready(ended)
     }
 
-    /// Ready when the client has broken a rule or time is up; with `None` the connection is over
-    /// at once.
-    fn poll_rules(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended>> {
+    /// Ready when the client has broken a rule or time is up.
+    fn poll_rules(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let busy = !self.calls.is_empty() || !self.foreign.is_empty();
         let (reads, expulsion) = self.socket.police(|police| {
             police.set_has_calls(busy);
@@ -265,8 +272,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         if let Some(reason) = expulsion {
             tracing::info!(peer = %self.host.peer, reason = reason.0, "client sent away");
             self.socket.go_away(Reason::ENHANCE_YOUR_CALM, reason.0);
-            self.write_out(cx);
-            return Poll::Ready(None);
+            return Poll::Ready(Ended::SentAway);
         }
         if self.draining && !busy {
             let goodbye = self.goodbye.get_or_insert_with(|| timer_after(GOODBYE));
@@ -274,16 +280,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 // What the client opens from here on, it may safely send elsewhere.
                 self.socket.go_away(Reason::NO_ERROR, "");
                 self.write_out(cx);
-                return Poll::Ready(None);
+                return Poll::Ready(Ended::Closed);
             }
         } else {
             self.goodbye = None;
         }
         self.lifetime.poll(busy, reads, cx).map(|expired| match expired {
-            Expired::Retire => Some(Ended::Retired),
+            Expired::Retire => Ended::Retired,
             Expired::Dead => {
                 tracing::debug!(peer = %self.host.peer, "keepalive timed out");
-                None
+                Ended::Closed
             }
         })
     }
