@@ -265,9 +265,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     /// Ready when the client has broken a rule or time is up.
     fn poll_rules(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let busy = !self.calls.is_empty() || !self.foreign.is_empty();
-        let (reads, expulsion) = self.socket.police(|police| {
+        let (heard, expulsion) = self.socket.police(|police| {
             police.set_has_calls(busy);
-            (police.reads(), police.expulsion())
+            (police.heard(), police.expulsion())
         });
         if let Some(reason) = expulsion {
             tracing::info!(peer = %self.host.peer, reason = reason.0, "client sent away");
@@ -285,7 +285,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         } else {
             self.goodbye = None;
         }
-        self.lifetime.poll(busy, reads, cx).map(|expired| match expired {
+        self.lifetime.poll(busy, heard, cx).map(|expired| match expired {
             Expired::Retire => Ended::Retired,
             Expired::Dead => {
                 tracing::debug!(peer = %self.host.peer, "keepalive timed out");
@@ -321,6 +321,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         }
         if self.accepted.len() == ACCEPTED_PER_TURN {
             cx.waker().wake_by_ref();
+        }
+        if !self.accepted.is_empty() {
+            self.lifetime.call_opened();
         }
         for mut rpc in self.accepted.drain(..) {
             if self.draining {

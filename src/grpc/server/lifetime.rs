@@ -2,6 +2,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use h2::{Ping, PingPong};
+use tokio::time::Instant;
 
 use super::timer::{Timer, timer_after};
 
@@ -53,8 +54,6 @@ pub(super) struct Lifetime {
 struct Keepalive {
     ping_pong: PingPong,
     timer: Timer,
-    /// The reads when the timer was set: if there were more since, the client lives.
-    reads: u64,
     /// A ping is on its way.
     pinged: bool,
 }
@@ -63,11 +62,13 @@ impl Lifetime {
     /// `jitter` in 0..1 spreads the ages of connections that were opened together, after a restart
     /// of the server say, so that they do not all come back together.
     pub(super) fn new(span: Lifespan, ping_pong: Option<PingPong>, jitter: f64) -> Self {
-        let age = span.age.map(|age| timer_after(age.mul_f64(0.9 + 0.2 * jitter)));
+        let age = span.age.map(|age| {
+            let spread = (age / 5).mul_f64(jitter);
+            timer_after((age - age / 10).saturating_add(spread))
+        });
         let keepalive = span.keepalive_time.zip(ping_pong).map(|(time, ping_pong)| Keepalive {
             ping_pong,
             timer: timer_after(time),
-            reads: 0,
             pinged: false,
         });
         Self { span, age, idle: None, keepalive }
@@ -77,9 +78,20 @@ impl Lifetime {
         self.span.grace
     }
 
-    /// Ready when the connection has lived long enough; `Retire` comes once.
-    pub(super) fn poll(&mut self, busy: bool, reads: u64, cx: &mut Context<'_>) -> Poll<Expired> {
-        if self.poll_keepalive(reads, cx).is_ready() {
+    /// A call was opened: however soon it ends, the idle time starts again.
+    pub(super) fn call_opened(&mut self) {
+        self.idle = None;
+    }
+
+    /// Ready when the connection has lived long enough; `Retire` comes once. The client was last
+    /// `heard` then.
+    pub(super) fn poll(
+        &mut self,
+        busy: bool,
+        heard: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Expired> {
+        if self.poll_keepalive(heard, cx).is_ready() {
             return Poll::Ready(Expired::Dead);
         }
         match (busy, self.span.idle) {
@@ -100,21 +112,22 @@ impl Lifetime {
     }
 
     /// Ready when the client is gone.
-    fn poll_keepalive(&mut self, reads: u64, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_keepalive(&mut self, heard: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let (Some(keepalive), Some(time)) = (&mut self.keepalive, self.span.keepalive_time) else {
             return Poll::Pending;
         };
-        let Keepalive { ping_pong, timer, reads: seen, pinged } = keepalive;
+        let Keepalive { ping_pong, timer, pinged } = keepalive;
         if *pinged && ping_pong.poll_pong(cx).is_ready() {
             *pinged = false;
             *timer = timer_after(time);
         }
         while timer.as_mut().poll(cx).is_ready() {
-            let lives = std::mem::replace(seen, reads) != reads;
-            let wait = match (lives, *pinged) {
-                (true, _) => time,
-                (false, true) => return Poll::Ready(()),
-                (false, false) => {
+            // Whatever was heard shows that the client lives.
+            let left = time.saturating_sub(heard.elapsed());
+            let wait = match (left.is_zero(), *pinged) {
+                (false, _) => left,
+                (true, true) => return Poll::Ready(()),
+                (true, false) => {
                     // It fails only if one is on its way already, or the connection is closing.
                     *pinged = ping_pong.send_ping(Ping::opaque()).is_ok();
                     self.span.keepalive_timeout

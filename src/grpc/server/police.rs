@@ -62,8 +62,8 @@ struct Record {
     refilled: Instant,
     /// The last stream that the client has opened.
     last_stream: u32,
-    /// Reads so far, by which keepalive sees that the client lives.
-    reads: u64,
+    /// When the client last sent anything, by which keepalive sees that it lives.
+    heard: Instant,
     header_limit: Arc<AtomicU32>,
     expulsion: Option<Expulsion>,
 }
@@ -79,7 +79,7 @@ impl Police {
             idle_frames: IDLE_FRAMES_BURST,
             refilled: Instant::now(),
             last_stream: 0,
-            reads: 0,
+            heard: Instant::now(),
             header_limit,
             expulsion: None,
         };
@@ -89,7 +89,7 @@ impl Police {
     /// Looks at what the client has sent.
     pub(super) fn received(&mut self, bytes: &[u8]) {
         let record = &mut self.record;
-        record.reads += 1;
+        record.heard = Instant::now();
         self.client.read(bytes, |seen| match seen {
             Seen::Call { stream } => {
                 record.last_stream = record.last_stream.max(stream);
@@ -125,8 +125,8 @@ impl Police {
         self.record.expulsion
     }
 
-    pub(super) fn reads(&self) -> u64 {
-        self.record.reads
+    pub(super) fn heard(&self) -> Instant {
+        self.record.heard
     }
 
     pub(super) fn last_stream(&self) -> u32 {
