@@ -23,8 +23,10 @@ pub(super) enum Seen {
     Ping,
     /// `SETTINGS_MAX_HEADER_LIST_SIZE` of a SETTINGS frame, in bytes.
     MaxHeaderListSize(u32),
-    /// Any other frame. It moves no call forward: PRIORITY, WINDOW_UPDATE, RST_STREAM, SETTINGS,
-    /// answers to our PINGs, what nobody knows.
+    /// RST_STREAM.
+    Reset,
+    /// Any other frame. It moves no call forward: PRIORITY, WINDOW_UPDATE, SETTINGS, answers to our
+    /// PINGs, what nobody knows.
     Other,
 }
 
@@ -112,6 +114,7 @@ fn after_header(header: &[u8; FRAME_HEADER_LEN], seen: &mut impl FnMut(Seen)) ->
         0x0 | 0x1 | 0x9 => {
             seen(Seen::Call { stream: u32::from_be_bytes([s0, s1, s2, s3]) & (u32::MAX >> 1) });
         }
+        0x3 => seen(Seen::Reset),
         0x6 if !acknowledges => seen(Seen::Ping),
         0x4 if !acknowledges && length.is_multiple_of(6) => {
             seen(Seen::Other);
@@ -148,6 +151,7 @@ mod tests {
             frame(0x6, FLAG_ACK, 0, &[7; 8]),
             frame(0x2, 0, 3, &[0; 5]),
             frame(0xee, 0, 0, &[]),
+            frame(0x3, 0, 1, &[0, 0, 0, 8]),
             frame(0x0, 0, 5, &[]),
         ]
         .concat();
@@ -161,6 +165,7 @@ mod tests {
             Seen::Other,
             Seen::Other,
             Seen::Other,
+            Seen::Reset,
             Seen::Call { stream: 5 },
         ];
         for step in 1..=wire.len() {

@@ -40,6 +40,11 @@ const IDLE_FRAMES_PER_SECOND: u32 = 1_000;
 /// the stream and of the connection, for what they have read.
 const IDLE_FRAMES_PER_CALL_FRAME: u32 = 2;
 
+/// A call that the client resets takes back what its HEADERS and DATA have earned, and one more:
+/// h2 minds only resets that come in one burst with their calls (CVE-2023-44487). One that had an
+/// answer has earned more than this.
+const IDLE_FRAMES_PER_RESET: u32 = 2 * IDLE_FRAMES_PER_CALL_FRAME + 1;
+
 /// Why a client is sent away: the debug data of the GOAWAY, which says ENHANCE_YOUR_CALM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Expulsion(pub(super) &'static str);
@@ -97,10 +102,11 @@ impl Police {
             }
             Seen::MaxHeaderListSize(bytes) => record.header_limit.store(bytes, Ordering::Relaxed),
             Seen::Ping => {
-                record.spend();
+                record.spend(1);
                 record.ping();
             }
-            Seen::Other => record.spend(),
+            Seen::Reset => record.spend(IDLE_FRAMES_PER_RESET),
+            Seen::Other => record.spend(1),
         });
     }
 
@@ -155,15 +161,16 @@ impl Record {
         self.idle_frames = (self.idle_frames + IDLE_FRAMES_PER_CALL_FRAME).min(IDLE_FRAMES_BURST);
     }
 
-    fn spend(&mut self) {
-        if self.idle_frames == 0 {
+    fn spend(&mut self, count: u32) {
+        if self.idle_frames < count {
             let now = Instant::now();
             let seconds = now.duration_since(self.refilled).as_secs_f64();
             let refill = seconds * f64::from(IDLE_FRAMES_PER_SECOND);
-            self.idle_frames = (refill as u32).min(IDLE_FRAMES_BURST);
+            self.idle_frames =
+                self.idle_frames.saturating_add(refill as u32).min(IDLE_FRAMES_BURST);
             self.refilled = now;
         }
-        match self.idle_frames.checked_sub(1) {
+        match self.idle_frames.checked_sub(count) {
             Some(left) => self.idle_frames = left,
             None => {
                 self.expulsion.get_or_insert(Expulsion("too_many_idle_frames"));
@@ -178,6 +185,7 @@ mod tests {
 
     const PING: [u8; 17] = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
     const PRIORITY: [u8; 14] = [0, 0, 5, 2, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0];
+    const RST_STREAM: [u8; 13] = [0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8];
     const DATA: [u8; 9] = [0, 0, 0, 0, 0, 0, 0, 0, 1];
 
     fn police(policy: PingPolicy) -> Police {
@@ -242,6 +250,22 @@ mod tests {
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         assert_eq!(slow.expulsion(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_are_reset_at_once_expel_and_answered_ones_do_not() {
+        let mut rapid = police(PingPolicy::default());
+        rapid.received(&[&DATA[..], &DATA, &RST_STREAM].concat().repeat(20_000));
+        assert_eq!(rapid.expulsion(), Some(Expulsion("too_many_idle_frames")));
+
+        let mut answered = police(PingPolicy::default());
+        for _ in 0..20_000 {
+            answered.received(&DATA);
+            answered.sent(&DATA);
+            answered.sent(&DATA);
+            answered.received(&RST_STREAM);
+        }
+        assert_eq!(answered.expulsion(), None);
     }
 
     #[tokio::test(start_paused = true)]
