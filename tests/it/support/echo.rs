@@ -60,6 +60,11 @@ impl Echo {
         super::patiently(running.wait_for(|running| *running == count)).await.unwrap();
     }
 
+    /// The handlers that are running.
+    pub fn running(&self) -> usize {
+        *self.running.borrow()
+    }
+
     pub fn tell(&self) {
         self.told.notify_one();
     }

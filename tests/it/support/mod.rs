@@ -1,13 +1,17 @@
 //! What the tests share: servers on free ports, and clients for them.
 
 pub mod echo;
+pub mod flood;
 pub mod peer;
 pub mod raw;
+pub mod witness;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use balafon::{Router, Server};
+use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -46,6 +50,13 @@ impl TestServer {
     pub async fn served(self) {
         patiently(self.served).await.unwrap().unwrap();
     }
+}
+
+/// Serves one end of a pipe, on whatever clock the test has. The task ends with the connection.
+pub fn serve_pipe(server: &Server, router: &Arc<Router>) -> (DuplexStream, JoinHandle<()>) {
+    let (client, io) = tokio::io::duplex(64 * 1024);
+    let (server, router) = (server.clone(), router.clone());
+    (client, tokio::spawn(async move { server.serve_connection(io, router).await }))
 }
 
 /// Fails the test rather than waiting for ever.

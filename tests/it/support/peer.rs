@@ -8,7 +8,7 @@ use balafon::grpc::frame;
 use balafon::prost::Message;
 use bytes::{Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
-use h2::{RecvStream, SendStream};
+use h2::{PingPong, RecvStream, SendStream};
 use http::{HeaderMap, Request, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -54,8 +54,24 @@ impl Peer {
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let (h2, connection) = builder.handshake(io).await.unwrap();
-        Self { h2, connection: Arc::new(tokio::spawn(connection)) }
+        Self::over_with_pings(io, builder).await.0
+    }
+
+    /// The same, and the means to ping the server.
+    pub async fn over_with_pings<T>(io: T, builder: &h2::client::Builder) -> (Self, PingPong)
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (h2, mut connection) = builder.handshake(io).await.unwrap();
+        let ping_pong = connection.ping_pong().unwrap();
+        (Self { h2, connection: Arc::new(tokio::spawn(connection)) }, ping_pong)
+    }
+
+    /// How the server has closed the connection, which nobody else uses.
+    pub async fn closed(self) -> Result<(), h2::Error> {
+        drop(self.h2);
+        let connection = Arc::into_inner(self.connection).expect("there are no clones");
+        patiently(connection).await.unwrap()
     }
 
     /// Drops the connection without a word.
@@ -69,9 +85,13 @@ impl Peer {
     }
 
     pub async fn open_with(&mut self, request: http::request::Builder) -> Opened {
-        let mut h2 = patiently(self.h2.clone().ready()).await.unwrap();
-        let (response, send) = h2.send_request(request.body(()).unwrap(), false).unwrap();
-        Opened { response, send }
+        self.try_open(request).await.unwrap()
+    }
+
+    pub async fn try_open(&mut self, request: http::request::Builder) -> Result<Opened, h2::Error> {
+        let mut h2 = patiently(self.h2.clone().ready()).await?;
+        let (response, send) = h2.send_request(request.body(()).unwrap(), false)?;
+        Ok(Opened { response, send })
     }
 
     /// A whole call: these bytes, and what comes back.

@@ -1,0 +1,448 @@
+//! How long connections live, and what costs a client its own. Time is simulated.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use balafon::rpc::ErrorInfo;
+use balafon::{Call, Code, Router, Server, Status};
+use h2::{Ping, PingPong};
+use tokio::io::DuplexStream;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::support::echo::Echo;
+use crate::support::flood::{
+    ACK, CONTINUATION, DATA, END_HEADERS, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, PING, PRIORITY,
+    RST_STREAM, Raw, SETTINGS, UNKNOWN, call, frame, headers,
+};
+use crate::support::peer::{Peer, framed, request};
+use crate::support::witness::{Seen, Witness};
+use crate::support::{patiently, serve_pipe};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A server of echoes, and what becomes of their calls.
+struct Fixture {
+    server: Server,
+    router: Arc<Router>,
+    echo: Echo,
+    seen: Seen,
+}
+
+impl Fixture {
+    fn new(server: Server) -> Self {
+        let echo = Echo::default();
+        let (witness, seen) = Witness::new();
+        let router = Arc::new(Router::new().intercept(witness).add(echo.service()));
+        Self { server, router, echo, seen }
+    }
+
+    async fn raw(&self) -> (Raw<DuplexStream>, JoinHandle<()>) {
+        let (io, serving) = serve_pipe(&self.server, &self.router);
+        (Raw::connect(io).await, serving)
+    }
+
+    async fn peer(&self) -> (Peer, JoinHandle<()>) {
+        let (io, serving) = serve_pipe(&self.server, &self.router);
+        (Peer::over(io, &h2::client::Builder::new()).await, serving)
+    }
+}
+
+/// That much has passed since, give or take the resolution of the clock.
+#[track_caller]
+fn assert_passed(since: Instant, time: Duration) {
+    let passed = since.elapsed();
+    assert!(passed >= time && passed < time + SECOND / 10, "{passed:?} instead of {time:?}");
+}
+
+async fn assert_alive(peer: &mut Peer) {
+    assert_eq!(peer.unary("/test.Echo/Unary", "alive").await.messages(), ["alive"]);
+}
+
+// Keepalive.
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_client_is_pinged_and_then_given_up_with_and_without_calls() {
+    let mut fixture = Fixture::new(Server::new().keepalive(10 * SECOND, 2 * SECOND));
+    for with_call in [false, true] {
+        let (mut raw, serving) = fixture.raw().await;
+        if with_call {
+            raw.send(&call(1, "/test.Echo/Unary", "wait")).await;
+            fixture.echo.until_running(1).await;
+        }
+        let start = Instant::now();
+        assert_eq!(raw.next_of(PING).await.flags, 0);
+        assert_passed(start, 10 * SECOND);
+        while raw.next().await.is_some() {}
+        assert_passed(start, 12 * SECOND);
+        patiently(serving).await.unwrap();
+        if with_call {
+            assert_eq!(fixture.seen.code().await, Code::Cancelled);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keepalive_counts_from_the_last_that_was_heard() {
+    let fixture = Fixture::new(Server::new().keepalive(10 * SECOND, 2 * SECOND));
+    let (mut raw, _serving) = fixture.raw().await;
+    let start = Instant::now();
+    for quiet in [7, 9] {
+        sleep(quiet * SECOND).await;
+        raw.send(&frame(UNKNOWN, 0, 0, &[])).await;
+    }
+    raw.next_of(PING).await;
+    assert_passed(start, (7 + 9 + 10) * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_answers_pings_lives_on() {
+    let fixture = Fixture::new(Server::new().keepalive(10 * SECOND, 2 * SECOND));
+    let (mut peer, _serving) = fixture.peer().await;
+    sleep(1000 * SECOND).await;
+    assert_alive(&mut peer).await;
+
+    let (mut raw, _serving) = fixture.raw().await;
+    for _ in 0..10 {
+        let ping = raw.next_of(PING).await;
+        sleep(SECOND).await;
+        raw.send(&frame(PING, ACK, 0, &ping.payload)).await;
+    }
+}
+
+// Idle connections.
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_calls_is_closed_after_the_idle_time() {
+    let fixture = Fixture::new(Server::new().max_connection_idle(10 * SECOND));
+    let (mut raw, serving) = fixture.raw().await;
+    let start = Instant::now();
+    let (last, code, _) = raw.next_of(GOAWAY).await.goaway().map(|(a, b, _)| (a, b, ())).unwrap();
+    assert_eq!((last, code), (i32::MAX as u32, 0));
+    assert_passed(start, 10 * SECOND);
+    // Once the PING is answered, nothing more is under way.
+    let ping = raw.next_of(PING).await;
+    raw.send(&frame(PING, ACK, 0, &ping.payload)).await;
+    assert_eq!(raw.next_of(GOAWAY).await.goaway(), Some((0, 0, &[][..])));
+    patiently(serving).await.unwrap();
+    assert_passed(start, 10 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_idle_only_after_its_last_call() {
+    let fixture = Fixture::new(Server::new().max_connection_idle(10 * SECOND));
+    let (mut peer, serving) = fixture.peer().await;
+    // Calls that are answered at once,
+    for _ in 0..5 {
+        sleep(8 * SECOND).await;
+        assert_alive(&mut peer).await;
+    }
+    // and one that is open for long.
+    let mut open = peer.open("/test.Echo/Unary").await;
+    open.message("until told", true);
+    sleep(60 * SECOND).await;
+    fixture.echo.tell();
+    assert_eq!(open.reply().await.unwrap().grpc_status(), "0");
+    let end = Instant::now();
+    patiently(serving).await.unwrap();
+    assert_passed(end, 10 * SECOND);
+}
+
+/// What a client sends that does not know yet is served.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_crosses_the_goaway_is_served() {
+    let fixture = Fixture::new(Server::new().max_connection_idle(10 * SECOND));
+    let (mut raw, serving) = fixture.raw().await;
+    raw.next_of(GOAWAY).await;
+    let ping = raw.next_of(PING).await;
+    raw.send(&call(1, "/test.Echo/Unary", "late")).await;
+    raw.send(&frame(PING, ACK, 0, &ping.payload)).await;
+    let mut answered = false;
+    let mut last = None;
+    while let Some(frame) = raw.next().await {
+        answered |= frame.kind == HEADERS && frame.stream == 1;
+        last = frame.goaway().map(|(last, ..)| last).or(last);
+    }
+    assert!(answered);
+    assert_eq!(last, Some(1));
+    patiently(serving).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_client_that_ignores_the_end_is_left_after_two_seconds() {
+    let fixture = Fixture::new(Server::new().max_connection_idle(10 * SECOND));
+    let (mut raw, serving) = fixture.raw().await;
+    raw.next_of(GOAWAY).await;
+    let start = Instant::now();
+    patiently(serving).await.unwrap();
+    assert_passed(start, 2 * SECOND);
+}
+
+// Old connections.
+
+#[tokio::test(start_paused = true)]
+async fn an_old_connection_takes_no_new_calls_and_lets_open_ones_end() {
+    let server = Server::new().max_connection_age(10 * SECOND, None);
+    let mut fixture = Fixture::new(server);
+    let (mut peer, serving) = fixture.peer().await;
+    let mut open = peer.open("/test.Echo/Unary").await;
+    open.message("until told", true);
+    fixture.echo.until_running(1).await;
+    sleep(8 * SECOND).await;
+    assert_alive(&mut peer).await;
+    assert_eq!(fixture.seen.code().await, Code::Ok);
+    // The age comes, give or take a tenth.
+    sleep(4 * SECOND).await;
+    let refused = peer.try_open(request("/test.Echo/Unary")).await.err().expect("it is too old");
+    assert!(refused.is_go_away(), "{refused}");
+    assert!(!serving.is_finished());
+    let (mut other, _serving) = fixture.peer().await;
+    assert_alive(&mut other).await;
+
+    sleep(1000 * SECOND).await;
+    fixture.echo.tell();
+    assert_eq!(open.reply().await.unwrap().grpc_status(), "0");
+    patiently(serving).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_outlive_the_grace_of_an_old_connection_are_unavailable() {
+    let server = Server::new().max_connection_age(10 * SECOND, Some(3 * SECOND));
+    let mut fixture = Fixture::new(server);
+    let (mut peer, serving) = fixture.peer().await;
+    let start = Instant::now();
+    let mut open = peer.open("/test.Echo/Server").await;
+    open.message("wait", true);
+    let reply = open.reply().await.unwrap();
+    assert_eq!((reply.messages(), reply.grpc_status()), (vec!["wait".to_owned()], "14"));
+    let age = start.elapsed() - 3 * SECOND;
+    assert!(age >= 9 * SECOND && age <= 11 * SECOND + SECOND / 10, "{age:?}");
+    assert_eq!(fixture.seen.code().await, Code::Unavailable);
+    patiently(serving).await.unwrap();
+}
+
+/// The peer does not acknowledge the shutdown's PING, so for the server it may not know.
+#[tokio::test(start_paused = true)]
+async fn a_call_opened_after_the_end_of_the_drain_has_an_outcome() {
+    let server = Server::new().max_connection_age(10 * SECOND, Some(SECOND));
+    let mut fixture = Fixture::new(server);
+    let (mut raw, serving) = fixture.raw().await;
+    raw.next_of(GOAWAY).await;
+    sleep(SECOND + SECOND / 2).await;
+    raw.send(&call(1, "/test.Echo/Unary", "wait")).await;
+    fixture.echo.until_running(1).await;
+    patiently(serving).await.unwrap();
+    assert_eq!(fixture.seen.code().await, Code::Cancelled);
+    assert_eq!(fixture.seen.now(), None);
+    fixture.echo.until_running(0).await;
+}
+
+// Pings.
+
+async fn pinging(fixture: &Fixture) -> (Peer, PingPong, JoinHandle<()>) {
+    let (io, serving) = serve_pipe(&fixture.server, &fixture.router);
+    let (peer, ping_pong) = Peer::over_with_pings(io, &h2::client::Builder::new()).await;
+    (peer, ping_pong, serving)
+}
+
+async fn ping(ping_pong: &mut PingPong) -> Result<(), h2::Error> {
+    patiently(ping_pong.ping(Ping::opaque())).await.map(drop)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_pings_too_often_is_told_so_and_sent_away() {
+    for server in [Server::new(), Server::new().permit_pings(10 * SECOND, true)] {
+        let fixture = Fixture::new(server);
+        let (mut neighbour, _serving) = fixture.peer().await;
+        let (peer, mut ping_pong, serving) = pinging(&fixture).await;
+        // The first is free, and two are forgiven.
+        for _ in 0..3 {
+            ping(&mut ping_pong).await.unwrap();
+            sleep(SECOND).await;
+        }
+        ping(&mut ping_pong).await.unwrap_err();
+        let error = peer.closed().await.unwrap_err();
+        assert!(error.is_go_away() && error.is_remote(), "{error}");
+        assert_eq!(error.reason(), Some(h2::Reason::ENHANCE_YOUR_CALM));
+        assert!(error.to_string().contains("too_many_pings"), "{error}");
+        patiently(serving).await.unwrap();
+        assert_alive(&mut neighbour).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_at_the_permitted_pace_are_answered() {
+    let fixture = Fixture::new(Server::new().permit_pings(10 * SECOND, true));
+    let (_peer, mut ping_pong, _serving) = pinging(&fixture).await;
+    for _ in 0..100 {
+        ping(&mut ping_pong).await.unwrap();
+        sleep(10 * SECOND).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_permitted_pace_is_that_of_clients_with_calls_unless_they_need_none() {
+    let fixture = Fixture::new(Server::new().permit_pings(10 * SECOND, false));
+    let (mut peer, mut ping_pong, _serving) = pinging(&fixture).await;
+    let mut open = peer.open("/test.Echo/Unary").await;
+    open.message("until told", true);
+    fixture.echo.until_running(1).await;
+    for _ in 0..100 {
+        ping(&mut ping_pong).await.unwrap();
+        sleep(10 * SECOND).await;
+    }
+    fixture.echo.tell();
+    assert_eq!(open.reply().await.unwrap().grpc_status(), "0");
+    for _ in 0..3 {
+        ping(&mut ping_pong).await.unwrap();
+        sleep(10 * SECOND).await;
+    }
+    ping(&mut ping_pong).await.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_are_forgiven_whenever_the_server_sends_headers_or_data() {
+    let fixture = Fixture::new(Server::new());
+    let (mut peer, mut ping_pong, _serving) = pinging(&fixture).await;
+    // As clients do that measure the bandwidth.
+    for _ in 0..20 {
+        for _ in 0..3 {
+            ping(&mut ping_pong).await.unwrap();
+        }
+        assert_alive(&mut peer).await;
+    }
+}
+
+// Floods.
+
+/// What the attacker sees last; its neighbour sees nothing.
+async fn flood(bytes: &[u8], times: usize) -> (u32, String) {
+    let fixture = Fixture::new(Server::new());
+    let (mut neighbour, _serving) = fixture.peer().await;
+    let (raw, serving) = fixture.raw().await;
+    let flooding = tokio::spawn({
+        let bytes = bytes.to_vec();
+        async move { raw.flood(&bytes, times).await }
+    });
+    while !flooding.is_finished() {
+        assert_alive(&mut neighbour).await;
+        // So that the clock goes on.
+        sleep(SECOND / 100).await;
+    }
+    patiently(serving).await.unwrap();
+    assert_alive(&mut neighbour).await;
+    fixture.echo.until_running(0).await;
+    flooding.await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_frames_that_move_nothing_ends_its_connection_only() {
+    for frame in [
+        frame(PRIORITY, 0, 3, &[0, 0, 0, 0, 1]),
+        frame(UNKNOWN, 0, 0, b"grease"),
+        frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 100]),
+    ] {
+        let end = flood(&frame.repeat(1000), 100).await;
+        assert_eq!(end, (ENHANCE_YOUR_CALM, "too_many_idle_frames".to_owned()), "{frame:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_pings_ends_its_connection_only() {
+    let end = flood(&frame(PING, 0, 0, &[7; 8]).repeat(1000), 10).await;
+    assert_eq!(end, (ENHANCE_YOUR_CALM, "too_many_pings".to_owned()));
+}
+
+/// CVE-2023-44487.
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_calls_that_are_reset_at_once_ends_its_connection_only() {
+    let reset = |stream| {
+        let cancel = frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]);
+        [headers(stream, END_HEADERS, "/test.Echo/Unary"), cancel].concat()
+    };
+    let bytes: Vec<u8> = (0..20_000).flat_map(|call| reset(2 * call + 1)).collect();
+    let (code, _) = flood(&bytes, 1).await;
+    assert_eq!(code, ENHANCE_YOUR_CALM);
+}
+
+/// CVE-2024-27316.
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_continuations_ends_its_connection_only() {
+    let fixture = Fixture::new(Server::new());
+    let (mut neighbour, _serving) = fixture.peer().await;
+    let (mut raw, serving) = fixture.raw().await;
+    raw.send(&headers(1, 0, "/test.Echo/Unary")).await;
+    // A literal field of one letter each time.
+    let (code, _) = raw.flood(&frame(CONTINUATION, 0, 1, &[0, 1, b'x', 0]).repeat(1000), 100).await;
+    assert_eq!(code, ENHANCE_YOUR_CALM);
+    patiently(serving).await.unwrap();
+    assert_alive(&mut neighbour).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_empty_data_ends_its_connection_only() {
+    let mut fixture = Fixture::new(Server::new());
+    let (mut neighbour, _serving) = fixture.peer().await;
+    let (mut raw, serving) = fixture.raw().await;
+    raw.send(&headers(1, END_HEADERS, "/test.Echo/Client")).await;
+    fixture.echo.until_running(1).await;
+    let (code, _) = raw.flood(&frame(DATA, 0, 1, &[]).repeat(1000), 100).await;
+    assert_eq!(code, ENHANCE_YOUR_CALM);
+    patiently(serving).await.unwrap();
+    assert_ne!(fixture.seen.code().await, Code::Ok);
+    assert_alive(&mut neighbour).await;
+}
+
+// What the client accepts.
+
+#[tokio::test]
+async fn a_status_too_large_for_the_client_still_has_its_code() {
+    let router = Router::new().fallback(|call: Call| async move {
+        let message = if call.path() == "/long" { 20_000 } else { 10 };
+        let detail = ErrorInfo::new("x".repeat(20_000), "test");
+        Status::aborted("é".repeat(message)).with_detail(&detail).into()
+    });
+    let router = Arc::new(router);
+    for limit in [200, 1024, 8192] {
+        let mut builder = h2::client::Builder::new();
+        builder.max_header_list_size(limit);
+        let (io, _serving) = serve_pipe(&Server::new(), &router);
+        let mut peer = Peer::over(io, &builder).await;
+        for path in ["/short", "/long"] {
+            let reply = peer.call(request(path), framed("a")).await;
+            assert_eq!(reply.grpc_status(), "10", "{path} with {limit}");
+            assert_eq!(reply.trailer("grpc-status-details-bin"), None);
+            let message = reply.trailer("grpc-message").unwrap_or_default();
+            assert!(message.len() <= limit as usize);
+            assert!(limit < 1024 || message.starts_with("%C3%A9"), "{path} with {limit}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_does_not_end_a_connection_that_nothing_limits() {
+    let fixture = Fixture::new(Server::new());
+    let (mut peer, _serving) = fixture.peer().await;
+    let start = Instant::now();
+    sleep_until(start + 100 * 3600 * SECOND).await;
+    assert_alive(&mut peer).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_may_be_as_long_as_a_duration_can_be() {
+    const MAX: Duration = Duration::MAX;
+    let server = Server::new()
+        .handshake_timeout(MAX)
+        .max_connection_idle(MAX)
+        .max_connection_age(MAX, Some(MAX))
+        .keepalive(MAX, MAX)
+        .permit_pings(MAX, true);
+    let fixture = Fixture::new(server);
+    // Ages are drawn by lot.
+    for _ in 0..20 {
+        let (mut peer, _serving) = fixture.peer().await;
+        sleep(1000 * SECOND).await;
+        let head = request("/test.Echo/Unary").header("grpc-timeout", "99999999H");
+        assert_eq!(peer.call(head, framed("alive")).await.grpc_status(), "0");
+    }
+}
