@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use balafon::rpc::ErrorInfo;
 use balafon::{Call, Code, Router, Server, Status};
-use h2::{Ping, PingPong};
+use h2::{Ping, PingPong, Reason};
 use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::support::echo::Echo;
-use crate::support::flood::{
-    ACK, CONTINUATION, DATA, END_HEADERS, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, PING, PRIORITY,
-    RST_STREAM, Raw, SETTINGS, UNKNOWN, call, frame, headers,
-};
 use crate::support::peer::{Peer, framed, request};
+use crate::support::raw::{
+    ACK, CONTINUATION, DATA, END_HEADERS, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM, Raw,
+    SETTINGS, UNKNOWN, block, frame, head,
+};
 use crate::support::witness::{Seen, Witness};
 use crate::support::{patiently, serve_pipe};
 
@@ -39,7 +39,7 @@ impl Fixture {
 
     async fn raw(&self) -> (Raw<DuplexStream>, JoinHandle<()>) {
         let (io, serving) = serve_pipe(&self.server, &self.router);
-        (Raw::connect(io).await, serving)
+        (Raw::over(io, &[]).await, serving)
     }
 
     async fn peer(&self) -> (Peer, JoinHandle<()>) {
@@ -67,11 +67,11 @@ async fn a_silent_client_is_pinged_and_then_given_up_with_and_without_calls() {
     for with_call in [false, true] {
         let (mut raw, serving) = fixture.raw().await;
         if with_call {
-            raw.send(&call(1, "/test.Echo/Unary", "wait")).await;
+            raw.request(1, &head("/test.Echo/Unary"), &framed("wait")).await;
             fixture.echo.until_running(1).await;
         }
         let start = Instant::now();
-        assert_eq!(raw.next_of(PING).await.flags, 0);
+        assert_eq!(raw.next_kind(PING).await.flags, 0);
         assert_passed(start, 10 * SECOND);
         while raw.next().await.is_some() {}
         assert_passed(start, 12 * SECOND);
@@ -89,9 +89,9 @@ async fn keepalive_counts_from_the_last_that_was_heard() {
     let start = Instant::now();
     for quiet in [7, 9] {
         sleep(quiet * SECOND).await;
-        raw.send(&frame(UNKNOWN, 0, 0, &[])).await;
+        raw.send(UNKNOWN, 0, 0, &[]).await;
     }
-    raw.next_of(PING).await;
+    raw.next_kind(PING).await;
     assert_passed(start, (7 + 9 + 10) * SECOND);
 }
 
@@ -104,9 +104,9 @@ async fn a_client_that_answers_pings_lives_on() {
 
     let (mut raw, _serving) = fixture.raw().await;
     for _ in 0..10 {
-        let ping = raw.next_of(PING).await;
+        let ping = raw.next_kind(PING).await;
         sleep(SECOND).await;
-        raw.send(&frame(PING, ACK, 0, &ping.payload)).await;
+        raw.send(PING, ACK, 0, &ping.payload).await;
     }
 }
 
@@ -117,13 +117,14 @@ async fn a_connection_without_calls_is_closed_after_the_idle_time() {
     let fixture = Fixture::new(Server::new().max_connection_idle(10 * SECOND));
     let (mut raw, serving) = fixture.raw().await;
     let start = Instant::now();
-    let (last, code, _) = raw.next_of(GOAWAY).await.goaway().map(|(a, b, _)| (a, b, ())).unwrap();
-    assert_eq!((last, code), (i32::MAX as u32, 0));
+    let first = raw.next_kind(GOAWAY).await;
+    assert_eq!((first.last_stream(), first.reason()), (i32::MAX as u32, Reason::NO_ERROR));
     assert_passed(start, 10 * SECOND);
     // Once the PING is answered, nothing more is under way.
-    let ping = raw.next_of(PING).await;
-    raw.send(&frame(PING, ACK, 0, &ping.payload)).await;
-    assert_eq!(raw.next_of(GOAWAY).await.goaway(), Some((0, 0, &[][..])));
+    let ping = raw.next_kind(PING).await;
+    raw.send(PING, ACK, 0, &ping.payload).await;
+    let last = raw.goodbye().await.unwrap();
+    assert_eq!((last.last_stream(), last.reason()), (0, Reason::NO_ERROR));
     patiently(serving).await.unwrap();
     assert_passed(start, 10 * SECOND);
 }
@@ -153,15 +154,15 @@ async fn a_connection_is_idle_only_after_its_last_call() {
 async fn a_call_that_crosses_the_goaway_is_served() {
     let fixture = Fixture::new(Server::new().max_connection_idle(10 * SECOND));
     let (mut raw, serving) = fixture.raw().await;
-    raw.next_of(GOAWAY).await;
-    let ping = raw.next_of(PING).await;
-    raw.send(&call(1, "/test.Echo/Unary", "late")).await;
-    raw.send(&frame(PING, ACK, 0, &ping.payload)).await;
+    raw.next_kind(GOAWAY).await;
+    let ping = raw.next_kind(PING).await;
+    raw.request(1, &head("/test.Echo/Unary"), &framed("late")).await;
+    raw.send(PING, ACK, 0, &ping.payload).await;
     let mut answered = false;
     let mut last = None;
     while let Some(frame) = raw.next().await {
         answered |= frame.kind == HEADERS && frame.stream == 1;
-        last = frame.goaway().map(|(last, ..)| last).or(last);
+        last = (frame.kind == GOAWAY).then(|| frame.last_stream()).or(last);
     }
     assert!(answered);
     assert_eq!(last, Some(1));
@@ -172,7 +173,7 @@ async fn a_call_that_crosses_the_goaway_is_served() {
 async fn an_idle_client_that_ignores_the_end_is_left_after_two_seconds() {
     let fixture = Fixture::new(Server::new().max_connection_idle(10 * SECOND));
     let (mut raw, serving) = fixture.raw().await;
-    raw.next_of(GOAWAY).await;
+    raw.next_kind(GOAWAY).await;
     let start = Instant::now();
     patiently(serving).await.unwrap();
     assert_passed(start, 2 * SECOND);
@@ -227,9 +228,9 @@ async fn a_call_opened_after_the_end_of_the_drain_has_an_outcome() {
     let server = Server::new().max_connection_age(10 * SECOND, Some(SECOND));
     let mut fixture = Fixture::new(server);
     let (mut raw, serving) = fixture.raw().await;
-    raw.next_of(GOAWAY).await;
+    raw.next_kind(GOAWAY).await;
     sleep(SECOND + SECOND / 2).await;
-    raw.send(&call(1, "/test.Echo/Unary", "wait")).await;
+    raw.request(1, &head("/test.Echo/Unary"), &framed("wait")).await;
     fixture.echo.until_running(1).await;
     patiently(serving).await.unwrap();
     assert_eq!(fixture.seen.code().await, Code::Cancelled);
@@ -263,7 +264,7 @@ async fn a_client_that_pings_too_often_is_told_so_and_sent_away() {
         ping(&mut ping_pong).await.unwrap_err();
         let error = peer.closed().await.unwrap_err();
         assert!(error.is_go_away() && error.is_remote(), "{error}");
-        assert_eq!(error.reason(), Some(h2::Reason::ENHANCE_YOUR_CALM));
+        assert_eq!(error.reason(), Some(Reason::ENHANCE_YOUR_CALM));
         assert!(error.to_string().contains("too_many_pings"), "{error}");
         patiently(serving).await.unwrap();
         assert_alive(&mut neighbour).await;
@@ -316,7 +317,7 @@ async fn pings_are_forgiven_whenever_the_server_sends_headers_or_data() {
 // Floods.
 
 /// What the attacker sees last; its neighbour sees nothing.
-async fn flood(bytes: &[u8], times: usize) -> (u32, String) {
+async fn flood(bytes: &[u8], times: usize) -> (Reason, String) {
     let fixture = Fixture::new(Server::new());
     let (mut neighbour, _serving) = fixture.peer().await;
     let (raw, serving) = fixture.raw().await;
@@ -332,7 +333,8 @@ async fn flood(bytes: &[u8], times: usize) -> (u32, String) {
     patiently(serving).await.unwrap();
     assert_alive(&mut neighbour).await;
     fixture.echo.until_running(0).await;
-    flooding.await.unwrap()
+    let goaway = flooding.await.unwrap().expect("the server says why");
+    (goaway.reason(), goaway.debug().to_owned())
 }
 
 #[tokio::test(start_paused = true)]
@@ -343,14 +345,18 @@ async fn a_flood_of_frames_that_move_nothing_ends_its_connection_only() {
         frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 100]),
     ] {
         let end = flood(&frame.repeat(1000), 100).await;
-        assert_eq!(end, (ENHANCE_YOUR_CALM, "too_many_idle_frames".to_owned()), "{frame:?}");
+        assert_eq!(
+            end,
+            (Reason::ENHANCE_YOUR_CALM, "too_many_idle_frames".to_owned()),
+            "{frame:?}"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_pings_ends_its_connection_only() {
     let end = flood(&frame(PING, 0, 0, &[7; 8]).repeat(1000), 10).await;
-    assert_eq!(end, (ENHANCE_YOUR_CALM, "too_many_pings".to_owned()));
+    assert_eq!(end, (Reason::ENHANCE_YOUR_CALM, "too_many_pings".to_owned()));
 }
 
 /// CVE-2023-44487.
@@ -358,11 +364,12 @@ async fn a_flood_of_pings_ends_its_connection_only() {
 async fn a_flood_of_calls_that_are_reset_at_once_ends_its_connection_only() {
     let reset = |stream| {
         let cancel = frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]);
-        [headers(stream, END_HEADERS, "/test.Echo/Unary"), cancel].concat()
+        let open = frame(HEADERS, END_HEADERS, stream, &block(&head("/test.Echo/Unary")));
+        [open, cancel].concat()
     };
     let bytes: Vec<u8> = (0..20_000).flat_map(|call| reset(2 * call + 1)).collect();
     let (code, _) = flood(&bytes, 1).await;
-    assert_eq!(code, ENHANCE_YOUR_CALM);
+    assert_eq!(code, Reason::ENHANCE_YOUR_CALM);
 }
 
 /// CVE-2024-27316.
@@ -371,10 +378,10 @@ async fn a_flood_of_continuations_ends_its_connection_only() {
     let fixture = Fixture::new(Server::new());
     let (mut neighbour, _serving) = fixture.peer().await;
     let (mut raw, serving) = fixture.raw().await;
-    raw.send(&headers(1, 0, "/test.Echo/Unary")).await;
-    // A literal field of one letter each time.
-    let (code, _) = raw.flood(&frame(CONTINUATION, 0, 1, &[0, 1, b'x', 0]).repeat(1000), 100).await;
-    assert_eq!(code, ENHANCE_YOUR_CALM);
+    raw.send(HEADERS, 0, 1, &block(&head("/test.Echo/Unary"))).await;
+    let more = frame(CONTINUATION, 0, 1, &block(&[("x", "")]));
+    let goaway = raw.flood(&more.repeat(1000), 100).await.unwrap();
+    assert_eq!(goaway.reason(), Reason::ENHANCE_YOUR_CALM);
     patiently(serving).await.unwrap();
     assert_alive(&mut neighbour).await;
 }
@@ -384,10 +391,10 @@ async fn a_flood_of_empty_data_ends_its_connection_only() {
     let mut fixture = Fixture::new(Server::new());
     let (mut neighbour, _serving) = fixture.peer().await;
     let (mut raw, serving) = fixture.raw().await;
-    raw.send(&headers(1, END_HEADERS, "/test.Echo/Client")).await;
+    raw.headers(1, &head("/test.Echo/Client"), false).await;
     fixture.echo.until_running(1).await;
-    let (code, _) = raw.flood(&frame(DATA, 0, 1, &[]).repeat(1000), 100).await;
-    assert_eq!(code, ENHANCE_YOUR_CALM);
+    let goaway = raw.flood(&frame(DATA, 0, 1, &[]).repeat(1000), 100).await.unwrap();
+    assert_eq!(goaway.reason(), Reason::ENHANCE_YOUR_CALM);
     patiently(serving).await.unwrap();
     assert_ne!(fixture.seen.code().await, Code::Ok);
     assert_alive(&mut neighbour).await;

@@ -14,14 +14,13 @@ use balafon::{
 use bytes::Bytes;
 use futures_util::StreamExt;
 use h2::{Reason, RecvStream};
-use http::Version;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::consume_budget;
 use tokio::time::Instant;
 
 use crate::support::echo::Echo;
-use crate::support::flood::Raw;
 use crate::support::peer::{Peer, framed, request};
+use crate::support::raw::Raw;
 use crate::support::witness::Witness;
 use crate::support::{PATIENCE, TestServer, patiently, serve_pipe};
 
@@ -186,28 +185,6 @@ async fn headers_of_the_protocol_are_not_for_applications_to_set() {
                 assert_eq!(headers.get(name), None);
             }
         }
-    }
-}
-
-#[tokio::test]
-async fn the_authority_is_the_pseudo_header_or_else_the_host() {
-    let service = answers((), |_, request| async move {
-        let host = request.metadata().as_headers().get("host").is_some();
-        Ok(Response::new(format!("{:?} {host}", request.authority())))
-    });
-    let server = TestServer::start(Router::new().add(service)).await;
-    let mut peer = Peer::connect(server.addr).await;
-    let only = |host: &str| {
-        let head = http::Request::post("/test.Odd/Unary").version(Version::HTTP_11);
-        head.header("content-type", "application/grpc").header("host", host)
-    };
-    for (head, expected) in [
-        (request("/test.Odd/Unary"), r#"Some("test") false"#),
-        (request("/test.Odd/Unary").header("host", "other"), r#"Some("test") false"#),
-        (only("other:80"), r#"Some("other:80") true"#),
-        (only("no host"), "None true"),
-    ] {
-        assert_eq!(peer.call(head, framed("")).await.messages(), [expected]);
     }
 }
 
@@ -583,8 +560,7 @@ async fn a_shutdown_waits_no_longer_than_it_should_for_what_never_completes() {
 #[tokio::test]
 async fn an_idle_client_that_answers_nothing_does_not_hold_up_a_drain() {
     let mut server = TestServer::start(Router::new()).await;
-    let socket = tokio::net::TcpStream::connect(server.addr).await.unwrap();
-    let _silent = Raw::connect(socket).await;
+    let _silent = Raw::connect(server.addr).await;
     tokio::time::pause();
     let start = Instant::now();
     server.shut_down();

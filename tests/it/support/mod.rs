@@ -1,7 +1,6 @@
 //! What the tests share: servers on free ports, and clients for them.
 
 pub mod echo;
-pub mod flood;
 pub mod peer;
 pub mod raw;
 pub mod witness;

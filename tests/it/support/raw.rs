@@ -13,12 +13,15 @@ use super::patiently;
 
 pub const DATA: u8 = 0x0;
 pub const HEADERS: u8 = 0x1;
+pub const PRIORITY: u8 = 0x2;
 pub const RST_STREAM: u8 = 0x3;
 pub const SETTINGS: u8 = 0x4;
 pub const PING: u8 = 0x6;
 pub const GOAWAY: u8 = 0x7;
 pub const WINDOW_UPDATE: u8 = 0x8;
 pub const CONTINUATION: u8 = 0x9;
+/// Of no extension: to be ignored.
+pub const UNKNOWN: u8 = 0xee;
 
 pub const END_STREAM: u8 = 0x1;
 pub const ACK: u8 = 0x1;
@@ -98,13 +101,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
     }
 
     pub async fn headers_of_bytes(&mut self, stream: u32, fields: &[(&[u8], &[u8])], end: bool) {
-        let mut block = BytesMut::new();
-        for (name, value) in fields {
-            // RFC 7541, 6.2.2: a literal that is not indexed, with a new name.
-            block.put_u8(0);
-            put_string(&mut block, name);
-            put_string(&mut block, value);
-        }
+        let mut block = block(fields);
         let mut frames = BytesMut::new();
         let mut kind = HEADERS;
         let mut flags = if end { END_STREAM } else { 0 };
@@ -218,6 +215,28 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
         }
     }
 
+    /// The next frame of this kind.
+    pub async fn next_kind(&mut self, kind: u8) -> Frame {
+        self.until(|frame| frame.kind == kind).await
+    }
+
+    /// Sends the same this many times, for as long as the server takes it, and gives the last
+    /// GOAWAY before the end of the connection.
+    pub async fn flood(self, bytes: &[u8], times: usize) -> Option<Frame> {
+        let (reader, mut writer) = tokio::io::split(self.io);
+        let io = tokio::io::join(reader, tokio::io::sink());
+        let mut raw = Raw { io, read: self.read, hpack: self.hpack, settings: self.settings };
+        let write = async {
+            for _ in 0..times {
+                if writer.write_all(bytes).await.is_err() {
+                    break;
+                }
+            }
+        };
+        let (goaway, ()) = tokio::join!(raw.goodbye(), write);
+        goaway
+    }
+
     /// Waits for the end of the connection and gives the last GOAWAY.
     pub async fn goodbye(&mut self) -> Option<Frame> {
         let mut last = None;
@@ -247,6 +266,11 @@ impl Frame {
     /// Of GOAWAY.
     pub fn last_stream(&self) -> u32 {
         (&self.payload[..]).get_u32()
+    }
+
+    /// The debug data of GOAWAY.
+    pub fn debug(&self) -> &str {
+        std::str::from_utf8(&self.payload[8..]).unwrap()
     }
 
     /// The one value of a header that comes at most once.
@@ -283,6 +307,25 @@ pub fn head_with<'a>(path: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str
 pub fn set<'a>(fields: &mut [(&'a str, &'a str)], name: &str, value: &'a str) {
     let field = fields.iter_mut().find(|field| field.0 == name);
     field.expect("every client sends it").1 = value;
+}
+
+/// One frame, for a [`flood`](Raw::flood).
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> BytesMut {
+    let mut frame = BytesMut::new();
+    put_frame(&mut frame, kind, flags, stream, payload);
+    frame
+}
+
+/// A header block.
+pub fn block(fields: &[(impl AsRef<[u8]>, impl AsRef<[u8]>)]) -> BytesMut {
+    let mut block = BytesMut::new();
+    for (name, value) in fields {
+        // RFC 7541, 6.2.2: a literal that is not indexed, with a new name.
+        block.put_u8(0);
+        put_string(&mut block, name.as_ref());
+        put_string(&mut block, value.as_ref());
+    }
+    block
 }
 
 fn put_frame(buffer: &mut BytesMut, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
