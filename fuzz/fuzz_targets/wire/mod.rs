@@ -186,7 +186,11 @@ struct Response {
     headers: usize,
     messages: FrameDecoder,
     over: bool,
+    foreign: bool,
 }
+
+/// How the body of a 405 or 415 begins.
+const NOT_GRPC: &[u8] = b"This is a gRPC server";
 
 impl Responses {
     pub fn receive(&mut self, bytes: &[u8]) {
@@ -211,6 +215,7 @@ impl Responses {
             headers: 0,
             messages: FrameDecoder::new(usize::MAX),
             over: false,
+            foreign: false,
         });
         if kind == RST_STREAM {
             response.over = true;
@@ -220,6 +225,11 @@ impl Responses {
         if kind == HEADERS {
             response.headers += 1;
             assert!(response.headers <= 2, "headers {} on stream {stream}", response.headers);
+        } else if payload.starts_with(NOT_GRPC) || response.foreign {
+            // The answer to what is not gRPC: a line of text, and no status.
+            response.foreign = true;
+            response.over = flags & END_STREAM != 0;
+            return;
         } else {
             assert_eq!(response.headers, 1, "data on stream {stream} before or after its place");
             response.messages.push(payload);
