@@ -158,6 +158,9 @@ impl FrameDecoder {
     /// [`FrameError::InvalidFlag`] and [`FrameError::TooLarge`], as soon as the header shows it.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
         loop {
+            if self.chunks.is_empty() {
+                self.queue_tail();
+            }
             let Some(payload) = &mut self.payload else {
                 let Some(header) = self.take_header() else { return Ok(None) };
                 self.payload = Some(self.parse_header(header)?);
@@ -165,9 +168,6 @@ impl FrameDecoder {
             };
             let missing = payload.length - payload.assembled.len();
             if missing > 0 {
-                if self.chunks.is_empty() && !self.tail.is_empty() {
-                    self.chunks.push_back(self.tail.split().freeze());
-                }
                 let Some(chunk) = self.chunks.front_mut() else { return Ok(None) };
                 if chunk.len() < missing || !payload.assembled.is_empty() {
                     let part = chunk.len().min(missing);
