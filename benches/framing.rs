@@ -23,6 +23,11 @@ fn framing(criterion: &mut Criterion) {
     decode(criterion, message(MIB).in_chunks_of(16 * KIB));
     // What one DATA frame of a client that streams may hold.
     decode(criterion, message(16).times(700).in_chunks_of(16 * KIB));
+    decode(criterion, message(16).cut_anywhere());
+    decode(criterion, message(KIB).cut_anywhere());
+    decode(criterion, message(64 * KIB).cut_anywhere());
+    decode(criterion, message(MIB).cut_anywhere());
+    decode(criterion, message(16).times(700).cut_anywhere());
 
     encode_into(criterion, message(16));
     encode_into(criterion, message(KIB));
@@ -37,12 +42,19 @@ struct Opts {
     /// The length of the field of bytes that a message consists of.
     size: usize,
     count: usize,
-    /// How large the chunks are that arrive; all at once if `None`.
-    chunk: Option<usize>,
+    cut: Cut,
+}
+
+/// In what chunks the bytes arrive.
+#[derive(Clone, Copy)]
+enum Cut {
+    Nowhere,
+    Every(usize),
+    Anywhere,
 }
 
 fn message(size: usize) -> Opts {
-    Opts { size, count: 1, chunk: None }
+    Opts { size, count: 1, cut: Cut::Nowhere }
 }
 
 impl Opts {
@@ -51,13 +63,22 @@ impl Opts {
     }
 
     fn in_chunks_of(self, bytes: usize) -> Self {
-        Self { chunk: Some(bytes), ..self }
+        Self { cut: Cut::Every(bytes), ..self }
+    }
+
+    /// In chunks of any size, also inside the headers of messages: the same ones every time.
+    fn cut_anywhere(self) -> Self {
+        Self { cut: Cut::Anywhere, ..self }
     }
 
     fn name(self, action: &str) -> String {
         let times = if self.count > 1 { format!("{}x", self.count) } else { String::new() };
-        let chunks = self.chunk.map_or(String::new(), |size| format!("/chunks of {}", bytes(size)));
-        format!("{action}/{times}{}{chunks}", bytes(self.size))
+        let cut = match self.cut {
+            Cut::Nowhere => String::new(),
+            Cut::Every(size) => format!("/chunks of {}", bytes(size)),
+            Cut::Anywhere => "/cut anywhere".to_owned(),
+        };
+        format!("{action}/{times}{}{cut}", bytes(self.size))
     }
 
     fn message(self) -> Bytes {
@@ -72,6 +93,41 @@ impl Opts {
         }
         wire
     }
+
+    /// What arrives, chunk by chunk.
+    fn chunks(self) -> Vec<Bytes> {
+        let mut wire = self.wire().freeze();
+        let mut random = SEED;
+        let mut chunks = Vec::new();
+        while !wire.is_empty() {
+            let size = match self.cut {
+                Cut::Nowhere => wire.len(),
+                Cut::Every(size) => size,
+                Cut::Anywhere => any_size(&mut random),
+            };
+            // Each in memory of its own, as it is when every one was a DATA frame.
+            chunks.push(Bytes::copy_from_slice(&wire.split_to(size.min(wire.len()))));
+        }
+        chunks
+    }
+}
+
+/// Any number but zero does.
+const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// From one byte to what a DATA frame holds unless both sides agree on more (RFC 9113, 4.2): each
+/// order of magnitude as often as any other.
+fn any_size(random: &mut u64) -> usize {
+    let largest = 1 << (next(random) % 15);
+    1 + next(random) as usize % largest
+}
+
+/// Marsaglia's xorshift.
+fn next(random: &mut u64) -> u64 {
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    *random
 }
 
 fn bytes(size: usize) -> String {
@@ -83,11 +139,9 @@ fn bytes(size: usize) -> String {
 }
 
 fn decode(criterion: &mut Criterion, opts: Opts) {
-    let wire = opts.wire();
+    let chunks = opts.chunks();
     let mut group = criterion.benchmark_group("framing");
-    group.throughput(Throughput::Bytes(wire.len() as u64));
-    let chunks: Vec<_> =
-        wire.chunks(opts.chunk.unwrap_or(usize::MAX)).map(Bytes::copy_from_slice).collect();
+    group.throughput(Throughput::Bytes(chunks.iter().map(|chunk| chunk.len() as u64).sum()));
     group.bench_function(opts.name("decode"), |bencher| {
         bencher.iter(|| {
             let mut decoder = FrameDecoder::new(opts.size + HEADER_LEN);
