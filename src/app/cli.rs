@@ -10,6 +10,7 @@ use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use clap::{Parser, ValueEnum, value_parser};
 
+use crate::grpc::server::MAX_CONNECTIONS;
 use crate::users::DEFAULT_MAX_BATCH;
 
 /// A gRPC user service: create, read, stream and update users.
@@ -46,6 +47,13 @@ pub(super) struct Cli {
     #[arg(default_value_t = DEFAULT_MAX_BATCH as u32, allow_negative_numbers = true)]
     #[arg(value_parser = value_parser!(u32).range(1..))]
     max_batch: u32,
+
+    /// Connections that may be open at a time; more are closed at once. Each takes a file
+    /// descriptor: see `ulimit -n`
+    #[arg(long, env = "USER_SERVER_MAX_CONNECTIONS", value_name = "N")]
+    #[arg(default_value_t = MAX_CONNECTIONS as u32, allow_negative_numbers = true)]
+    #[arg(value_parser = value_parser!(u32).range(1..))]
+    max_connections: u32,
 
     /// Seconds that calls have to end by themselves once a shutdown has begun
     #[arg(long, env = "USER_SERVER_DRAIN_TIMEOUT", value_name = "SECONDS", default_value_t = 30)]
@@ -121,6 +129,10 @@ impl Cli {
         self.max_batch as usize
     }
 
+    pub(super) fn max_connections(&self) -> usize {
+        self.max_connections as usize
+    }
+
     pub(super) fn drain_timeout(&self) -> Duration {
         Duration::from_secs(self.drain_timeout.into())
     }
@@ -172,6 +184,7 @@ mod tests {
         assert_eq!(cli.listen, "127.0.0.1:9090");
         assert_eq!(cli.store, Store::Memory);
         assert_eq!(cli.max_batch(), 10_000);
+        assert_eq!(cli.max_connections(), 10_000);
         assert!(!cli.no_reflection && cli.workers() > 0);
     }
 

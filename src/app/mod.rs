@@ -69,7 +69,10 @@ fn run(cli: &Cli) -> Result<(), StartError> {
 }
 
 async fn serve(cli: &Cli, store: impl UserStore) -> Result<(), StartError> {
-    let mut server = Server::new().workers(cli.workers()).drain_timeout(cli.drain_timeout());
+    let mut server = Server::new()
+        .workers(cli.workers())
+        .max_connections(cli.max_connections())
+        .drain_timeout(cli.drain_timeout());
     if let Some(tls) = tls::from_files(cli)? {
         server = server.tls(tls);
     }

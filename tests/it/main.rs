@@ -4,6 +4,7 @@
 
 mod clients;
 mod compression;
+mod connections;
 mod downstream;
 mod handlers;
 mod imports;

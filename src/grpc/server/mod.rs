@@ -13,6 +13,7 @@ mod drain;
 mod follow;
 mod foreign;
 mod lifetime;
+mod listener;
 mod police;
 mod rpc;
 mod settings;
@@ -32,12 +33,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
+use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio::time::timeout_at;
 
 use self::connection::Host;
 use self::drain::{Drain, DrainTrigger};
+use self::listener::Listener;
 use self::police::PingPolicy;
+pub(crate) use self::settings::MAX_CONNECTIONS;
 use self::settings::Settings;
 pub(crate) use self::signals::exit_at_next_signal;
 pub use self::signals::shutdown_signal;
@@ -48,10 +51,6 @@ use self::workers::Workers;
 use super::call::{Peer, PeerAddr};
 use super::compression::Compression;
 use super::router::Router;
-
-/// How long to wait after `accept` has failed for want of file descriptors or memory: trying again
-/// at once would spin a core until a connection closes.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A gRPC server over HTTP/2, with limits that are on by default.
 ///
@@ -95,6 +94,17 @@ impl Server {
     #[must_use]
     pub fn tls(mut self, tls: Tls) -> Self {
         self.tls = Some(Arc::new(tls::Acceptor::new(tls)));
+        self
+    }
+
+    /// Connections that may be open at a time, those in their handshakes among them; more are
+    /// closed as soon as they are accepted, so that their clients try another server. Each takes a
+    /// file descriptor, of which the process must be allowed as many and a few more: where there
+    /// are fewer (`ulimit -n`), clients wait until another connection closes. Zero serves nobody.
+    /// Default: 10,000.
+    #[must_use]
+    pub fn max_connections(mut self, count: usize) -> Self {
+        self.settings.max_connections = count;
         self
     }
 
@@ -235,9 +245,10 @@ impl Server {
         let settings = Arc::new(self.settings);
         let trigger = DrainTrigger::new();
         let workers = Workers::start(self.workers)?;
+        let mut listener = Listener::new(listener, settings.max_connections);
         let accepting = async {
             loop {
-                let (stream, peer) = accept(&listener).await;
+                let (stream, peer, place) = listener.accept().await;
                 let (router, settings) = (router.clone(), settings.clone());
                 let host = Host {
                     router,
@@ -248,7 +259,7 @@ impl Server {
                     #[cfg(feature = "tls")]
                     tls: self.tls.clone(),
                 };
-                workers.serve(stream, host, trigger.watch());
+                workers.serve(stream, place, host, trigger.watch());
             }
         };
         tokio::select! {
@@ -266,7 +277,8 @@ impl Server {
         Ok(())
     }
 
-    /// Serves one connection that is already there, such as a pipe in a test, until it closes.
+    /// Serves one connection that is already there, such as a pipe in a test, until it closes. It
+    /// does not count among [`max_connections`](Self::max_connections).
     pub async fn serve_connection<T>(&self, io: T, router: Arc<Router>)
     where
         T: AsyncRead + AsyncWrite + Unpin,
@@ -283,31 +295,4 @@ impl Server {
         let trigger = DrainTrigger::new();
         connection::serve(io, host, trigger.watch()).await;
     }
-}
-
-async fn accept(listener: &TcpListener) -> (TcpStream, Peer) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, addr)) => {
-                // Responses are written when they are complete: waiting for more only delays them.
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(peer = %addr, %error, "cannot set TCP_NODELAY");
-                }
-                return (stream, Peer::new(PeerAddr::Tcp(addr)));
-            }
-            Err(error) if is_of_one_connection(&error) => {
-                tracing::debug!(%error, "a connection failed before it was accepted");
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept connections, trying again");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// accept(2) passes on errors of the connection that it would have returned.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }

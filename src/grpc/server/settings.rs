@@ -4,9 +4,14 @@ use super::lifetime::Lifespan;
 use super::police::PingPolicy;
 use crate::grpc::options::CallOptions;
 
-/// The settings of a server that its connections read.
+/// Idle connections take some 30 KiB each, so these take 300 MiB; a server that is to have more
+/// should be asked to.
+pub(crate) const MAX_CONNECTIONS: usize = 10_000;
+
+/// The settings of a server and of its connections.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
+    pub(super) max_connections: usize,
     pub(super) max_concurrent_streams: u32,
     pub(super) max_header_list_size: u32,
     /// Of all calls for which nothing else is set.
@@ -22,6 +27,7 @@ pub(super) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            max_connections: MAX_CONNECTIONS,
             // Ten times what RFC 9113 (6.5.2) calls the least useful, a bound all the same.
             max_concurrent_streams: 1000,
             // What hyper and nginx use; grpc-java sends at most 8 KiB.

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::Drain;
 use super::connection::{self, Host};
+use super::listener::Place;
 
 /// Where connections are served.
 pub(super) enum Workers {
@@ -26,6 +27,7 @@ pub(super) struct Worker {
 
 struct Job {
     stream: std::net::TcpStream,
+    place: Place,
     host: Host,
     drain: Drain,
     load: Load,
@@ -55,15 +57,18 @@ impl Workers {
         }
     }
 
-    pub(super) fn serve(&self, stream: TcpStream, host: Host, drain: Drain) {
+    pub(super) fn serve(&self, stream: TcpStream, place: Place, host: Host, drain: Drain) {
         match self {
             Self::Caller => {
-                tokio::spawn(connection::serve(stream, host, drain));
+                tokio::spawn(async move {
+                    let _place = place;
+                    connection::serve(stream, host, drain).await;
+                });
             }
             Self::Threads(workers) => {
                 let least = workers.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed));
                 if let Some(worker) = least {
-                    worker.serve(stream, host, drain);
+                    worker.serve(stream, place, host, drain);
                 }
             }
         }
@@ -91,9 +96,9 @@ impl Worker {
         let thread =
             std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 runtime.block_on(async move {
-                    while let Some(Job { stream, host, drain, load }) = jobs.recv().await {
+                    while let Some(Job { stream, place, host, drain, load }) = jobs.recv().await {
                         tokio::spawn(async move {
-                            let _load = load;
+                            let _held = (load, place);
                             match TcpStream::from_std(stream) {
                                 Ok(stream) => connection::serve(stream, host, drain).await,
                                 Err(error) => tracing::warn!(%error, "cannot serve a connection"),
@@ -107,11 +112,11 @@ impl Worker {
         Ok(Self { connections, load, thread })
     }
 
-    fn serve(&self, stream: TcpStream, host: Host, drain: Drain) {
+    fn serve(&self, stream: TcpStream, place: Place, host: Host, drain: Drain) {
         let peer = host.peer.clone();
         let sent = stream.into_std().map(|stream| {
             let load = Load::add(&self.load);
-            self.connections.send(Job { stream, host, drain, load }).is_ok()
+            self.connections.send(Job { stream, place, host, drain, load }).is_ok()
         });
         if !matches!(sent, Ok(true)) {
             tracing::warn!(%peer, "cannot hand a connection to its worker");

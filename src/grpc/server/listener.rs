@@ -1,0 +1,98 @@
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::grpc::call::{Peer, PeerAddr};
+
+/// How long to wait after `accept` has failed for want of file descriptors or memory: trying again
+/// at once would spin a core until a connection closes.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The least time between two lines of the log about the same trouble: clients that are turned away
+/// come back at once, and the log should not be what the server is busy with.
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A connection's place among those that there may be, from `accept` until its socket is closed.
+pub(super) type Place = OwnedSemaphorePermit;
+
+/// Accepts connections, as many at a time as there may be.
+pub(super) struct Listener {
+    tcp: TcpListener,
+    places: Arc<Semaphore>,
+    max_connections: usize,
+    refused: Recurring,
+    failed: Recurring,
+}
+
+/// Trouble that may come a thousand times a second.
+#[derive(Default)]
+struct Recurring {
+    logged: Option<Instant>,
+    unlogged: u64,
+}
+
+impl Listener {
+    pub(super) fn new(tcp: TcpListener, max_connections: usize) -> Self {
+        let places = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
+        let (refused, failed) = (Recurring::default(), Recurring::default());
+        Self { tcp, places, max_connections, refused, failed }
+    }
+
+    /// The next connection. Those for which there is no place are closed at once: left in the
+    /// kernel's queue, their clients would wait rather than try another server. Cancel safe.
+    pub(super) async fn accept(&mut self) -> (TcpStream, Peer, Place) {
+        loop {
+            match self.tcp.accept().await {
+                Ok((stream, addr)) => {
+                    let Ok(place) = self.places.clone().try_acquire_owned() else {
+                        drop(stream);
+                        let limit = self.max_connections;
+                        self.refused.log(|refused| {
+                            tracing::warn!(
+                                refused,
+                                limit,
+                                "too many connections, closing new ones"
+                            );
+                        });
+                        continue;
+                    };
+                    // Responses are written when they are complete: waiting for more only delays them.
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(peer = %addr, %error, "cannot set TCP_NODELAY");
+                    }
+                    return (stream, Peer::new(PeerAddr::Tcp(addr)), place);
+                }
+                Err(error) if is_of_one_connection(&error) => {
+                    tracing::debug!(%error, "a connection failed before it was accepted");
+                }
+                Err(error) => {
+                    self.failed.log(|attempts| {
+                        tracing::warn!(%error, attempts, "cannot accept connections, trying again");
+                    });
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+impl Recurring {
+    /// Gives `line` how often it has happened since the last line, unless that was just now.
+    fn log(&mut self, line: impl FnOnce(u64)) {
+        self.unlogged += 1;
+        if self.logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL) {
+            line(std::mem::take(&mut self.unlogged));
+            self.logged = Some(Instant::now());
+        }
+    }
+}
+
+/// accept(2) passes on errors of the connection that it would have returned.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}

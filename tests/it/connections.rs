@@ -1,0 +1,48 @@
+//! How many connections there may be, and what happens to those that are too many.
+
+use std::net::SocketAddr;
+
+use balafon::{Router, Server};
+use tokio::net::TcpStream;
+
+use crate::support::echo::Echo;
+use crate::support::peer::Peer;
+use crate::support::{TestServer, patiently};
+
+/// Whether the server, which speaks first, serves this connection or closes it.
+async fn is_served(stream: &TcpStream) -> bool {
+    matches!(patiently(stream.peek(&mut [0])).await, Ok(1))
+}
+
+/// A peer, once there is a place for it.
+async fn peer(addr: SocketAddr) -> Peer {
+    let attempts = async {
+        loop {
+            let stream = TcpStream::connect(addr).await.unwrap();
+            if is_served(&stream).await {
+                return Peer::over(stream, &h2::client::Builder::new()).await;
+            }
+        }
+    };
+    patiently(attempts).await
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_are_closed_at_once_and_a_freed_place_is_taken_again() {
+    for workers in [0, 1] {
+        let settings = Server::new().workers(workers).max_connections(2);
+        let router = Router::new().add(Echo::default().service());
+        let server = TestServer::start_with(settings, router).await;
+        let mut served = peer(server.addr).await;
+        assert_eq!(served.unary("/test.Echo/Unary", "one").await.messages(), ["one"]);
+        // It has sent nothing yet, and counts all the same.
+        let in_handshake = TcpStream::connect(server.addr).await.unwrap();
+        for _ in 0..3 {
+            assert!(!is_served(&TcpStream::connect(server.addr).await.unwrap()).await);
+        }
+        assert_eq!(served.unary("/test.Echo/Unary", "two").await.messages(), ["two"]);
+        drop(in_handshake);
+        let mut newcomer = peer(server.addr).await;
+        assert_eq!(newcomer.unary("/test.Echo/Unary", "three").await.messages(), ["three"]);
+    }
+}
