@@ -1,12 +1,24 @@
 //! The program `user-server`, from its flags to its exit code.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 fn user_server() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_user-server"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("USER_SERVER_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// The same with what the shell command `limit` sets.
+#[cfg(target_os = "linux")]
+fn user_server_under(limit: &str) -> Command {
+    let plain = user_server();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!(r#"{limit} && exec "$0" "$@""#)]).arg(plain.get_program());
+    for (name, _) in plain.get_envs() {
         command.env_remove(name);
     }
     command
@@ -37,8 +49,12 @@ struct Running {
 impl Running {
     fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = user_server();
-        command.args(["--listen", "127.0.0.1:0", "--log-format", "json"]).args(arguments);
-        command.envs(environment.iter().copied());
+        command.args(arguments).envs(environment.iter().copied());
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        command.args(["--listen", "127.0.0.1:0", "--log-format", "json"]);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = child.stderr.take().map(BufReader::new);
         let mut running = Self { child, log, address: String::new() };
@@ -56,6 +72,13 @@ impl Running {
             assert!(log.read_line(&mut line).unwrap() > 0, "the log ended before {word:?}");
         }
         line
+    }
+
+    /// What is left of the log, up to its end.
+    fn rest_of_log(&mut self) -> String {
+        let mut rest = String::new();
+        self.log.as_mut().unwrap().read_to_string(&mut rest).unwrap();
+        rest
     }
 
     fn signal(&self, name: &str) {
@@ -233,4 +256,55 @@ async fn a_slow_reader_of_all_users_costs_no_memory() {
     println!("{count} users, {bytes} bytes: {before} KiB before, {most} KiB at most");
     assert!(bytes > count * 80, "{bytes} bytes are not {count} users");
     assert!(most < before + 4 * 1024, "memory grew from {before} to {most} KiB");
+}
+
+/// The time that a process has spent on a processor, in ticks of the kernel: a hundred a second.
+#[cfg(target_os = "linux")]
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The name, in parentheses, may hold anything; utime and stime are the fields 14 and 15.
+    let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn without_file_descriptors_open_connections_are_served_and_new_ones_wait() {
+    use std::time::Duration;
+
+    use tokio::net::TcpStream;
+
+    use crate::support::patiently;
+    use crate::support::peer::{Peer, framed, request};
+
+    let mut limited = user_server_under("ulimit -n 40");
+    limited.args(["--workers", "1"]);
+    let mut running = Running::spawn(limited);
+    let address = running.address.parse().unwrap();
+    let head = || request("/ru.tinkoff.kora.example.UserService/GetUser");
+
+    let mut served = Peer::connect(address).await;
+    assert_eq!(served.call(head(), framed("nobody")).await.grpc_status(), "5");
+    // The kernel completes them, whether or not the server accepts them.
+    let mut idle = Vec::new();
+    for _ in 0..80 {
+        idle.push(TcpStream::connect(address).await.unwrap());
+    }
+    running.line_with("cannot accept connections");
+
+    let pid = running.child.id();
+    let before = ticks(pid);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let spent = ticks(pid) - before;
+    assert!(spent < 50, "{spent} ticks of a second in which there is nothing to do");
+    assert_eq!(served.call(head(), framed("nobody")).await.grpc_status(), "5");
+
+    drop(idle);
+    let mut newcomer = Peer::connect(address).await;
+    assert_eq!(patiently(newcomer.call(head(), framed("nobody"))).await.grpc_status(), "5");
+    running.signal("TERM");
+    assert!(running.child.wait().unwrap().success());
+    let complaints =
+        running.rest_of_log().lines().filter(|line| line.contains("cannot accept")).count();
+    assert!(complaints < 5, "{complaints} more lines about it");
 }
