@@ -22,9 +22,10 @@ use crate::users::DEFAULT_MAX_BATCH;
 ///     localhost:9090 ru.tinkoff.kora.example.UserService/CreateUser
 ///   grpcurl -plaintext localhost:9090 ru.tinkoff.kora.example.UserService/GetAllUsers
 ///
-/// SIGINT or SIGTERM drains: open calls may end, new connections are refused; what is left after
-/// the drain timeout is ended with UNAVAILABLE; the exit code is 0. A second signal stops at once,
-/// with 130. What cannot start exits with 2 and says why.
+/// SIGINT or SIGTERM makes health NOT_SERVING and, after the lame duck's time, drains: open calls
+/// may end, new connections are refused; what is left after the drain timeout is ended with
+/// UNAVAILABLE; the exit code is 0. A second signal stops at once, with 130. What cannot start
+/// exits with 2 and says why.
 #[derive(Debug, Parser)]
 #[command(name = "user-server", version, verbatim_doc_comment, max_term_width = 100)]
 pub(super) struct Cli {
@@ -54,6 +55,12 @@ pub(super) struct Cli {
     #[arg(default_value_t = MAX_CONNECTIONS as u32, allow_negative_numbers = true)]
     #[arg(value_parser = value_parser!(u32).range(1..))]
     max_connections: u32,
+
+    /// Seconds between the signal that shuts down and the drain: health is NOT_SERVING, for load
+    /// balancers to see, and all else is served
+    #[arg(long, env = "USER_SERVER_LAME_DUCK", value_name = "SECONDS", default_value_t = 0)]
+    #[arg(allow_negative_numbers = true)]
+    lame_duck: u32,
 
     /// Seconds that calls have to end by themselves once a shutdown has begun
     #[arg(long, env = "USER_SERVER_DRAIN_TIMEOUT", value_name = "SECONDS", default_value_t = 30)]
@@ -131,6 +138,10 @@ impl Cli {
 
     pub(super) fn max_connections(&self) -> usize {
         self.max_connections as usize
+    }
+
+    pub(super) fn lame_duck(&self) -> Duration {
+        Duration::from_secs(self.lame_duck.into())
     }
 
     pub(super) fn drain_timeout(&self) -> Duration {

@@ -7,7 +7,6 @@ mod tls;
 use std::fmt;
 use std::io::{Write, stderr};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 
@@ -88,7 +87,7 @@ async fn serve(cli: &Cli, store: impl UserStore) -> Result<(), StartError> {
     let cannot_listen = |error| StartError(format!("cannot listen on {}: {error}", cli.listen));
     let listener = TcpListener::bind(&cli.listen).await.map_err(cannot_listen)?;
     let address = listener.local_addr().map_err(cannot_listen)?;
-    let shutdown = shutdown(health, cli.drain_timeout());
+    let shutdown = shutdown(cli, &health);
     tracing::info!(%address, tls = cli.tls_cert.is_some(), store = %cli.store, workers = cli.workers(), "listening");
 
     server
@@ -99,14 +98,14 @@ async fn serve(cli: &Cli, store: impl UserStore) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Completes at the first signal, with the health already NOT_SERVING. A second one ends the
-/// process at once.
-fn shutdown(health: Health, timeout: Duration) -> impl Future<Output = ()> {
+/// Completes when it is time to drain. A second signal ends the process at once.
+fn shutdown(cli: &Cli, health: &Health) -> impl Future<Output = ()> + use<> {
+    let (lame_duck, drain_timeout) = (cli.lame_duck(), cli.drain_timeout());
     let first = shutdown_signal();
-    async move {
+    let signal = async move {
         first.await;
         exit_at_next_signal();
-        tracing::info!(?timeout, "draining; a second signal stops at once");
-        health.shutdown();
-    }
+        tracing::info!(?lame_duck, ?drain_timeout, "shutting down; a second signal stops at once");
+    };
+    health.lame_duck(signal, lame_duck)
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::pin::pin;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -88,6 +89,36 @@ impl Health {
             states.set_all(ServingStatus::NotServing);
             states.shut_down = true;
         });
+    }
+
+    /// A shutdown for [`Server::serve`](crate::Server::serve) that clients can see coming: when
+    /// `signal` completes everything is NOT_SERVING, as by [`shutdown`](Self::shutdown), and the
+    /// server begins to drain when `time` has passed. Until then it serves whatever comes, so that
+    /// load balancers find the time to send calls elsewhere.
+    ///
+    /// ```no_run
+    /// # async fn run(router: balafon::Router, listener: tokio::net::TcpListener) -> std::io::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// use balafon::services::health::Health;
+    /// use balafon::{Server, shutdown_signal};
+    ///
+    /// let health = Health::new();
+    /// let router = router.add(health.service());
+    /// let shutdown = health.lame_duck(shutdown_signal(), Duration::from_secs(10));
+    /// Server::new().serve(listener, router, shutdown).await
+    /// # }
+    /// ```
+    pub fn lame_duck<F>(&self, signal: F, time: Duration) -> impl Future<Output = ()> + use<F>
+    where
+        F: Future<Output = ()>,
+    {
+        let health = self.clone();
+        async move {
+            signal.await;
+            health.shutdown();
+            tokio::time::sleep(time).await;
+        }
     }
 
     fn update(&self, change: impl FnOnce(&mut States)) {
@@ -339,6 +370,20 @@ mod tests {
         let recorder = Recorder::new();
         assert!(health.watch(about("a.A"), recorder.sink()).now_or_never().is_none());
         assert_eq!(health.states.receiver_count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lame_duck_is_not_serving_and_ends_when_its_time_has_passed() {
+        let health = Health::new();
+        let started = tokio::time::Instant::now();
+        let (time, signal) = (Duration::from_secs(5), Duration::from_secs(1));
+        let mut duck = pin!(health.lame_duck(tokio::time::sleep(signal), time));
+        assert!(tokio::time::timeout(signal / 2, &mut duck).await.is_err());
+        assert_eq!(health.status(""), Serving);
+        assert!(tokio::time::timeout(signal, &mut duck).await.is_err());
+        assert_eq!(health.status(""), NotServing);
+        duck.await;
+        assert_eq!(started.elapsed(), signal + time);
     }
 
     #[test]

@@ -3,6 +3,11 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::peer::{Peer, framed, request};
+
+const GET_USER: &str = "/ru.tinkoff.kora.example.UserService/GetUser";
 
 fn user_server() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_user-server"));
@@ -163,6 +168,42 @@ fn signals_drain_and_exit_with_zero() {
     }
 }
 
+/// What health says of the server, on a connection of its own.
+async fn health(running: &Running) -> bytes::Bytes {
+    let mut peer = Peer::connect(running.address.parse().unwrap()).await;
+    let body = bytes::Bytes::from_static(&[0; 5]);
+    peer.call(request("/grpc.health.v1.Health/Check"), body).await.body
+}
+
+const SERVING: [u8; 7] = [0, 0, 0, 0, 2, 8, 1];
+const NOT_SERVING: [u8; 7] = [0, 0, 0, 0, 2, 8, 2];
+
+#[tokio::test]
+async fn a_lame_duck_serves_newcomers_before_it_drains() {
+    let mut running = Running::start(&["--lame-duck", "2"], &[]);
+    assert_eq!(*health(&running).await, SERVING);
+    let signalled = Instant::now();
+    running.signal("TERM");
+    running.line_with("shutting down");
+    while *health(&running).await != NOT_SERVING {}
+    let mut peer = Peer::connect(running.address.parse().unwrap()).await;
+    assert_eq!(peer.call(request(GET_USER), framed("nobody")).await.grpc_status(), "5");
+    // Not on this thread, where the peer is to answer the GOAWAY.
+    let ended = tokio::task::spawn_blocking(move || running.child.wait()).await;
+    assert!(ended.unwrap().unwrap().success());
+    assert!(signalled.elapsed() >= Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn a_second_signal_stops_a_lame_duck_at_once() {
+    let mut running = Running::start(&["--lame-duck", "3600"], &[]);
+    running.signal("TERM");
+    running.line_with("shutting down");
+    while *health(&running).await != NOT_SERVING {}
+    running.signal("TERM");
+    assert_eq!(running.child.wait().unwrap().code(), Some(130));
+}
+
 #[test]
 fn the_environment_sets_what_flags_do_not() {
     let environment = [("USER_SERVER_WORKERS", "3"), ("USER_SERVER_LISTEN", "127.0.0.1:1")];
@@ -173,10 +214,9 @@ fn the_environment_sets_what_flags_do_not() {
 #[tokio::test]
 async fn each_call_is_one_line_of_the_access_log() {
     let mut running = Running::start(&["--workers", "1"], &[]);
-    let mut peer = crate::support::peer::Peer::connect(running.address.parse().unwrap()).await;
-    let path = "/ru.tinkoff.kora.example.UserService/GetUser";
-    let head = crate::support::peer::request(path).header("x-request-id", "abc-123");
-    peer.call(head, crate::support::peer::framed("nobody")).await;
+    let mut peer = Peer::connect(running.address.parse().unwrap()).await;
+    let head = request(GET_USER).header("x-request-id", "abc-123");
+    peer.call(head, framed("nobody")).await;
     let line = running.line_with("balafon::access");
     for field in [
         r#""method":"/ru.tinkoff.kora.example.UserService/GetUser""#,
@@ -196,10 +236,10 @@ async fn each_call_is_one_line_of_the_access_log() {
 async fn a_log_that_nobody_reads_any_more_does_not_take_the_service_with_it() {
     let mut running = Running::start(&["--workers", "1"], &[]);
     drop(running.log.take());
-    let mut peer = crate::support::peer::Peer::connect(running.address.parse().unwrap()).await;
-    let head = || crate::support::peer::request("/ru.tinkoff.kora.example.UserService/GetUser");
+    let mut peer = Peer::connect(running.address.parse().unwrap()).await;
+    let head = || request(GET_USER);
     for _ in 0..2 {
-        let reply = peer.call(head(), crate::support::peer::framed("nobody")).await;
+        let reply = peer.call(head(), framed("nobody")).await;
         assert_eq!(reply.grpc_status(), "5");
     }
     running.signal("TERM");
@@ -220,8 +260,6 @@ fn resident(pid: u32) -> u64 {
 #[tokio::test]
 #[allow(clippy::print_stdout)] // The figure is half of what this test is for.
 async fn a_slow_reader_of_all_users_costs_no_memory() {
-    use std::time::Duration;
-
     use crate::support::{patiently, peer};
     use balafon::users::pb::{CreateUserRequest, user_service};
 
@@ -270,18 +308,15 @@ fn ticks(pid: u32) -> u64 {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn without_file_descriptors_open_connections_are_served_and_new_ones_wait() {
-    use std::time::Duration;
-
     use tokio::net::TcpStream;
 
     use crate::support::patiently;
-    use crate::support::peer::{Peer, framed, request};
 
     let mut limited = user_server_under("ulimit -n 40");
     limited.args(["--workers", "1"]);
     let mut running = Running::spawn(limited);
     let address = running.address.parse().unwrap();
-    let head = || request("/ru.tinkoff.kora.example.UserService/GetUser");
+    let head = || request(GET_USER);
 
     let mut served = Peer::connect(address).await;
     assert_eq!(served.call(head(), framed("nobody")).await.grpc_status(), "5");

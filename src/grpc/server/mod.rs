@@ -230,7 +230,9 @@ impl Server {
     }
 
     /// Serves `router` on `listener` until `shutdown` completes, then drains: no more connections
-    /// are accepted, clients are told by GOAWAY, calls may end within the drain timeout.
+    /// are accepted, clients are told by GOAWAY, calls may end within the drain timeout. With
+    /// [`Health::lame_duck`](crate::services::health::Health::lame_duck) for a `shutdown`, load
+    /// balancers learn of it first.
     ///
     /// # Errors
     /// If a worker's thread or runtime cannot be started. Failures of single connections, and of
