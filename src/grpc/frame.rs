@@ -113,8 +113,8 @@ struct Payload {
     compressed: bool,
     length: usize,
     /// Grows with the bytes received, never to the declared length at once: a header of five
-    /// bytes must not claim megabytes.
-    assembled: BytesMut,
+    /// bytes must not claim megabytes. A `Vec`, since that can be told exactly by how much.
+    assembled: Vec<u8>,
 }
 
 impl FrameDecoder {
@@ -171,9 +171,11 @@ impl FrameDecoder {
                 let Some(chunk) = self.chunks.front_mut() else { return Ok(None) };
                 if chunk.len() < missing || !payload.assembled.is_empty() {
                     let part = chunk.len().min(missing);
-                    // Doubling, but never past the end of the message.
-                    let grow = missing.min(part.max(payload.assembled.len()));
-                    payload.assembled.reserve(grow);
+                    if payload.assembled.capacity() - payload.assembled.len() < part {
+                        // Doubling, but never past the end of the message.
+                        let grow = missing.min(part.max(payload.assembled.len()));
+                        payload.assembled.reserve_exact(grow);
+                    }
                     payload.assembled.extend_from_slice(&chunk[..part]);
                     self.skip(part);
                     continue;
@@ -200,7 +202,7 @@ impl FrameDecoder {
                 self.drop_empty_front();
                 bytes
             }
-            _ => payload.assembled.freeze(),
+            _ => payload.assembled.into(),
         };
         Frame { compressed: payload.compressed, payload: bytes }
     }
@@ -214,7 +216,7 @@ impl FrameDecoder {
         if length > self.limit {
             return Err(FrameError::TooLarge { length: Some(length), limit: self.limit });
         }
-        Ok(Payload { compressed: flag == 1, length, assembled: BytesMut::new() })
+        Ok(Payload { compressed: flag == 1, length, assembled: Vec::new() })
     }
 
     /// Five bytes from the front, across chunks; nothing is taken while there are fewer.
@@ -362,6 +364,21 @@ mod tests {
         decoder.push(Bytes::from_static(&[0, 0x3f, 0xff, 0xff, 0xff, 1, 2, 3]));
         assert_eq!(decoder.next_frame(), Ok(None));
         assert!(decoder.payload.unwrap().assembled.capacity() < 1024);
+    }
+
+    #[test]
+    fn a_message_that_grows_holds_at_most_twice_its_bytes_and_never_more_than_its_length() {
+        let wire = frame(0, &[1; 100_000]);
+        let mut decoder = FrameDecoder::new(1 << 20);
+        let mut received = 0;
+        for chunk in wire.chunks(700) {
+            received += chunk.len();
+            decoder.push(Bytes::copy_from_slice(chunk));
+            let complete = decoder.next_frame().unwrap().is_some();
+            assert_eq!(complete, received == wire.len());
+            let held = decoder.payload.as_ref().map_or(0, |payload| payload.assembled.capacity());
+            assert!(held <= (2 * received).min(100_000), "{held} bytes for {received}");
+        }
     }
 
     #[test]
