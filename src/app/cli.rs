@@ -10,7 +10,7 @@ use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use clap::{Parser, ValueEnum, value_parser};
 
-use crate::grpc::server::MAX_CONNECTIONS;
+use crate::grpc::server::{CONNECTION_BUFFER_LIMIT, MAX_CONNECTIONS, SERVER_BUFFER_LIMIT};
 use crate::users::DEFAULT_MAX_BATCH;
 
 /// A gRPC user service: create, read, stream and update users.
@@ -55,6 +55,17 @@ pub(super) struct Cli {
     #[arg(default_value_t = MAX_CONNECTIONS as u32, allow_negative_numbers = true)]
     #[arg(value_parser = value_parser!(u32).range(1..))]
     max_connections: u32,
+
+    /// Bytes that the calls of one connection may hold: requests that have not arrived in full, and
+    /// responses that are not read. A call that would exceed it ends with RESOURCE_EXHAUSTED
+    #[arg(long, env = "USER_SERVER_CONNECTION_BUFFER_LIMIT", value_name = "BYTES")]
+    #[arg(default_value_t = CONNECTION_BUFFER_LIMIT)]
+    pub(super) connection_buffer_limit: usize,
+
+    /// The same for the calls of all connections together
+    #[arg(long, env = "USER_SERVER_SERVER_BUFFER_LIMIT", value_name = "BYTES")]
+    #[arg(default_value_t = SERVER_BUFFER_LIMIT)]
+    pub(super) server_buffer_limit: usize,
 
     /// Seconds between the signal that shuts down and the drain: health is NOT_SERVING, for load
     /// balancers to see, and all else is served

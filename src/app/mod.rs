@@ -71,6 +71,8 @@ async fn serve(cli: &Cli, store: impl UserStore) -> Result<(), StartError> {
     let mut server = Server::new()
         .workers(cli.workers())
         .max_connections(cli.max_connections())
+        .connection_buffer_limit(cli.connection_buffer_limit)
+        .server_buffer_limit(cli.server_buffer_limit)
         .drain_timeout(cli.drain_timeout());
     if let Some(tls) = tls::from_files(cli)? {
         server = server.tls(tls);

@@ -152,6 +152,11 @@ impl FrameDecoder {
         self.unread
     }
 
+    /// Bytes of memory that hold what was pushed and has not left in a frame.
+    pub(crate) fn held(&self) -> usize {
+        self.unread + self.payload.as_ref().map_or(0, |payload| payload.assembled.capacity())
+    }
+
     /// The next complete frame, or `None` until more bytes are pushed.
     ///
     /// # Errors

@@ -67,6 +67,11 @@ impl Inbound {
         self.decoder.push(chunk);
     }
 
+    /// Bytes of memory that hold what the handler has not taken.
+    pub(super) fn held(&self) -> usize {
+        self.decoder.held()
+    }
+
     /// Window to give back: of all that the handler has taken, and of what may wait for it.
     pub(super) fn releasable(&self) -> usize {
         let held = self.decoder.unread().saturating_sub(READ_AHEAD);
@@ -87,6 +92,11 @@ impl Inbound {
     /// After a fault of the client's there is nothing more to read.
     pub(super) fn fail(&mut self, status: &Status) {
         self.end = Some(Err(status.clone()));
+        self.discard();
+    }
+
+    /// Frees what nobody will read: the handler may outlive its call.
+    pub(super) fn discard(&mut self) {
         self.decoder = FrameDecoder::new(0);
     }
 

@@ -135,6 +135,7 @@ impl Exchange {
             return;
         }
         let mut state = self.lock();
+        state.inbound.discard();
         let reader = state.inbound.take_reader();
         let writers = state.outbound.take_all_writers();
         drop(state);
@@ -301,6 +302,11 @@ impl State {
         self.inbound.release()
     }
 
+    /// Bytes of messages that wait for the handler or the client, as the memory that holds them.
+    pub(crate) fn held(&self) -> usize {
+        self.inbound.held() + self.outbound.held()
+    }
+
     /// What the handler has written so far is seen.
     pub(crate) fn outbound_seen(&mut self) -> &mut Outbound {
         self.transport.outbound_changed = false;
@@ -422,6 +428,29 @@ mod tests {
         assert!(!exchange.lock().rest(&mut noop()));
         assert_eq!(exchange.lock().outbound_seen().buffered(), HEADER_LEN);
         assert!(exchange.lock().rest(&mut noop()));
+    }
+
+    #[test]
+    fn a_response_is_held_as_a_whole_until_all_of_it_is_sent() {
+        let exchange = exchange();
+        exchange.write(&"x".repeat(100_000), true).unwrap();
+        let mut state = exchange.lock();
+        assert!((100_000..200_000).contains(&state.held()));
+        state.outbound.split(99_999);
+        assert!(state.held() >= 100_000);
+        let rest = state.outbound.buffered();
+        state.outbound.split(rest);
+        assert_eq!(state.held(), 0);
+    }
+
+    #[test]
+    fn what_was_received_is_not_held_beyond_the_end_of_the_call() {
+        let exchange = exchange();
+        exchange.lock().inbound.receive(Bytes::from_static(&[0, 0, 0, 0, 9, 1]));
+        assert!(exchange.poll_message(&mut noop()).is_pending());
+        assert!(exchange.lock().held() > 0);
+        exchange.end(Status::cancelled("over"));
+        assert_eq!(exchange.lock().held(), 0);
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(crate) struct Outbound {
     /// The handler wants the headers to be on the wire before the first message.
     headers_due: bool,
     buffer: BytesMut,
+    /// Bytes of memory behind `buffer`, parts of which may be sent: it is freed as a whole.
+    allocated: usize,
     /// Bytes at the front of `buffer` that continue a message of which a part was sent.
     partial: usize,
     /// Mostly none or one; several if the handler has moved its sink to a task.
@@ -46,6 +48,7 @@ impl Outbound {
             trailers: Metadata::new(),
             headers_due: false,
             buffer: BytesMut::new(),
+            allocated: 0,
             partial: 0,
             writers: Vec::new(),
             sent: 0,
@@ -77,6 +80,20 @@ impl Outbound {
 
     /// Encodes `message` into the buffer; with `copy` also gives its payload before compression.
     pub(super) fn write(
+        &mut self,
+        message: &impl Message,
+        compress: bool,
+        copy: bool,
+    ) -> Result<Option<Bytes>, Status> {
+        let capacity = self.buffer.capacity();
+        let written = self.encode(message, compress, copy);
+        if self.buffer.capacity() != capacity {
+            self.allocated = self.buffer.capacity();
+        }
+        written
+    }
+
+    fn encode(
         &mut self,
         message: &impl Message,
         compress: bool,
@@ -116,6 +133,11 @@ impl Outbound {
         self.buffer.len()
     }
 
+    /// Bytes of memory that hold what waits to be sent.
+    pub(super) fn held(&self) -> usize {
+        if self.buffer.is_empty() { 0 } else { self.allocated }
+    }
+
     /// The first `count` bytes of what waits.
     pub(crate) fn split(&mut self, count: usize) -> Bytes {
         let mut boundary = self.partial;
@@ -135,7 +157,7 @@ impl Outbound {
 
     /// Forgets what waits to be sent.
     pub(crate) fn discard(&mut self) {
-        self.buffer.clear();
+        self.buffer = BytesMut::new();
         self.partial = 0;
     }
 

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::coop::{has_budget_remaining, unconstrained};
 use tokio::time::{Instant, timeout};
 
+use super::budget::Budgets;
 use super::drain::Drain;
 use super::foreign::Foreign;
 use super::lifetime::{Expired, Lifetime};
@@ -50,6 +51,7 @@ pub(super) struct Host {
     pub(super) peer: Arc<Peer>,
     /// The longest header list that the client accepts, in bytes as RFC 9113 (6.5.2) counts them.
     pub(super) header_limit: Arc<AtomicU32>,
+    pub(super) budgets: Arc<Budgets>,
     /// Held by what the drain should wait for. Unset until the connection is served.
     pub(super) drain: Option<Drain>,
     #[cfg(feature = "tls")]

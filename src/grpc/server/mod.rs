@@ -8,6 +8,7 @@
 //!                                     `-- rpc: one per stream; moves bytes, polls the handler
 //! ```
 
+mod budget;
 mod connection;
 mod drain;
 mod follow;
@@ -36,12 +37,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio::time::timeout_at;
 
+use self::budget::{Budget, Budgets};
 use self::connection::Host;
 use self::drain::{Drain, DrainTrigger};
 use self::listener::Listener;
 use self::police::PingPolicy;
-pub(crate) use self::settings::MAX_CONNECTIONS;
 use self::settings::Settings;
+pub(crate) use self::settings::{CONNECTION_BUFFER_LIMIT, MAX_CONNECTIONS, SERVER_BUFFER_LIMIT};
 pub(crate) use self::signals::exit_at_next_signal;
 pub use self::signals::shutdown_signal;
 use self::timer::later;
@@ -137,6 +139,24 @@ impl Server {
     #[must_use]
     pub fn max_send_message_size(mut self, bytes: usize) -> Self {
         self.settings.calls = self.settings.calls.max_send_message_size(bytes);
+        self
+    }
+
+    /// Bytes that the calls of one connection may hold in memory together: request messages that
+    /// have not arrived in full or wait for their handlers, and responses that their readers do not
+    /// take. A call that would exceed it ends with RESOURCE_EXHAUSTED, and the others live on. The
+    /// first 64 KiB of a call do not count, nor do decoded messages; no message can be longer than
+    /// this, in either direction. Default: 128 MiB.
+    #[must_use]
+    pub fn connection_buffer_limit(mut self, bytes: usize) -> Self {
+        self.settings.connection_buffer_limit = bytes;
+        self
+    }
+
+    /// The same for the calls of all connections together. Default: 1 GiB.
+    #[must_use]
+    pub fn server_buffer_limit(mut self, bytes: usize) -> Self {
+        self.settings.server_buffer_limit = bytes;
         self
     }
 
@@ -246,17 +266,18 @@ impl Server {
         let router = Arc::new(router);
         let settings = Arc::new(self.settings);
         let trigger = DrainTrigger::new();
+        let budget = Arc::new(Budget::new(settings.server_buffer_limit));
         let workers = Workers::start(self.workers)?;
         let mut listener = Listener::new(listener, settings.max_connections);
         let accepting = async {
             loop {
                 let (stream, peer, place) = listener.accept().await;
-                let (router, settings) = (router.clone(), settings.clone());
                 let host = Host {
-                    router,
-                    settings,
+                    router: router.clone(),
+                    settings: settings.clone(),
                     peer: Arc::new(peer),
                     header_limit: Host::no_header_limit(),
+                    budgets: Budgets::new(settings.connection_buffer_limit, &budget),
                     drain: None,
                     #[cfg(feature = "tls")]
                     tls: self.tls.clone(),
@@ -280,7 +301,8 @@ impl Server {
     }
 
     /// Serves one connection that is already there, such as a pipe in a test, until it closes. It
-    /// does not count among [`max_connections`](Self::max_connections).
+    /// does not count among [`max_connections`](Self::max_connections), and its calls have the whole
+    /// [`server_buffer_limit`](Self::server_buffer_limit) to themselves.
     pub async fn serve_connection<T>(&self, io: T, router: Arc<Router>)
     where
         T: AsyncRead + AsyncWrite + Unpin,
@@ -290,6 +312,10 @@ impl Server {
             settings: Arc::new(self.settings.clone()),
             peer: Arc::new(Peer::new(PeerAddr::Memory)),
             header_limit: Host::no_header_limit(),
+            budgets: Budgets::new(
+                self.settings.connection_buffer_limit,
+                &Arc::new(Budget::new(self.settings.server_buffer_limit)),
+            ),
             drain: None,
             #[cfg(feature = "tls")]
             tls: self.tls.clone(),

@@ -12,6 +12,7 @@ use http::uri::Authority;
 use http::{Extensions, Method, Request, request};
 use tokio::time::Instant;
 
+use super::budget::Share;
 use super::connection::Host;
 use super::foreign::Foreign;
 use super::timer::{Timer, timer_at};
@@ -49,6 +50,7 @@ pub(super) struct Rpc {
     /// Made when the call first has to wait: most never do.
     timer: Option<Timer>,
     server_streaming: bool,
+    share: Share,
     /// The longest header list that the client accepts.
     header_limit: Arc<AtomicU32>,
 }
@@ -139,6 +141,7 @@ impl Rpc {
             deadline,
             timer: None,
             server_streaming: method.server_streaming,
+            share: Share::new(&host.budgets),
             header_limit: host.header_limit.clone(),
         })
     }
@@ -326,6 +329,11 @@ impl Future for Rpc {
             }
             if let Poll::Ready(reason) = this.poll_stopped(cx) {
                 this.stop(reason, cx);
+                return Poll::Ready(());
+            }
+            let held = this.exchange.lock().held();
+            if let Err(exhausted) = this.share.settle(held) {
+                this.stop(exhausted, cx);
                 return Poll::Ready(());
             }
             if let Sent::WhatIsThere = sent

@@ -8,6 +8,13 @@ use crate::grpc::options::CallOptions;
 /// should be asked to.
 pub(crate) const MAX_CONNECTIONS: usize = 10_000;
 
+/// Thirty-two messages of the default limit, 4 MiB, or a hundred uploads of 1 MiB at a time, which
+/// is the most that most HTTP/2 servers allow on a connection.
+pub(crate) const CONNECTION_BUFFER_LIMIT: usize = 128 * 1024 * 1024;
+
+/// Eight connections that hold all they may, in a process that should live with 2 GiB.
+pub(crate) const SERVER_BUFFER_LIMIT: usize = 1024 * 1024 * 1024;
+
 /// The settings of a server and of its connections.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
@@ -18,6 +25,10 @@ pub(super) struct Settings {
     pub(super) calls: CallOptions,
     pub(super) stream_window: u32,
     pub(super) connection_window: u32,
+    /// For the calls of one connection together, in bytes.
+    pub(super) connection_buffer_limit: usize,
+    /// For all calls together, in bytes.
+    pub(super) server_buffer_limit: usize,
     pub(super) handshake_timeout: Duration,
     pub(super) drain_timeout: Duration,
     pub(super) lifespan: Lifespan,
@@ -37,6 +48,8 @@ impl Default for Settings {
             stream_window: 256 * 1024,
             // Room for several streams at full speed, and a bound for what h2 holds unread.
             connection_window: 1024 * 1024,
+            connection_buffer_limit: CONNECTION_BUFFER_LIMIT,
+            server_buffer_limit: SERVER_BUFFER_LIMIT,
             handshake_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(30),
             lifespan: Lifespan::default(),

@@ -1,0 +1,155 @@
+//! What calls may hold together: unfinished messages and responses that are not read.
+
+use std::time::Duration;
+
+use balafon::{Router, Server};
+use futures_util::future::join_all;
+
+use crate::support::echo::Echo;
+use crate::support::peer::{Peer, framed, request};
+use crate::support::raw::{Frame, HEADERS, INITIAL_WINDOW_SIZE, Raw, head};
+use crate::support::{TestServer, patiently};
+
+const UNARY: &str = "/test.Echo/Unary";
+const KIB: usize = 1024;
+
+/// What each call of these tests holds at least, and it does not fit twice into what is free.
+const HELD: usize = 200 * KIB;
+
+/// What a call may hold without being counted.
+const ALLOWANCE: usize = 64 * KIB;
+
+async fn start(connection: usize, server: usize) -> TestServer {
+    // The peers ping in order to know what the server has seen.
+    let settings = Server::new()
+        .permit_pings(Duration::ZERO, true)
+        .connection_buffer_limit(connection)
+        .server_buffer_limit(server);
+    TestServer::start_with(settings, Router::new().add(Echo::default().service())).await
+}
+
+/// The status of each call that has ended.
+fn statuses(frames: &[Frame]) -> Vec<(&str, &str)> {
+    let ends = frames.iter().filter(|frame| frame.kind == HEADERS && frame.ends());
+    let field = |frame, name| Frame::field(frame, name).unwrap();
+    ends.map(|frame| (field(frame, "grpc-status"), field(frame, "grpc-message"))).collect()
+}
+
+/// Sends the start of a message of 4 MiB in each of these calls, and gives what came back.
+async fn unfinished(raw: &mut Raw, calls: std::ops::Range<u32>) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    for stream in calls.map(|call| 2 * call + 1) {
+        raw.headers(stream, &head(UNARY), false).await;
+        raw.data(stream, &[0, 0, 0x40, 0, 0], false).await;
+        for _ in 0..HELD / (10 * KIB) {
+            raw.data(stream, &[b'x'; 10 * KIB], false).await;
+        }
+        frames.extend(raw.settled().await);
+    }
+    frames
+}
+
+/// Sends requests whose responses cannot leave, and gives what came back.
+async fn unread(raw: &mut Raw, calls: std::ops::Range<u32>) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    let message = framed(&"x".repeat(HELD));
+    for stream in calls.map(|call| 2 * call + 1) {
+        raw.headers(stream, &head(UNARY), false).await;
+        for (at, part) in message.chunks(10 * KIB).enumerate() {
+            raw.data(stream, part, (at + 1) * 10 * KIB >= message.len()).await;
+        }
+        frames.extend(raw.settled().await);
+    }
+    frames
+}
+
+async fn assert_served(server: &TestServer, length: usize) {
+    let message = "y".repeat(length);
+    let mut peer = Peer::connect(server.addr).await;
+    assert_eq!(peer.unary(UNARY, &message).await.messages(), [message]);
+}
+
+/// Of so many calls those that fit are left, and the others were told why they are not.
+fn assert_bounded(frames: &[Frame], calls: usize, limit: usize, whose: &str) {
+    let ended = statuses(frames);
+    for (status, message) in &ended {
+        assert_eq!(*status, "8");
+        assert!(message.contains(whose), "{message}");
+    }
+    let left = calls - ended.len();
+    assert!(left > 0 && left * (HELD - ALLOWANCE) <= limit, "{left} calls of {calls} are left");
+}
+
+#[tokio::test]
+async fn unfinished_messages_hold_no_more_than_the_limit_of_their_connection() {
+    let limit = 1024 * KIB;
+    let server = start(limit, 100 * limit).await;
+    let mut raw = Raw::connect(server.addr).await;
+    let frames = unfinished(&mut raw, 0..20).await;
+    assert_bounded(&frames, 20, limit, "this connection");
+    assert_served(&server, 800 * KIB).await;
+}
+
+#[tokio::test]
+async fn responses_that_are_not_read_hold_no_more_than_the_limit_of_their_connection() {
+    let limit = 1024 * KIB;
+    let server = start(limit, 100 * limit).await;
+    let mut raw = Raw::connect_with(server.addr, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+    let frames = unread(&mut raw, 0..20).await;
+    assert_bounded(&frames, 20, limit, "this connection");
+    assert_served(&server, 800 * KIB).await;
+}
+
+#[tokio::test]
+async fn connections_share_the_limit_of_the_server_and_get_back_what_others_held() {
+    let limit = 1024 * KIB;
+    let server = start(limit, limit).await;
+    let mut one = Raw::connect(server.addr).await;
+    let mut frames = unfinished(&mut one, 0..2).await;
+    let mut other = Raw::connect_with(server.addr, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+    frames.extend(unread(&mut other, 0..20).await);
+    assert_bounded(&frames, 22, limit, "this server");
+    // Small calls need nothing of it.
+    assert_served(&server, KIB).await;
+    drop((one, other));
+    // Their ends are not seen at once.
+    let message = "y".repeat(900 * KIB);
+    let mut peer = Peer::connect(server.addr).await;
+    let again = async { while peer.unary(UNARY, &message).await.grpc_status() != "0" {} };
+    patiently(again).await;
+}
+
+#[tokio::test]
+async fn a_call_that_holds_less_again_gives_back_the_rest() {
+    let server = start(1024 * KIB, 1024 * KIB).await;
+    let mut peer = Peer::connect(server.addr).await;
+    let message = "x".repeat(700 * KIB);
+    // All stay open, and have been over half of the limit each.
+    let mut calls = Vec::new();
+    for _ in 0..4 {
+        let mut call = peer.open("/test.Echo/Bidi").await;
+        call.message(&message, false);
+        let (send, mut recv) = call.split().await.unwrap();
+        let mut received = 0;
+        while received < message.len() {
+            let chunk = patiently(recv.data()).await.unwrap().unwrap();
+            received += chunk.len();
+            recv.flow_control().release_capacity(chunk.len()).unwrap();
+        }
+        calls.push((send, recv));
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_uploads_at_a_time_are_within_the_defaults() {
+    let server = TestServer::start(Router::new().add(Echo::default().service())).await;
+    let peer = Peer::connect(server.addr).await;
+    let message = framed(&"x".repeat(1024 * KIB));
+    let uploads = (0..100).map(|_| {
+        let (mut peer, message) = (peer.clone(), message.clone());
+        async move { peer.call(request(UNARY), message).await }
+    });
+    for reply in join_all(uploads).await {
+        assert_eq!(reply.grpc_status(), "0", "{:?}", reply.trailers);
+    }
+}
