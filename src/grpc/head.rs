@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderName, HeaderValue, TE};
 use http::{HeaderMap, Method, Response, StatusCode, request};
 
 use super::call::Outcome;
@@ -79,6 +79,15 @@ impl RequestHead {
             },
         };
         Ok(Self { timeout, encoding })
+    }
+}
+
+/// Refuses a call without `te: trailers`, by which clients show that nothing between them and the
+/// server is known to drop trailers (PROTOCOL-HTTP2, "Call-Definition").
+pub(crate) fn require_te_trailers(headers: &HeaderMap) -> Result<(), Rejection> {
+    match headers.get(TE) {
+        Some(te) if te == "trailers" => Ok(()),
+        _ => Err(Rejection::Status(Status::internal("wanted the header te: trailers"))),
     }
 }
 

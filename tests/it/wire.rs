@@ -122,6 +122,18 @@ async fn te_trailers_may_be_missing() {
 }
 
 #[tokio::test]
+async fn te_trailers_may_be_required() {
+    let router = Router::new().add(Echo::default().service());
+    let server = TestServer::start_with(Server::new().require_te_trailers(true), router).await;
+    let mut peer = Peer::connect(server.addr).await;
+    let bare = Request::post("http://test/test.Echo/Unary");
+    let reply = peer.call(bare.header("content-type", "application/grpc"), framed("a")).await;
+    assert_trailers_only(&reply, "13");
+    assert!(reply.trailer("grpc-message").unwrap().contains("te: trailers"));
+    assert_eq!(peer.unary("/test.Echo/Unary", "b").await.messages(), ["b"]);
+}
+
+#[tokio::test]
 async fn a_malformed_timeout_is_internal() {
     let (_server, _, mut peer) = echo().await;
     let head = request("/test.Echo/Unary").header("grpc-timeout", "1x");

@@ -126,6 +126,15 @@ impl Server {
         self
     }
 
+    /// Whether calls without the header `te: trailers` are refused, with INTERNAL: a client that
+    /// leaves it out may be behind a proxy that drops trailers, and statuses with them.
+    /// Default: false.
+    #[must_use]
+    pub fn require_te_trailers(mut self, required: bool) -> Self {
+        self.settings.require_te_trailers = required;
+        self
+    }
+
     /// The longest message that is received, in bytes; a longer one ends its call with
     /// RESOURCE_EXHAUSTED before it is read. Default: 4 MiB.
     #[must_use]

@@ -19,7 +19,9 @@ use super::timer::{Timer, timer_at};
 use crate::grpc::call::{Call, Outcome};
 use crate::grpc::exchange::{Exchange, Terms};
 use crate::grpc::handler::BoxFuture;
-use crate::grpc::head::{Rejection, RequestHead, accepts, response, trailers, trailers_only};
+use crate::grpc::head::{
+    Rejection, RequestHead, accepts, require_te_trailers, response, trailers, trailers_only,
+};
 use crate::grpc::status::Status;
 
 /// One call polls at most this often in one go before its neighbours get their turn: 128 KiB of
@@ -83,7 +85,12 @@ impl Rpc {
         host: &Host,
     ) -> Result<Self, Box<Foreign>> {
         let (mut parts, body) = request.into_parts();
-        let (head, refusal) = match RequestHead::parse(&parts) {
+        let strict = host.settings.require_te_trailers;
+        let parsed = RequestHead::parse(&parts).and_then(|head| match strict {
+            true => require_te_trailers(&parts.headers).map(|()| head),
+            false => Ok(head),
+        });
+        let (head, refusal) = match parsed {
             Ok(head) => (head, None),
             Err(Rejection::Status(status)) => (RequestHead::default(), Some(status)),
             Err(Rejection::Foreign(foreign)) => {

@@ -21,6 +21,7 @@ pub(super) struct Settings {
     pub(super) max_connections: usize,
     pub(super) max_concurrent_streams: u32,
     pub(super) max_header_list_size: u32,
+    pub(super) require_te_trailers: bool,
     /// Of all calls for which nothing else is set.
     pub(super) calls: CallOptions,
     pub(super) stream_window: u32,
@@ -43,6 +44,8 @@ impl Default for Settings {
             max_concurrent_streams: 1000,
             // What hyper and nginx use; grpc-java sends at most 8 KiB.
             max_header_list_size: 16 * 1024,
+            // Not every client sends it.
+            require_te_trailers: false,
             calls: CallOptions::new(),
             // A client may have this much under way per stream: 1 Gbit/s at 2 ms.
             stream_window: 256 * 1024,
