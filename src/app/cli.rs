@@ -59,12 +59,12 @@ pub(super) struct Cli {
     /// Bytes that the calls of one connection may hold: requests that have not arrived in full, and
     /// responses that are not read. A call that would exceed it ends with RESOURCE_EXHAUSTED
     #[arg(long, env = "USER_SERVER_CONNECTION_BUFFER_LIMIT", value_name = "BYTES")]
-    #[arg(default_value_t = CONNECTION_BUFFER_LIMIT)]
+    #[arg(default_value_t = CONNECTION_BUFFER_LIMIT, allow_negative_numbers = true)]
     pub(super) connection_buffer_limit: usize,
 
     /// The same for the calls of all connections together
     #[arg(long, env = "USER_SERVER_SERVER_BUFFER_LIMIT", value_name = "BYTES")]
-    #[arg(default_value_t = SERVER_BUFFER_LIMIT)]
+    #[arg(default_value_t = SERVER_BUFFER_LIMIT, allow_negative_numbers = true)]
     pub(super) server_buffer_limit: usize,
 
     /// Seconds between the signal that shuts down and the drain: health is NOT_SERVING, for load

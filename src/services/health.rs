@@ -97,12 +97,13 @@ impl Health {
     /// load balancers find the time to send calls elsewhere.
     ///
     /// ```no_run
-    /// # async fn run(router: balafon::Router, listener: tokio::net::TcpListener) -> std::io::Result<()> {
     /// use std::time::Duration;
     ///
     /// use balafon::services::health::Health;
-    /// use balafon::{Server, shutdown_signal};
+    /// use balafon::{Router, Server, shutdown_signal};
+    /// use tokio::net::TcpListener;
     ///
+    /// # async fn run(router: Router, listener: TcpListener) -> std::io::Result<()> {
     /// let health = Health::new();
     /// let router = router.add(health.service());
     /// let shutdown = health.lame_duck(shutdown_signal(), Duration::from_secs(10));

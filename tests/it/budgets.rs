@@ -1,5 +1,6 @@
 //! What calls may hold together: unfinished messages and responses that are not read.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use balafon::{Router, Server};
@@ -13,7 +14,7 @@ use crate::support::{TestServer, patiently};
 const UNARY: &str = "/test.Echo/Unary";
 const KIB: usize = 1024;
 
-/// What each call of these tests holds at least, and it does not fit twice into what is free.
+/// What each call of these tests holds at least.
 const HELD: usize = 200 * KIB;
 
 /// What a call may hold without being counted.
@@ -35,32 +36,31 @@ fn statuses(frames: &[Frame]) -> Vec<(&str, &str)> {
     ends.map(|frame| (field(frame, "grpc-status"), field(frame, "grpc-message"))).collect()
 }
 
-/// Sends the start of a message of 4 MiB in each of these calls, and gives what came back.
-async fn unfinished(raw: &mut Raw, calls: std::ops::Range<u32>) -> Vec<Frame> {
+/// Sends this in each of these calls, and gives what came back.
+async fn send(raw: &mut Raw, calls: Range<u32>, body: &[u8], end: bool) -> Vec<Frame> {
     let mut frames = Vec::new();
     for stream in calls.map(|call| 2 * call + 1) {
         raw.headers(stream, &head(UNARY), false).await;
-        raw.data(stream, &[0, 0, 0x40, 0, 0], false).await;
-        for _ in 0..HELD / (10 * KIB) {
-            raw.data(stream, &[b'x'; 10 * KIB], false).await;
+        for part in body.chunks(10 * KIB) {
+            raw.data(stream, part, false).await;
+        }
+        if end {
+            raw.data(stream, &[], true).await;
         }
         frames.extend(raw.settled().await);
     }
     frames
 }
 
-/// Sends requests whose responses cannot leave, and gives what came back.
-async fn unread(raw: &mut Raw, calls: std::ops::Range<u32>) -> Vec<Frame> {
-    let mut frames = Vec::new();
-    let message = framed(&"x".repeat(HELD));
-    for stream in calls.map(|call| 2 * call + 1) {
-        raw.headers(stream, &head(UNARY), false).await;
-        for (at, part) in message.chunks(10 * KIB).enumerate() {
-            raw.data(stream, part, (at + 1) * 10 * KIB >= message.len()).await;
-        }
-        frames.extend(raw.settled().await);
-    }
-    frames
+/// Calls whose messages are of 4 MiB, and do not arrive in full.
+async fn unfinished(raw: &mut Raw, calls: Range<u32>) -> Vec<Frame> {
+    let part = [&[0, 0, 0x40, 0, 0][..], &[b'x'; HELD]].concat();
+    send(raw, calls, &part, false).await
+}
+
+/// Calls whose responses have no window.
+async fn unread(raw: &mut Raw, calls: Range<u32>) -> Vec<Frame> {
+    send(raw, calls, &framed(&"x".repeat(HELD)), true).await
 }
 
 async fn assert_served(server: &TestServer, length: usize) {

@@ -74,7 +74,7 @@ impl Share {
     /// Counts the bytes that the call holds now.
     ///
     /// # Errors
-    /// RESOURCE_EXHAUSTED if that is more than a budget has left; what was taken before stays taken.
+    /// RESOURCE_EXHAUSTED if a budget has not enough left; what was taken before stays taken.
     pub(super) fn settle(&mut self, held: usize) -> Result<(), Status> {
         let due = held.saturating_sub(ALLOWANCE).div_ceil(STEP).saturating_mul(STEP);
         if let Some(more) = due.checked_sub(self.taken).filter(|more| *more > 0) {

@@ -60,7 +60,7 @@ impl Listener {
                         });
                         continue;
                     };
-                    // Responses are written when they are complete: waiting for more only delays them.
+                    // Responses are written when they are complete: to wait only delays them.
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(peer = %addr, %error, "cannot set TCP_NODELAY");
                     }

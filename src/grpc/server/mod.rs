@@ -43,6 +43,7 @@ use self::drain::{Drain, DrainTrigger};
 use self::listener::Listener;
 use self::police::PingPolicy;
 use self::settings::Settings;
+#[cfg(feature = "user-server")] // Whose flags have the same defaults.
 pub(crate) use self::settings::{CONNECTION_BUFFER_LIMIT, MAX_CONNECTIONS, SERVER_BUFFER_LIMIT};
 pub(crate) use self::signals::exit_at_next_signal;
 pub use self::signals::shutdown_signal;
@@ -310,8 +311,8 @@ impl Server {
     }
 
     /// Serves one connection that is already there, such as a pipe in a test, until it closes. It
-    /// does not count among [`max_connections`](Self::max_connections), and its calls have the whole
-    /// [`server_buffer_limit`](Self::server_buffer_limit) to themselves.
+    /// does not count among [`max_connections`](Self::max_connections), and its calls have all of
+    /// the [`server_buffer_limit`](Self::server_buffer_limit) to themselves.
     pub async fn serve_connection<T>(&self, io: T, router: Arc<Router>)
     where
         T: AsyncRead + AsyncWrite + Unpin,

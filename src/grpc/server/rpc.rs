@@ -338,13 +338,14 @@ impl Future for Rpc {
                 this.stop(reason, cx);
                 return Poll::Ready(());
             }
-            let held = this.exchange.lock().held();
-            if let Err(exhausted) = this.share.settle(held) {
+            let mut state = this.exchange.lock();
+            if let Err(exhausted) = this.share.settle(state.held()) {
+                drop(state);
                 this.stop(exhausted, cx);
                 return Poll::Ready(());
             }
             if let Sent::WhatIsThere = sent
-                && this.exchange.lock().rest(cx)
+                && state.rest(cx)
             {
                 return Poll::Pending;
             }
