@@ -98,11 +98,14 @@ impl std::error::Error for FrameError {}
 #[derive(Debug)]
 pub struct FrameDecoder {
     limit: usize,
-    chunks: VecDeque<Bytes>,
-    /// Small chunks behind `chunks`, copied together: a client that sends bytes one by one must not
+    /// What is read next; empty only if nothing is unread. Apart from `queue` because most calls
+    /// have no more than this.
+    front: Bytes,
+    queue: VecDeque<Bytes>,
+    /// Small chunks behind `queue`, copied together: a client that sends bytes one by one must not
     /// cost a queue entry and a piece of a read buffer for each.
     tail: BytesMut,
-    /// The length of all that is in `chunks` and `tail`, so that the transport can be held back in O(1).
+    /// The length of all three, so that the transport can be held back in O(1).
     unread: usize,
     /// The payload being waited for; `None` while waiting for a header.
     payload: Option<Payload>,
@@ -120,31 +123,23 @@ struct Payload {
 impl FrameDecoder {
     /// A decoder that refuses messages of more than `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { limit, chunks: VecDeque::new(), tail: BytesMut::new(), unread: 0, payload: None }
+        let (queue, tail) = (VecDeque::new(), BytesMut::new());
+        Self { limit, front: Bytes::new(), queue, tail, unread: 0, payload: None }
     }
 
     /// Adds what arrived. Copies only small chunks, and those only if others wait before them.
     pub fn push(&mut self, chunk: Bytes) {
         self.unread += chunk.len();
-        if self.unread > chunk.len() && chunk.len() < SMALL {
+        if self.front.is_empty() {
+            self.front = chunk;
+        } else if chunk.len() < SMALL {
             self.tail.extend_from_slice(&chunk);
-        } else if !chunk.is_empty() {
-            self.queue_tail();
-            self.chunks.push_back(chunk);
+        } else {
+            if !self.tail.is_empty() {
+                self.queue.push_back(self.tail.split().freeze());
+            }
+            self.queue.push_back(chunk);
         }
-    }
-
-    fn queue_tail(&mut self) {
-        if !self.tail.is_empty() {
-            self.chunks.push_back(self.tail.split().freeze());
-        }
-    }
-
-    fn front(&mut self) -> Option<&mut Bytes> {
-        if self.chunks.is_empty() {
-            self.queue_tail();
-        }
-        self.chunks.front_mut()
     }
 
     /// Bytes that were pushed and not yet looked at by [`next_frame`](Self::next_frame).
@@ -163,9 +158,6 @@ impl FrameDecoder {
     /// [`FrameError::InvalidFlag`] and [`FrameError::TooLarge`], as soon as the header shows it.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
         loop {
-            if self.chunks.is_empty() {
-                self.queue_tail();
-            }
             let Some(payload) = &mut self.payload else {
                 let Some(header) = self.take_header() else { return Ok(None) };
                 self.payload = Some(self.parse_header(header)?);
@@ -173,15 +165,17 @@ impl FrameDecoder {
             };
             let missing = payload.length - payload.assembled.len();
             if missing > 0 {
-                let Some(chunk) = self.chunks.front_mut() else { return Ok(None) };
-                if chunk.len() < missing || !payload.assembled.is_empty() {
-                    let part = chunk.len().min(missing);
+                if self.front.is_empty() {
+                    return Ok(None);
+                }
+                if self.front.len() < missing || !payload.assembled.is_empty() {
+                    let part = self.front.len().min(missing);
                     if payload.assembled.capacity() - payload.assembled.len() < part {
                         // Doubling, but never past the end of the message.
                         let grow = missing.min(part.max(payload.assembled.len()));
                         payload.assembled.reserve_exact(grow);
                     }
-                    payload.assembled.extend_from_slice(&chunk[..part]);
+                    payload.assembled.extend_from_slice(&self.front[..part]);
                     self.skip(part);
                     continue;
                 }
@@ -198,16 +192,15 @@ impl FrameDecoder {
         if self.payload.is_some() || self.unread > 0 { Err(FrameError::Truncated) } else { Ok(()) }
     }
 
-    /// The payload in one piece, of which `missing` bytes lie at the front of the first chunk.
+    /// The payload in one piece, of which all or, if it was in several, no bytes are `missing`.
     fn finish(&mut self, payload: Payload, missing: usize) -> Frame {
-        let bytes = match self.chunks.front_mut() {
-            Some(chunk) if missing > 0 => {
-                let bytes = chunk.split_to(missing);
-                self.unread -= missing;
-                self.drop_empty_front();
+        let bytes = match missing {
+            0 => payload.assembled.into(),
+            _ => {
+                let bytes = self.front.slice(..missing);
+                self.skip(missing);
                 bytes
             }
-            _ => payload.assembled.into(),
         };
         Frame { compressed: payload.compressed, payload: bytes }
     }
@@ -231,26 +224,22 @@ impl FrameDecoder {
         }
         let mut header = [0; HEADER_LEN];
         let mut filled = 0;
-        while let (true, Some(chunk)) = (filled < HEADER_LEN, self.front()) {
-            let part = chunk.len().min(HEADER_LEN - filled);
-            header[filled..filled + part].copy_from_slice(&chunk[..part]);
+        while filled < HEADER_LEN {
+            let part = self.front.len().min(HEADER_LEN - filled);
+            header[filled..filled + part].copy_from_slice(&self.front[..part]);
             filled += part;
             self.skip(part);
         }
         Some(header)
     }
 
+    /// Done with the first `count` bytes of the front.
     fn skip(&mut self, count: usize) {
-        if let Some(chunk) = self.chunks.front_mut() {
-            chunk.advance(count);
-            self.unread -= count;
-        }
-        self.drop_empty_front();
-    }
-
-    fn drop_empty_front(&mut self) {
-        if self.chunks.front().is_some_and(Bytes::is_empty) {
-            self.chunks.pop_front();
+        self.front.advance(count);
+        self.unread -= count;
+        if self.front.is_empty() {
+            let next = self.queue.pop_front();
+            self.front = next.unwrap_or_else(|| self.tail.split().freeze());
         }
     }
 }
@@ -269,10 +258,13 @@ pub fn encode(
     if length > limit {
         return Err(FrameError::TooLarge { length: Some(length), limit });
     }
-    buffer.reserve(HEADER_LEN + length);
-    buffer.put_u8(0);
-    buffer.put_u32(length as u32);
-    message.encode_raw(buffer);
+    let start = buffer.len();
+    // Into a slice of the exact size: that is checked and moved on more cheaply than a buffer that
+    // may grow with every field.
+    buffer.resize(start + HEADER_LEN + length, 0);
+    let (header, mut payload) = buffer[start..].split_at_mut(HEADER_LEN);
+    header[1..].copy_from_slice(&(length as u32).to_be_bytes());
+    message.encode_raw(&mut payload);
     Ok(length)
 }
 
