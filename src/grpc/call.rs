@@ -16,6 +16,12 @@ use super::status::Status;
 
 /// One RPC as interceptors and handlers see it. A [`Request`](crate::Request) derefs to it.
 pub struct Call {
+    /// On the heap, since a call is handed from interceptor to interceptor.
+    parts: Box<CallParts>,
+}
+
+/// What a call consists of.
+pub(crate) struct CallParts {
     pub(crate) method: &'static Method,
     /// Only what differs from the method's own path.
     pub(crate) unknown_path: Option<Box<str>>,
@@ -30,9 +36,13 @@ pub struct Call {
 }
 
 impl Call {
+    pub(crate) fn new(parts: CallParts) -> Self {
+        Self { parts: Box::new(parts) }
+    }
+
     /// A call that no transport drives, for tests of handlers.
     pub(crate) fn detached() -> Self {
-        Self {
+        Self::new(CallParts {
             method: &UNKNOWN_METHOD,
             unknown_path: None,
             metadata: Metadata::new(),
@@ -42,94 +52,103 @@ impl Call {
             run_to_completion: None,
             authority: None,
             exchange: Exchange::detached(),
-        }
+        })
+    }
+
+    pub(crate) fn exchange(&self) -> &Arc<Exchange> {
+        &self.parts.exchange
+    }
+
+    /// What to hold while a handler runs to completion, if this one does.
+    pub(crate) fn hold(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.parts.run_to_completion.clone()
     }
 
     /// The method's static description; [`UNKNOWN_METHOD`] if no service has the path.
     pub fn method(&self) -> &'static Method {
-        self.method
+        self.parts.method
     }
 
     /// The path that the client called, such as `/helloworld.Greeter/SayHello`. For an unknown
     /// method this is text of the client's choice.
     pub fn path(&self) -> &str {
-        self.unknown_path.as_deref().unwrap_or(self.method.path)
+        self.parts.unknown_path.as_deref().unwrap_or(self.parts.method.path)
     }
 
     /// The request metadata, as it arrived: with `user-agent` and the headers of the protocol.
     pub fn metadata(&self) -> &Metadata {
-        &self.metadata
+        &self.parts.metadata
     }
 
     /// The request metadata; an interceptor may change what the handler will see.
     pub fn metadata_mut(&mut self) -> &mut Metadata {
-        &mut self.metadata
+        &mut self.parts.metadata
     }
 
     /// The host that the client believes to call, and perhaps a port: `:authority`, else `host`.
     pub fn authority(&self) -> Option<&str> {
-        self.authority.as_ref().map(Authority::as_str)
+        self.parts.authority.as_ref().map(Authority::as_str)
     }
 
     /// Who calls.
     pub fn peer(&self) -> &Arc<Peer> {
-        &self.peer
+        &self.parts.peer
     }
 
     /// When the call is ended with DEADLINE_EXCEEDED; `None` if the client set no timeout.
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadline.map(tokio::time::Instant::into_std)
+        self.parts.deadline.map(tokio::time::Instant::into_std)
     }
 
     /// What is left until the deadline, zero once it has passed.
     pub fn time_left(&self) -> Option<Duration> {
         let now = tokio::time::Instant::now();
-        self.deadline.map(|deadline| deadline.saturating_duration_since(now))
+        self.parts.deadline.map(|deadline| deadline.saturating_duration_since(now))
     }
 
     /// Values of any type that interceptors leave for the handler, such as who the caller is.
     pub fn extensions(&self) -> &Extensions {
-        &self.extensions
+        &self.parts.extensions
     }
 
     /// The same, to be changed.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
-        &mut self.extensions
+        &mut self.parts.extensions
     }
 
     /// The initial metadata of the response, as far as it is set, to be added to. It has no effect
     /// once the headers are sent.
     pub fn response_metadata(&mut self) -> MetadataMut<'_> {
-        MetadataMut::initial(&self.exchange)
+        MetadataMut::initial(&self.parts.exchange)
     }
 
     /// Sends the responses of this call plain, whatever the settings and the client say: for what
     /// is secret and stands beside what a stranger may choose (as in the BREACH attack), or does not compress.
     pub fn disable_compression(&mut self) {
-        self.exchange.lock().outbound.compressor = None;
+        self.parts.exchange.lock().outbound.compressor = None;
     }
 
     /// Calls `observer` for each message of this call, in both directions, from now on. It runs
     /// inside the call's own future, so it must not block.
     pub fn observe_messages(&mut self, observer: impl FnMut(MessageEvent<'_>) + Send + 'static) {
-        self.exchange.observe(Box::new(observer));
+        self.parts.exchange.observe(Box::new(observer));
     }
 
     /// Counts of messages, to be read when the call is over.
     pub fn counts(&self) -> Counts {
-        Counts { exchange: self.exchange.clone() }
+        Counts { exchange: self.parts.exchange.clone() }
     }
 
     /// For work outside the handler's future (a spawned task, a thread) that has to stop when the
     /// call does. The handler's future itself is simply dropped.
     pub fn cancellation(&self) -> Cancellation {
-        Cancellation { exchange: self.exchange.clone() }
+        Cancellation { exchange: self.parts.exchange.clone() }
     }
 
     /// Completes when the server begins to drain, or the call is over: for a handler that streams
     /// for as long as the client likes, to end by itself instead of at the drain timeout.
     pub fn draining(&self) -> impl Future<Output = ()> + Send + use<> {
-        let exchange = self.exchange.clone();
+        let exchange = self.parts.exchange.clone();
         async move { exchange.until_draining().await }
     }
 }
@@ -138,8 +157,8 @@ impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call")
             .field("path", &self.path())
-            .field("peer", &self.peer)
-            .field("metadata", &self.metadata)
+            .field("peer", &self.parts.peer)
+            .field("metadata", &self.parts.metadata)
             .finish_non_exhaustive()
     }
 }

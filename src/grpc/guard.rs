@@ -62,7 +62,7 @@ impl<F: Future<Output = Outcome>> Future for Guard<F> {
             let polled = !(*this.of_handler && this.exchange.is_abandoned());
             match polled.then(|| future.poll(cx)) {
                 Some(Poll::Ready(outcome)) => Some(outcome),
-                _ => this.exchange.ended().map(|status| status.clone().into()),
+                _ => this.exchange.ended().map(Outcome::from),
             }
         }));
         let outcome = match polled {

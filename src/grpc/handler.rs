@@ -10,7 +10,7 @@ use prost::Message;
 use super::call::{Call, Outcome};
 use super::exchange::Exchange;
 use super::guard::Guard;
-use super::message::{Request, Response, Sink, Streaming};
+use super::message::{Request, Response, Sink, Streaming, only_message};
 use super::status::Status;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -32,9 +32,8 @@ where
     shape(move |call: Call| {
         let target = target.clone();
         async move {
-            let exchange = call.exchange.clone();
-            let message = Streaming::new(exchange.clone()).only_message().await?;
-            respond(&exchange, function(target, Request::of_call(message, call)).await?)
+            let message = only_message(call.exchange()).await?;
+            function(target, Request::of_call(message, call)).await
         }
     })
 }
@@ -51,9 +50,8 @@ where
     shape(move |call: Call| {
         let target = target.clone();
         async move {
-            let exchange = call.exchange.clone();
-            let message = Streaming::new(exchange.clone()).only_message().await?;
-            let sink = Sink::new(exchange);
+            let message = only_message(call.exchange()).await?;
+            let sink = Sink::new(call.exchange().clone());
             function(target, Request::of_call(message, call), sink).await
         }
     })
@@ -71,9 +69,8 @@ where
     shape(move |call: Call| {
         let target = target.clone();
         async move {
-            let exchange = call.exchange.clone();
-            let messages = Streaming::new(exchange.clone());
-            respond(&exchange, function(target, Request::of_call(messages, call)).await?)
+            let messages = Streaming::new(call.exchange().clone());
+            function(target, Request::of_call(messages, call)).await
         }
     })
 }
@@ -90,8 +87,8 @@ where
     shape(move |call: Call| {
         let target = target.clone();
         async move {
-            let messages = Streaming::new(call.exchange.clone());
-            let sink = Sink::new(call.exchange.clone());
+            let messages = Streaming::new(call.exchange().clone());
+            let sink = Sink::new(call.exchange().clone());
             function(target, Request::of_call(messages, call), sink).await
         }
     })
@@ -114,8 +111,8 @@ where
     Fut: Future<Output = Outcome> + Send + 'static,
 {
     fn handle(&self, call: Call) -> BoxFuture<'static, Outcome> {
-        let exchange = call.exchange.clone();
-        let Some(hold) = call.run_to_completion.clone() else {
+        let exchange = call.exchange().clone();
+        let Some(hold) = call.hold() else {
             return Box::pin(Guard::of_handler(exchange, || (self.0)(call)));
         };
         Box::pin(Guard::of_handler(exchange, || {
@@ -139,18 +136,19 @@ where
 }
 
 /// What all shapes have in common: how a result becomes an outcome.
-fn shape<F, Fut>(function: F) -> Arc<dyn Handler>
+fn shape<F, Fut, R>(function: F) -> Arc<dyn Handler>
 where
     F: Fn(Call) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<(), Status>> + Send + 'static,
+    Fut: Future<Output = Result<R, Status>> + Send + 'static,
+    R: Reply,
 {
     raw(move |call: Call| {
-        let exchange = call.exchange.clone();
+        let exchange = call.exchange().clone();
         let running = function(call);
         async move {
-            let mut outcome = match running.await {
+            let mut outcome = match running.await.and_then(|reply| reply.send(&exchange)) {
                 // Only when nearly all is sent is the end in sight that interceptors wait for.
-                Ok(()) => match poll_fn(|cx| exchange.poll_writable(cx)).await {
+                Ok(()) => match poll_fn(|cx| exchange.poll_nearly_sent(cx)).await {
                     Ok(()) => Outcome::ok(),
                     Err(status) => status.into(),
                 },
@@ -163,11 +161,24 @@ where
     })
 }
 
-/// The metadata first: the message is what sends the headers off.
-fn respond<T: Message>(exchange: &Exchange, response: Response<T>) -> Result<(), Status> {
-    let mut state = exchange.lock();
-    state.outbound.metadata.merge(response.metadata);
-    state.outbound.trailers.merge(response.trailers);
-    drop(state);
-    exchange.write(&response.message, true)
+/// What a handler leaves to be sent when it returns: a response, or nothing more than it streamed.
+trait Reply: Send {
+    fn send(self, exchange: &Exchange) -> Result<(), Status>;
+}
+
+impl Reply for () {
+    fn send(self, _: &Exchange) -> Result<(), Status> {
+        Ok(())
+    }
+}
+
+impl<T: Message> Reply for Response<T> {
+    /// The metadata first: the message is what sends the headers off.
+    fn send(self, exchange: &Exchange) -> Result<(), Status> {
+        let mut state = exchange.lock();
+        state.outbound.metadata.merge(self.metadata);
+        state.outbound.trailers.merge(self.trailers);
+        drop(state);
+        exchange.write(&self.message, true)
+    }
 }

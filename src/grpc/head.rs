@@ -152,6 +152,7 @@ impl Foreign {
 /// The trailers of a call, for a client that accepts `limit` bytes of them.
 pub(crate) fn trailers(outcome: Outcome, limit: usize) -> HeaderMap {
     let mut trailers = outcome.trailers.into_sendable();
+    trailers.reserve(1);
     outcome.status.write_within(limit, &mut trailers);
     trailers
 }
@@ -173,6 +174,7 @@ pub(crate) fn response(metadata: Metadata, encoding: Option<Encoding>) -> Respon
     let mut response = Response::new(());
     let headers = response.headers_mut();
     *headers = metadata.into_sendable();
+    headers.reserve(2);
     headers.insert(CONTENT_TYPE, APPLICATION_GRPC);
     if let Some(encoding) = encoding {
         headers.insert(GRPC_ENCODING, HeaderValue::from_static(encoding.name()));

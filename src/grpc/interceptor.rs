@@ -43,7 +43,7 @@ pub(crate) trait DynInterceptor: Send + Sync + 'static {
 
 impl<I: Interceptor> DynInterceptor for I {
     fn intercept<'a>(&'a self, call: Call, next: Next<'a>) -> BoxFuture<'a, Outcome> {
-        let exchange = call.exchange.clone();
+        let exchange = call.exchange().clone();
         Box::pin(Guard::new(exchange, || Interceptor::intercept(self, call, next)))
     }
 }

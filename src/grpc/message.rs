@@ -129,15 +129,18 @@ impl<T: Message + Default> Streaming<T> {
         let message = message.map(decode).transpose();
         Poll::Ready(message.inspect_err(|status| self.exchange.fail_input(status)))
     }
+}
 
-    /// The one message of a call that does not stream, read to the half-close.
-    pub(crate) async fn only_message(self) -> Result<T, Status> {
-        let next = || poll_fn(|cx| self.exchange.poll_message(cx));
-        let message = next().await?.ok_or_else(|| wrong_count("none arrived"))?;
-        match next().await? {
-            None => decode(message),
-            Some(_) => Err(wrong_count("more arrived")),
-        }
+/// The one message of a call that does not stream, read to the half-close.
+pub(crate) async fn only_message<T>(exchange: &Exchange) -> Result<T, Status>
+where
+    T: Message + Default,
+{
+    let next = || poll_fn(|cx| exchange.poll_message(cx));
+    let message = next().await?.ok_or_else(|| wrong_count("none arrived"))?;
+    match next().await? {
+        None => decode(message),
+        Some(_) => Err(wrong_count("more arrived")),
     }
 }
 
@@ -193,8 +196,7 @@ impl<T: Message> Sink<T> {
     /// # Errors
     /// RESOURCE_EXHAUSTED if the message is over the send limit; else why the call is over.
     pub async fn send(&mut self, message: impl Borrow<T>) -> Result<(), Status> {
-        poll_fn(|cx| self.exchange.poll_writable(cx)).await?;
-        self.exchange.write(message.borrow(), true)
+        poll_fn(|cx| self.exchange.poll_send(message.borrow(), true, cx)).await
     }
 
     /// Sends a message that is not worth compressing, such as one that holds an image, plain also
@@ -203,8 +205,7 @@ impl<T: Message> Sink<T> {
     /// # Errors
     /// Those of [`send`](Self::send).
     pub async fn send_uncompressed(&mut self, message: impl Borrow<T>) -> Result<(), Status> {
-        poll_fn(|cx| self.exchange.poll_writable(cx)).await?;
-        self.exchange.write(message.borrow(), false)
+        poll_fn(|cx| self.exchange.poll_send(message.borrow(), false, cx)).await
     }
 
     /// Waits until all that was sent has left for the client, as far as its flow control lets it:

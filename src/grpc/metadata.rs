@@ -153,6 +153,9 @@ impl Metadata {
 
     /// What may be sent: without reserved names.
     pub(crate) fn into_sendable(mut self) -> HeaderMap {
+        if self.is_empty() {
+            return self.headers;
+        }
         let reserved: Vec<_> =
             self.headers.keys().filter(|name| is_reserved(name)).cloned().collect();
         for name in reserved {

@@ -1,7 +1,8 @@
-use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, ready};
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::call::{Call, Outcome};
 use super::guard::Guard;
@@ -17,7 +18,9 @@ use super::status::Status;
 /// Paths match exactly: case-sensitively, with no query stripped and nothing decoded, so what an
 /// interceptor sees in [`Call::path`] is what was routed.
 pub struct Router {
-    routes: HashMap<&'static str, Route>,
+    /// Paths are looked up for anybody, but only we put them in: the hash need not stand up to
+    /// chosen keys, and can be a fast one.
+    routes: FxHashMap<&'static str, Route>,
     services: Vec<ServiceInfo>,
     interceptors: Vec<Arc<dyn DynInterceptor>>,
     fallback: Route,
@@ -47,7 +50,7 @@ impl Router {
     pub fn new() -> Self {
         let handler = handler::raw(|call| async move { unimplemented_path(&call).into() });
         Self {
-            routes: HashMap::new(),
+            routes: FxHashMap::default(),
             services: Vec::new(),
             interceptors: Vec::new(),
             fallback: Route::new(&UNKNOWN_METHOD, handler),
@@ -115,9 +118,9 @@ impl Router {
         &self.services
     }
 
-    /// Runs a call through the interceptors and its handler.
-    pub(crate) fn run(self: &Arc<Self>, call: Call) -> BoxFuture<'static, Outcome> {
-        self.run_with(&self.route(call.path()).handler, call)
+    /// Runs a call through the interceptors and the handler of its route.
+    pub(crate) fn run(self: &Arc<Self>, route: &Route, call: Call) -> BoxFuture<'static, Outcome> {
+        self.run_with(&route.handler, call)
     }
 
     /// Runs a call that cannot be served through the interceptors, for them to see its end.
@@ -135,7 +138,7 @@ impl Router {
             return handler.handle(call);
         }
         let (router, handler) = (self.clone(), handler.clone());
-        Box::pin(Guard::new(call.exchange.clone(), || async move {
+        Box::pin(Guard::new(call.exchange().clone(), || async move {
             Next { interceptors: &router.interceptors, handler: &*handler }.run(call).await
         }))
     }

@@ -56,12 +56,11 @@ pub(crate) struct Terms {
 
 pub(crate) struct Exchange {
     state: Mutex<State>,
-    /// Set once, when the call is over for the handler, with the reason.
-    ended: OnceLock<Status>,
     /// The transport was dropped, perhaps outside of any task: the handler is not polled again.
     abandoned: AtomicBool,
-    /// Told when the call ends or the server begins to drain.
-    news: Notify,
+    /// Told when the call ends or the server begins to drain. Unset while nobody has asked, as in
+    /// most calls.
+    news: OnceLock<Notify>,
     /// Apart from `state`, so that an observer may look at the call.
     observers: Mutex<Vec<Observer>>,
     receive_limit: usize,
@@ -72,6 +71,8 @@ pub(crate) struct State {
     pub(crate) inbound: Inbound,
     pub(crate) outbound: Outbound,
     transport: Transport,
+    /// Set once, when the call is over for the handler, with the reason.
+    ended: Option<Status>,
     observed: bool,
     /// The server has begun to drain.
     draining: bool,
@@ -105,14 +106,14 @@ impl Exchange {
             inbound: Inbound::new(terms.receive_limit),
             outbound: Outbound::new(&terms, unbounded),
             transport: Transport::default(),
+            ended: None,
             observed: false,
             draining: false,
         };
         Arc::new(Self {
             state: Mutex::new(state),
-            ended: OnceLock::new(),
             abandoned: AtomicBool::new(false),
-            news: Notify::new(),
+            news: OnceLock::new(),
             observers: Mutex::default(),
             receive_limit: terms.receive_limit,
             encoding: terms.encoding,
@@ -125,21 +126,22 @@ impl Exchange {
     }
 
     /// Why the call is over for the handler, if it is.
-    pub(crate) fn ended(&self) -> Option<&Status> {
-        self.ended.get()
+    pub(crate) fn ended(&self) -> Option<Status> {
+        self.lock().ended.clone()
     }
 
     /// Ends the call for the handler's side. Only the first reason counts.
     pub(crate) fn end(&self, status: Status) {
-        if self.ended.set(status).is_err() {
+        let mut state = self.lock();
+        if state.ended.is_some() {
             return;
         }
-        let mut state = self.lock();
+        state.ended = Some(status);
         state.inbound.discard();
         let reader = state.inbound.take_reader();
         let writers = state.outbound.take_all_writers();
         drop(state);
-        self.news.notify_waiters();
+        self.tell();
         reader.into_iter().chain(writers).for_each(Waker::wake);
     }
 
@@ -155,16 +157,21 @@ impl Exchange {
 
     /// Waits until the call is over for the handler.
     pub(crate) async fn until_ended(&self) -> Status {
-        self.until(|| self.ended().cloned()).await
+        self.until(|| self.ended()).await
     }
 
     /// Waits until the server drains or the call is over.
     pub(crate) async fn until_draining(&self) {
-        self.until(|| (self.lock().draining || self.ended().is_some()).then_some(())).await;
+        self.until(|| {
+            let state = self.lock();
+            (state.draining || state.ended.is_some()).then_some(())
+        })
+        .await;
     }
 
     async fn until<T>(&self, look: impl Fn() -> Option<T>) -> T {
-        let mut news = pin!(self.news.notified());
+        let notify = self.news.get_or_init(Notify::new);
+        let mut news = pin!(notify.notified());
         loop {
             // First listen, then look: what happens in between is heard.
             news.as_mut().enable();
@@ -172,14 +179,21 @@ impl Exchange {
                 return seen;
             }
             news.as_mut().await;
-            news.set(self.news.notified());
+            news.set(notify.notified());
         }
     }
 
     /// Tells the handler, if it cares, that the server drains.
     pub(crate) fn drain(&self) {
         self.lock().draining = true;
-        self.news.notify_waiters();
+        self.tell();
+    }
+
+    /// Wakes those that look for news. One who begins to look meanwhile sees it by himself.
+    fn tell(&self) {
+        if let Some(news) = self.news.get() {
+            news.notify_waiters();
+        }
     }
 
     pub(crate) fn observe(&self, observer: Observer) {
@@ -202,7 +216,7 @@ impl Exchange {
     /// The next message, or `None` after the client's half-close.
     pub(crate) fn poll_message(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
         let mut state = self.lock();
-        if let Some(status) = self.ended() {
+        if let Some(status) = &state.ended {
             return Poll::Ready(Err(status.clone()));
         }
         let observed = state.observed;
@@ -235,30 +249,43 @@ impl Exchange {
         self.lock().inbound.fail(status);
     }
 
-    /// Ready when a message may be written.
-    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        self.poll_unsent(COALESCE - 1, cx)
-    }
-
     /// Ready when no more than `most` bytes are unsent.
     pub(crate) fn poll_unsent(
         &self,
         most: usize,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Status>> {
-        let mut state = self.lock();
-        if let Some(status) = self.ended() {
-            return Poll::Ready(Err(status.clone()));
-        }
-        state.outbound.poll_unsent(most, cx).map(Ok)
+        self.lock().poll_unsent(most, cx)
     }
 
-    /// Encodes a message, compressed if the call says so and `compress` does.
-    pub(crate) fn write(&self, message: &impl Message, compress: bool) -> Result<(), Status> {
-        if let Some(status) = self.ended() {
-            return Err(status.clone());
-        }
+    /// Waits while a full frame is unsent, then encodes a message, compressed if the call says so
+    /// and `compress` does.
+    pub(crate) fn poll_send(
+        &self,
+        message: &impl Message,
+        compress: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Status>> {
         let mut state = self.lock();
+        ready!(state.poll_unsent(COALESCE - 1, cx))?;
+        Poll::Ready(self.write_to(state, message, compress))
+    }
+
+    /// The same without waiting.
+    pub(crate) fn write(&self, message: &impl Message, compress: bool) -> Result<(), Status> {
+        let state = self.lock();
+        match &state.ended {
+            Some(status) => Err(status.clone()),
+            None => self.write_to(state, message, compress),
+        }
+    }
+
+    fn write_to(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        message: &impl Message,
+        compress: bool,
+    ) -> Result<(), Status> {
         let observed = state.observed;
         let copy = state.outbound.write(message, compress, observed)?;
         state.transport.outbound_changed = true;
@@ -268,6 +295,11 @@ impl Exchange {
             self.show(MessageEvent::Sent(&copy));
         }
         Ok(())
+    }
+
+    /// Ready when nearly all is sent: less than a full frame is left.
+    pub(crate) fn poll_nearly_sent(&self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        self.poll_unsent(COALESCE - 1, cx)
     }
 
     /// Asks for the headers to go out now.
@@ -280,6 +312,13 @@ impl Exchange {
 }
 
 impl State {
+    fn poll_unsent(&mut self, most: usize, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        match &self.ended {
+            Some(status) => Poll::Ready(Err(status.clone())),
+            None => self.outbound.poll_unsent(most, cx).map(Ok),
+        }
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>, Status>> {
         let polled = self.inbound.poll_frame(cx);
         if self.inbound.releasable() > 0 {
@@ -364,14 +403,14 @@ mod tests {
     #[test]
     fn a_writer_waits_while_a_full_frame_is_buffered() {
         let exchange = exchange();
-        assert!(exchange.poll_writable(&mut noop()).is_ready());
+        assert!(exchange.poll_nearly_sent(&mut noop()).is_ready());
         exchange.write(&"x".repeat(COALESCE), true).unwrap();
-        assert!(exchange.poll_writable(&mut noop()).is_pending());
+        assert!(exchange.poll_nearly_sent(&mut noop()).is_pending());
         let mut state = exchange.lock();
         state.outbound.split(10);
         assert_eq!(state.outbound.take_writers().count(), 1);
         drop(state);
-        assert!(exchange.poll_writable(&mut noop()).is_ready());
+        assert!(exchange.poll_nearly_sent(&mut noop()).is_ready());
     }
 
     #[test]
@@ -416,7 +455,7 @@ mod tests {
         exchange.end(Status::unavailable("second"));
         assert_eq!(watcher.poll(&mut noop()), Poll::Ready(Status::cancelled("first")));
         assert!(matches!(exchange.poll_message(&mut noop()), Poll::Ready(Err(_))));
-        assert!(matches!(exchange.poll_writable(&mut noop()), Poll::Ready(Err(_))));
+        assert!(matches!(exchange.poll_nearly_sent(&mut noop()), Poll::Ready(Err(_))));
         assert!(exchange.write(&(), true).is_err());
     }
 

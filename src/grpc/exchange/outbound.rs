@@ -14,6 +14,9 @@ use crate::grpc::status::Status;
 /// longer save CPU.
 pub(super) const COALESCE: usize = 16 * 1024;
 
+/// Room for the message that crosses that line, so that the buffer need not grow for it.
+const OVERHANG: usize = 1024;
+
 /// What the handler has given and waits to be sent.
 pub(crate) struct Outbound {
     /// Initial metadata; taken when the headers are sent.
@@ -116,7 +119,7 @@ impl Outbound {
         let start = self.buffer.len();
         if self.sent > 0 && self.buffer.capacity() == start {
             // Not the only message: take room for a full DATA frame at once.
-            self.buffer.reserve(COALESCE);
+            self.buffer.reserve(COALESCE + OVERHANG);
         }
         frame::encode(&mut self.buffer, message, self.limit)?;
         self.sent += 1;
@@ -147,6 +150,10 @@ impl Outbound {
             boundary += HEADER_LEN + length;
         }
         self.partial = boundary - count;
+        if self.sent == 1 && count == self.buffer.len() {
+            // A whole response: its buffer is given away rather than shared.
+            return std::mem::take(&mut self.buffer).freeze();
+        }
         self.buffer.split_to(count).freeze()
     }
 

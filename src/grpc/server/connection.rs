@@ -327,16 +327,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         if !self.accepted.is_empty() {
             self.lifetime.call_opened();
         }
-        for mut rpc in self.accepted.drain(..) {
-            if self.draining {
-                // Opened before the client knew.
-                rpc.drain();
-            }
-            // Most calls answer at once and need no place among the pending.
-            if Pin::new(&mut rpc).poll(cx).is_pending() {
-                self.calls.push(rpc);
-            }
+        if self.draining {
+            // Opened before the client knew.
+            self.accepted.iter().for_each(Rpc::drain);
         }
+        // Most calls answer at once and need no place among the pending.
+        let mut poll = |rpc: &mut Rpc| Pin::new(rpc).poll(cx).is_pending();
+        self.calls.extend(self.accepted.extract_if(.., |rpc| poll(rpc)));
+        self.accepted.clear();
         while let Poll::Ready(Some(())) = self.calls.poll_next_unpin(cx) {}
         while let Poll::Ready(Some(())) = self.foreign.poll_next_unpin(cx) {}
         if closed { Poll::Ready(()) } else { Poll::Pending }

@@ -16,7 +16,7 @@ use super::budget::Share;
 use super::connection::Host;
 use super::foreign::Foreign;
 use super::timer::{Timer, timer_at};
-use crate::grpc::call::{Call, Outcome};
+use crate::grpc::call::{Call, CallParts, Outcome};
 use crate::grpc::exchange::{Exchange, Terms};
 use crate::grpc::handler::BoxFuture;
 use crate::grpc::head::{
@@ -120,7 +120,7 @@ impl Rpc {
             exchange.end(deadline_exceeded());
         }
         let run_to_completion = options.run_to_completion.unwrap_or(false);
-        let call = Call {
+        let call = Call::new(CallParts {
             method,
             unknown_path: (path != method.path).then(|| path.into()),
             metadata: parts.headers.into(),
@@ -134,10 +134,10 @@ impl Rpc {
                 .map(|drain| Arc::new(drain) as _),
             authority,
             exchange: exchange.clone(),
-        };
+        });
         Ok(Self {
             running: Some(match refusal {
-                None => host.router.run(call),
+                None => host.router.run(route, call),
                 Some(status) => host.router.refuse(call, status),
             }),
             exchange,
