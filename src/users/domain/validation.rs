@@ -136,7 +136,12 @@ fn is_quoted_content(content: &str) -> bool {
 
 /// RFC 5322 section 3.2.3 `atext`, with the letters of RFC 6531.
 fn is_atom_char(c: char) -> bool {
-    c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || !c.is_ascii()
+    match c {
+        'a'..='z' | 'A'..='Z' | '0'..='9' => true,
+        '!' | '#' | '$' | '%' | '&' | '\'' | '*' | '+' | '-' | '/' => true,
+        '=' | '?' | '^' | '_' | '`' | '{' | '|' | '}' | '~' => true,
+        c => !c.is_ascii(),
+    }
 }
 
 /// RFC 1035 section 2.3.1 labels, with the letters of RFC 5890 (their Unicode form).

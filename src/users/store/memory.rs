@@ -145,8 +145,13 @@ impl Log {
     }
 
     fn record(&self, position: usize) -> Option<&Record> {
-        let [root, middle, leaf] = path(position);
-        self.root.slot(root)?.get()?.slot(middle)?.get()?.slot(leaf)?.get()
+        self.leaf(position)?.slot(position % FANOUT)?.get()
+    }
+
+    /// The leaf with the slot of a position.
+    fn leaf(&self, position: usize) -> Option<&Table<Record>> {
+        let [root, middle, _] = path(position);
+        self.root.slot(root)?.get()?.slot(middle)?.get()
     }
 
     /// The caller makes sure that it is the only one, and that the id is greater than all before.
@@ -168,18 +173,24 @@ impl Log {
         self.record(position).filter(|record| record.id == id)
     }
 
-    /// How many records come before the first whose id is not `below`, by binary search.
+    /// How many records come before the first whose id is not `below`, by binary search: for the
+    /// leaf, then inside it, where a step is one look into memory rather than three.
     fn count_while(&self, below: impl Fn(UserId) -> bool) -> usize {
-        let (mut low, mut high) = (0, self.len());
+        let len = self.len();
+        let (mut low, mut high) = (0, len.div_ceil(FANOUT));
         while low < high {
             let middle = low.midpoint(high);
-            if self.record(middle).is_some_and(|record| below(record.id)) {
+            if self.record(middle * FANOUT).is_some_and(|record| below(record.id)) {
                 low = middle + 1;
             } else {
                 high = middle;
             }
         }
-        low
+        let Some(leaf) = low.checked_sub(1) else { return 0 };
+        let before = leaf * FANOUT;
+        let slots = self.leaf(before).map_or(&[][..], |leaf| &leaf.0);
+        let filled = &slots[..slots.len().min(len - before)];
+        before + filled.partition_point(|slot| slot.get().is_some_and(|record| below(record.id)))
     }
 }
 
