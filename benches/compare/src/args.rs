@@ -1,0 +1,79 @@
+//! The command line of every server here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::{env, fs, io};
+
+use tokio::runtime::{Builder, Runtime};
+
+/// How a server is to run.
+pub struct Args {
+    pub address: SocketAddr,
+    /// The certificate and its key.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// One line of the log for each call.
+    pub access_log: bool,
+    /// The settings that suit these workloads best, rather than the library's defaults.
+    pub tuned: bool,
+    /// One thread for everything, where the library's default is tokio's multi-threaded runtime.
+    pub current_thread: bool,
+}
+
+impl Args {
+    /// Reads the command line: `PORT [--tls CERT KEY] [--access-log] [--tuned] [--current-thread]`.
+    ///
+    /// # Panics
+    /// If it is anything else: only `compare.py` writes it.
+    #[must_use]
+    pub fn parse() -> Self {
+        let mut words = env::args().skip(1);
+        let mut word = |what: &str| words.next().unwrap_or_else(|| panic!("{what} is missing"));
+        let port = word("PORT").parse().expect("PORT is a number");
+        let mut args = Self {
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            tls: None,
+            access_log: false,
+            tuned: false,
+            current_thread: false,
+        };
+        while let Some(flag) = words.next() {
+            let mut file = || PathBuf::from(words.next().expect("--tls CERT KEY"));
+            match &*flag {
+                "--tls" => args.tls = Some((file(), file())),
+                "--access-log" => args.access_log = true,
+                "--tuned" => args.tuned = true,
+                "--current-thread" => args.current_thread = true,
+                _ => panic!("what is {flag}?"),
+            }
+        }
+        // connectrpc brings a second provider along, so rustls does not choose by itself.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        if args.access_log {
+            // As user-server writes it.
+            tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).init();
+        }
+        args
+    }
+
+    /// The certificate and the key, as PEM.
+    ///
+    /// # Errors
+    /// If one of them cannot be read.
+    pub fn identity(&self) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
+        let read = |(cert, key): &(PathBuf, PathBuf)| Ok((fs::read(cert)?, fs::read(key)?));
+        self.tls.as_ref().map(read).transpose()
+    }
+
+    /// What `#[tokio::main]` would make, or its `flavor = "current_thread"`.
+    ///
+    /// # Errors
+    /// If a thread cannot be started.
+    pub fn runtime(&self) -> io::Result<Runtime> {
+        let mut builder = if self.current_thread {
+            Builder::new_current_thread()
+        } else {
+            Builder::new_multi_thread()
+        };
+        builder.enable_all().build()
+    }
+}

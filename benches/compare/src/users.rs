@@ -1,0 +1,151 @@
+//! The store that all servers have, and the user service of the peers, without what is the library's part in it.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use balafon::prost_types::Timestamp;
+use balafon::users::domain::{Invalid, NewUser, User, UserChange, UserId, UserStatus};
+use balafon::users::pb::{self, UserResponse};
+use balafon::users::store::memory::MemoryStore;
+use balafon::users::store::{PAGE_LEN, UserStore};
+
+/// How many users each server starts with, and so how many messages `GetAllUsers` has.
+pub const COUNT: usize = 1000;
+
+/// A store with users, whose ids go to the standard output on one line, for the load.
+///
+/// # Panics
+/// If the store is broken.
+#[must_use]
+pub fn seeded() -> MemoryStore {
+    let store = MemoryStore::new();
+    let create = |n| {
+        let user = NewUser::parse(&format!("User Number {n}"), &format!("user{n}@example.com"));
+        now(store.create(user.expect("it is valid"))).expect("there is room").id.to_string()
+    };
+    let ids: Vec<_> = (0..COUNT).map(create).collect();
+    println!("{}", ids.join(" "));
+    store
+}
+
+/// The output of a future that is ready at once, as those of the memory store are.
+fn now<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => unreachable!("the memory store never waits"),
+    }
+}
+
+/// Why a call fails; each server has its own type of status.
+pub enum Fault {
+    InvalidArgument(String),
+    NotFound(String),
+    Internal,
+}
+
+impl From<Invalid> for Fault {
+    fn from(invalid: Invalid) -> Self {
+        Self::InvalidArgument(invalid.to_string())
+    }
+}
+
+/// The user service as plain functions, none of which waits: no peer pays for more than its own machinery.
+#[derive(Clone)]
+pub struct Users(Arc<MemoryStore>);
+
+impl Users {
+    #[must_use]
+    pub fn seeded() -> Self {
+        Self(Arc::new(seeded()))
+    }
+
+    /// # Errors
+    /// If a value is not valid.
+    pub fn create(&self, name: &str, email: &str) -> Result<Arc<User>, Fault> {
+        now(self.0.create(NewUser::parse(name, email)?)).map_err(|_| Fault::Internal)
+    }
+
+    /// # Errors
+    /// If there is no such user.
+    pub fn get(&self, id: &str) -> Result<Arc<User>, Fault> {
+        let user = now(self.0.get(parse_id(id)?)).map_err(|_| Fault::Internal)?;
+        user.ok_or_else(|| not_found(id))
+    }
+
+    /// # Errors
+    /// If there is no such user, or a value is not valid.
+    pub fn update(&self, id: &str, name: &str, email: &str) -> Result<Arc<User>, Fault> {
+        let change = UserChange::parse(name, email)?;
+        let user = now(self.0.update(parse_id(id)?, change)).map_err(|_| Fault::Internal)?;
+        user.ok_or_else(|| not_found(id))
+    }
+
+    /// How many users there are, and all of them, read in pages as balafon reads them.
+    ///
+    /// # Errors
+    /// If the store is broken.
+    pub fn all(&self) -> Result<(u64, All), Fault> {
+        let extent = now(self.0.extent()).map_err(|_| Fault::Internal)?;
+        let store = self.0.clone();
+        Ok((extent.total, All { store, after: None, until: extent.newest, page: Vec::new() }))
+    }
+}
+
+/// All users in order of creation.
+pub struct All {
+    store: Arc<MemoryStore>,
+    after: Option<UserId>,
+    until: Option<UserId>,
+    /// Newest first.
+    page: Vec<Arc<User>>,
+}
+
+impl Iterator for All {
+    type Item = Arc<User>;
+
+    fn next(&mut self) -> Option<Arc<User>> {
+        if self.page.is_empty() {
+            let until = self.until.filter(|until| self.after < Some(*until))?;
+            now(self.store.page(self.after, until, PAGE_LEN, &mut self.page)).ok()?;
+            self.page.reverse();
+        }
+        let user = self.page.pop()?;
+        self.after = Some(user.id);
+        Some(user)
+    }
+}
+
+/// A user as prost's message.
+#[must_use]
+pub fn message(user: &User) -> UserResponse {
+    UserResponse {
+        id: user.id.to_string(),
+        name: user.name.clone(),
+        email: user.email.clone(),
+        created_at: Some(Timestamp {
+            seconds: user.created_at.seconds(),
+            nanos: user.created_at.nanos(),
+        }),
+        status: status(user.status) as i32,
+    }
+}
+
+fn status(status: UserStatus) -> pb::UserStatus {
+    match status {
+        UserStatus::Active => pb::UserStatus::Active,
+        UserStatus::Inactive => pb::UserStatus::Inactive,
+        UserStatus::Suspended => pb::UserStatus::Suspended,
+    }
+}
+
+fn parse_id(id: &str) -> Result<UserId, Fault> {
+    if id.is_empty() {
+        return Err(Fault::InvalidArgument("user_id must not be empty".to_owned()));
+    }
+    UserId::parse(id).ok_or_else(|| not_found(id))
+}
+
+fn not_found(id: &str) -> Fault {
+    Fault::NotFound(format!("User not found: {id}"))
+}
