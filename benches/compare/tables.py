@@ -1,0 +1,96 @@
+"""What is measured: the servers, and what is asked of them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Server:
+    name: str
+    binary: str
+    flags: tuple = ()
+    # What it has not: "streams", "tls", "access-log", "long" messages, many "idle" connections.
+    lacks: frozenset = frozenset()
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Workload:
+    name: str
+    about: str
+    method: str
+    connections: int
+    streams: int
+    needs: frozenset = frozenset()
+    payload: int = 0
+    # Calls a second, where it is fixed.
+    rate: int = 0
+    # Seconds are what the users that it creates would fill the memory in: it has a number of calls.
+    calls: int = 0
+    # What one call counts for, and what that is called.
+    units: int = 1
+    unit: str = "call"
+    flags: tuple = ()
+    # Calls of the runs whose writes and whose instructions are counted; 0 for none.
+    counted: int = 0
+
+
+def lacks(*what):
+    return frozenset(what)
+
+
+SERVERS = [
+    Server("balafon", "serve-balafon", about="`workers(1)`, no interceptors"),
+    Server("tonic", "serve-tonic", about="its defaults: tokio's multi-threaded runtime"),
+    Server("tonic-current", "serve-tonic", ("--current-thread",),
+           about="its defaults on a current-thread runtime"),
+    Server("tonic-tuned", "serve-tonic", ("--current-thread", "--tuned"),
+           about="current-thread runtime, windows of 1 and 4 MiB, frames of 1 MiB"),
+    Server("connectrpc", "serve-connectrpc", lacks=lacks("access-log"),
+           about="its defaults: tokio's multi-threaded runtime"),
+    Server("connectrpc-tuned", "serve-connectrpc", ("--current-thread", "--tuned"),
+           lacks("access-log"), "current-thread runtime, windows of 1 and 4 MiB"),
+    Server("pajamax", "serve-pajamax", (), lacks("streams", "tls", "access-log", "long", "idle"),
+           "its defaults; unary calls of at most 16 KiB, a thread for each connection"),
+    Server("pajamax-tuned", "serve-pajamax", ("--tuned",),
+           lacks("streams", "tls", "access-log", "long", "idle"), "up to 1,000 answers a flush"),
+    Server("grpc-go", "serve-grpc-go", (), lacks("access-log"), "its defaults, a store in Go"),
+    Server("grpc-go-tuned", "serve-grpc-go", ("--tuned",), lacks("access-log"),
+           "stream workers, shared write buffers, windows of 1 and 4 MiB, GOGC=400"),
+]
+
+STREAMS = frozenset({"streams"})
+
+WORKLOADS = [
+    Workload("unary-c1m1", "GetUser, one call at a time", "get", 1, 1),
+    Workload("unary-c1m100", "GetUser, 1 connection, 100 calls in flight", "get", 1, 100,
+             counted=20_000),
+    Workload("unary-c8m32", "GetUser, 8 connections, 32 calls in flight on each", "get", 8, 32,
+             counted=20_000),
+    Workload("unary-c64m10", "GetUser, 64 connections, 10 calls in flight on each", "get", 64, 10,
+             counted=20_000),
+    Workload("server-stream", "GetAllUsers, 1,000 users a call, 4 connections with 2 calls", "all",
+             4, 2, STREAMS, counted=200),
+    Workload("client-stream", "CreateUsers, 1,000 messages a call, 4 connections with 2 calls",
+             "create", 4, 2, STREAMS, calls=800, counted=200),
+    Workload("bidi-ping", "UpdateUsers, one message at a time, 8 connections with 4 calls", "ping",
+             8, 4, STREAMS, units=100, unit="message", counted=100),
+    Workload("bidi-flow", "UpdateUsers, 1,000 messages a call, 4 connections with 2 calls", "flow",
+             4, 2, STREAMS, counted=100),
+    Workload("echo-1KiB", "1 KiB there and back, 8 connections with 32 calls", "echo", 8, 32,
+             payload=1 << 10, counted=20_000),
+    Workload("echo-1MiB", "1 MiB there and back, 2 connections with 2 calls", "echo", 2, 2,
+             frozenset({"long"}), payload=1 << 20),
+    Workload("tls-c8m32", "unary-c8m32 over TLS 1.3 (AES-128-GCM)", "get", 8, 32,
+             frozenset({"tls"})),
+    # Authentication and metrics belong here too, as soon as balafon has them.
+    Workload("access-log-c8m32", "unary-c8m32 with an access log and correlation ids", "get", 8,
+             32, frozenset({"access-log"}), flags=("--access-log",)),
+    Workload("rate-10k", "GetUser, 10,000 calls a second on 8 connections, whatever comes back",
+             "get", 8, 64, rate=10_000),
+]
+
+# The one that all others are divided by.
+BASELINE = "tonic"
+# Calls of the shorter of the two runs whose instructions are counted, as a part of the longer.
+SHORT = 0.2
+IDLE_CONNECTIONS = 10_000
