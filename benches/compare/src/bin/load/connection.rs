@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use mio::net::TcpStream;
 
+use crate::answers::Answers;
+use crate::hpack;
 use crate::io::Io;
 use crate::options::Options;
 use crate::script::Script;
@@ -73,21 +75,11 @@ struct Stream {
     answers: Answers,
 }
 
-/// Counts the messages of a response.
-#[derive(Default)]
-struct Answers {
-    complete: usize,
-    header: [u8; 5],
-    header_len: usize,
-    /// Bytes that the message at hand still lacks.
-    missing: usize,
-}
-
 impl Connection {
     pub fn open(options: &Options, script: &Script) -> Result<Self, Failure> {
         let stream = std::net::TcpStream::connect(options.address.ok_or("--address is missing")?)?;
         let io = Io::new(stream, options.tls.as_deref())?;
-        let (first_block, next_block) = header_blocks(script);
+        let (first_block, next_block) = hpack::blocks(script);
         let mut connection = Self {
             io,
             first_block: Some(first_block),
@@ -349,54 +341,4 @@ impl Connection {
         self.output.extend(id.to_be_bytes());
         self.output.extend(payload);
     }
-}
-
-impl Answers {
-    fn count(&mut self, mut data: &[u8]) {
-        while !data.is_empty() {
-            if self.header_len < self.header.len() {
-                let len = data.len().min(self.header.len() - self.header_len);
-                self.header[self.header_len..][..len].copy_from_slice(&data[..len]);
-                self.header_len += len;
-                data = &data[len..];
-                if self.header_len < self.header.len() {
-                    return;
-                }
-                let [_, len @ ..] = self.header;
-                self.missing = u32::from_be_bytes(len) as usize;
-            }
-            let len = data.len().min(self.missing);
-            self.missing -= len;
-            data = &data[len..];
-            if self.missing == 0 {
-                self.complete += 1;
-                self.header_len = 0;
-            }
-        }
-    }
-}
-
-/// RFC 7541: the block of the first request, which puts what never changes into the dynamic table, and that of all
-/// others, which finds everything there, as with any gRPC client.
-fn header_blocks(script: &Script) -> (Vec<u8>, Vec<u8>) {
-    // Static table: `:method: POST` is 3, `:scheme: http` 6, `https` 7.
-    let scheme = if script.https { 0x87 } else { 0x86 };
-    let mut first = vec![0x83, scheme];
-    // Literals with incremental indexing (6.2.1), the names by their static index where there is one.
-    let literal = |block: &mut Vec<u8>, text: &str| {
-        assert!(text.len() < 127, "longer ones need a longer length");
-        block.push(text.len() as u8);
-        block.extend(text.as_bytes());
-    };
-    for (index, value) in [(4, &*script.path), (1, &*script.authority), (31, "application/grpc")] {
-        first.push(0x40 | index);
-        literal(&mut first, value);
-    }
-    first.push(0x40 | 58);
-    literal(&mut first, "grpc-compare/1.0");
-    first.push(0x40);
-    literal(&mut first, "te");
-    literal(&mut first, "trailers");
-    // The table's newest entry is 62, so these are the five from the oldest to the newest.
-    (first, vec![0x83, scheme, 0x80 | 66, 0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62])
 }

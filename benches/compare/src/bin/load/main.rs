@@ -4,7 +4,9 @@
 //! The ids of the users are the first line of the standard input. What was measured goes to the standard output, as
 //! JSON.
 
+mod answers;
 mod connection;
+mod hpack;
 mod io;
 mod options;
 mod process;
@@ -30,6 +32,7 @@ fn main() -> Result<(), Failure> {
     let mut run = Run::new(&options, &script)?;
     run.until_done()?;
     println!("{}", run.report());
+    // The connections are still open.
     if options.hold {
         std::io::stdin().read_to_end(&mut Vec::new())?;
     }
@@ -184,8 +187,8 @@ impl<'a> Run<'a> {
         Ok(end)
     }
 
-    fn report(mut self) -> String {
-        let (Some(from), Some(to)) = (self.from, self.to) else {
+    fn report(&mut self) -> String {
+        let (Some(from), Some(to)) = (&self.from, &self.to) else {
             return "{\"calls\":0}".to_owned();
         };
         let latencies = &mut self.ledger.latencies;
