@@ -1,5 +1,6 @@
 """Builds the servers and the tools; what cannot be built is named, and left out."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -54,7 +55,7 @@ def run(command):
 
 def versions():
     """The versions of what is compared, by name."""
-    found = {"rustc": output("rustc", "--version")}
+    found = {"rustc": output("rustc", "--version").split()[1]}
     lock = (HERE / "Cargo.lock").read_text().split("[[package]]")
     packages = [dict(line.split(" = ", 1) for line in entry.splitlines() if " = " in line)
                 for entry in lock]
@@ -62,16 +63,14 @@ def versions():
         numbers = [p["version"] for p in packages if p.get("name") == f'"{name}"']
         found[name] = ", ".join(number.strip('"') for number in numbers)
     if shutil.which("go"):
-        found["go"] = output("go", "version")
+        found["go"] = output("go", "env", "GOVERSION")
         lines = (HERE / "go" / "go.mod").read_text().split("\n")
         found["grpc-go"] = next((line.split()[1] for line in lines
                                  if line.strip().startswith("google.golang.org/grpc v")), "")
-    found["balafon"] = output("git", "-C", str(ROOT), "describe", "--always", "--dirty")
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        found["balafon"] = output("git", "-C", str(ROOT), "describe", "--always", "--dirty")
     return found
 
 
 def output(*command):
-    try:
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

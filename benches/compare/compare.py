@@ -69,19 +69,19 @@ def main():
 def arguments():
     parser = argparse.ArgumentParser(prog="benches/compare/run", description=DESCRIPTION)
     names = lambda table: ", ".join(entry.name for entry in table)
-    parser.add_argument("--quick", action="store_true", help="one round of half a second each")
+    parser.add_argument("--quick", action="store_true", help="one round of half a second each: less than three minutes")
     parser.add_argument("--only", metavar="WORKLOAD,..", help=names(WORKLOADS))
     parser.add_argument("--servers", metavar="SERVER,..", help=names(SERVERS))
     parser.add_argument("--rounds", type=int, metavar="N", help="5; 1 if quick")
-    parser.add_argument("--seconds", type=float, metavar="S", help="each measurement: 4; 0.4 if quick")
+    parser.add_argument("--seconds", type=float, metavar="S", help="each measurement: 2; 0.5 if quick")
     parser.add_argument("--instructions", action="store_true",
-                        help="also counts instructions, under valgrind: minutes more")
+                        help="counts instructions, under valgrind, also if quick")
     parser.add_argument("--binary", action="append", default=[], metavar="NAME=PATH",
                         help="another build of serve-balafon, shown under this name")
     parser.add_argument("--record", metavar="FOLDER", help="where the results go")
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.quick else 5)
-    options.seconds = options.seconds or (0.4 if options.quick else 4.0)
+    options.seconds = options.seconds or (0.5 if options.quick else 2.0)
     return options
 
 
@@ -168,7 +168,7 @@ def counted(servers, workloads, options, record):
         mine = [workload for workload in wanted if not workload.needs & server.lacks]
         for workload in mine:
             count(record["writes"], server, workload.name, measure.writes, workload)
-        for workload in mine if options.instructions else []:
+        for workload in mine if options.instructions or not options.quick else []:
             count(record["instructions"], server, workload.name, measure.instructions, workload)
         if "idle" not in server.lacks and not options.only:
             count(record["idle"], server, "idle", measure.idle, unary)

@@ -51,8 +51,8 @@ def head(record):
     machine, versions = record["machine"], record["versions"]
     lines = [
         "# balafon beside other gRPC servers", "",
-        f"- {record['date']}: `{record['command']}`, {record['rounds']} rounds of "
-        f"{record['seconds']:g} s; medians, and least to greatest",
+        f"- {record['date']}: `{record['command']}`, rounds of {record['seconds']:g} s: "
+        f"{record['rounds']}; medians, and least to greatest",
         f"- {machine['cpu']}, {machine['cpus']} CPUs, Linux {machine['kernel']}, load average "
         f"{machine['load_before']:.1f} before; server on CPU {machine['server_cpu']}, load on CPU "
         f"{machine['load_cpu']}",
@@ -62,7 +62,7 @@ def head(record):
         "",
     ]
     lines += table(["server", "what it is"],
-                   [[server["name"], server["about"]] for server in record["servers"]])
+                   [[server["name"], server["about"]] for server in record["servers"]], "---")
     return "\n".join(lines)
 
 
@@ -162,6 +162,6 @@ def number(value):
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def table(header, rows):
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1)] + rows
+def table(header, rows, align="---:"):
+    lines = [header, ["---"] + [align] * (len(header) - 1)] + rows
     return ["| " + " | ".join(str(cell) for cell in line) + " |" for line in lines] + [""]

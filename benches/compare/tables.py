@@ -83,7 +83,7 @@ WORKLOADS = [
     Workload("tls-c8m32", "unary-c8m32 over TLS 1.3 (AES-128-GCM)", "get", 8, 32,
              frozenset({"tls"})),
     # Authentication and metrics belong here too, as soon as balafon has them.
-    Workload("access-log-c8m32", "unary-c8m32 with an access log and correlation ids", "get", 8,
+    Workload("access-log-c8m32", "unary-c8m32 with an access log and correlation ids, no other interceptors yet", "get", 8,
              32, frozenset({"access-log"}), flags=("--access-log",)),
     Workload("rate-10k", "GetUser, 10,000 calls a second on 8 connections, whatever comes back",
              "get", 8, 64, rate=10_000),
