@@ -43,6 +43,8 @@ fn connect(descriptors: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
         .descriptor_set(descriptors)
         .include_file("all.rs")
         .out_dir(out)
+        // It would name the descriptors, which this script has written itself: it would run each time.
+        .emit_rerun_directives(false)
         .compile()?;
     Ok(())
 }

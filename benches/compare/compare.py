@@ -90,7 +90,8 @@ def chosen(options):
     for extra in options.binary:
         name, path = extra.split("=", 1)
         binary = str(Path(path).resolve(strict=True))
-        servers.insert(1, dataclasses.replace(SERVERS[0], name=name, binary=binary, about=path))
+        servers.insert(1, dataclasses.replace(SERVERS[0], name=name, binary=binary,
+                                              about=f"another build: {Path(path).name}"))
     return pick(servers, options.servers), pick(WORKLOADS, options.only)
 
 
