@@ -35,7 +35,7 @@ def main():
 
     record = {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": shlex.join(["benches/compare/run", *sys.argv[1:]]),
+        "command": shlex.join(["benches/compare/run", *sys.argv[1:]]).replace(f"{build.ROOT}/", ""),
         "machine": machine(),
         "versions": build.versions(),
         "rounds": options.rounds,
@@ -52,7 +52,7 @@ def main():
     counted(servers, workloads, options, record)
     print(f"\nmeasured in {time.monotonic() - start:.0f} s\n", flush=True)
 
-    record["servers"] = [dataclasses.asdict(server) | {"lacks": sorted(server.lacks)}
+    record["servers"] = [{"name": server.name, "about": server.about, "flags": server.flags}
                          for server in servers]
     record["workloads"] = [dataclasses.asdict(workload) | {"needs": sorted(workload.needs)}
                            for workload in workloads]
