@@ -104,6 +104,8 @@ impl<'a> Run<'a> {
             let mut connection = Connection::open(options, script)?;
             let interest = Interest::READABLE | Interest::WRITABLE;
             poll.registry().register(connection.socket(), Token(index), interest)?;
+            // Ten thousand take a while to open, and servers close those that say nothing.
+            connection.write(script)?;
             connections.push(connection);
         }
         let now = Instant::now();
