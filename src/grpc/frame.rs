@@ -30,12 +30,16 @@
 use std::collections::VecDeque;
 use std::fmt;
 
+use bytes::buf::Take;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 
 /// Chunks of fewer bytes are copied together rather than queued: below this a copy costs less than
 /// the memory that a chunk keeps alive.
 const SMALL: usize = 1024;
+
+/// The largest payload of a DATA frame, unless the receiver says otherwise (RFC 9113, 4.2).
+const DATA_FRAME: usize = 16 * 1024;
 
 /// The flag and the length that precede every message, in bytes.
 pub const HEADER_LEN: usize = 5;
@@ -85,6 +89,33 @@ impl fmt::Display for FrameError {
 }
 
 impl std::error::Error for FrameError {}
+
+/// Uncompressed frames, one after the other.
+#[derive(Debug, Clone, Default)]
+pub struct WholeFrames(Bytes);
+
+impl WholeFrames {
+    /// Gives `read` the payload of the next frame, of which it need not read all; `None` behind the
+    /// last.
+    pub fn next<R>(&mut self, read: impl FnOnce(Take<&mut Bytes>) -> R) -> Option<R> {
+        let (header, _) = self.0.split_first_chunk::<HEADER_LEN>()?;
+        let length = length_of(header);
+        self.0.advance(HEADER_LEN);
+        let behind = self.0.len() - length;
+        let result = read((&mut self.0).take(length));
+        self.0.advance(self.0.len() - behind);
+        Some(result)
+    }
+
+    /// Whether there is no frame left.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn length_of([_, length @ ..]: &[u8; HEADER_LEN]) -> usize {
+    u32::from_be_bytes(*length) as usize
+}
 
 /// Cuts chunks of bytes into frames.
 ///
@@ -184,6 +215,24 @@ impl FrameDecoder {
         }
     }
 
+    /// Uncompressed frames that lie whole and one after the other in the chunk that is read next, at
+    /// once: for a reader that takes them apart by itself. No more than fill a DATA frame of the
+    /// default size, and none if there are none; then [`next_frame`](Self::next_frame) knows more.
+    pub fn whole_frames(&mut self) -> WholeFrames {
+        let mut end = 0;
+        while self.payload.is_none()
+            && end < DATA_FRAME
+            && let Some((header, rest)) = self.front[end..].split_first_chunk()
+            && let Ok(Payload { compressed: false, length, .. }) = self.parse_header(*header)
+            && length <= rest.len()
+        {
+            end += HEADER_LEN + length;
+        }
+        let bytes = self.front.slice(..end);
+        self.skip(end);
+        WholeFrames(bytes)
+    }
+
     /// Says that no more bytes will come.
     ///
     /// # Errors
@@ -206,8 +255,7 @@ impl FrameDecoder {
     }
 
     fn parse_header(&self, header: [u8; HEADER_LEN]) -> Result<Payload, FrameError> {
-        let [flag, length @ ..] = header;
-        let length = u32::from_be_bytes(length) as usize;
+        let (flag, length) = (header[0], length_of(&header));
         if flag > 1 {
             return Err(FrameError::InvalidFlag(flag));
         }

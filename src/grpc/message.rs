@@ -7,12 +7,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use futures_util::Stream;
-use prost::Message;
+use prost::{DecodeError, Message};
 
 use super::call::{Call, MetadataMut};
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Received};
+use super::frame::WholeFrames;
 use super::metadata::Metadata;
 use super::status::Status;
 
@@ -83,6 +83,8 @@ impl<T> Response<T> {
 /// Dropping it does not end the call: the rest of the client's messages is left unread.
 pub struct Streaming<T> {
     exchange: Arc<Exchange>,
+    /// Messages that came together, to be decoded one by one.
+    ready: WholeFrames,
     /// An error was given: as a `Stream`, this has ended.
     failed: bool,
     messages: PhantomData<fn() -> T>,
@@ -90,7 +92,7 @@ pub struct Streaming<T> {
 
 impl<T> Streaming<T> {
     pub(crate) fn new(exchange: Arc<Exchange>) -> Self {
-        Self { exchange, failed: false, messages: PhantomData }
+        Self { exchange, ready: WholeFrames::default(), failed: false, messages: PhantomData }
     }
 }
 
@@ -121,13 +123,45 @@ impl<T: Message + Default> Streaming<T> {
     /// client has reset it: never a clean end). After an error there are no more messages, only the
     /// same error again; the handler best returns it.
     pub async fn message(&mut self) -> Result<Option<T>, Status> {
-        poll_fn(|cx| self.poll_message(cx)).await
+        let mut message = T::default();
+        Ok(self.read_into(&mut message).await?.then_some(message))
     }
 
-    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Status>> {
-        let message = ready!(self.exchange.poll_message(cx))?;
-        let message = message.map(decode).transpose();
-        Poll::Ready(message.inspect_err(|status| self.exchange.fail_input(status)))
+    /// Reads the next message into one that is there already, whose strings and lists keep their
+    /// memory; `false` after the client's half-close. What `message` was before is gone in any case.
+    /// Cancel safe like [`message`](Self::message).
+    ///
+    /// # Errors
+    /// Those of [`message`](Self::message).
+    pub async fn read_into(&mut self, message: &mut T) -> Result<bool, Status> {
+        message.clear();
+        poll_fn(|cx| self.poll_read(message, cx)).await
+    }
+
+    fn poll_read(&mut self, message: &mut T, cx: &mut Context<'_>) -> Poll<Result<bool, Status>> {
+        loop {
+            let decoded = match self.ready.next(|frame| message.merge(frame)) {
+                Some(decoded) => decoded,
+                None => match ready!(self.exchange.poll_received(cx))? {
+                    Received::Frames(frames) => {
+                        self.ready = frames;
+                        continue;
+                    }
+                    Received::Message(bytes) => message.merge(bytes),
+                    Received::End => return Poll::Ready(Ok(false)),
+                },
+            };
+            self.exchange.count_received();
+            return Poll::Ready(match decoded {
+                Ok(()) => Ok(true),
+                Err(error) => {
+                    self.ready = WholeFrames::default();
+                    let status = not_protobuf(&error);
+                    self.exchange.fail_input(&status);
+                    Err(status)
+                }
+            });
+        }
     }
 }
 
@@ -139,7 +173,7 @@ where
     let next = || poll_fn(|cx| exchange.poll_message(cx));
     let message = next().await?.ok_or_else(|| wrong_count("none arrived"))?;
     match next().await? {
-        None => decode(message),
+        None => T::decode(message).map_err(|error| not_protobuf(&error)),
         Some(_) => Err(wrong_count("more arrived")),
     }
 }
@@ -150,9 +184,8 @@ fn wrong_count(what: &str) -> Status {
     Status::unimplemented(format!("the method takes exactly one request message, {what}"))
 }
 
-fn decode<T: Message + Default>(message: Bytes) -> Result<T, Status> {
-    T::decode(message)
-        .map_err(|error| Status::internal(format!("the message is not valid protobuf: {error}")))
+fn not_protobuf(error: &DecodeError) -> Status {
+    Status::internal(format!("the message is not valid protobuf: {error}"))
 }
 
 /// Ends after the first error.
@@ -163,9 +196,10 @@ impl<T: Message + Default> Stream for Streaming<T> {
         if self.failed {
             return Poll::Ready(None);
         }
-        let message = ready!(self.poll_message(cx));
-        self.failed = message.is_err();
-        Poll::Ready(message.transpose())
+        let mut message = T::default();
+        let read = ready!(self.poll_read(&mut message, cx));
+        self.failed = read.is_err();
+        Poll::Ready(read.map(|read| read.then_some(message)).transpose())
     }
 }
 

@@ -110,12 +110,15 @@ impl<S: UserStore> pb::UserService for Users<S> {
         let mut user_ids = Vec::new();
         let mut failures = Failures::default();
         let mut index = 0;
-        while let Some(CreateUserRequest { name, email }) = request.message.message().await? {
+        // One message for all, as above.
+        let mut message = CreateUserRequest::default();
+        while request.message.read_into(&mut message).await? {
+            let CreateUserRequest { name, email } = &message;
             if index == self.max_batch {
                 let status = self.batch_too_large(user_ids.len());
                 return Err(status.with_metadata(failures.into_metadata()));
             }
-            match NewUser::parse(&name, &email) {
+            match NewUser::parse(name, email) {
                 Ok(user) => user_ids.push(self.store.create(user).await?.id.to_string()),
                 Err(invalid) => {
                     let path = format!("messages[{index}].");
@@ -135,13 +138,16 @@ impl<S: UserStore> pb::UserService for Users<S> {
         mut request: Request<Streaming<UserUpdate>>,
         mut out: Sink<UserResponse>,
     ) -> Result<(), Status> {
-        while let Some(UserUpdate { user_id, name, email }) = request.message.message().await? {
-            let id = parse_id(&user_id)?;
-            let change = UserChange::parse(&name, &email)?;
-            match self.store.update(id, change).await? {
-                Some(user) => out.send(message_of(&user)).await?,
-                None => return Err(user_not_found(&user_id)),
-            }
+        let (mut update, mut answer) = (UserUpdate::default(), UserResponse::default());
+        while request.message.read_into(&mut update).await? {
+            let UserUpdate { user_id, name, email } = &update;
+            let id = parse_id(user_id)?;
+            let change = UserChange::parse(name, email)?;
+            let Some(user) = self.store.update(id, change).await? else {
+                return Err(user_not_found(user_id));
+            };
+            write_message(&user, &mut answer);
+            out.send(&answer).await?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use super::set_waker;
-use crate::grpc::frame::{Frame, FrameDecoder};
+use crate::grpc::frame::{Frame, FrameDecoder, WholeFrames};
 use crate::grpc::status::Status;
 
 /// Incoming bytes that may wait for the handler before the client's flow control feels it: the
@@ -18,22 +18,16 @@ pub(crate) struct Inbound {
     /// Bytes received whose window has not been given back to the client.
     unreleased: usize,
     reader: Option<Waker>,
-    received: u64,
 }
 
 impl Inbound {
     pub(super) fn new(limit: usize) -> Self {
-        Self {
-            decoder: FrameDecoder::new(limit),
-            end: None,
-            unreleased: 0,
-            reader: None,
-            received: 0,
-        }
+        Self { decoder: FrameDecoder::new(limit), end: None, unreleased: 0, reader: None }
     }
 
-    pub(super) fn received(&self) -> u64 {
-        self.received
+    /// The messages that can be had without looking further, however many.
+    pub(super) fn whole_frames(&mut self) -> WholeFrames {
+        self.decoder.whole_frames()
     }
 
     pub(super) fn poll_frame(
@@ -41,10 +35,7 @@ impl Inbound {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Frame>, Status>> {
         let error = match self.decoder.next_frame() {
-            Ok(Some(frame)) => {
-                self.received += 1;
-                return Poll::Ready(Ok(Some(frame)));
-            }
+            Ok(Some(frame)) => return Poll::Ready(Ok(Some(frame))),
             Ok(None) => match &self.end {
                 None => {
                     set_waker(&mut self.reader, cx);

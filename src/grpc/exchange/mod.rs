@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   transport                        Exchange                         handler
-//!   DATA      -- receive() ------->  inbound:  FrameDecoder --------> poll_frame()
+//!   DATA      -- receive() ------->  inbound:  FrameDecoder --------> poll_received()
 //!   DATA      <-- split() ---------  outbound: encoded messages <---- poll_writable(), write()
 //!   RST, deadline, drain -- end() ->  ended: Status ----------------> Cancellation
 //! ```
@@ -13,7 +13,7 @@ mod inbound;
 mod outbound;
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -25,7 +25,7 @@ pub(crate) use self::inbound::Inbound;
 use self::outbound::COALESCE;
 pub(crate) use self::outbound::Outbound;
 use super::compression::{Compressor, Encoding};
-use super::frame::Frame;
+use super::frame::{Frame, WholeFrames};
 use super::status::Status;
 
 /// Sees one message as it is received or sent.
@@ -63,8 +63,21 @@ pub(crate) struct Exchange {
     news: OnceLock<Notify>,
     /// Apart from `state`, so that an observer may look at the call.
     observers: Mutex<Vec<Observer>>,
+    /// Messages that the handler has taken. There is one reader, so adding needs no more than a
+    /// load and a store.
+    received: AtomicU64,
     receive_limit: usize,
     encoding: Option<Encoding>,
+}
+
+/// What the handler is given of its input.
+pub(crate) enum Received {
+    /// Messages that came together.
+    Frames(WholeFrames),
+    /// One message, decompressed if need be.
+    Message(Bytes),
+    /// The client has half-closed.
+    End,
 }
 
 pub(crate) struct State {
@@ -115,6 +128,7 @@ impl Exchange {
             abandoned: AtomicBool::new(false),
             news: OnceLock::new(),
             observers: Mutex::default(),
+            received: AtomicU64::new(0),
             receive_limit: terms.receive_limit,
             encoding: terms.encoding,
         })
@@ -207,15 +221,38 @@ impl Exchange {
     }
 
     pub(crate) fn counts(&self) -> (u64, u64) {
-        let state = self.lock();
-        (state.inbound.received(), state.outbound.sent())
+        (self.received.load(Ordering::Relaxed), self.lock().outbound.sent())
     }
 
     // The handler's side.
 
+    /// The next messages, as many as can be had at once.
+    pub(crate) fn poll_received(&self, cx: &mut Context<'_>) -> Poll<Result<Received, Status>> {
+        let mut state = self.lock();
+        if state.ended.is_none()
+            && !state.observed
+            && let Some(frames) = state.whole_frames()
+        {
+            return Poll::Ready(Ok(Received::Frames(frames)));
+        }
+        let message = ready!(self.poll_locked(state, cx))?;
+        Poll::Ready(Ok(message.map_or(Received::End, Received::Message)))
+    }
+
     /// The next message, or `None` after the client's half-close.
     pub(crate) fn poll_message(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
-        let mut state = self.lock();
+        let message = ready!(self.poll_locked(self.lock(), cx))?;
+        if message.is_some() {
+            self.count_received();
+        }
+        Poll::Ready(Ok(message))
+    }
+
+    fn poll_locked(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, Status>> {
         if let Some(status) = &state.ended {
             return Poll::Ready(Err(status.clone()));
         }
@@ -230,6 +267,12 @@ impl Exchange {
             self.show(MessageEvent::Received(message));
         }
         Poll::Ready(Ok(message))
+    }
+
+    /// Counts a message that the handler has taken.
+    pub(crate) fn count_received(&self) {
+        let count = self.received.load(Ordering::Relaxed);
+        self.received.store(count + 1, Ordering::Relaxed);
     }
 
     fn decompressed(&self, frame: Frame) -> Result<Bytes, Status> {
@@ -321,11 +364,21 @@ impl State {
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>, Status>> {
         let polled = self.inbound.poll_frame(cx);
+        self.inbound_taken();
+        polled
+    }
+
+    fn whole_frames(&mut self) -> Option<WholeFrames> {
+        let frames = Some(self.inbound.whole_frames()).filter(|frames| !frames.is_empty());
+        self.inbound_taken();
+        frames
+    }
+
+    fn inbound_taken(&mut self) {
         if self.inbound.releasable() > 0 {
             self.transport.inbound_changed = true;
             self.transport.notify();
         }
-        polled
     }
 
     // The transport's side.
@@ -433,7 +486,7 @@ mod tests {
     fn a_compressed_message_without_encoding_is_internal() {
         let exchange = exchange();
         exchange.lock().inbound.receive(Bytes::from_static(&[1, 0, 0, 0, 0]));
-        let Poll::Ready(Err(status)) = exchange.poll_message(&mut noop()) else { panic!() };
+        let Poll::Ready(Err(status)) = exchange.poll_received(&mut noop()) else { panic!() };
         assert_eq!(status.code(), crate::Code::Internal);
     }
 
@@ -442,7 +495,7 @@ mod tests {
         let exchange = exchange();
         exchange.lock().inbound.receive(Bytes::from_static(&[7, 0, 0, 0, 0]));
         for _ in 0..2 {
-            assert!(matches!(exchange.poll_message(&mut noop()), Poll::Ready(Err(_))));
+            assert!(matches!(exchange.poll_received(&mut noop()), Poll::Ready(Err(_))));
         }
     }
 
@@ -454,7 +507,7 @@ mod tests {
         exchange.end(Status::cancelled("first"));
         exchange.end(Status::unavailable("second"));
         assert_eq!(watcher.poll(&mut noop()), Poll::Ready(Status::cancelled("first")));
-        assert!(matches!(exchange.poll_message(&mut noop()), Poll::Ready(Err(_))));
+        assert!(matches!(exchange.poll_received(&mut noop()), Poll::Ready(Err(_))));
         assert!(matches!(exchange.poll_nearly_sent(&mut noop()), Poll::Ready(Err(_))));
         assert!(exchange.write(&(), true).is_err());
     }
@@ -486,7 +539,7 @@ mod tests {
     fn what_was_received_is_not_held_beyond_the_end_of_the_call() {
         let exchange = exchange();
         exchange.lock().inbound.receive(Bytes::from_static(&[0, 0, 0, 0, 9, 1]));
-        assert!(exchange.poll_message(&mut noop()).is_pending());
+        assert!(exchange.poll_received(&mut noop()).is_pending());
         assert!(exchange.lock().held() > 0);
         exchange.end(Status::cancelled("over"));
         assert_eq!(exchange.lock().held(), 0);
@@ -503,9 +556,10 @@ mod tests {
         assert_eq!(state.release(), READ_AHEAD);
         assert_eq!(state.release(), 0);
         drop(state);
-        assert!(exchange.poll_message(&mut noop()).is_ready());
+        assert!(exchange.poll_received(&mut noop()).is_ready());
         assert!(!exchange.lock().rest(&mut noop()));
-        assert_eq!(exchange.lock().release(), message.len());
+        let batch = exchange.lock().release();
+        assert!((message.len()..COALESCE + message.len()).contains(&batch), "{batch}");
         assert!(exchange.lock().rest(&mut noop()));
     }
 }

@@ -101,16 +101,19 @@ impl Timestamp {
 /// Times outside of the range become its nearest end.
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
-        const SECOND: i128 = 1_000_000_000;
-        // A `Duration` has less than 2^94 nanoseconds.
-        let total = match time.duration_since(UNIX_EPOCH) {
-            Ok(after) => after.as_nanos() as i128,
-            Err(e) => -(e.duration().as_nanos() as i128),
+        let (seconds, nanos) = match time.duration_since(UNIX_EPOCH) {
+            Ok(after) => (i64::try_from(after.as_secs()), after.subsec_nanos()),
+            Err(before) => {
+                // Nanoseconds count forwards also before the epoch.
+                let before = before.duration();
+                let nanos = (1_000_000_000 - before.subsec_nanos()) % 1_000_000_000;
+                let seconds = i64::try_from(before.as_secs()).map(|seconds| -seconds);
+                (seconds.map(|seconds| seconds - i64::from(nanos > 0)), nanos)
+            }
         };
-        let first = i128::from(Self::MIN.seconds) * SECOND;
-        let last = i128::from(Self::MAX.seconds) * SECOND + i128::from(Self::MAX.nanos);
-        let total = total.clamp(first, last);
-        Self { seconds: total.div_euclid(SECOND) as i64, nanos: total.rem_euclid(SECOND) as i32 }
+        let nearest_end = if time < UNIX_EPOCH { Self::MIN } else { Self::MAX };
+        let seconds = seconds.unwrap_or(nearest_end.seconds);
+        Self::new(seconds, nanos as i32).unwrap_or(nearest_end)
     }
 }
 

@@ -88,7 +88,9 @@ pub(super) fn valid_email(email: &str) -> Result<String, String> {
         return Err(format!("has {bytes} bytes, at most {MAX_EMAIL_BYTES} are accepted"));
     }
     // A quoted local part may contain `@`, a domain cannot: the last one separates.
-    let (local, domain) = email.rsplit_once('@').ok_or_else(|| format!("has no @, {ACCEPTED}"))?;
+    let at = email.bytes().rposition(|byte| byte == b'@');
+    let at = at.ok_or_else(|| format!("has no @, {ACCEPTED}"))?;
+    let (local, domain) = (&email[..at], &email[at + 1..]);
     check_local_part(local).map_err(|problem| format!("{problem}, {ACCEPTED}"))?;
     check_domain(domain).map_err(|problem| format!("{problem}, {ACCEPTED}"))?;
     Ok(email.into())
@@ -102,20 +104,24 @@ fn check_local_part(local: &str) -> Result<(), &'static str> {
     if local.len() > MAX_LOCAL_PART_BYTES {
         return Err("has more than 64 bytes before the @");
     }
-    if local.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err("contains white space or a control character");
+    // Nearly all are plain, and only one pass is made over those.
+    if !local.bytes().all(|byte| byte == b'.' || is_ascii_atom(byte)) {
+        if local.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err("contains white space or a control character");
+        }
+        let quoted = local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        if quoted.is_some_and(is_quoted_content) {
+            return Ok(());
+        }
+        if local.contains('@') {
+            return Err("has more than one @");
+        }
+        if local.bytes().any(|byte| byte.is_ascii() && byte != b'.' && !is_ascii_atom(byte)) {
+            return Err("has a character before the @ that needs quotes there");
+        }
     }
-    let quoted = local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    if quoted.is_some_and(is_quoted_content) {
-        return Ok(());
-    }
-    if local.contains('@') {
-        return Err("has more than one @");
-    }
-    if !local.chars().all(|c| c == '.' || is_atom_char(c)) {
-        return Err("has a character before the @ that needs quotes there");
-    }
-    if local.split('.').any(str::is_empty) {
+    let dot_too_many = local.as_bytes().windows(2).any(|pair| pair == b"..");
+    if dot_too_many || local.starts_with('.') || local.ends_with('.') {
         return Err("has a dot too many before the @");
     }
     Ok(())
@@ -134,14 +140,9 @@ fn is_quoted_content(content: &str) -> bool {
     true
 }
 
-/// RFC 5322 section 3.2.3 `atext`, with the letters of RFC 6531.
-fn is_atom_char(c: char) -> bool {
-    match c {
-        'a'..='z' | 'A'..='Z' | '0'..='9' => true,
-        '!' | '#' | '$' | '%' | '&' | '\'' | '*' | '+' | '-' | '/' => true,
-        '=' | '?' | '^' | '_' | '`' | '{' | '|' | '}' | '~' => true,
-        c => !c.is_ascii(),
-    }
+/// RFC 5322 section 3.2.3 `atext`, to which RFC 6531 adds everything outside ASCII.
+fn is_ascii_atom(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte)
 }
 
 /// RFC 1035 section 2.3.1 labels, with the letters of RFC 5890 (their Unicode form).
@@ -152,7 +153,7 @@ fn check_domain(domain: &str) -> Result<(), &'static str> {
         if label.is_empty() {
             return Err("has an empty domain or domain label");
         }
-        if label.chars().count() > MAX_LABEL_CHARS {
+        if label.len() > MAX_LABEL_CHARS && label.chars().count() > MAX_LABEL_CHARS {
             return Err("has a domain label of more than 63 characters");
         }
         if label.starts_with('-') || label.ends_with('-') {
