@@ -9,7 +9,7 @@
 
 use balafon::grpc::frame::{self, Frame, FrameDecoder, FrameError, HEADER_LEN};
 use balafon::prost::Message;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -21,7 +21,8 @@ fuzz_target!(|input: &[u8]| {
 
     let (frames, end) = decode(limit, [wire]);
     assert_eq!(decode(limit, pieces(wire, sizes)), (frames.clone(), end));
-    assert!(frames.iter().all(|frame| frame.payload.len() <= limit));
+    check_whole_frames(limit, wire, &frames);
+    assert!(frames.iter().all(|frame| frame.payload.remaining() <= limit));
 
     let again = reencode(&frames);
     match end {
@@ -32,7 +33,7 @@ fuzz_target!(|input: &[u8]| {
         }
     }
     for frame in frames {
-        round_trip(frame.payload, limit);
+        round_trip(frame.payload.into_bytes(), limit);
     }
 });
 
@@ -57,6 +58,27 @@ fn decode<'a>(
     (frames, decoder.end())
 }
 
+/// Taken together or one by one, frames are the same.
+fn check_whole_frames(limit: usize, wire: &[u8], frames: &[Frame]) {
+    let mut decoder = FrameDecoder::new(limit);
+    decoder.push(Bytes::copy_from_slice(wire));
+    let mut frames = frames.iter();
+    loop {
+        let mut whole = decoder.whole_frames();
+        while let Some(payload) =
+            whole.next(|mut payload| payload.copy_to_bytes(payload.remaining()))
+        {
+            let frame = frames.next().expect("no more frames than there are");
+            assert!(!frame.compressed && frame.payload.clone().into_bytes() == payload);
+        }
+        match decoder.next_frame() {
+            Ok(Some(frame)) => assert_eq!(Some(&frame), frames.next()),
+            Ok(None) | Err(_) => break,
+        }
+    }
+    assert_eq!(frames.next(), None);
+}
+
 /// `wire` in pieces of these sizes over and over; the last piece may be shorter.
 fn pieces<'a>(mut wire: &'a [u8], sizes: &[u8]) -> Vec<&'a [u8]> {
     let mut pieces = Vec::new();
@@ -79,8 +101,8 @@ fn reencode(frames: &[Frame]) -> Vec<u8> {
     let mut wire = Vec::new();
     for frame in frames {
         wire.put_u8(frame.compressed.into());
-        wire.put_u32(frame.payload.len() as u32);
-        wire.put_slice(&frame.payload);
+        wire.put_u32(frame.payload.remaining() as u32);
+        wire.put(frame.payload.clone());
     }
     wire
 }

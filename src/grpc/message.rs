@@ -147,7 +147,7 @@ impl<T: Message + Default> Streaming<T> {
                         self.ready = frames;
                         continue;
                     }
-                    Received::Message(bytes) => message.merge(bytes),
+                    Received::Message(payload) => message.merge(payload),
                     Received::End => return Poll::Ready(Ok(false)),
                 },
             };

@@ -17,7 +17,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Bytes;
 use prost::Message;
 use tokio::sync::Notify;
 
@@ -25,7 +24,7 @@ pub(crate) use self::inbound::Inbound;
 use self::outbound::COALESCE;
 pub(crate) use self::outbound::Outbound;
 use super::compression::{Compressor, Encoding};
-use super::frame::{Frame, WholeFrames};
+use super::frame::{Frame, Payload, WholeFrames};
 use super::status::Status;
 
 /// Sees one message as it is received or sent.
@@ -75,7 +74,7 @@ pub(crate) enum Received {
     /// Messages that came together.
     Frames(WholeFrames),
     /// One message, decompressed if need be.
-    Message(Bytes),
+    Message(Payload),
     /// The client has half-closed.
     End,
 }
@@ -240,7 +239,10 @@ impl Exchange {
     }
 
     /// The next message, or `None` after the client's half-close.
-    pub(crate) fn poll_message(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
+    pub(crate) fn poll_message(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Payload>, Status>> {
         let message = ready!(self.poll_locked(self.lock(), cx))?;
         if message.is_some() {
             self.count_received();
@@ -252,21 +254,21 @@ impl Exchange {
         &self,
         mut state: MutexGuard<'_, State>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Bytes>, Status>> {
+    ) -> Poll<Result<Option<Payload>, Status>> {
         if let Some(status) = &state.ended {
             return Poll::Ready(Err(status.clone()));
         }
         let observed = state.observed;
         let frame = ready!(state.poll_frame(cx));
         drop(state);
-        let message = match frame? {
-            None => None,
-            Some(frame) => Some(self.decompressed(frame)?),
-        };
-        if observed && let Some(message) = &message {
-            self.show(MessageEvent::Received(message));
+        let Some(frame) = frame? else { return Poll::Ready(Ok(None)) };
+        let mut message = self.decompressed(frame)?;
+        if observed {
+            let bytes = message.into_bytes();
+            self.show(MessageEvent::Received(&bytes));
+            message = bytes.into();
         }
-        Poll::Ready(Ok(message))
+        Poll::Ready(Ok(Some(message)))
     }
 
     /// Counts a message that the handler has taken.
@@ -275,16 +277,18 @@ impl Exchange {
         self.received.store(count + 1, Ordering::Relaxed);
     }
 
-    fn decompressed(&self, frame: Frame) -> Result<Bytes, Status> {
+    fn decompressed(&self, frame: Frame) -> Result<Payload, Status> {
         let message = match (frame.compressed, self.encoding) {
             (false, _) => return Ok(frame.payload),
-            (true, Some(encoding)) => encoding.decompress(&frame.payload, self.receive_limit),
+            (true, Some(encoding)) => {
+                encoding.decompress(&frame.payload.into_bytes(), self.receive_limit)
+            }
             // PROTOCOL-HTTP2, "Compressed-Flag": without an encoding the flag is an error.
             (true, None) => {
                 Err(Status::internal("compressed message in a call without grpc-encoding"))
             }
         };
-        message.inspect_err(|status| self.fail_input(status))
+        message.map(Payload::from).inspect_err(|status| self.fail_input(status))
     }
 
     /// After a fault of the client's there is nothing more to read.
@@ -437,6 +441,8 @@ fn set_waker(slot: &mut Option<Waker>, cx: &Context<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::inbound::READ_AHEAD;
     use super::*;
     use crate::grpc::frame::HEADER_LEN;

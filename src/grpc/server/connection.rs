@@ -93,7 +93,8 @@ async fn serve_over<T>(
     let held = drain.clone();
     let mut drain_started = pin!(unconstrained(drain.started()));
     let time = host.settings.handshake_timeout;
-    let handshake = async move {
+    // On the heap, since a connection that is served no longer needs the room.
+    let handshake = Box::pin(async move {
         let (io, peer) = transport.await?;
         host.peer = peer;
         host.drain = Some(held);
@@ -111,7 +112,7 @@ async fn serve_over<T>(
                 None
             }
         }
-    };
+    });
     let mut connection = tokio::select! {
         // A connection in its handshake has no calls: it must not hold up a shutdown.
         _ = &mut drain_started => return,

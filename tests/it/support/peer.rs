@@ -160,7 +160,8 @@ impl Reply {
         decoder.push(self.body.clone());
         let mut messages = Vec::new();
         while let Some(frame) = decoder.next_frame().unwrap() {
-            let payload = if frame.compressed { decompress(frame.payload) } else { frame.payload };
+            let payload = frame.payload.into_bytes();
+            let payload = if frame.compressed { decompress(payload) } else { payload };
             messages.push((frame.compressed, String::decode(payload).unwrap()));
         }
         decoder.end().unwrap();

@@ -23,9 +23,11 @@
 //! assert!(decoder.next_frame()?.is_none());
 //! decoder.push(wire.freeze());
 //! let frame = decoder.next_frame()?.expect("the message is complete");
-//! assert_eq!(frame.payload, Bytes::from_static(b"\x0a\x05hello"));
+//! assert_eq!(frame.payload.into_bytes(), Bytes::from_static(b"\x0a\x05hello"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+
+mod payload;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -33,6 +35,8 @@ use std::fmt;
 use bytes::buf::Take;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
+
+pub use self::payload::Payload;
 
 /// Chunks of fewer bytes are copied together rather than queued: below this a copy costs less than
 /// the memory that a chunk keeps alive.
@@ -49,8 +53,8 @@ pub const HEADER_LEN: usize = 5;
 pub struct Frame {
     /// Whether the payload is compressed with the call's `grpc-encoding`.
     pub compressed: bool,
-    /// The message; it shares the memory of the chunk it arrived in if it lay in one.
-    pub payload: Bytes,
+    /// The message; it shares the memory of the chunks in which it arrived.
+    pub payload: Payload,
 }
 
 /// What is wrong with a sequence of frames, or with a message that should become one.
@@ -138,24 +142,21 @@ pub struct FrameDecoder {
     tail: BytesMut,
     /// The length of all three, so that the transport can be held back in O(1).
     unread: usize,
-    /// The payload being waited for; `None` while waiting for a header.
-    payload: Option<Payload>,
+    /// Of the payload being waited for; `None` while waiting for a header.
+    header: Option<Header>,
 }
 
-#[derive(Debug)]
-struct Payload {
+#[derive(Debug, Clone, Copy)]
+struct Header {
     compressed: bool,
     length: usize,
-    /// Grows with the bytes received, never to the declared length at once: a header of five
-    /// bytes must not claim megabytes. A `Vec`, since that can be told exactly by how much.
-    assembled: Vec<u8>,
 }
 
 impl FrameDecoder {
     /// A decoder that refuses messages of more than `limit` bytes.
     pub fn new(limit: usize) -> Self {
         let (queue, tail) = (VecDeque::new(), BytesMut::new());
-        Self { limit, front: Bytes::new(), queue, tail, unread: 0, payload: None }
+        Self { limit, front: Bytes::new(), queue, tail, unread: 0, header: None }
     }
 
     /// Adds what arrived. Copies only small chunks, and those only if others wait before them.
@@ -173,46 +174,39 @@ impl FrameDecoder {
         }
     }
 
-    /// Bytes that were pushed and not yet looked at by [`next_frame`](Self::next_frame).
+    /// Bytes that were pushed and wait to be read, but for those of a message of which more has to
+    /// come first.
     pub fn unread(&self) -> usize {
-        self.unread
+        match self.header {
+            Some(header) if self.unread < header.length => 0,
+            _ => self.unread,
+        }
     }
 
     /// Bytes of memory that hold what was pushed and has not left in a frame.
     pub(crate) fn held(&self) -> usize {
-        self.unread + self.payload.as_ref().map_or(0, |payload| payload.assembled.capacity())
+        self.unread - self.tail.len() + self.tail.capacity()
     }
 
-    /// The next complete frame, or `None` until more bytes are pushed.
+    /// The next complete frame, or `None` until more bytes are pushed. Memory grows with what was
+    /// pushed, never to the declared length at once: five bytes must not claim megabytes.
     ///
     /// # Errors
     /// [`FrameError::InvalidFlag`] and [`FrameError::TooLarge`], as soon as the header shows it.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
-        loop {
-            let Some(payload) = &mut self.payload else {
+        let header = match self.header {
+            Some(header) => header,
+            None => {
                 let Some(header) = self.take_header() else { return Ok(None) };
-                self.payload = Some(self.parse_header(header)?);
-                continue;
-            };
-            let missing = payload.length - payload.assembled.len();
-            if missing > 0 {
-                if self.front.is_empty() {
-                    return Ok(None);
-                }
-                if self.front.len() < missing || !payload.assembled.is_empty() {
-                    let part = self.front.len().min(missing);
-                    if payload.assembled.capacity() - payload.assembled.len() < part {
-                        // Doubling, but never past the end of the message.
-                        let grow = missing.min(part.max(payload.assembled.len()));
-                        payload.assembled.reserve_exact(grow);
-                    }
-                    payload.assembled.extend_from_slice(&self.front[..part]);
-                    self.skip(part);
-                    continue;
-                }
+                *self.header.insert(self.parse_header(header)?)
             }
-            return Ok(self.payload.take().map(|payload| self.finish(payload, missing)));
+        };
+        if self.unread < header.length {
+            return Ok(None);
         }
+        self.header = None;
+        let payload = self.take(header.length);
+        Ok(Some(Frame { compressed: header.compressed, payload }))
     }
 
     /// Uncompressed frames that lie whole and one after the other in the chunk that is read next, at
@@ -220,10 +214,10 @@ impl FrameDecoder {
     /// default size, and none if there are none; then [`next_frame`](Self::next_frame) knows more.
     pub fn whole_frames(&mut self) -> WholeFrames {
         let mut end = 0;
-        while self.payload.is_none()
+        while self.header.is_none()
             && end < DATA_FRAME
             && let Some((header, rest)) = self.front[end..].split_first_chunk()
-            && let Ok(Payload { compressed: false, length, .. }) = self.parse_header(*header)
+            && let Ok(Header { compressed: false, length }) = self.parse_header(*header)
             && length <= rest.len()
         {
             end += HEADER_LEN + length;
@@ -238,23 +232,21 @@ impl FrameDecoder {
     /// # Errors
     /// [`FrameError::Truncated`] if a frame has begun and is not complete.
     pub fn end(&self) -> Result<(), FrameError> {
-        if self.payload.is_some() || self.unread > 0 { Err(FrameError::Truncated) } else { Ok(()) }
+        if self.header.is_some() || self.unread > 0 { Err(FrameError::Truncated) } else { Ok(()) }
     }
 
-    /// The payload in one piece, of which all or, if it was in several, no bytes are `missing`.
-    fn finish(&mut self, payload: Payload, missing: usize) -> Frame {
-        let bytes = match missing {
-            0 => payload.assembled.into(),
-            _ => {
-                let bytes = self.front.slice(..missing);
-                self.skip(missing);
-                bytes
-            }
-        };
-        Frame { compressed: payload.compressed, payload: bytes }
+    /// The first `length` of the unread bytes.
+    fn take(&mut self, length: usize) -> Payload {
+        let mut payload = Payload::default();
+        while payload.remaining() < length {
+            let part = self.front.len().min(length - payload.remaining());
+            payload.push(self.front.slice(..part));
+            self.skip(part);
+        }
+        payload
     }
 
-    fn parse_header(&self, header: [u8; HEADER_LEN]) -> Result<Payload, FrameError> {
+    fn parse_header(&self, header: [u8; HEADER_LEN]) -> Result<Header, FrameError> {
         let (flag, length) = (header[0], length_of(&header));
         if flag > 1 {
             return Err(FrameError::InvalidFlag(flag));
@@ -262,7 +254,7 @@ impl FrameDecoder {
         if length > self.limit {
             return Err(FrameError::TooLarge { length: Some(length), limit: self.limit });
         }
-        Ok(Payload { compressed: flag == 1, length, assembled: Vec::new() })
+        Ok(Header { compressed: flag == 1, length })
     }
 
     /// Five bytes from the front, across chunks; nothing is taken while there are fewer.
@@ -307,12 +299,17 @@ pub fn encode(
         return Err(FrameError::TooLarge { length: Some(length), limit });
     }
     let start = buffer.len();
-    // Into a slice of the exact size: that is checked and moved on more cheaply than a buffer that
-    // may grow with every field.
-    buffer.resize(start + HEADER_LEN + length, 0);
-    let (header, mut payload) = buffer[start..].split_at_mut(HEADER_LEN);
-    header[1..].copy_from_slice(&(length as u32).to_be_bytes());
-    message.encode_raw(&mut payload);
+    buffer.reserve(HEADER_LEN + length);
+    buffer.put_u8(0);
+    buffer.put_u32(length as u32);
+    if length > DATA_FRAME {
+        message.encode_raw(buffer);
+    } else {
+        // Into a slice of the exact size: that is checked and moved on more cheaply than a buffer
+        // that may grow with every field. Only long ones are not worth filling with zeros first.
+        buffer.resize(start + HEADER_LEN + length, 0);
+        message.encode_raw(&mut &mut buffer[start + HEADER_LEN..]);
+    }
     Ok(length)
 }
 
@@ -352,7 +349,7 @@ mod tests {
             for chunk in wire.chunks(step) {
                 decoder.push(Bytes::copy_from_slice(chunk));
                 while let Some(frame) = decoder.next_frame().unwrap() {
-                    seen.push(frame.payload);
+                    seen.push(frame.payload.into_bytes());
                 }
             }
             assert_eq!(seen, payloads, "in chunks of {step}");
@@ -366,7 +363,7 @@ mod tests {
         let expected = chunk[HEADER_LEN..].as_ptr();
         let mut decoder = FrameDecoder::new(1024);
         decoder.push(chunk);
-        assert_eq!(decoder.next_frame().unwrap().unwrap().payload.as_ptr(), expected);
+        assert_eq!(decoder.next_frame().unwrap().unwrap().payload.into_bytes().as_ptr(), expected);
     }
 
     #[test]
@@ -382,7 +379,7 @@ mod tests {
         decoder.push(frame(1, &[3; 10]).into());
         let frame = decoder.next_frame().unwrap().unwrap();
         assert!(frame.compressed);
-        assert_eq!(frame.payload.len(), 10);
+        assert_eq!(frame.payload.remaining(), 10);
     }
 
     #[test]
@@ -408,11 +405,11 @@ mod tests {
         let mut decoder = FrameDecoder::new(1 << 30);
         decoder.push(Bytes::from_static(&[0, 0x3f, 0xff, 0xff, 0xff, 1, 2, 3]));
         assert_eq!(decoder.next_frame(), Ok(None));
-        assert!(decoder.payload.unwrap().assembled.capacity() < 1024);
+        assert!(decoder.held() < 1024);
     }
 
     #[test]
-    fn a_message_that_grows_holds_at_most_twice_its_bytes_and_never_more_than_its_length() {
+    fn a_message_that_grows_holds_at_most_twice_its_bytes() {
         let wire = frame(0, &[1; 100_000]);
         let mut decoder = FrameDecoder::new(1 << 20);
         let mut received = 0;
@@ -421,8 +418,8 @@ mod tests {
             decoder.push(Bytes::copy_from_slice(chunk));
             let complete = decoder.next_frame().unwrap().is_some();
             assert_eq!(complete, received == wire.len());
-            let held = decoder.payload.as_ref().map_or(0, |payload| payload.assembled.capacity());
-            assert!(held <= (2 * received).min(100_000), "{held} bytes for {received}");
+            let held = decoder.held();
+            assert!(held <= 2 * received, "{held} bytes for {received}");
         }
     }
 

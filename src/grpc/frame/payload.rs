@@ -1,0 +1,117 @@
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// The bytes of a message, in the pieces in which they arrived: a long one is read from there, so
+/// that it need not be copied together first.
+#[derive(Debug, Clone, Default)]
+pub struct Payload {
+    /// What is read next; empty only if nothing is left.
+    front: Bytes,
+    rest: VecDeque<Bytes>,
+    remaining: usize,
+}
+
+impl Payload {
+    pub(super) fn push(&mut self, piece: Bytes) {
+        self.remaining += piece.len();
+        if self.front.is_empty() {
+            self.front = piece;
+        } else {
+            self.rest.push_back(piece);
+        }
+    }
+
+    /// All that is left, in one piece; copied only if it is in several.
+    pub fn into_bytes(self) -> Bytes {
+        if self.rest.is_empty() {
+            return self.front;
+        }
+        let mut bytes = BytesMut::with_capacity(self.remaining);
+        bytes.extend_from_slice(&self.front);
+        self.rest.iter().for_each(|piece| bytes.extend_from_slice(piece));
+        bytes.freeze()
+    }
+}
+
+/// Equal if the bytes are, in whatever pieces.
+impl PartialEq for Payload {
+    fn eq(&self, other: &Self) -> bool {
+        self.clone().into_bytes() == other.clone().into_bytes()
+    }
+}
+
+impl Eq for Payload {}
+
+impl From<Bytes> for Payload {
+    fn from(bytes: Bytes) -> Self {
+        Self { remaining: bytes.len(), front: bytes, rest: VecDeque::new() }
+    }
+}
+
+impl Buf for Payload {
+    fn remaining(&self) -> usize {
+        self.remaining
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.front
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        assert!(count <= self.remaining, "advanced past the end");
+        self.remaining -= count;
+        while count > self.front.len() {
+            count -= self.front.len();
+            self.front = self.rest.pop_front().unwrap_or_default();
+        }
+        self.front.advance(count);
+        if self.front.is_empty() {
+            self.front = self.rest.pop_front().unwrap_or_default();
+        }
+    }
+
+    fn copy_to_bytes(&mut self, count: usize) -> Bytes {
+        if count <= self.front.len() {
+            let bytes = self.front.slice(..count);
+            self.advance(count);
+            return bytes;
+        }
+        let mut bytes = BytesMut::with_capacity(count);
+        while bytes.len() < count {
+            let part = self.front.len().min(count - bytes.len());
+            bytes.extend_from_slice(&self.front[..part]);
+            self.advance(part);
+        }
+        bytes.freeze()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payload() -> Payload {
+        let mut payload = Payload::default();
+        ["abc", "d", "efgh"].into_iter().for_each(|piece| payload.push(Bytes::from(piece)));
+        payload
+    }
+
+    #[test]
+    fn pieces_read_like_one() {
+        for step in 1..=8 {
+            let (mut payload, mut read) = (payload(), Vec::new());
+            while payload.has_remaining() {
+                let count = step.min(payload.remaining());
+                read.extend_from_slice(&payload.copy_to_bytes(count));
+            }
+            assert_eq!(read, b"abcdefgh", "in steps of {step}");
+        }
+        assert_eq!(payload().into_bytes(), "abcdefgh");
+        for count in 0..=8 {
+            let mut payload = payload();
+            payload.advance(count);
+            assert_eq!(payload.into_bytes(), "abcdefgh"[count..]);
+        }
+    }
+}
