@@ -228,6 +228,8 @@ impl fmt::Debug for Peer {
 pub enum PeerAddr {
     /// Behind a TCP socket.
     Tcp(SocketAddr),
+    /// Behind a Unix socket, on this machine.
+    Unix,
     /// In this process: a test or a pipe.
     Memory,
 }
@@ -236,6 +238,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.addr {
             PeerAddr::Tcp(addr) => addr.fmt(f),
+            PeerAddr::Unix => f.write_str("unix"),
             PeerAddr::Memory => f.write_str("memory"),
         }
     }

@@ -16,6 +16,8 @@ mod raw_wire;
 mod robustness;
 mod rules;
 mod shutdown;
+#[cfg(unix)]
+mod sockets;
 mod support;
 mod tls;
 mod wire;

@@ -1,12 +1,14 @@
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::grpc::call::{Peer, PeerAddr};
+use super::listeners::Listeners;
+use super::stream::Stream;
+use crate::grpc::call::Peer;
 
 /// How long to wait after `accept` has failed for want of file descriptors or memory: trying again
 /// at once would spin a core until a connection closes.
@@ -21,7 +23,7 @@ pub(super) type Place = OwnedSemaphorePermit;
 
 /// Accepts connections, as many at a time as there may be.
 pub(super) struct Listener {
-    tcp: TcpListener,
+    listeners: Listeners,
     places: Arc<Semaphore>,
     max_connections: usize,
     refused: Recurring,
@@ -36,17 +38,17 @@ struct Recurring {
 }
 
 impl Listener {
-    pub(super) fn new(tcp: TcpListener, max_connections: usize) -> Self {
+    pub(super) fn new(listeners: Listeners, max_connections: usize) -> Self {
         let places = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
         let (refused, failed) = (Recurring::default(), Recurring::default());
-        Self { tcp, places, max_connections, refused, failed }
+        Self { listeners, places, max_connections, refused, failed }
     }
 
     /// The next connection. Those for which there is no place are closed at once: left in the
     /// kernel's queue, their clients would wait rather than try another server. Cancel safe.
-    pub(super) async fn accept(&mut self) -> (TcpStream, Peer, Place) {
+    pub(super) async fn accept(&mut self) -> (Stream, Peer, Place) {
         loop {
-            match self.tcp.accept().await {
+            match poll_fn(|cx| self.listeners.poll_accept(cx)).await {
                 Ok((stream, addr)) => {
                     let Ok(place) = self.places.clone().try_acquire_owned() else {
                         drop(stream);
@@ -60,11 +62,14 @@ impl Listener {
                         });
                         continue;
                     };
+                    let peer = Peer::new(addr);
                     // Responses are written when they are complete: to wait only delays them.
-                    if let Err(error) = stream.set_nodelay(true) {
-                        tracing::debug!(peer = %addr, %error, "cannot set TCP_NODELAY");
+                    if let Stream::Tcp(stream) = &stream
+                        && let Err(error) = stream.set_nodelay(true)
+                    {
+                        tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
                     }
-                    return (stream, Peer::new(PeerAddr::Tcp(addr)), place);
+                    return (stream, peer, place);
                 }
                 Err(error) if is_of_one_connection(&error) => {
                     tracing::debug!(%error, "a connection failed before it was accepted");

@@ -15,14 +15,18 @@ mod follow;
 mod foreign;
 mod lifetime;
 mod listener;
+mod listeners;
 mod police;
 mod rpc;
 mod settings;
 mod signals;
 mod socket;
+mod stream;
 mod timer;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(unix)]
+mod unix;
 mod waker;
 mod workers;
 
@@ -34,13 +38,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio::time::timeout_at;
 
 use self::budget::{Budget, Budgets};
 use self::connection::Host;
 use self::drain::{Drain, DrainTrigger};
 use self::listener::Listener;
+pub use self::listeners::Listeners;
 use self::police::PingPolicy;
 use self::settings::Settings;
 #[cfg(feature = "user-server")] // Whose flags have the same defaults.
@@ -230,36 +234,31 @@ impl Server {
         self
     }
 
-    /// Serves `router` on `address` until SIGINT or SIGTERM, then drains; for programs that do
-    /// nothing else. A second signal ends the process at once, with the exit code 130. Blocks the thread and makes the runtimes by itself: one worker per core,
-    /// unless [`workers`](Self::workers) says otherwise.
+    /// Serves `router` on `address`, HOST:PORT or `unix:PATH` ([`Listeners::bind`]), until SIGINT or
+    /// SIGTERM, then drains; for programs that do nothing else. A second signal ends the process at
+    /// once, with the exit code 130. Blocks the thread and makes the runtimes by itself: one worker
+    /// per core, unless [`workers`](Self::workers) says otherwise.
     ///
     /// # Errors
     /// If it cannot listen on the address, or start a thread or a runtime.
-    pub fn run(
-        mut self,
-        address: impl ToSocketAddrs + fmt::Display,
-        router: Router,
-    ) -> io::Result<()> {
+    pub fn run(mut self, address: impl fmt::Display, router: Router) -> io::Result<()> {
         if self.workers == 0 {
             self.workers = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let bound = TcpListener::bind(&address).await;
-            let listener = bound.map_err(|error| {
-                io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-            })?;
+            let mut listeners = Listeners::new();
+            listeners.bind(&address.to_string()).await?;
             let first = shutdown_signal();
             let shutdown = async {
                 first.await;
                 exit_at_next_signal();
             };
-            self.serve(listener, router, shutdown).await
+            self.serve(listeners, router, shutdown).await
         })
     }
 
-    /// Serves `router` on `listener` until `shutdown` completes, then drains: no more connections
+    /// Serves `router` on `listeners`, such as a `TcpListener`, until `shutdown` completes, then drains: no more connections
     /// are accepted, clients are told by GOAWAY, calls may end within the drain timeout. With
     /// [`Health::lame_duck`](crate::services::health::Health::lame_duck) for a `shutdown`, load
     /// balancers learn of it first.
@@ -269,7 +268,7 @@ impl Server {
     /// `accept`, are logged and end nothing.
     pub async fn serve(
         self,
-        listener: TcpListener,
+        listeners: impl Into<Listeners>,
         router: Router,
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<()> {
@@ -278,7 +277,7 @@ impl Server {
         let trigger = DrainTrigger::new();
         let budget = Arc::new(Budget::new(settings.server_buffer_limit));
         let workers = Workers::start(self.workers)?;
-        let mut listener = Listener::new(listener, settings.max_connections);
+        let mut listener = Listener::new(listeners.into(), settings.max_connections);
         let accepting = async {
             loop {
                 let (stream, peer, place) = listener.accept().await;

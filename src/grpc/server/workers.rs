@@ -3,12 +3,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::Drain;
 use super::connection::{self, Host};
 use super::listener::Place;
+use super::stream::{Detached, Stream};
 
 /// Where connections are served.
 pub(super) enum Workers {
@@ -26,7 +26,7 @@ pub(super) struct Worker {
 }
 
 struct Job {
-    stream: std::net::TcpStream,
+    stream: Detached,
     place: Place,
     host: Host,
     drain: Drain,
@@ -57,7 +57,7 @@ impl Workers {
         }
     }
 
-    pub(super) fn serve(&self, stream: TcpStream, place: Place, host: Host, drain: Drain) {
+    pub(super) fn serve(&self, stream: Stream, place: Place, host: Host, drain: Drain) {
         match self {
             Self::Caller => {
                 tokio::spawn(async move {
@@ -99,7 +99,7 @@ impl Worker {
                     while let Some(Job { stream, place, host, drain, load }) = jobs.recv().await {
                         tokio::spawn(async move {
                             let _held = (load, place);
-                            match TcpStream::from_std(stream) {
+                            match stream.attach() {
                                 Ok(stream) => connection::serve(stream, host, drain).await,
                                 Err(error) => tracing::warn!(%error, "cannot serve a connection"),
                             }
@@ -112,9 +112,9 @@ impl Worker {
         Ok(Self { connections, load, thread })
     }
 
-    fn serve(&self, stream: TcpStream, place: Place, host: Host, drain: Drain) {
+    fn serve(&self, stream: Stream, place: Place, host: Host, drain: Drain) {
         let peer = host.peer.clone();
-        let sent = stream.into_std().map(|stream| {
+        let sent = stream.detach().map(|stream| {
             let load = Load::add(&self.load);
             self.connections.send(Job { stream, place, host, drain, load }).is_ok()
         });

@@ -1,6 +1,7 @@
 //! What the tests share: servers on free ports, and clients for them.
 
 pub mod echo;
+pub mod folder;
 pub mod peer;
 pub mod raw;
 pub mod witness;

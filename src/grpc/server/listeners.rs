@@ -1,0 +1,162 @@
+use std::io;
+use std::task::{Context, Poll};
+
+use tokio::net::TcpListener;
+#[cfg(unix)]
+use tokio::net::UnixListener;
+
+use super::stream::Stream;
+#[cfg(unix)]
+use super::unix::SocketFile;
+use crate::grpc::call::PeerAddr;
+
+/// What stands before the path of a Unix socket, as in the names that gRPC clients dial.
+#[cfg(unix)]
+const UNIX: &str = "unix:";
+
+/// The sockets that a [`Server`](crate::Server) accepts connections from: TCP and Unix, any number
+/// of them.
+///
+/// ```no_run
+/// use balafon::{Listeners, Router, Server, shutdown_signal};
+///
+/// # async fn run(router: Router) -> std::io::Result<()> {
+/// let mut listeners = Listeners::new();
+/// listeners.bind("0.0.0.0:9090").await?;
+/// listeners.bind("unix:/run/greeter.sock").await?;
+/// Server::new().serve(listeners, router, shutdown_signal()).await
+/// # }
+/// ```
+#[derive(Debug, Default)]
+pub struct Listeners {
+    sockets: Vec<Socket>,
+    /// Which to ask first: the one after that which was accepted from, so that a busy one does not
+    /// keep the others waiting.
+    next: usize,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix {
+        /// Before the listener, since that is the order in which they are dropped: the file is
+        /// known by its inode, which is taken as long as the socket is open.
+        _file: Option<SocketFile>,
+        listener: UnixListener,
+    },
+}
+
+impl Listeners {
+    /// None: a server with these serves nobody.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Listens on `address` too: HOST:PORT, or `unix:PATH` for a Unix socket that only processes of
+    /// this user can connect to ([`bind_unix`](Self::bind_unix)). Of the addresses that a host's
+    /// name has it is the first that can be listened on.
+    ///
+    /// # Errors
+    /// If nothing can listen there; the message names the address.
+    pub async fn bind(&mut self, address: &str) -> io::Result<()> {
+        #[cfg(unix)]
+        if let Some(path) = address.strip_prefix(UNIX) {
+            return self.bind_unix(path, 0o600).await;
+        }
+        let bound = TcpListener::bind(address).await;
+        self.sockets.push(Socket::Tcp(bound.map_err(|error| cannot_listen(address, &error))?));
+        Ok(())
+    }
+
+    /// Listens on a Unix socket too, a file with these permissions: who may write may connect. It
+    /// is removed when the server accepts no more connections.
+    ///
+    /// Clients made with C-core have to set an authority, by the channel's argument
+    /// `grpc.default_authority`: the path that they send otherwise is none, and h2 refuses it.
+    ///
+    /// A socket that is there already is replaced if nobody listens on it, as after a crash.
+    /// Between two servers that start in the same moment this is a race, which the last one wins.
+    ///
+    /// # Errors
+    /// If somebody listens there, or something else than a socket has that path, or the file
+    /// cannot be made; the message names the path.
+    #[cfg(unix)]
+    pub async fn bind_unix(
+        &mut self,
+        path: impl AsRef<std::path::Path>,
+        mode: u32,
+    ) -> io::Result<()> {
+        let path = path.as_ref();
+        let bound = SocketFile::bind(path, mode).await;
+        let (file, listener) =
+            bound.map_err(|error| cannot_listen(&format!("{UNIX}{}", path.display()), &error))?;
+        self.sockets.push(Socket::Unix { _file: Some(file), listener });
+        Ok(())
+    }
+
+    /// Where these listen, such as `127.0.0.1:9090` and `unix:/run/greeter.sock`.
+    pub fn addresses(&self) -> Vec<String> {
+        self.sockets.iter().map(Socket::address).collect()
+    }
+
+    pub(super) fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(Stream, PeerAddr)>> {
+        let count = self.sockets.len();
+        for index in (self.next..count).chain(0..self.next) {
+            if let Poll::Ready(accepted) = self.sockets[index].poll_accept(cx) {
+                self.next = (index + 1) % count;
+                return Poll::Ready(accepted);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(listener: TcpListener) -> Self {
+        Self { sockets: vec![Socket::Tcp(listener)], next: 0 }
+    }
+}
+
+/// The socket's file stays where it is.
+#[cfg(unix)]
+impl From<UnixListener> for Listeners {
+    fn from(listener: UnixListener) -> Self {
+        Self { sockets: vec![Socket::Unix { _file: None, listener }], next: 0 }
+    }
+}
+
+impl Socket {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, PeerAddr)>> {
+        match self {
+            Self::Tcp(listener) => listener
+                .poll_accept(cx)
+                .map_ok(|(stream, addr)| (Stream::Tcp(stream), PeerAddr::Tcp(addr))),
+            #[cfg(unix)]
+            Self::Unix { listener, .. } => listener
+                .poll_accept(cx)
+                .map_ok(|(stream, _)| (Stream::Unix(stream), PeerAddr::Unix)),
+        }
+    }
+
+    fn address(&self) -> String {
+        let unknown = |_| "unknown".to_owned();
+        match self {
+            Self::Tcp(listener) => {
+                listener.local_addr().map_or_else(unknown, |addr| addr.to_string())
+            }
+            #[cfg(unix)]
+            Self::Unix { listener, .. } => listener.local_addr().map_or_else(unknown, |addr| {
+                let path = addr.as_pathname().map(|path| path.display().to_string());
+                format!("{UNIX}{}", path.unwrap_or_default())
+            }),
+        }
+    }
+}
+
+fn cannot_listen(address: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+}
