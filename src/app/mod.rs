@@ -1,16 +1,21 @@
 //! The composition root: from the command line to a running user service.
 
+mod check;
 mod cli;
+mod config;
 mod telemetry;
 mod tls;
 
 use std::fmt;
-use std::io::{Write, stderr};
+use std::io::{self, Write, stderr, stdout};
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
+use std::thread::available_parallelism;
+use std::time::{Duration, SystemTime};
 
-use tokio::net::TcpListener;
-
-use self::cli::{Cli, Store};
+use self::check::Finding;
+use self::cli::{Cli, Task};
+use self::config::{Config, Layers, Problems, Store};
 use crate::grpc::server::exit_at_next_signal;
 use crate::interceptors::AccessLog;
 use crate::services::health::{Health, ServingStatus};
@@ -19,9 +24,9 @@ use crate::users::Users;
 use crate::users::pb::{UserService, user_service};
 use crate::users::store::UserStore;
 use crate::users::store::memory::MemoryStore;
-use crate::{Router, Server, shutdown_signal};
+use crate::{Listeners, Router, Server, shutdown_signal};
 
-/// The exit code for what the user can mend: a flag, an address, a port.
+/// The exit code for what the user can mend: a setting, an address, a port.
 const USAGE: u8 = 2;
 
 /// Runs `user-server` with the arguments of the process.
@@ -30,18 +35,46 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(exit) => return exit,
     };
-    match run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error.to_string());
-            ExitCode::from(USAGE)
+    if let Task::Sample = cli.task {
+        return print(config::sample());
+    }
+    match (&cli.task, cli.config()) {
+        (Task::Check, Err(problems)) => {
+            report(problems.lines().map(|it| Finding::Error(it.into())))
         }
+        (Task::Check, Ok((config, layers))) => report(check::run(&config, &layers)),
+        (_, Err(problems)) => complain(&problems),
+        (Task::Show | Task::Sample, Ok((_, layers))) => print(config::effective(&layers)),
+        (Task::Serve, Ok((config, layers))) => match run(&config, &layers) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(&Problems::from(error)),
+        },
     }
 }
 
-/// Writes one line to the standard error output, if there is one.
-fn complain(line: &str) {
-    let _ = writeln!(stderr(), "user-server: {line}");
+/// Writes to the standard output; that nobody reads it is no fault of ours.
+fn print(text: impl fmt::Display) -> ExitCode {
+    let _ = write!(stdout(), "{text}");
+    ExitCode::SUCCESS
+}
+
+fn report(findings: impl IntoIterator<Item = Finding>) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for finding in findings {
+        if let Finding::Error(_) = finding {
+            code = ExitCode::from(USAGE);
+        }
+        let _ = writeln!(stdout(), "{finding}");
+    }
+    code
+}
+
+/// Writes a line for each problem to the standard error output, if there is one.
+fn complain(problems: &Problems) -> ExitCode {
+    for line in problems.lines() {
+        let _ = writeln!(stderr(), "user-server: {line}");
+    }
+    ExitCode::from(USAGE)
 }
 
 /// Why the server did not start, in one line.
@@ -53,56 +86,110 @@ impl fmt::Display for StartError {
     }
 }
 
-fn run(cli: &Cli) -> Result<(), StartError> {
-    telemetry::init(cli)?;
+impl From<StartError> for Problems {
+    fn from(error: StartError) -> Self {
+        Self::one(error.0)
+    }
+}
+
+fn run(config: &Config, layers: &Layers) -> Result<(), StartError> {
+    telemetry::init(config);
+    for warning in layers.warnings() {
+        tracing::warn!("{warning}");
+    }
     // Accepts connections and waits for signals; calls run on the workers' own runtimes.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| StartError(format!("cannot start the runtime: {error}")))?;
     runtime.block_on(async {
-        match cli.store {
-            Store::Memory => serve(cli, MemoryStore::new()).await,
+        match config.store {
+            Store::Memory => serve(config, layers, MemoryStore::new()).await,
         }
     })
 }
 
-async fn serve(cli: &Cli, store: impl UserStore) -> Result<(), StartError> {
-    let mut server = Server::new()
-        .workers(cli.workers())
-        .max_connections(cli.max_connections())
-        .connection_buffer_limit(cli.connection_buffer_limit)
-        .server_buffer_limit(cli.server_buffer_limit)
-        .drain_timeout(cli.drain_timeout());
-    if let Some(tls) = tls::from_files(cli)? {
+async fn serve(config: &Config, layers: &Layers, store: impl UserStore) -> Result<(), StartError> {
+    let mut server = server(config);
+    if let Some(tls) = tls::from_files(config, layers)? {
+        // It may be the clock that is wrong, and clients may not care.
+        if let Err(error) = tls.validity(SystemTime::now()) {
+            tracing::warn!("{}: {error}; serving all the same", layers.place("tls.cert"));
+        }
         server = server.tls(tls);
     }
     let health = Health::new();
     health.set(user_service::NAME, ServingStatus::Serving);
     let mut router = Router::new()
         .intercept(AccessLog)
-        .add(Users::new(store).max_batch(cli.max_batch()).into_service())
+        .add(Users::new(store).max_batch(config.max_batch as usize).into_service())
         .add(health.service());
-    if !cli.no_reflection {
+    if config.reflection {
         router = reflection::reflect(router);
     }
-    let cannot_listen = |error| StartError(format!("cannot listen on {}: {error}", cli.listen));
-    let listener = TcpListener::bind(&cli.listen).await.map_err(cannot_listen)?;
-    let address = listener.local_addr().map_err(cannot_listen)?;
-    let shutdown = shutdown(cli, &health);
-    tracing::info!(%address, tls = cli.tls_cert.is_some(), store = %cli.store, workers = cli.workers(), "listening");
+    let listeners = listen(config).await.map_err(|error| StartError(error.to_string()))?;
+    let shutdown = shutdown(config, &health);
+    let (tls, store, workers) = (config.tls_cert.is_some(), config.store, workers(config));
+    for address in listeners.addresses() {
+        tracing::info!(address, tls, %store, workers, "listening");
+    }
 
     server
-        .serve(listener, router, shutdown)
+        .serve(listeners, router, shutdown)
         .await
         .map_err(|error| StartError(format!("cannot start the workers: {error}")))?;
     tracing::info!("drained");
     Ok(())
 }
 
+/// A server with all settings but TLS.
+fn server(config: &Config) -> Server {
+    let mut server = Server::new()
+        .workers(workers(config))
+        .max_connections(config.max_connections as usize)
+        .max_concurrent_streams(config.max_streams)
+        .max_header_list_size(u32::try_from(config.max_header_list).unwrap_or(u32::MAX))
+        .max_receive_message_size(config.max_receive_message)
+        .connection_buffer_limit(config.connection_buffer)
+        .server_buffer_limit(config.server_buffer)
+        .handshake_timeout(config.handshake_timeout)
+        .keepalive(config.keepalive_time.unwrap_or(Duration::MAX), config.keepalive_timeout)
+        .permit_pings(config.min_ping_interval, config.pings_without_calls)
+        .drain_timeout(config.drain_timeout);
+    if let Some(bytes) = config.max_send_message {
+        server = server.max_send_message_size(bytes);
+    }
+    if let Some(idle) = config.max_idle {
+        server = server.max_connection_idle(idle);
+    }
+    if let Some(age) = config.max_age {
+        server = server.max_connection_age(age, config.max_age_grace);
+    }
+    server
+}
+
+fn workers(config: &Config) -> usize {
+    match config.workers {
+        Some(count) => count as usize,
+        None => available_parallelism().map_or(1, NonZeroUsize::get),
+    }
+}
+
+async fn listen(config: &Config) -> io::Result<Listeners> {
+    let mut listeners = Listeners::new();
+    for address in &config.listen {
+        match address.strip_prefix("unix:") {
+            #[cfg(unix)]
+            Some(path) => listeners.bind_unix(path, config.unix_mode).await?,
+            _ => listeners.bind(address).await?,
+        }
+    }
+    Ok(listeners)
+}
+
 /// Completes when it is time to drain. A second signal ends the process at once.
-fn shutdown(cli: &Cli, health: &Health) -> impl Future<Output = ()> + use<> {
-    let (lame_duck, drain_timeout) = (cli.lame_duck(), cli.drain_timeout());
+fn shutdown(config: &Config, health: &Health) -> impl Future<Output = ()> + use<> {
+    let (lame_duck, drain_timeout) = (config.lame_duck, config.drain_timeout);
     let first = shutdown_signal();
     let signal = async move {
         first.await;
@@ -110,4 +197,20 @@ fn shutdown(cli: &Cli, health: &Health) -> impl Future<Output = ()> + use<> {
         tracing::info!(?lame_duck, ?drain_timeout, "shutting down; a second signal stops at once");
     };
     health.lame_duck(signal, lame_duck)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::users::DEFAULT_MAX_BATCH;
+
+    #[test]
+    fn the_defaults_are_those_of_the_library() {
+        let Ok((config, _)) = config::load(|_| Vec::new(), std::iter::empty(), None) else {
+            panic!("the defaults contradict each other");
+        };
+        let library = Server::new().workers(workers(&config)).max_receive_message_size(4 << 20);
+        assert_eq!(format!("{:?}", server(&config)), format!("{library:?}"));
+        assert_eq!(config.max_batch as usize, DEFAULT_MAX_BATCH);
+    }
 }

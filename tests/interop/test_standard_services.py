@@ -47,7 +47,7 @@ class Health(ServerCase):
 
 
 class HealthAtTheEnd(ServerCase):
-    flags = ("--drain-timeout", "5")
+    flags = ("--drain-timeout", "5s")
 
     def test_a_watch_tells_of_the_shutdown(self):
         watch = health_pb2_grpc.HealthStub(self.channel).Watch(health_request(SERVICE))
@@ -126,7 +126,7 @@ class Reflection(ServerCase):
 
 
 class WithoutReflection(ServerCase):
-    flags = ("--no-reflection",)
+    flags = ("--reflection", "false")
 
     def test_reflection_is_unimplemented(self):
         for version in REFLECTION_VERSIONS:

@@ -179,7 +179,7 @@ class Grpcurl(Calls, GrpcurlCase):
 
 @also_over_tls
 class GrpcurlWithProtoFile(Calls, GrpcurlCase):
-    flags = ("--no-reflection",)
+    flags = ("--reflection", "false")
     descriptors = ("-import-path", os.environ["PROTO_DIR"], "-proto", "user_service.proto")
 
     def test_without_the_file_it_is_told_that_there_is_no_reflection(self):

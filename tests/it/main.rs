@@ -5,6 +5,7 @@
 mod budgets;
 mod clients;
 mod compression;
+mod configuration;
 mod connections;
 mod downstream;
 mod handlers;

@@ -1,103 +1,14 @@
 //! The program `user-server`, from its flags to its exit code.
 
-use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::peer::{Peer, framed, request};
+#[cfg(target_os = "linux")]
+use crate::support::program::user_server_under;
+use crate::support::program::{Running, complaint, fails, user_server};
 
 const GET_USER: &str = "/ru.tinkoff.kora.example.UserService/GetUser";
-
-fn user_server() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_user-server"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("USER_SERVER_")) {
-        command.env_remove(name);
-    }
-    command
-}
-
-/// The same with what the shell command `limit` sets.
-#[cfg(target_os = "linux")]
-fn user_server_under(limit: &str) -> Command {
-    let plain = user_server();
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!(r#"{limit} && exec "$0" "$@""#)]).arg(plain.get_program());
-    for (name, _) in plain.get_envs() {
-        command.env_remove(name);
-    }
-    command
-}
-
-fn fails(arguments: &[&str]) -> Output {
-    let output = user_server().args(arguments).output().unwrap();
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
-    output
-}
-
-/// The one line that says why it did not start.
-fn complaint(arguments: &[&str]) -> String {
-    let output = fails(arguments);
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(text.lines().count(), 1, "{text}");
-    assert!(output.stdout.is_empty());
-    text
-}
-
-struct Running {
-    child: Child,
-    /// Taken by a test that stops reading.
-    log: Option<BufReader<ChildStderr>>,
-    address: String,
-}
-
-impl Running {
-    fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut command = user_server();
-        command.args(arguments).envs(environment.iter().copied());
-        Self::spawn(command)
-    }
-
-    fn spawn(mut command: Command) -> Self {
-        command.args(["--listen", "127.0.0.1:0", "--log-format", "json"]);
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let log = child.stderr.take().map(BufReader::new);
-        let mut running = Self { child, log, address: String::new() };
-        let line = running.line_with("listening");
-        let address = line.split("\"address\":\"").nth(1).unwrap();
-        running.address = address.split('"').next().unwrap().to_owned();
-        running
-    }
-
-    fn line_with(&mut self, word: &str) -> String {
-        let mut line = String::new();
-        while !line.contains(word) {
-            line.clear();
-            let log = self.log.as_mut().unwrap();
-            assert!(log.read_line(&mut line).unwrap() > 0, "the log ended before {word:?}");
-        }
-        line
-    }
-
-    /// What is left of the log, up to its end.
-    fn rest_of_log(&mut self) -> String {
-        let mut rest = String::new();
-        self.log.as_mut().unwrap().read_to_string(&mut rest).unwrap();
-        rest
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[test]
 fn help_teaches_how_to_call_the_server() {
@@ -149,8 +60,8 @@ fn a_certificate_that_cannot_be_used_is_one_clear_line() {
     assert!(line.contains("--tls-cert") && line.contains("nowhere.pem"), "{line}");
     let line = complaint(&["--tls-cert", cargo_toml, "--tls-key", cargo_toml]);
     assert!(line.contains("no certificate in the PEM"), "{line}");
-    let text = String::from_utf8(fails(&["--tls-cert", cargo_toml]).stderr).unwrap();
-    assert!(text.contains("--tls-key"), "{text}");
+    let line = complaint(&["--tls-cert", cargo_toml]);
+    assert!(line.contains("--tls-key"), "{line}");
 }
 
 #[test]
@@ -180,7 +91,7 @@ const NOT_SERVING: [u8; 7] = [0, 0, 0, 0, 2, 8, 2];
 
 #[tokio::test]
 async fn a_lame_duck_serves_newcomers_before_it_drains() {
-    let mut running = Running::start(&["--lame-duck", "2"], &[]);
+    let mut running = Running::start(&["--lame-duck", "2s"], &[]);
     assert_eq!(*health(&running).await, SERVING);
     let signalled = Instant::now();
     running.signal("TERM");
@@ -196,7 +107,7 @@ async fn a_lame_duck_serves_newcomers_before_it_drains() {
 
 #[tokio::test]
 async fn a_second_signal_stops_a_lame_duck_at_once() {
-    let mut running = Running::start(&["--lame-duck", "3600"], &[]);
+    let mut running = Running::start(&["--lame-duck", "1h"], &[]);
     running.signal("TERM");
     running.line_with("shutting down");
     while *health(&running).await != NOT_SERVING {}

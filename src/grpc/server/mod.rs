@@ -47,8 +47,6 @@ use self::listener::Listener;
 pub use self::listeners::Listeners;
 use self::police::PingPolicy;
 use self::settings::Settings;
-#[cfg(feature = "user-server")] // Whose flags have the same defaults.
-pub(crate) use self::settings::{CONNECTION_BUFFER_LIMIT, MAX_CONNECTIONS, SERVER_BUFFER_LIMIT};
 pub(crate) use self::signals::exit_at_next_signal;
 pub use self::signals::shutdown_signal;
 use self::timer::later;

@@ -6,14 +6,14 @@ use crate::grpc::options::CallOptions;
 
 /// Idle connections take some 30 KiB each, so these take 300 MiB; a server that is to have more
 /// should be asked to.
-pub(crate) const MAX_CONNECTIONS: usize = 10_000;
+const MAX_CONNECTIONS: usize = 10_000;
 
 /// Thirty-two messages of the default limit, 4 MiB, or a hundred uploads of 1 MiB at a time, which
 /// is the most that most HTTP/2 servers allow on a connection.
-pub(crate) const CONNECTION_BUFFER_LIMIT: usize = 128 * 1024 * 1024;
+const CONNECTION_BUFFER_LIMIT: usize = 128 * 1024 * 1024;
 
 /// Eight connections that hold all they may, in a process that should live with 2 GiB.
-pub(crate) const SERVER_BUFFER_LIMIT: usize = 1024 * 1024 * 1024;
+const SERVER_BUFFER_LIMIT: usize = 1024 * 1024 * 1024;
 
 /// The settings of a server and of its connections.
 #[derive(Debug, Clone)]

@@ -1,20 +1,22 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::client::verify_server_cert_signed_by_trust_anchor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::server::{
     NoClientAuth, NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier,
 };
 use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
-use tokio_rustls::rustls::{self, InconsistentKeys, RootCertStore, ServerConfig};
+use tokio_rustls::rustls::{self, CertificateError, InconsistentKeys, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
 use crate::grpc::call::Peer;
@@ -117,6 +119,35 @@ impl Tls {
     pub fn tls13_only(mut self) -> Self {
         self.tls13_only = true;
         self
+    }
+
+    /// Whether the server's certificate is valid at `time`, as clients will see it. Nothing else of
+    /// what clients look at is looked at.
+    ///
+    /// # Errors
+    /// If it has expired by then, or is not yet valid.
+    pub fn validity(&self, time: SystemTime) -> Result<(), TlsError> {
+        let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let Some(certificate) = self.certified.cert.first() else { return Ok(()) };
+        let verified = ParsedCertificate::try_from(certificate).and_then(|certificate| {
+            verify_server_cert_signed_by_trust_anchor(
+                &certificate,
+                &RootCertStore::empty(),
+                &[],
+                UnixTime::since_unix_epoch(since_epoch),
+                provider().signature_verification_algorithms.all,
+            )
+        });
+        // Its time is what webpki looks at first; that nobody is trusted comes after.
+        match verified {
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::Expired | CertificateError::ExpiredContext { .. },
+            )) => Err(TlsError::new("certificate chain", "the certificate has expired")),
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+            )) => Err(TlsError::new("certificate chain", "the certificate is not valid yet")),
+            _ => Ok(()),
+        }
     }
 
     fn config(self) -> ServerConfig {

@@ -3,6 +3,7 @@
 pub mod echo;
 pub mod folder;
 pub mod peer;
+pub mod program;
 pub mod raw;
 pub mod witness;
 

@@ -1,0 +1,166 @@
+use std::fmt;
+use std::path::Path;
+
+use super::file;
+use super::problem::{Problems, similar};
+use super::setting::{PREFIX, Setting};
+use super::table::SETTINGS;
+
+/// What every setting is set to, and where: the last layer that sets it is what counts.
+pub(in crate::app) struct Layers {
+    /// In the order of the table.
+    entries: Vec<Entry>,
+    warnings: Vec<String>,
+}
+
+pub(super) struct Entry {
+    pub(super) setting: &'static Setting,
+    /// More than one in a list; none if it is unset.
+    pub(super) texts: Vec<String>,
+    pub(super) origin: Origin,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    Default,
+    File { name: String, line: usize },
+    Variable,
+    Flag,
+}
+
+/// A setting as whoever set it knows it: `server.toml:7: tls.cert`, `USER_SERVER_TLS_CERT` or
+/// `--tls-cert`.
+pub(super) struct Place<'a>(pub(super) &'static Setting, pub(super) &'a Origin);
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(setting, origin) = self;
+        match origin {
+            Origin::Default => f.write_str(setting.key),
+            Origin::File { name, line } => write!(f, "{name}:{line}: {}", setting.key),
+            Origin::Variable => f.write_str(&setting.variable()),
+            Origin::Flag => write!(f, "--{}", setting.flag),
+        }
+    }
+}
+
+impl Layers {
+    pub(super) fn defaults() -> Self {
+        let entry = |setting: &'static Setting| Entry {
+            setting,
+            texts: setting.default.iter().map(ToString::to_string).collect(),
+            origin: Origin::Default,
+        };
+        Self { entries: SETTINGS.iter().map(entry).collect(), warnings: Vec::new() }
+    }
+
+    pub(super) fn add_file(&mut self, path: &Path, problems: &mut Problems) {
+        for file::Found { setting, texts, line } in file::read(path, problems) {
+            let origin = Origin::File { name: path.display().to_string(), line };
+            self.set(setting, texts, origin, problems);
+        }
+    }
+
+    pub(super) fn add_variables(
+        &mut self,
+        variables: impl Iterator<Item = (String, String)>,
+        problems: &mut Problems,
+    ) {
+        for (name, value) in variables.filter(|(name, _)| name.starts_with(PREFIX)) {
+            if name == super::FILE_VARIABLE {
+                continue;
+            }
+            match SETTINGS.iter().find(|setting| setting.variable() == name) {
+                Some(setting) => {
+                    let texts = if setting.kind.list {
+                        value.split(',').map(|text| text.trim().to_owned()).collect()
+                    } else {
+                        vec![value]
+                    };
+                    self.set(setting, texts, Origin::Variable, problems);
+                }
+                None => self.warn_of_variable(&name),
+            }
+        }
+    }
+
+    /// Others may set such variables: Kubernetes does for a service of the name `user-server`. So
+    /// an unknown one is no error, and one that nobody can have meant is not worth a word.
+    fn warn_of_variable(&mut self, name: &str) {
+        let known: Vec<_> = SETTINGS.iter().map(Setting::variable).collect();
+        // The prefix, which all share, would make all of them similar.
+        let names = known.iter().map(|known| &known[PREFIX.len()..]);
+        if let Some(meant) = similar(&name[PREFIX.len()..], names) {
+            self.warnings.push(format!("{name} is no setting: is {PREFIX}{meant} meant?"));
+        }
+    }
+
+    pub(super) fn add_flags(
+        &mut self,
+        flags: impl Fn(&str) -> Vec<String>,
+        problems: &mut Problems,
+    ) {
+        for setting in SETTINGS {
+            let texts = flags(setting.flag);
+            if !texts.is_empty() {
+                self.set(setting, texts, Origin::Flag, problems);
+            }
+        }
+    }
+
+    fn set(
+        &mut self,
+        setting: &'static Setting,
+        texts: Vec<String>,
+        origin: Origin,
+        problems: &mut Problems,
+    ) {
+        let place = Place(setting, &origin);
+        if texts.is_empty() {
+            problems.add(place, "is an empty list");
+            return;
+        }
+        if let Some(wrong) = texts.iter().find(|text| !(setting.kind.accepts)(text)) {
+            let (shown, wanted) = (setting.shown(wrong), (setting.kind.wanted)());
+            problems.add(place, format_args!("is {shown:?}: wanted {wanted}"));
+            return;
+        }
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.setting.key == setting.key)
+        {
+            *entry = Entry { setting, texts, origin };
+        }
+    }
+
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    fn entry(&self, key: &str) -> &Entry {
+        let found = self.entries.iter().find(|entry| entry.setting.key == key);
+        found.expect("keys are those of the table")
+    }
+
+    /// What a setting is set to, none if it is unset.
+    pub(super) fn texts(&self, key: &str) -> &[String] {
+        &self.entry(key).texts
+    }
+
+    /// Whether anybody has set it to something else than its default: who writes a default down,
+    /// as `config` does, does not ask for anything.
+    pub(super) fn is_set(&self, key: &str) -> bool {
+        let Entry { setting, texts, .. } = self.entry(key);
+        !texts.iter().map(String::as_str).eq(setting.default)
+    }
+
+    /// A setting as whoever set it knows it.
+    pub(in crate::app) fn place(&self, key: &str) -> impl fmt::Display {
+        let Entry { setting, origin, .. } = self.entry(key);
+        Place(setting, origin)
+    }
+
+    /// What is odd, but no error.
+    pub(in crate::app) fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}

@@ -1,0 +1,227 @@
+//! All settings. To add one, add an entry here, where it should stand in the help and in the
+//! sample, and use the field of [`Config`] that it makes; then write the sample anew:
+//! `cargo run -- config --sample > config.sample.toml`.
+//!
+//! What an entry accepts is its [`Kind`]: one of `kind.rs`, or one of the program's own, of
+//! `values.rs`. What has a structure of its own, such as a limit for a pattern of methods, is a
+//! text with a grammar of its own, or a list of these, so that flags and variables can have it
+//! too. What two settings may not be together stands in `contradictions.rs`.
+
+use super::kind::{Auto, Choice, Count, File, Kind, Many, Never, Optional, Or};
+use super::kind::{Period, Size, Switch, Time, Unlimited};
+use super::setting::{KindOf, Secret, Setting, settings};
+use super::values::{Address, ClientAuth, LogFormat, LogLevel, Mode, Store, TlsVersion};
+
+/// The sections of the file and what they are about, in order; settings without one come first.
+pub(super) const SECTIONS: &[(&str, &str)] = &[
+    ("", "The server"),
+    ("tls", "TLS"),
+    ("limits", "Limits"),
+    ("connection", "Connections"),
+    ("shutdown", "Shutdown"),
+    ("log", "Log"),
+];
+
+settings! {
+    listen: Many<Address> = "listen" {
+        flag: "listen",
+        value: "ADDRESS",
+        default: Some("127.0.0.1:9090"),
+        help: "Where to listen: HOST:PORT or unix:PATH, also several of them. Port 0 lets the \
+            system choose one, which is logged",
+    }
+    unix_mode: Mode = "unix-mode" {
+        flag: "unix-mode",
+        value: "MODE",
+        default: Some("600"),
+        help: "The permissions of Unix sockets: whoever may write may connect",
+    }
+    workers: Or<Auto, Count<1, 1024>> = "workers" {
+        flag: "workers",
+        value: "N",
+        default: Some("auto"),
+        help: "Threads that serve calls; connections are spread over them. auto is one per core",
+    }
+    store: Store = "store" {
+        flag: "store",
+        value: "STORE",
+        default: Some("memory:"),
+        secret: Secret::Password,
+        help: "Where users are kept. memory: keeps them until the server stops",
+    }
+    reflection: Switch = "reflection" {
+        flag: "reflection",
+        value: "BOOL",
+        default: Some("true"),
+        help: "Whether to serve reflection, by which clients such as grpcurl learn the methods",
+    }
+
+    tls_cert: Optional<File> = "tls.cert" {
+        flag: "tls-cert",
+        value: "FILE",
+        example: "/etc/user-server/server.pem",
+        help: "Serve over TLS with this certificate, a PEM file that may go on with those that \
+            signed it",
+    }
+    tls_key: Optional<File> = "tls.key" {
+        flag: "tls-key",
+        value: "FILE",
+        example: "/etc/user-server/server.key",
+        help: "The private key of that certificate, a PEM file",
+    }
+    tls_client_ca: Optional<File> = "tls.client-ca" {
+        flag: "tls-client-ca",
+        value: "FILE",
+        example: "/etc/user-server/clients.pem",
+        help: "The authorities that sign the certificates of clients, a PEM file",
+    }
+    tls_client_auth: Or<Auto, Choice<ClientAuth>> = "tls.client-auth" {
+        flag: "tls-client-auth",
+        value: "WHETHER",
+        default: Some("auto"),
+        help: "Whether clients are to have certificates: off, optional or required; whoever shows a \
+            bad one is refused. auto is required if there is a client CA, and off if not",
+    }
+    tls_min_version: Choice<TlsVersion> = "tls.min-version" {
+        flag: "tls-min-version",
+        value: "VERSION",
+        default: Some("1.2"),
+        help: "The oldest version of TLS that is spoken, 1.2 or 1.3",
+    }
+
+    max_connections: Count<1, { u32::MAX }> = "limits.max-connections" {
+        flag: "max-connections",
+        value: "N",
+        default: Some("10000"),
+        help: "Connections that may be open at a time; more are closed at once. Each takes a file \
+            descriptor: see ulimit -n",
+    }
+    max_streams: Count<1, { u32::MAX }> = "limits.max-streams" {
+        flag: "max-streams",
+        value: "N",
+        default: Some("1000"),
+        help: "Calls that one connection may have open at a time; more are refused, and clients \
+            try again",
+    }
+    max_receive_message: Size<1> = "limits.max-receive-message" {
+        flag: "max-receive-message",
+        value: "SIZE",
+        default: Some("4MiB"),
+        help: "The longest message that is received; a longer one ends its call with \
+            RESOURCE_EXHAUSTED",
+    }
+    max_send_message: Or<Unlimited, Size<1>> = "limits.max-send-message" {
+        flag: "max-send-message",
+        value: "SIZE",
+        default: Some("unlimited"),
+        help: "The longest message that is sent, likewise",
+    }
+    max_header_list: Size<1024> = "limits.max-header-list" {
+        flag: "max-header-list",
+        value: "SIZE",
+        default: Some("16KiB"),
+        help: "The largest header list of a request; a larger one is answered with 431",
+    }
+    max_batch: Count<1, { u32::MAX }> = "limits.max-batch" {
+        flag: "max-batch",
+        value: "N",
+        default: Some("10000"),
+        help: "Messages that one CreateUsers stream may have",
+    }
+    connection_buffer: Size<1> = "limits.connection-buffer" {
+        flag: "connection-buffer-limit",
+        value: "SIZE",
+        default: Some("128MiB"),
+        help: "What the calls of one connection may hold: requests that have not arrived in full, \
+            and responses that are not read. A call that would exceed it ends with \
+            RESOURCE_EXHAUSTED",
+    }
+    server_buffer: Size<1> = "limits.server-buffer" {
+        flag: "server-buffer-limit",
+        value: "SIZE",
+        default: Some("1GiB"),
+        help: "The same for the calls of all connections together",
+    }
+
+    handshake_timeout: Period = "connection.handshake-timeout" {
+        flag: "handshake-timeout",
+        value: "TIME",
+        default: Some("10s"),
+        help: "The time in which a new connection has to complete its handshakes, of TLS and of \
+            HTTP/2",
+    }
+    max_idle: Or<Never, Period> = "connection.max-idle" {
+        flag: "max-connection-idle",
+        value: "TIME",
+        default: Some("never"),
+        help: "Close connections that had no calls for this long; their clients open new ones when \
+            they need them",
+    }
+    max_age: Or<Never, Period> = "connection.max-age" {
+        flag: "max-connection-age",
+        value: "TIME",
+        default: Some("never"),
+        help: "Close connections of this age, give or take a tenth, so that clients spread over \
+            servers again",
+    }
+    max_age_grace: Or<Never, Time> = "connection.max-age-grace" {
+        flag: "max-connection-age-grace",
+        value: "TIME",
+        default: Some("never"),
+        help: "End the calls that are still open this long after that",
+    }
+    keepalive_time: Or<Never, Period> = "connection.keepalive-time" {
+        flag: "keepalive-time",
+        value: "TIME",
+        default: Some("2h"),
+        help: "Ping a client that has been silent for this long",
+    }
+    keepalive_timeout: Period = "connection.keepalive-timeout" {
+        flag: "keepalive-timeout",
+        value: "TIME",
+        default: Some("20s"),
+        help: "Close the connection of a client that stays silent for this long after that ping",
+    }
+    min_ping_interval: Time = "connection.min-ping-interval" {
+        flag: "min-ping-interval",
+        value: "TIME",
+        default: Some("5m"),
+        help: "The least time between two pings of a client; one that pings more often is sent away",
+    }
+    pings_without_calls: Switch = "connection.pings-without-calls" {
+        flag: "pings-without-calls",
+        value: "BOOL",
+        default: Some("false"),
+        help: "Whether that holds for clients without calls too, which otherwise may ping every two \
+            hours",
+    }
+
+    lame_duck: Time = "shutdown.lame-duck" {
+        flag: "lame-duck",
+        value: "TIME",
+        default: Some("0s"),
+        help: "The time between the signal that shuts down and the drain: health is NOT_SERVING, \
+            for load balancers to see, and all else is served",
+    }
+    drain_timeout: Time = "shutdown.drain-timeout" {
+        flag: "drain-timeout",
+        value: "TIME",
+        default: Some("30s"),
+        help: "The time that calls have to end by themselves in the drain",
+    }
+
+    log_format: Choice<LogFormat> = "log.format" {
+        flag: "log-format",
+        value: "FORMAT",
+        default: Some("pretty"),
+        help: "How log lines look: pretty, for people, or json, an object a line. They go to the \
+            standard error output",
+    }
+    log_level: LogLevel = "log.level" {
+        flag: "log-level",
+        value: "LEVEL",
+        default: Some("info"),
+        help: "What is logged: off, error, warn, info, debug or trace, also by target, such as \
+            info,balafon::access=warn for everything but the line of each call",
+    }
+}

@@ -1,0 +1,149 @@
+//! The values of the program's own kinds.
+
+use std::fmt;
+use std::str::FromStr;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::kind::{Choices, Kind};
+
+/// HOST:PORT or `unix:PATH`, as [`Listeners::bind`](crate::Listeners::bind) takes it.
+pub(in crate::app) enum Address {}
+
+/// The permissions of a file.
+pub(in crate::app) enum Mode {}
+
+/// Where users are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::app) enum Store {
+    Memory,
+}
+
+/// What is logged.
+pub(in crate::app) enum LogLevel {}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::app) enum LogFormat {
+    Pretty,
+    Json,
+}
+
+/// Whether clients are to have certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::app) enum ClientAuth {
+    Off,
+    Optional,
+    Required,
+}
+
+/// The oldest version of TLS that is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::app) enum TlsVersion {
+    V1_2,
+    V1_3,
+}
+
+/// Only the form: names are resolved when the server listens.
+impl Kind for Address {
+    type Value = String;
+
+    fn wanted() -> String {
+        "HOST:PORT, such as 127.0.0.1:9090, [::1]:9090 or localhost:9090, or unix:PATH".to_owned()
+    }
+
+    fn parse(text: &str) -> Option<String> {
+        let fits = match text.strip_prefix("unix:") {
+            Some(path) => !path.is_empty(),
+            None => text
+                .rsplit_once(':')
+                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()),
+        };
+        fits.then(|| text.to_owned())
+    }
+}
+
+impl Kind for Mode {
+    type Value = u32;
+
+    fn wanted() -> String {
+        "permissions as three octal digits, such as 600 or 660".to_owned()
+    }
+
+    fn parse(text: &str) -> Option<u32> {
+        u32::from_str_radix(text, 8).ok().filter(|_| text.len() == 3)
+    }
+}
+
+impl Kind for Store {
+    type Value = Self;
+
+    fn wanted() -> String {
+        "memory:, with the colon".to_owned()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        (text == "memory:").then_some(Self::Memory)
+    }
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory:"),
+        }
+    }
+}
+
+impl Kind for LogLevel {
+    type Value = String;
+
+    fn wanted() -> String {
+        "off, error, warn, info, debug or trace, also by target, such as info,balafon::access=warn"
+            .to_owned()
+    }
+
+    fn parse(text: &str) -> Option<String> {
+        // A word that is no level would be taken for a target, and everything else be off.
+        let levels = |part: &str| part.contains('=') || LevelFilter::from_str(part).is_ok();
+        (text.split(',').all(levels) && EnvFilter::try_new(text).is_ok()).then(|| text.to_owned())
+    }
+}
+
+impl Choices for LogFormat {
+    const ALL: &[(&str, Self)] = &[("pretty", Self::Pretty), ("json", Self::Json)];
+}
+
+impl Choices for ClientAuth {
+    const ALL: &[(&str, Self)] =
+        &[("off", Self::Off), ("optional", Self::Optional), ("required", Self::Required)];
+}
+
+impl Choices for TlsVersion {
+    const ALL: &[(&str, Self)] = &[("1.2", Self::V1_2), ("1.3", Self::V1_3)];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_with_a_port_or_a_path() {
+        for text in ["127.0.0.1:9090", "[::1]:0", "localhost:9090", "unix:/run/users.sock"] {
+            assert!(Address::parse(text).is_some(), "{text}");
+        }
+        for text in ["9090", ":9090", "localhost", "localhost:http", "localhost:70000", "", "unix:"]
+        {
+            assert!(Address::parse(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_mode_is_octal() {
+        assert_eq!(Mode::parse("660"), Some(0o660));
+        for text in ["", "66", "0660", "680", "rw-", "-66"] {
+            assert!(Mode::parse(text).is_none(), "{text}");
+        }
+    }
+}

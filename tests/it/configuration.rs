@@ -1,0 +1,363 @@
+//! Where the settings of the program come from, and what it says of those that are wrong.
+
+use std::fs;
+use std::process::Command;
+
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+use crate::support::folder::Folder;
+use crate::support::program::{Running, complaint, user_server};
+
+const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config.sample.toml");
+
+/// Runs it to its end: what it prints, what it complains of, and its exit code.
+fn run(command: &mut Command) -> (String, String, i32) {
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (text(output.stdout), text(output.stderr), output.status.code().unwrap())
+}
+
+/// What `config` prints.
+fn effective(arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    let environment = environment.iter().copied();
+    let (out, err, code) = run(user_server().arg("config").args(arguments).envs(environment));
+    assert_eq!((err.as_str(), code), ("", 0));
+    out
+}
+
+/// What is wrong with this file, each line without the file's name.
+fn wrong(content: &str) -> Vec<String> {
+    let folder = Folder::new();
+    let file = folder.write("server.toml", content);
+    let (out, err, code) = run(user_server().args(["--config", &file]));
+    assert_eq!((out.as_str(), code), ("", 2), "{err}");
+    let prefix = format!("user-server: {file}:");
+    err.lines().map(|line| line.strip_prefix(&prefix).unwrap_or(line).to_owned()).collect()
+}
+
+#[test]
+fn a_flag_comes_before_a_variable_that_before_the_file_and_that_before_the_default() {
+    let folder = Folder::new();
+    let file = folder.write("server.toml", "workers = 2\n[limits]\nmax-batch = 2\nmax-streams = 2");
+    let variables = [("USER_SERVER_WORKERS", "3"), ("USER_SERVER_MAX_BATCH", "3")];
+    let all = effective(&["--config", &file, "--workers", "4"], &variables);
+    let max_streams = format!("max-streams = 2  # {file}:4");
+    for line in [
+        "workers = 4  # --workers",
+        "max-batch = 3  # USER_SERVER_MAX_BATCH",
+        &max_streams,
+        "max-connections = 10000  # default",
+    ] {
+        assert!(all.lines().any(|it| it == line), "{line} is not in\n{all}");
+    }
+}
+
+#[test]
+fn a_variable_may_name_the_file() {
+    let folder = Folder::new();
+    let file = folder.write("server.toml", "workers = 2");
+    let all = effective(&[], &[("USER_SERVER_CONFIG", &file)]);
+    assert!(all.contains("workers = 2"), "{all}");
+}
+
+#[test]
+fn flags_may_stand_before_and_after_the_command() {
+    let (out, _, _) = run(user_server().args(["--workers", "3", "config", "--max-batch", "7"]));
+    assert!(out.contains("workers = 3") && out.contains("max-batch = 7"), "{out}");
+}
+
+#[test]
+fn a_list_is_a_list_in_the_file_has_commas_in_a_variable_and_a_flag_for_each() {
+    let listen = r#"listen = ["127.0.0.1:0", "unix:/tmp/x"]  # "#;
+    let variable = [("USER_SERVER_LISTEN", "127.0.0.1:0, unix:/tmp/x")];
+    assert!(effective(&[], &variable).starts_with(listen));
+    let flags = ["--listen", "127.0.0.1:0", "--listen", "unix:/tmp/x"];
+    assert!(effective(&flags, &[]).starts_with(listen));
+    let folder = Folder::new();
+    let file = folder.write("server.toml", r#"listen = ["127.0.0.1:0", "unix:/tmp/x"]"#);
+    assert!(effective(&["--config", &file], &[]).starts_with(listen));
+}
+
+#[test]
+fn what_config_prints_is_a_file_to_the_same_effect() {
+    let folder = Folder::new();
+    let odd = r#"a "quoted" \ name"#;
+    let values = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split("  # ").next().unwrap().to_owned()).collect()
+    };
+    for flags in [&[][..], &["--tls-cert", odd, "--tls-key", "k", "--max-connection-age", "1h30m"]]
+    {
+        let printed = effective(flags, &[]);
+        let file = folder.write("server.toml", &printed);
+        assert_eq!(values(&effective(&["--config", &file], &[])), values(&printed));
+    }
+}
+
+#[test]
+fn passwords_are_shown_nowhere() {
+    let folder = Folder::new();
+    let file = folder.write("server.toml", r#"store = "redis://me:hunter2@db:6379/0""#);
+    for arguments in [&["--config", &file][..], &["check", "--config", &file]] {
+        let (out, err, _) = run(user_server().args(arguments));
+        let all = out + &err;
+        assert!(all.contains("redis://me:(secret)@db:6379/0"), "{all}");
+        assert!(!all.contains("hunter2"), "{all}");
+    }
+}
+
+#[test]
+fn the_sample_in_the_repository_is_the_one_that_is_printed() {
+    let (sample, _, code) = run(user_server().args(["config", "--sample"]));
+    assert_eq!(code, 0);
+    let committed = fs::read_to_string(SAMPLE).unwrap();
+    assert!(
+        committed == sample,
+        "write it anew: cargo run -- config --sample > config.sample.toml"
+    );
+}
+
+#[test]
+fn the_sample_shows_the_defaults_and_is_accepted_as_it_is_and_without_its_comment_signs() {
+    let defaults = effective(&[], &[]);
+    assert_eq!(effective(&["--config", SAMPLE], &[]), defaults);
+
+    let folder = Folder::new();
+    let sample = fs::read_to_string(SAMPLE).unwrap();
+    let lines = sample.lines().map(|line| match line.strip_prefix('#') {
+        Some(setting) if !setting.is_empty() && !setting.starts_with(' ') => setting,
+        _ => line,
+    });
+    let file = folder.write("server.toml", &lines.collect::<Vec<_>>().join("\n"));
+    let all = effective(&["--config", &file], &[]);
+    for line in defaults.lines().filter(|line| line.ends_with("# default")) {
+        let value = line.trim_end_matches("default");
+        assert!(all.contains(value), "{line} is something else in the sample");
+    }
+}
+
+#[test]
+fn unknown_keys_are_named_with_what_may_be_meant() {
+    let file = "drain_timeout = \"3s\"\nlog = \"info\"\n[tsl]\ncert = \"x\"\n[tls]\ncrt = \"x\"\n\
+                [limits]\nfrobnicate = true\n[nothing]\n";
+    assert_eq!(
+        wrong(file),
+        [
+            "1: drain_timeout is no setting: is shutdown.drain-timeout meant?",
+            "2: log is a section: wanted [log] with format, level",
+            "4: tsl.cert is no setting: is tls.cert meant?",
+            "6: tls.crt is no setting: is tls.cert meant?",
+            "8: limits.frobnicate is no setting: `user-server config --sample` shows all there are",
+            "9: nothing is no setting: `user-server config --sample` shows all there are",
+        ]
+    );
+}
+
+#[test]
+fn values_of_the_wrong_kind_are_named_with_what_is_wanted() {
+    let file = r#"
+workers = "many"
+unix-mode = 9
+reflection = "yes"
+listen = []
+[limits]
+max-receive-message = 4194304
+max-streams = 0
+connection-buffer = "0B"
+[connection]
+max-idle = "forever"
+keepalive-timeout = "0s"
+[shutdown]
+lame-duck = 30
+drain-timeout = ["1s"]
+[log]
+format = "xml"
+level = "inof"
+"#;
+    let duration = "a duration with its unit (ms, s, m, h, d), such as 500ms, 30s or 1h30m";
+    let size = "a size with its unit (B, KiB, MiB, GiB), such as 16KiB or 4MiB";
+    let mut expected = vec![
+        // What is no value at all is found as the file is read, the rest after that.
+        format!("15: shutdown.drain-timeout is a list: wanted {duration}"),
+        r#"2: workers is "many": wanted a whole number from 1 to 1024, or auto"#.to_owned(),
+        r#"3: unix-mode is "9": wanted permissions as three octal digits, such as 600 or 660"#
+            .to_owned(),
+        r#"4: reflection is "yes": wanted true or false"#.to_owned(),
+        "5: listen is an empty list".to_owned(),
+        format!(r#"7: limits.max-receive-message is "4194304": wanted {size}, and not zero"#),
+        r#"8: limits.max-streams is "0": wanted a whole number from 1"#.to_owned(),
+        format!(r#"9: limits.connection-buffer is "0B": wanted {size}, and not zero"#),
+    ];
+    expected.extend([
+        format!(
+            r#"11: connection.max-idle is "forever": wanted {duration}, and not zero, or never"#
+        ),
+        format!(r#"12: connection.keepalive-timeout is "0s": wanted {duration}, and not zero"#),
+        format!(r#"14: shutdown.lame-duck is "30": wanted {duration}"#),
+        r#"17: log.format is "xml": wanted pretty or json"#.to_owned(),
+        "18: log.level is \"inof\": wanted off, error, warn, info, debug or trace, also by target, \
+         such as info,balafon::access=warn"
+            .to_owned(),
+    ]);
+    assert_eq!(wrong(file), expected);
+}
+
+#[test]
+fn flags_and_variables_are_named_as_such() {
+    let wanted = "wanted a whole number from 1\n";
+    assert_eq!(
+        complaint(&["--max-batch", "-1"]),
+        format!(r#"user-server: --max-batch is "-1": {wanted}"#)
+    );
+    let (_, err, code) = run(user_server().env("USER_SERVER_MAX_BATCH", ""));
+    assert_eq!(err, format!(r#"user-server: USER_SERVER_MAX_BATCH is "": {wanted}"#));
+    assert_eq!(code, 2);
+}
+
+#[test]
+fn a_file_that_is_none_is_one_clear_line() {
+    assert_eq!(wrong("workers = 2\nx = = 3\n"), ["2: not TOML: extra `=`, expected nothing"]);
+    assert_eq!(wrong("workers = 2\nworkers = 3\n"), ["2: not TOML: duplicate key"]);
+    let line = complaint(&["--config", "/no/such.toml"]);
+    let why = "cannot read it: No such file or directory (os error 2)";
+    assert_eq!(line, format!("user-server: /no/such.toml: {why}\n"));
+}
+
+#[test]
+fn contradictions_name_both_settings() {
+    for (file, problem) in [
+        ("[tls]\nkey = 'k'", "2: tls.key needs tls.cert (--tls-cert), which is not set"),
+        ("[tls]\ncert = 'c'", "2: tls.cert needs tls.key (--tls-key), which is not set"),
+        ("tls.client-ca = 'c'", "1: tls.client-ca needs tls.cert (--tls-cert), which is not set"),
+        (
+            "[tls]\nclient-auth = 'optional'",
+            "2: tls.client-auth is \"optional\": this needs tls.client-ca (--tls-client-ca), which \
+             is not set",
+        ),
+        (
+            "[connection]\nmax-age-grace = '3s'",
+            "2: connection.max-age-grace needs connection.max-age (--max-connection-age), which is \
+             never",
+        ),
+        (
+            "[connection]\nkeepalive-time = 'never'\nkeepalive-timeout = '3s'",
+            "3: connection.keepalive-timeout needs connection.keepalive-time (--keepalive-time), \
+             which is never",
+        ),
+        (
+            "[limits]\nserver-buffer = '64MiB'",
+            "2: limits.server-buffer is 64MiB, less than limits.connection-buffer \
+             (--connection-buffer-limit), which is 128MiB",
+        ),
+        (
+            "[limits]\nmax-receive-message = '1GiB'",
+            "2: limits.max-receive-message is 1GiB, more than limits.connection-buffer \
+             (--connection-buffer-limit), which is 128MiB",
+        ),
+        ("listen = ['h:1', 'h:2', 'h:1']", "1: listen has h:1 twice"),
+    ] {
+        assert_eq!(wrong(file), [problem]);
+    }
+}
+
+#[test]
+fn a_variable_that_looks_like_a_typing_error_is_a_warning_and_others_are_none() {
+    let mut command = user_server();
+    command.env("USER_SERVER_WORKRS", "3");
+    // Kubernetes sets such ones for a service of this name.
+    command.env("USER_SERVER_PORT_9090_TCP_ADDR", "10.0.0.1");
+    let (out, _, code) = run(command.arg("check"));
+    let warning = "USER_SERVER_WORKRS is no setting: is USER_SERVER_WORKERS meant?";
+    assert_eq!(out, format!("ok: configuration\nwarning: {warning}\nok: store memory:\n"));
+    assert_eq!(code, 0);
+    let mut running = Running::start(&[], &[("USER_SERVER_WORKRS", "3")]);
+    assert!(running.before.contains(warning));
+    running.signal("TERM");
+    assert!(running.child.wait().unwrap().success());
+}
+
+/// A certificate that ends in this year, and its key.
+fn certificate(last_year: i32) -> (String, String) {
+    let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.not_before = date_time_ymd(2001, 1, 1);
+    params.not_after = date_time_ymd(last_year, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+#[test]
+fn check_looks_at_certificates_and_keys() {
+    let folder = Folder::new();
+    let (good, key) = certificate(2999);
+    let (expired, expired_key) = certificate(2002);
+    let good = folder.write("good.pem", &good);
+    let key = folder.write("good.key", &key);
+    let expired = folder.write("expired.pem", &expired);
+    let expired_key = folder.write("expired.key", &expired_key);
+
+    let check = |cert: &str, key: &str| {
+        let (out, err, code) =
+            run(user_server().args(["check", "--tls-cert", cert, "--tls-key", key]));
+        assert_eq!(err, "");
+        let (first, rest) = out.split_once('\n').unwrap();
+        let (tls, last) = rest.split_once('\n').unwrap();
+        assert_eq!((first, last), ("ok: configuration", "ok: store memory:\n"));
+        (tls.to_owned(), code)
+    };
+    let valid = "ok: TLS: the certificate is valid, and the key is its";
+    assert_eq!(check(&good, &key), (valid.to_owned(), 0));
+    let old = "error: --tls-cert: certificate chain: the certificate has expired";
+    assert_eq!(check(&expired, &expired_key), (old.to_owned(), 2));
+    let other = format!(
+        "error: cannot use {good} with {expired_key}: private key: it is not that of the first \
+         certificate"
+    );
+    assert_eq!(check(&good, &expired_key), (other, 2));
+    let missing = folder.path("missing.key").display().to_string();
+    let (line, code) = check(&good, &missing);
+    assert!(line.starts_with(&format!("error: --tls-key: cannot read {missing}: ")), "{line}");
+    assert_eq!(code, 2);
+}
+
+#[test]
+fn check_reports_what_is_wrong_with_the_configuration() {
+    let (out, err, code) = run(user_server().args(["check", "--lame-duck", "5"]));
+    assert!(out.starts_with(r#"error: --lame-duck is "5": wanted a duration"#), "{out}");
+    assert_eq!((err.as_str(), code), ("", 2));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_program_serves_on_all_its_addresses() {
+    use std::os::unix::fs::PermissionsExt;
+
+    use tokio::net::UnixStream;
+
+    use crate::support::peer::{Peer, framed, request};
+
+    let folder = Folder::new();
+    let path = folder.path("users.sock");
+    let listen = format!("unix:{}", path.display());
+    let mut running = Running::start(&["--listen", &listen, "--unix-mode", "660"], &[]);
+    // Behind the address that `Running` adds, or before it.
+    let also = running.line_with("listening");
+    let both = format!("{} {also}", running.address);
+    assert!(both.contains(&listen) && both.contains("127.0.0.1:"), "{both}");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+
+    let stream = UnixStream::connect(&path).await.unwrap();
+    let mut peer = Peer::over(stream, &h2::client::Builder::new()).await;
+    let get_user = request("/ru.tinkoff.kora.example.UserService/GetUser");
+    assert_eq!(peer.call(get_user, framed("nobody")).await.grpc_status(), "5");
+    assert!(running.line_with("balafon::access").contains(r#""peer":"unix""#));
+    running.signal("TERM");
+    assert!(running.child.wait().unwrap().success());
+    assert!(!path.exists());
+}
+
+#[test]
+fn the_settings_are_those_of_the_file() {
+    let folder = Folder::new();
+    let file = folder.write("server.toml", "listen = '127.0.0.1:1'\nworkers = 3\n");
+    let running = Running::start(&["--config", &file], &[]);
+    assert!(running.listening.contains(r#""workers":3"#), "{}", running.listening);
+}

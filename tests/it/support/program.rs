@@ -1,0 +1,113 @@
+//! The program `user-server` as a process.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+/// Without what the environment of the tests may set.
+pub fn user_server() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_user-server"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("USER_SERVER_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// The same with what the shell command `limit` sets.
+#[cfg(target_os = "linux")]
+pub fn user_server_under(limit: &str) -> Command {
+    let plain = user_server();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!(r#"{limit} && exec "$0" "$@""#)]).arg(plain.get_program());
+    for (name, _) in plain.get_envs() {
+        command.env_remove(name);
+    }
+    command
+}
+
+pub fn fails(arguments: &[&str]) -> Output {
+    let output = user_server().args(arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    output
+}
+
+/// The one line that says why it did not start.
+pub fn complaint(arguments: &[&str]) -> String {
+    let output = fails(arguments);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(output.stdout.is_empty());
+    text
+}
+
+pub struct Running {
+    pub child: Child,
+    /// Taken by a test that stops reading.
+    pub log: Option<BufReader<ChildStderr>>,
+    pub address: String,
+    /// The line of the log that says so.
+    pub listening: String,
+    /// The lines before it.
+    pub before: String,
+}
+
+impl Running {
+    pub fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = user_server();
+        command.args(arguments).envs(environment.iter().copied());
+        Self::spawn(command)
+    }
+
+    pub fn spawn(mut command: Command) -> Self {
+        command.args(["--listen", "127.0.0.1:0", "--log-format", "json"]);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let log = child.stderr.take().map(BufReader::new);
+        let mut running = Self {
+            child,
+            log,
+            address: String::new(),
+            listening: String::new(),
+            before: String::new(),
+        };
+        loop {
+            let line = running.line_with("");
+            if line.contains("listening") {
+                let address = line.split("\"address\":\"").nth(1).unwrap();
+                running.address = address.split('"').next().unwrap().to_owned();
+                running.listening = line;
+                break;
+            }
+            running.before += &line;
+        }
+        running
+    }
+
+    pub fn line_with(&mut self, word: &str) -> String {
+        loop {
+            let mut line = String::new();
+            let log = self.log.as_mut().unwrap();
+            assert!(log.read_line(&mut line).unwrap() > 0, "the log ended before {word:?}");
+            if line.contains(word) {
+                return line;
+            }
+        }
+    }
+
+    /// What is left of the log, up to its end.
+    pub fn rest_of_log(&mut self) -> String {
+        let mut rest = String::new();
+        self.log.as_mut().unwrap().read_to_string(&mut rest).unwrap();
+        rest
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
