@@ -133,7 +133,7 @@ pub use crate::grpc::options::CallOptions;
 pub use crate::grpc::router::Router;
 #[cfg(feature = "tls")]
 #[doc(inline)]
-pub use crate::grpc::server::{ClientCertificate, Tls, TlsError};
+pub use crate::grpc::server::{ClientCertificate, SharedTls, Tls, TlsError};
 #[doc(inline)]
 pub use crate::grpc::server::{Listeners, Server, shutdown_signal};
 #[doc(inline)]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use super::config::{Config, Layers, Store};
-use super::tls;
+use super::tls::Files;
 
 /// How long before its end a certificate is worth a warning: those that are renewed by themselves
 /// are renewed a month before it.
@@ -31,26 +31,27 @@ impl fmt::Display for Finding {
 pub(super) fn run(config: &Config, layers: &Layers) -> Vec<Finding> {
     let mut findings = vec![Finding::Ok("configuration".to_owned())];
     findings.extend(layers.warnings().iter().cloned().map(Finding::Warning));
-    findings.extend(certificates(config, layers));
+    findings.extend(certificate(config, layers));
     findings.push(match config.store {
         Store::Memory => Finding::Ok(format!("store {}", Store::Memory)),
     });
     findings
 }
 
-fn certificates(config: &Config, layers: &Layers) -> Option<Finding> {
-    let tls = match tls::from_files(config, layers) {
-        Ok(Some(tls)) => tls,
-        Ok(None) => return None,
+/// `None` without TLS.
+fn certificate(config: &Config, layers: &Layers) -> Option<Finding> {
+    let files = Files::of(config, layers)?;
+    let tls = match files.read().and_then(|contents| files.parse(&contents)) {
+        Ok(tls) => tls,
         Err(error) => return Some(Finding::Error(error.to_string())),
     };
-    let cert = layers.place("tls.cert");
     let now = SystemTime::now();
-    Some(match (tls.validity(now), tls.validity(now + SOON)) {
-        (Err(error), _) => Finding::Error(format!("{cert}: {error}")),
-        (Ok(()), Err(_)) => {
-            Finding::Warning(format!("{cert}: the certificate expires within 14 days"))
-        }
+    Some(match (files.validity(&tls, now), files.validity(&tls, now + SOON)) {
+        (Err(error), _) => Finding::Error(error.to_string()),
+        (Ok(()), Err(_)) => Finding::Warning(format!(
+            "{}: the certificate expires within 14 days",
+            layers.place("tls.cert")
+        )),
         (Ok(()), Ok(())) => {
             Finding::Ok("TLS: the certificate is valid, and the key is its".to_owned())
         }

@@ -24,7 +24,7 @@ use crate::users::Users;
 use crate::users::pb::{UserService, user_service};
 use crate::users::store::UserStore;
 use crate::users::store::memory::MemoryStore;
-use crate::{Listeners, Router, Server, shutdown_signal};
+use crate::{Listeners, Router, Server, SharedTls, shutdown_signal};
 
 /// The exit code for what the user can mend: a setting, an address, a port.
 const USAGE: u8 = 2;
@@ -111,12 +111,16 @@ fn run(config: &Config, layers: &Layers) -> Result<(), StartError> {
 
 async fn serve(config: &Config, layers: &Layers, store: impl UserStore) -> Result<(), StartError> {
     let mut server = server(config);
-    if let Some(tls) = tls::from_files(config, layers)? {
+    if let Some(files) = tls::Files::of(config, layers) {
+        let contents = files.read()?;
+        let tls = files.parse(&contents)?;
         // It may be the clock that is wrong, and clients may not care.
-        if let Err(error) = tls.validity(SystemTime::now()) {
-            tracing::warn!("{}: {error}; serving all the same", layers.place("tls.cert"));
+        if let Err(error) = files.validity(&tls, SystemTime::now()) {
+            tracing::warn!("{error}; serving all the same");
         }
-        server = server.tls(tls);
+        let tls = SharedTls::new(tls);
+        server = server.tls(tls.clone());
+        tokio::spawn(files.watch(contents, tls));
     }
     let health = Health::new();
     health.set(user_service::NAME, ServingStatus::Serving);

@@ -1,40 +1,134 @@
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use super::StartError;
 use super::config::{ClientAuth, Config, Layers, TlsVersion};
-use crate::{ClientCertificate, Tls};
+use crate::{ClientCertificate, SharedTls, Tls};
 
-/// What the files hold that the configuration names; `None` without a certificate.
-pub(super) fn from_files(config: &Config, layers: &Layers) -> Result<Option<Tls>, StartError> {
-    let (Some(cert), Some(key)) = (&config.tls_cert, &config.tls_key) else { return Ok(None) };
-    let unusable = |error| {
-        StartError(format!("cannot use {} with {}: {error}", cert.display(), key.display()))
-    };
-    let read = |name, path: &Path| {
-        fs::read(path).map_err(|error| {
-            let place = layers.place(name);
-            StartError(format!("{place}: cannot read {}: {error}", path.display()))
-        })
-    };
-    let mut tls =
-        Tls::from_pem(&read("tls.cert", cert)?, &read("tls.key", key)?).map_err(unusable)?;
-    if let (Some(path), Some(whether)) = (&config.tls_client_ca, client_certificate(config)) {
-        tls = tls
-            .client_ca(&read("tls.client-ca", path)?, whether)
-            .map_err(|error| StartError(format!("cannot use {}: {error}", path.display())))?;
-    }
-    if config.tls_min_version == TlsVersion::V1_3 {
-        tls = tls.tls13_only();
-    }
-    Ok(Some(tls))
+/// How often the files are looked at. Whoever renews a certificate will not wait longer to see that
+/// it is in use, and three small files cost nothing.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The files that the configuration names, and what it says of their use.
+#[derive(Clone)]
+pub(super) struct Files {
+    cert: File,
+    key: File,
+    client_ca: Option<(File, ClientCertificate)>,
+    tls13_only: bool,
 }
 
-/// Whether clients are to have certificates; `None` if they are not even asked.
-fn client_certificate(config: &Config) -> Option<ClientCertificate> {
-    match config.tls_client_auth {
-        Some(ClientAuth::Off) => None,
-        Some(ClientAuth::Optional) => Some(ClientCertificate::Optional),
-        Some(ClientAuth::Required) | None => Some(ClientCertificate::Required),
+#[derive(Clone)]
+struct File {
+    path: PathBuf,
+    /// The setting that names it, as whoever set it knows it.
+    place: String,
+}
+
+/// What the files hold: certificate, key and client CA.
+type Contents = (Vec<u8>, Vec<u8>, Option<Vec<u8>>);
+
+impl Files {
+    /// `None` without a certificate.
+    pub(super) fn of(config: &Config, layers: &Layers) -> Option<Self> {
+        let file = |key, path: &Option<PathBuf>| {
+            path.clone().map(|path| File { path, place: layers.place(key).to_string() })
+        };
+        let whether = match config.tls_client_auth {
+            Some(ClientAuth::Off) => None,
+            Some(ClientAuth::Optional) => Some(ClientCertificate::Optional),
+            Some(ClientAuth::Required) | None => Some(ClientCertificate::Required),
+        };
+        Some(Self {
+            cert: file("tls.cert", &config.tls_cert)?,
+            key: file("tls.key", &config.tls_key)?,
+            client_ca: file("tls.client-ca", &config.tls_client_ca).zip(whether),
+            tls13_only: config.tls_min_version == TlsVersion::V1_3,
+        })
+    }
+
+    pub(super) fn read(&self) -> Result<Contents, StartError> {
+        let client_ca = self.client_ca.as_ref().map(|(file, _)| file.read()).transpose()?;
+        Ok((self.cert.read()?, self.key.read()?, client_ca))
+    }
+
+    pub(super) fn parse(&self, (cert, key, client_ca): &Contents) -> Result<Tls, StartError> {
+        let unusable = |error| {
+            let (cert, key) = (self.cert.path.display(), self.key.path.display());
+            StartError(format!("cannot use {cert} with {key}: {error}"))
+        };
+        let mut tls = Tls::from_pem(cert, key).map_err(unusable)?;
+        if let (Some((file, whether)), Some(client_ca)) = (&self.client_ca, client_ca) {
+            tls = tls.client_ca(client_ca, *whether).map_err(|error| {
+                StartError(format!("cannot use {}: {error}", file.path.display()))
+            })?;
+        }
+        Ok(if self.tls13_only { tls.tls13_only() } else { tls })
+    }
+
+    /// Whether the certificate is valid at `time`.
+    pub(super) fn validity(&self, tls: &Tls, time: SystemTime) -> Result<(), StartError> {
+        tls.validity(time).map_err(|error| StartError(format!("{}: {error}", self.cert.place)))
+    }
+
+    /// Replaces `tls`, made of `in_use`, when the files hold something else that can be used, for
+    /// ever. Until then it stays, and the log says why.
+    ///
+    /// What the files hold is what counts, not their times: they may be links to others, and their
+    /// file system may be that of another machine.
+    pub(super) async fn watch(self, mut in_use: Contents, tls: SharedTls) {
+        let mut said = None;
+        let mut before = None;
+        loop {
+            sleep(INTERVAL).await;
+            let files = self.clone();
+            let Ok(read) = spawn_blocking(move || files.read()).await else { return };
+            let read = read.map_err(|error| error.0);
+            // Files that have just changed are perhaps yet to be written, in full or at all.
+            let settled = before.as_ref() == Some(&read);
+            before = Some(read.clone());
+            if !settled {
+                continue;
+            }
+            let problem = match read {
+                Ok(contents) if contents == in_use => None,
+                Ok(contents) => match self.replace(&contents, &tls) {
+                    Ok(()) => {
+                        tracing::info!(
+                            "TLS: the files have changed, and new connections are served with them"
+                        );
+                        in_use = contents;
+                        None
+                    }
+                    Err(error) => Some(error.0),
+                },
+                Err(error) => Some(error),
+            };
+            if let Some(problem) = &problem
+                && said.as_ref() != Some(problem)
+            {
+                tracing::warn!("TLS: {problem}; going on with what was there before");
+            }
+            said = problem;
+        }
+    }
+
+    fn replace(&self, contents: &Contents, tls: &SharedTls) -> Result<(), StartError> {
+        let new = self.parse(contents)?;
+        self.validity(&new, SystemTime::now())?;
+        tls.replace(new);
+        Ok(())
+    }
+}
+
+impl File {
+    fn read(&self) -> Result<Vec<u8>, StartError> {
+        fs::read(&self.path).map_err(|error| {
+            StartError(format!("{}: cannot read {}: {error}", self.place, self.path.display()))
+        })
     }
 }

@@ -20,6 +20,7 @@ fn has_test(path: &str) -> bool {
     let module = module.replace("::", "/");
     let files = [
         format!("tests/it/{module}.rs"),
+        format!("tests/it/{module}/mod.rs"),
         format!("src/{module}.rs"),
         format!("src/{module}/mod.rs"),
     ];

@@ -25,7 +25,7 @@ use super::settings::Settings;
 use super::socket::Socket;
 use super::timer::{Timer, later, timer_after, timer_at};
 #[cfg(feature = "tls")]
-use super::tls::Acceptor;
+use super::tls::SharedTls;
 use super::waker::TurnWaker;
 use crate::grpc::call::Peer;
 use crate::grpc::router::Router;
@@ -55,7 +55,7 @@ pub(super) struct Host {
     /// Held by what the drain should wait for. Unset until the connection is served.
     pub(super) drain: Option<Drain>,
     #[cfg(feature = "tls")]
-    pub(super) tls: Option<Arc<Acceptor>>,
+    pub(super) tls: Option<SharedTls>,
 }
 
 impl Host {

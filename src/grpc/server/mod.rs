@@ -51,7 +51,7 @@ pub(crate) use self::signals::exit_at_next_signal;
 pub use self::signals::shutdown_signal;
 use self::timer::later;
 #[cfg(feature = "tls")]
-pub use self::tls::{ClientCertificate, Tls, TlsError};
+pub use self::tls::{ClientCertificate, SharedTls, Tls, TlsError};
 use self::workers::Workers;
 use super::call::{Peer, PeerAddr};
 use super::compression::Compression;
@@ -76,7 +76,7 @@ pub struct Server {
     settings: Settings,
     workers: usize,
     #[cfg(feature = "tls")]
-    tls: Option<Arc<tls::Acceptor>>,
+    tls: Option<SharedTls>,
 }
 
 impl Server {
@@ -94,11 +94,12 @@ impl Server {
         self
     }
 
-    /// Serves over TLS, and nobody without it. Default: plaintext.
+    /// Serves over TLS, and nobody without it: a [`Tls`], or a [`SharedTls`] that may be replaced
+    /// while this serves. Default: plaintext.
     #[cfg(feature = "tls")]
     #[must_use]
-    pub fn tls(mut self, tls: Tls) -> Self {
-        self.tls = Some(Arc::new(tls::Acceptor::new(tls)));
+    pub fn tls(mut self, tls: impl Into<SharedTls>) -> Self {
+        self.tls = Some(tls.into());
         self
     }
 

@@ -1,6 +1,6 @@
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -230,14 +230,41 @@ impl fmt::Display for TlsError {
 
 impl Error for TlsError {}
 
-/// TLS as the connections of a server share it.
-pub(super) struct Acceptor {
-    config: Arc<ServerConfig>,
-}
+/// The [`Tls`] of a server, which may be replaced while it serves: when a certificate is renewed,
+/// say. Clones are the same one.
+///
+/// ```no_run
+/// use balafon::{Router, Server, SharedTls, Tls};
+///
+/// # fn run(read: fn() -> Tls, router: Router, renewed: std::sync::mpsc::Receiver<()>) -> std::io::Result<()> {
+/// let tls = SharedTls::new(read());
+/// let server = Server::new().tls(tls.clone());
+/// std::thread::spawn(move || {
+///     while renewed.recv().is_ok() {
+///         tls.replace(read());
+///     }
+/// });
+/// server.run("0.0.0.0:443", router)
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct SharedTls(Arc<RwLock<Arc<ServerConfig>>>);
 
-impl Acceptor {
-    pub(super) fn new(tls: Tls) -> Self {
-        Self { config: Arc::new(tls.config()) }
+impl SharedTls {
+    /// For one server or several.
+    pub fn new(tls: Tls) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(tls.config()))))
+    }
+
+    /// Handshakes that begin from now on use `tls`; connections that are open stay as they are,
+    /// also those of clients that would not be let in any more.
+    pub fn replace(&self, tls: Tls) {
+        let config = Arc::new(tls.config());
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    fn config(&self) -> Arc<ServerConfig> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Does the handshake. Gives the connection inside of TLS and its peer, now with certificates;
@@ -250,7 +277,7 @@ impl Acceptor {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let stream = match TlsAcceptor::from(self.config.clone()).accept(io).await {
+        let stream = match TlsAcceptor::from(self.config()).accept(io).await {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::debug!(%peer, %error, "TLS handshake failed");
@@ -272,9 +299,15 @@ impl Acceptor {
     }
 }
 
+impl From<Tls> for SharedTls {
+    fn from(tls: Tls) -> Self {
+        Self::new(tls)
+    }
+}
+
 /// Shows no keys.
-impl fmt::Debug for Acceptor {
+impl fmt::Debug for SharedTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Acceptor").finish_non_exhaustive()
+        f.debug_struct("SharedTls").finish_non_exhaustive()
     }
 }

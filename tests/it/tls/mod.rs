@@ -1,5 +1,8 @@
 //! TLS: h2 by ALPN or nothing, clients that prove who they are, handshakes that hold up nobody.
 
+mod rotation;
+
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -123,10 +126,17 @@ impl<'a> Client<'a> {
     }
 
     async fn connect(&self, server: &TestServer) -> Peer {
-        let socket = TcpStream::connect(server.addr).await.unwrap();
+        self.connect_to(server.addr).await.0
+    }
+
+    /// The same, and the server's certificate.
+    async fn connect_to(&self, addr: SocketAddr) -> (Peer, CertificateDer<'static>) {
+        let socket = TcpStream::connect(addr).await.unwrap();
         let stream = self.handshake(socket).await.unwrap();
-        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-        Peer::over(stream, &h2::client::Builder::new()).await
+        let session = stream.get_ref().1;
+        assert_eq!(session.alpn_protocol(), Some(&b"h2"[..]));
+        let certificate = session.peer_certificates().unwrap()[0].clone().into_owned();
+        (Peer::over(stream, &h2::client::Builder::new()).await, certificate)
     }
 
     /// How the server closes this connection, which it must do before it says anything in HTTP/2:
@@ -378,5 +388,5 @@ fn what_is_printed_shows_no_keys() {
     let tls = authority.identity().server();
     let tls = tls.client_ca(authority.pem.as_bytes(), ClientCertificate::Required).unwrap();
     assert_eq!(format!("{tls:?}"), "Tls { client_certificate: Some(Required), .. }");
-    assert!(format!("{:?}", Server::new().tls(tls)).contains("Acceptor { .. }"));
+    assert!(format!("{:?}", Server::new().tls(tls)).contains("SharedTls { .. }"));
 }

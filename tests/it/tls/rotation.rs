@@ -1,0 +1,128 @@
+//! Certificates that are renewed while the server serves.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use balafon::SharedTls;
+use tokio::time::sleep;
+
+use super::*;
+use crate::support::folder::Folder;
+use crate::support::peer::{framed, request};
+use crate::support::program::Running;
+
+#[tokio::test]
+async fn a_replaced_certificate_is_shown_to_new_connections_and_ends_none() {
+    let authority = Authority::new();
+    let (old, new) = (authority.identity(), authority.identity());
+    let tls = SharedTls::new(old.server());
+    for workers in [0, 2] {
+        tls.replace(old.server());
+        let server = Server::new().workers(workers).tls(tls.clone());
+        let server = TestServer::start_with(server, router()).await;
+        let (mut before, shown) = Client::new(&authority).connect_to(server.addr).await;
+        assert_eq!(shown, old.der());
+        tls.replace(new.server());
+        let (mut after, shown) = Client::new(&authority).connect_to(server.addr).await;
+        assert_eq!(shown, new.der());
+        assert_served(&mut before).await;
+        assert_served(&mut after).await;
+    }
+}
+
+#[test]
+fn a_certificate_is_judged_by_the_time() {
+    let authority = Authority::new();
+    let at = |seconds| std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+    let year = 365 * 24 * 3600;
+    let tls = authority.expired().server();
+    assert!(tls.validity(at(30 * year)).unwrap_err().to_string().ends_with("not valid yet"));
+    assert!(tls.validity(at(31 * year + 20 * 24 * 3600)).is_ok());
+    assert!(tls.validity(at(40 * year)).unwrap_err().to_string().ends_with("has expired"));
+    // Chains are of no concern here.
+    assert!(authority.identity().server().validity(at(50 * year)).is_ok());
+}
+
+/// The program with files that can be written anew.
+struct Rotating {
+    running: Running,
+    cert: PathBuf,
+    key: PathBuf,
+    _folder: Folder,
+}
+
+impl Rotating {
+    fn start(identity: &Identity) -> Self {
+        let folder = Folder::new();
+        let cert = folder.write("server.pem", &identity.chain);
+        let key = folder.write("server.key", &identity.key);
+        let running = Running::start(&["--tls-cert", &cert, "--tls-key", &key], &[]);
+        Self { running, cert: cert.into(), key: key.into(), _folder: folder }
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.running.address.parse().unwrap()
+    }
+
+    fn write(&self, identity: &Identity) {
+        fs::write(&self.cert, &identity.chain).unwrap();
+        fs::write(&self.key, &identity.key).unwrap();
+    }
+}
+
+async fn assert_answers(peer: &mut Peer) {
+    let get_user = request("/ru.tinkoff.kora.example.UserService/GetUser");
+    assert_eq!(peer.call(get_user, framed("nobody")).await.grpc_status(), "5");
+}
+
+#[tokio::test]
+async fn the_program_takes_renewed_files_without_dropping_a_connection() {
+    let authority = Authority::new();
+    let (old, new) = (authority.identity(), authority.identity());
+    let mut program = Rotating::start(&old);
+    let client = Client::new(&authority);
+    let (mut before, shown) = client.connect_to(program.addr()).await;
+    assert_eq!(shown, old.der());
+    program.write(&new);
+    program.running.line_with("the files have changed");
+    let (mut after, shown) = client.connect_to(program.addr()).await;
+    assert_eq!(shown, new.der());
+    assert_answers(&mut before).await;
+    assert_answers(&mut after).await;
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_used_leave_the_old_ones_in_use_and_are_complained_of_once() {
+    let authority = Authority::new();
+    let (old, new) = (authority.identity(), authority.identity());
+    let mut program = Rotating::start(&old);
+    let client = Client::new(&authority);
+    let (mut before, _) = client.connect_to(program.addr()).await;
+    let kept = "going on with what was there before";
+
+    // The key is that of another certificate, as for the moment between two files.
+    fs::write(&program.cert, &new.chain).unwrap();
+    let line = program.running.line_with(kept);
+    assert!(line.contains("it is not that of the first certificate"), "{line}");
+    assert_eq!(client.connect_to(program.addr()).await.1, old.der());
+
+    fs::write(&program.cert, "-----BEGIN CERTIFICATE-----\nAAAA").unwrap();
+    let line = program.running.line_with(kept);
+    assert!(line.contains("the PEM breaks off within a section"), "{line}");
+
+    program.write(&authority.expired());
+    assert!(program.running.line_with(kept).contains("has expired"));
+
+    fs::remove_file(&program.key).unwrap();
+    assert!(program.running.line_with(kept).contains("cannot read"));
+    assert_eq!(client.connect_to(program.addr()).await.1, old.der());
+
+    // Long enough to be complained of again.
+    sleep(Duration::from_millis(2500)).await;
+    program.write(&new);
+    let line = program.running.line_with("TLS: ");
+    assert!(line.contains("the files have changed"), "{line}");
+    assert_eq!(client.connect_to(program.addr()).await.1, new.der());
+    assert_answers(&mut before).await;
+}
