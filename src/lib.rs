@@ -135,7 +135,7 @@ pub use crate::grpc::router::Router;
 #[doc(inline)]
 pub use crate::grpc::server::{ClientCertificate, SharedTls, Tls, TlsError};
 #[doc(inline)]
-pub use crate::grpc::server::{Listeners, Server, shutdown_signal};
+pub use crate::grpc::server::{Listeners, Server, ServerStats, shutdown_signal};
 #[doc(inline)]
 pub use crate::grpc::service::{Service, ServiceBuilder, ServiceInfo};
 #[doc(inline)]

@@ -118,6 +118,11 @@ impl Router {
         &self.services
     }
 
+    /// The methods of all services added so far, in no particular order.
+    pub fn methods(&self) -> impl Iterator<Item = &'static Method> {
+        self.routes.values().map(|route| route.method)
+    }
+
     /// Runs a call through the interceptors and the handler of its route.
     pub(crate) fn run(self: &Arc<Self>, route: &Route, call: Call) -> BoxFuture<'static, Outcome> {
         self.run_with(&route.handler, call)

@@ -46,3 +46,30 @@ async fn connections_over_the_limit_are_closed_at_once_and_a_freed_place_is_take
         assert_eq!(newcomer.unary("/test.Echo/Unary", "three").await.messages(), ["three"]);
     }
 }
+
+#[tokio::test]
+async fn the_server_tells_its_connections_and_bytes() {
+    let settings = Server::new().max_connections(2);
+    let stats = settings.stats();
+    let router = Router::new().add(Echo::default().service());
+    let server = TestServer::start_with(settings, router).await;
+    let mut one = peer(server.addr).await;
+    let other = peer(server.addr).await;
+    assert!(!is_served(&TcpStream::connect(server.addr).await.unwrap()).await);
+    assert_eq!((stats.connections_open(), stats.connections_refused()), (2, 1));
+
+    let (received, sent) = (stats.bytes_received(), stats.bytes_sent());
+    let message = "x".repeat(10_000);
+    one.unary("/test.Echo/Unary", &message).await;
+    for more in [stats.bytes_received() - received, stats.bytes_sent() - sent] {
+        assert!((10_000..11_000).contains(&more), "{more} bytes for a message of 10,000");
+    }
+    other.vanish();
+    patiently(async {
+        while stats.connections_open() > 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(stats.connections_accepted(), 2);
+}

@@ -23,6 +23,7 @@ use super::police::Police;
 use super::rpc::Rpc;
 use super::settings::Settings;
 use super::socket::Socket;
+use super::stats::Meter;
 use super::timer::{Timer, later, timer_after, timer_at};
 #[cfg(feature = "tls")]
 use super::tls::SharedTls;
@@ -52,6 +53,7 @@ pub(super) struct Host {
     /// The longest header list that the client accepts, in bytes as RFC 9113 (6.5.2) counts them.
     pub(super) header_limit: Arc<AtomicU32>,
     pub(super) budgets: Arc<Budgets>,
+    pub(super) meter: Arc<Meter>,
     /// Held by what the drain should wait for. Unset until the connection is served.
     pub(super) drain: Option<Drain>,
     #[cfg(feature = "tls")]
@@ -99,7 +101,7 @@ async fn serve_over<T>(
         host.peer = peer;
         host.drain = Some(held);
         let police = Police::new(host.settings.pings, host.header_limit.clone());
-        let socket = Socket::new(io, police);
+        let socket = Socket::new(io, police, host.meter.clone());
         let handshake = host.settings.h2().handshake::<_, Bytes>(socket.clone());
         match handshake.await {
             Ok(h2) => {

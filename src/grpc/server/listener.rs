@@ -7,6 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::listeners::Listeners;
+use super::stats::ServerStats;
 use super::stream::Stream;
 use crate::grpc::call::Peer;
 
@@ -26,6 +27,7 @@ pub(super) struct Listener {
     listeners: Listeners,
     places: Arc<Semaphore>,
     max_connections: usize,
+    stats: Arc<ServerStats>,
     refused: Recurring,
     failed: Recurring,
 }
@@ -38,10 +40,14 @@ struct Recurring {
 }
 
 impl Listener {
-    pub(super) fn new(listeners: Listeners, max_connections: usize) -> Self {
+    pub(super) fn new(
+        listeners: Listeners,
+        max_connections: usize,
+        stats: Arc<ServerStats>,
+    ) -> Self {
         let places = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
         let (refused, failed) = (Recurring::default(), Recurring::default());
-        Self { listeners, places, max_connections, refused, failed }
+        Self { listeners, places, max_connections, stats, refused, failed }
     }
 
     /// The next connection. Those for which there is no place are closed at once: left in the
@@ -52,6 +58,7 @@ impl Listener {
                 Ok((stream, addr)) => {
                     let Ok(place) = self.places.clone().try_acquire_owned() else {
                         drop(stream);
+                        self.stats.refuse();
                         let limit = self.max_connections;
                         self.refused.log(|refused| {
                             tracing::warn!(

@@ -21,6 +21,7 @@ mod rpc;
 mod settings;
 mod signals;
 mod socket;
+mod stats;
 mod stream;
 mod timer;
 #[cfg(feature = "tls")]
@@ -49,6 +50,7 @@ use self::police::PingPolicy;
 use self::settings::Settings;
 pub(crate) use self::signals::exit_at_next_signal;
 pub use self::signals::shutdown_signal;
+pub use self::stats::ServerStats;
 use self::timer::later;
 #[cfg(feature = "tls")]
 pub use self::tls::{ClientCertificate, SharedTls, Tls, TlsError};
@@ -75,6 +77,7 @@ use super::router::Router;
 pub struct Server {
     settings: Settings,
     workers: usize,
+    stats: Arc<ServerStats>,
     #[cfg(feature = "tls")]
     tls: Option<SharedTls>,
 }
@@ -233,6 +236,12 @@ impl Server {
         self
     }
 
+    /// What this server, and its clones, serve together: connections and bytes, for metrics. It
+    /// goes on counting while they serve.
+    pub fn stats(&self) -> Arc<ServerStats> {
+        self.stats.clone()
+    }
+
     /// Serves `router` on `address`, HOST:PORT or `unix:PATH` ([`Listeners::bind`]), until SIGINT or
     /// SIGTERM, then drains; for programs that do nothing else. A second signal ends the process at
     /// once, with the exit code 130. Blocks the thread and makes the runtimes by itself: one worker
@@ -276,7 +285,8 @@ impl Server {
         let trigger = DrainTrigger::new();
         let budget = Arc::new(Budget::new(settings.server_buffer_limit));
         let workers = Workers::start(self.workers)?;
-        let mut listener = Listener::new(listeners.into(), settings.max_connections);
+        let mut listener =
+            Listener::new(listeners.into(), settings.max_connections, self.stats.clone());
         let accepting = async {
             loop {
                 let (stream, peer, place) = listener.accept().await;
@@ -286,6 +296,7 @@ impl Server {
                     peer: Arc::new(peer),
                     header_limit: Host::no_header_limit(),
                     budgets: Budgets::new(settings.connection_buffer_limit, &budget),
+                    meter: self.stats.open(),
                     drain: None,
                     #[cfg(feature = "tls")]
                     tls: self.tls.clone(),
@@ -324,6 +335,7 @@ impl Server {
                 self.settings.connection_buffer_limit,
                 &Arc::new(Budget::new(self.settings.server_buffer_limit)),
             ),
+            meter: self.stats.open(),
             drain: None,
             #[cfg(feature = "tls")]
             tls: self.tls.clone(),

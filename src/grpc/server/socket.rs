@@ -8,6 +8,7 @@ use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::police::Police;
+use super::stats::Meter;
 
 /// What may wait to be written: four full DATA frames. Beyond that a write is worth its system
 /// call.
@@ -31,6 +32,7 @@ struct Shared<T> {
     pending: BytesMut,
     deferred: bool,
     police: Police,
+    meter: Arc<Meter>,
 }
 
 impl<T> Clone for Socket<T> {
@@ -40,8 +42,9 @@ impl<T> Clone for Socket<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Socket<T> {
-    pub(super) fn new(inner: T, police: Police) -> Self {
-        let shared = Shared { inner, pending: BytesMut::new(), deferred: false, police };
+    pub(super) fn new(inner: T, police: Police, meter: Arc<Meter>) -> Self {
+        let pending = BytesMut::new();
+        let shared = Shared { inner, pending, deferred: false, police, meter };
         Self(Arc::new(Mutex::new(shared)))
     }
 
@@ -87,6 +90,7 @@ impl<T: AsyncWrite + Unpin> Shared<T> {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.meter.sent(written);
             self.pending.advance(written);
         }
         if self.pending.capacity() > KEPT_CAPACITY {
@@ -113,7 +117,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {
         let shared = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = buf.filled().len();
         ready!(Pin::new(&mut shared.inner).poll_read(cx, buf))?;
-        shared.police.received(&buf.filled()[before..]);
+        let received = &buf.filled()[before..];
+        shared.meter.received(received.len());
+        shared.police.received(received);
         Poll::Ready(Ok(()))
     }
 }
