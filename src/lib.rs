@@ -76,6 +76,7 @@
 //!   `default-features = false`.
 //! - `tls` (default): `Server::tls`, by rustls with ring.
 //! - `access-log`: `interceptors::AccessLog`.
+//! - `metrics`: `interceptors::Metrics`, for Prometheus.
 //! - `gzip`, `deflate`, `zstd`: compression of messages.
 
 // Generated code names this crate as its users' code does.

@@ -33,7 +33,9 @@ use prost::Message;
 use crate::grpc::exchange::Exchange;
 use crate::grpc::frame::FrameDecoder;
 use crate::grpc::handler::raw;
-use crate::{Call, Interceptor, Metadata, MetadataMut, Next, Outcome, Sink, Status, Streaming};
+use crate::{
+    Call, Interceptor, Metadata, MetadataMut, Method, Next, Outcome, Sink, Status, Streaming,
+};
 
 /// Records what a handler puts into its [`Sink`], and how it ends. It takes every message, however
 /// many there are.
@@ -123,7 +125,13 @@ impl<T> fmt::Debug for Recorder<T> {
     }
 }
 
-/// Runs an interceptor around a handler, both on `call`: that of a [`Request`](crate::Request).
+/// A call of a method, without metadata and messages, for [`intercept`].
+pub fn call(method: &'static Method) -> Call {
+    Call::detached(method)
+}
+
+/// Runs an interceptor around a handler, both on `call`: a [`call`] of some method, or that of a
+/// [`Request`](crate::Request).
 ///
 /// ```
 /// use balafon::testing::intercept;

@@ -11,7 +11,7 @@ use http::uri::Authority;
 
 use super::exchange::{Exchange, MessageEvent};
 use super::metadata::Metadata;
-use super::method::{Method, UNKNOWN_METHOD};
+use super::method::Method;
 use super::status::Status;
 
 /// One RPC as interceptors and handlers see it. A [`Request`](crate::Request) derefs to it.
@@ -41,9 +41,9 @@ impl Call {
     }
 
     /// A call that no transport drives, for tests of handlers.
-    pub(crate) fn detached() -> Self {
+    pub(crate) fn detached(method: &'static Method) -> Self {
         Self::new(CallParts {
-            method: &UNKNOWN_METHOD,
+            method,
             unknown_path: None,
             metadata: Metadata::new(),
             peer: Arc::new(Peer::new(PeerAddr::Memory)),
@@ -64,7 +64,7 @@ impl Call {
         self.parts.run_to_completion.clone()
     }
 
-    /// The method's static description; [`UNKNOWN_METHOD`] if no service has the path.
+    /// The method's static description; [`UNKNOWN_METHOD`](crate::UNKNOWN_METHOD) if no service has the path.
     pub fn method(&self) -> &'static Method {
         self.parts.method
     }

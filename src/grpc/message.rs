@@ -14,6 +14,7 @@ use super::call::{Call, MetadataMut};
 use super::exchange::{Exchange, Received};
 use super::frame::WholeFrames;
 use super::metadata::Metadata;
+use super::method::UNKNOWN_METHOD;
 use super::status::Status;
 
 /// A request message, or the stream of them, with the [`Call`] that it belongs to.
@@ -27,7 +28,7 @@ pub struct Request<T> {
 impl<T> Request<T> {
     /// A request that came over no network, to call a handler in a test.
     pub fn new(message: T) -> Self {
-        Self { message, call: Call::detached() }
+        Self { message, call: Call::detached(&UNKNOWN_METHOD) }
     }
 
     pub(crate) fn of_call(message: T, call: Call) -> Self {

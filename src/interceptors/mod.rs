@@ -2,6 +2,10 @@
 
 #[cfg(feature = "access-log")]
 mod access_log;
+#[cfg(feature = "metrics")]
+mod metrics;
 
 #[cfg(feature = "access-log")]
 pub use self::access_log::{AccessLog, CorrelationId, X_REQUEST_ID};
+#[cfg(feature = "metrics")]
+pub use self::metrics::{Metrics, ServerMetrics};

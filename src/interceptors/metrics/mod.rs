@@ -1,0 +1,338 @@
+mod families;
+mod server;
+mod table;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{LabelPair, MetricFamily, MetricType};
+use rustc_hash::FxHashMap;
+
+use self::families::{counter, descriptors, family, gauge, histogram, label};
+pub use self::server::ServerMetrics;
+use self::table::Table;
+use crate::{Call, Code, Interceptor, Method, Next, Outcome, Router, UNKNOWN_METHOD};
+
+/// The buckets of go-grpc-prometheus, in seconds: Prometheus' own default.
+const DEFAULT_BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// The status codes, 0 to 16.
+const CODES: usize = 17;
+
+// What is counted for a method, as columns of the table. All but the first are counted when a call
+// is over.
+const STARTED: usize = 0;
+const RECEIVED: usize = 1;
+const SENT: usize = 2;
+const NANOSECONDS: usize = 3;
+const HANDLED: usize = 4;
+const BUCKETS: usize = HANDLED + CODES;
+
+const STARTED_TOTAL: &str = "grpc_server_started_total";
+const HANDLED_TOTAL: &str = "grpc_server_handled_total";
+const RECEIVED_TOTAL: &str = "grpc_server_msg_received_total";
+const SENT_TOTAL: &str = "grpc_server_msg_sent_total";
+const HANDLING_SECONDS: &str = "grpc_server_handling_seconds";
+const IN_FLIGHT: &str = "grpc_server_calls_in_flight";
+
+const HELP: [(&str, &str); 6] = [
+    (STARTED_TOTAL, "Total number of RPCs started on the server."),
+    (
+        HANDLED_TOTAL,
+        "Total number of RPCs completed on the server, regardless of success or failure.",
+    ),
+    (
+        RECEIVED_TOTAL,
+        "Total number of RPC messages received on the server, of calls that are over.",
+    ),
+    (SENT_TOTAL, "Total number of RPC messages sent by the server, of calls that are over."),
+    (HANDLING_SECONDS, "Response latency (seconds) of RPCs that were handled by the server."),
+    (IN_FLIGHT, "RPCs that were started on the server and are not over."),
+];
+
+/// Counts and times calls for Prometheus, under the names and labels of [go-grpc-prometheus], so
+/// that dashboards made for those work: `grpc_server_started_total`, `grpc_server_handled_total`,
+/// `grpc_server_msg_received_total`, `grpc_server_msg_sent_total`, `grpc_server_handling_seconds`,
+/// each with `grpc_type`, `grpc_service` and `grpc_method`, the second with `grpc_code` too. And
+/// `grpc_server_calls_in_flight`.
+///
+/// Every method is there from the start, at zero. Calls of unknown methods count as one, with the
+/// labels `unknown`, so that no client can add to what there is to scrape. Messages count when
+/// their call is over: those of a stream that is open for long come late.
+///
+/// It is made of a router that has all its services, and registered twice: as an interceptor (after
+/// the access log, before what may refuse calls) and as a collector.
+///
+/// ```
+/// use balafon::interceptors::{Metrics, ServerMetrics};
+/// use balafon::{Router, Server};
+///
+/// # fn serve(router: Router) -> Result<(), Box<dyn std::error::Error>> {
+/// let server = Server::new();
+/// let metrics = Metrics::new(&router);
+/// let router = router.intercept(metrics.clone());
+///
+/// let registry = prometheus::Registry::new();
+/// registry.register(Box::new(metrics))?;
+/// registry.register(Box::new(ServerMetrics::new(server.stats())))?;
+/// let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather())?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// [go-grpc-prometheus]: https://github.com/grpc-ecosystem/go-grpc-middleware/tree/main/providers/prometheus
+#[derive(Clone)]
+pub struct Metrics {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// A method's row is its place here. The first is that of unknown ones.
+    methods: Vec<&'static Method>,
+    /// Rows by the addresses of methods, which are static: there is no text to hash in a call.
+    rows: FxHashMap<usize, usize>,
+    buckets: Vec<f64>,
+    descriptors: Vec<Desc>,
+    table: Table,
+}
+
+impl Metrics {
+    /// Metrics of all methods that the router has by now. Those of services that are added later
+    /// would count as unknown.
+    pub fn new(router: &Router) -> Self {
+        Self::with_buckets(router, &DEFAULT_BUCKETS)
+    }
+
+    /// The same with other bounds of the buckets of `grpc_server_handling_seconds`, in seconds.
+    /// Five milliseconds, the least by default, is long for a method that only looks something up.
+    ///
+    /// # Panics
+    /// If the bounds do not increase.
+    pub fn with_buckets(router: &Router, bounds: &[f64]) -> Self {
+        assert!(bounds.is_sorted_by(|a, b| a < b), "the bounds of buckets increase: {bounds:?}");
+        let mut methods: Vec<_> = router.methods().collect();
+        methods.sort_unstable_by_key(|method| method.path);
+        methods.insert(0, &UNKNOWN_METHOD);
+        let rows = methods.iter().enumerate().map(|(row, method)| (address(method), row)).collect();
+        // Beyond the last bound there is one more bucket.
+        let table = Table::new(methods.len(), BUCKETS + bounds.len() + 1);
+        let buckets = bounds.to_vec();
+        let descriptors = descriptors(&HELP);
+        Self { shared: Arc::new(Shared { methods, rows, buckets, descriptors, table }) }
+    }
+}
+
+impl Interceptor for Metrics {
+    async fn intercept(&self, call: Call, next: Next<'_>) -> Outcome {
+        let Shared { rows, buckets, table, .. } = &*self.shared;
+        let row = rows.get(&address(call.method())).copied().unwrap_or_default();
+        let row = table.row(row);
+        let counts = call.counts();
+        row.add(STARTED, 1);
+        let start = Instant::now();
+
+        let outcome = next.run(call).await;
+
+        let took = start.elapsed();
+        let seconds = took.as_secs_f64();
+        let bucket = buckets.iter().position(|bound| seconds <= *bound);
+        row.add(RECEIVED, counts.received());
+        row.add(SENT, counts.sent());
+        row.add(NANOSECONDS, took.as_nanos() as u64);
+        row.add(BUCKETS + bucket.unwrap_or(buckets.len()), 1);
+        row.add(HANDLED + outcome.status.code() as usize, 1);
+        outcome
+    }
+}
+
+impl Collector for Metrics {
+    fn desc(&self) -> Vec<&Desc> {
+        self.shared.descriptors.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        use MetricType::{COUNTER, GAUGE, HISTOGRAM};
+        let mut metrics = HELP.map(|_| Vec::new());
+        let [started, handled, received, sent, seconds, in_flight] = &mut metrics;
+        for (row, method) in self.shared.methods.iter().enumerate() {
+            let counted = self.shared.table.sums(row);
+            let labels = labels(method);
+            let of_codes = &counted[HANDLED..BUCKETS];
+            let over: u64 = of_codes.iter().sum();
+            started.push(counter(&labels, counted[STARTED] as f64));
+            received.push(counter(&labels, counted[RECEIVED] as f64));
+            sent.push(counter(&labels, counted[SENT] as f64));
+            in_flight.push(gauge(&labels, counted[STARTED].saturating_sub(over) as f64));
+            let sum = Duration::from_nanos(counted[NANOSECONDS]).as_secs_f64();
+            seconds.push(histogram(&labels, &self.shared.buckets, &counted[BUCKETS..], sum));
+            for (code, count) in (0..).zip(of_codes) {
+                let of_code = [&[label("grpc_code", code_name(code))], &labels[..]].concat();
+                handled.push(counter(&of_code, *count as f64));
+            }
+        }
+        let types = [COUNTER, COUNTER, COUNTER, COUNTER, HISTOGRAM, GAUGE];
+        let families = HELP.into_iter().zip(types).zip(metrics);
+        families.map(|((help, of_type), metrics)| family(help, of_type, metrics)).collect()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").field("methods", &self.shared.methods.len()).finish()
+    }
+}
+
+fn address(method: &'static Method) -> usize {
+    std::ptr::from_ref(method).addr()
+}
+
+/// In the order of their names, as Prometheus' own libraries write them.
+fn labels(method: &Method) -> [LabelPair; 3] {
+    let of_type = match (method.client_streaming, method.server_streaming) {
+        (false, false) => "unary",
+        (true, false) => "client_stream",
+        (false, true) => "server_stream",
+        (true, true) => "bidi_stream",
+    };
+    [
+        label("grpc_method", method.name),
+        label("grpc_service", method.service),
+        label("grpc_type", of_type),
+    ]
+}
+
+/// As Go writes it, since dashboards ask for that: `NotFound`, `Canceled`.
+fn code_name(code: i32) -> String {
+    match Code::from_i32(code) {
+        Code::Ok => "OK".to_owned(),
+        Code::Cancelled => "Canceled".to_owned(),
+        code => format!("{code:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::{Registry, TextEncoder};
+
+    use super::*;
+    use crate::testing::{self, intercept};
+    use crate::{Response, Rpc, Service, Status};
+
+    static SAY: Rpc<(), ()> = Rpc::unary("/a.Greeter/Say");
+    static CHAT: Rpc<(), ()> = Rpc::bidi_streaming("/a.Greeter/Chat");
+
+    fn metrics() -> Metrics {
+        let service = Service::builder("a.Greeter", &[], ())
+            .unary(&SAY, |_, _| async { Ok(Response::new(())) })
+            .bidi_streaming(&CHAT, |_, _, _| async { Ok(()) })
+            .build();
+        Metrics::new(&Router::new().add(service))
+    }
+
+    fn scrape(metrics: &Metrics) -> String {
+        let registry = Registry::new();
+        registry.register(Box::new(metrics.clone())).unwrap();
+        TextEncoder::new().encode_to_string(&registry.gather()).unwrap()
+    }
+
+    /// The value of a series by the whole of its name and labels.
+    fn value(text: &str, series: &str) -> f64 {
+        let lines = text.lines().filter_map(|line| line.rsplit_once(' '));
+        let mut values = lines.filter(|(name, _)| *name == series).map(|(_, value)| value);
+        let value = values.next().unwrap_or_else(|| panic!("no {series} in\n{text}"));
+        assert!(values.next().is_none(), "{series} twice in\n{text}");
+        value.parse().unwrap()
+    }
+
+    async fn call(metrics: &Metrics, method: &'static Method, status: Status) {
+        intercept(metrics, testing::call(method), move |_| {
+            std::future::ready(status.clone().into())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_call_counts_under_its_method_and_code() {
+        let metrics = metrics();
+        call(&metrics, &SAY, Status::ok()).await;
+        call(&metrics, &SAY, Status::not_found("nobody")).await;
+        call(&metrics, &SAY, Status::cancelled("gone")).await;
+        let text = scrape(&metrics);
+        let say = r#"grpc_method="Say",grpc_service="a.Greeter",grpc_type="unary""#;
+        assert_eq!(value(&text, &format!("grpc_server_started_total{{{say}}}")), 3.0);
+        for (code, count) in [("OK", 1.0), ("NotFound", 1.0), ("Canceled", 1.0), ("Internal", 0.0)]
+        {
+            let series = format!(r#"grpc_server_handled_total{{grpc_code="{code}",{say}}}"#);
+            assert_eq!(value(&text, &series), count, "{code}");
+        }
+        assert_eq!(value(&text, &format!("grpc_server_calls_in_flight{{{say}}}")), 0.0);
+        for (le, count) in [("0.005", 3.0), ("10", 3.0), ("+Inf", 3.0)] {
+            let series = format!(r#"grpc_server_handling_seconds_bucket{{{say},le="{le}"}}"#);
+            assert_eq!(value(&text, &series), count);
+        }
+        assert_eq!(value(&text, &format!("grpc_server_handling_seconds_count{{{say}}}")), 3.0);
+        assert!(value(&text, &format!("grpc_server_handling_seconds_sum{{{say}}}")) > 0.0);
+    }
+
+    #[test]
+    fn every_method_is_there_from_the_start_with_every_code() {
+        let text = scrape(&metrics());
+        let chat = r#"grpc_method="Chat",grpc_service="a.Greeter",grpc_type="bidi_stream""#;
+        for name in ["started_total", "msg_received_total", "msg_sent_total", "calls_in_flight"] {
+            assert_eq!(value(&text, &format!("grpc_server_{name}{{{chat}}}")), 0.0);
+        }
+        let handled = text
+            .lines()
+            .filter(|line| line.starts_with("grpc_server_handled_total") && line.contains(chat));
+        assert_eq!(handled.count(), CODES);
+    }
+
+    #[test]
+    fn each_family_is_described_once_under_its_whole_name() {
+        let text = scrape(&metrics());
+        for (name, _) in HELP {
+            let described = format!("# TYPE {name} ");
+            assert_eq!(text.matches(&described).count(), 1, "{described} in\n{text}");
+            assert_eq!(text.matches(&format!("# HELP {name} ")).count(), 1);
+        }
+        assert!(!text.contains("_total_total"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn methods_that_it_was_not_told_of_are_one() {
+        static OTHERS: [Rpc<(), ()>; 2] = [Rpc::unary("/b.B/One"), Rpc::unary("/b.B/Two")];
+        let metrics = metrics();
+        let before = scrape(&metrics).lines().count();
+        for other in &OTHERS {
+            call(&metrics, other, Status::ok()).await;
+        }
+        call(&metrics, &UNKNOWN_METHOD, Status::unimplemented("no")).await;
+        let text = scrape(&metrics);
+        assert_eq!(text.lines().count(), before);
+        let unknown = r#"grpc_method="unknown",grpc_service="unknown",grpc_type="bidi_stream""#;
+        assert_eq!(value(&text, &format!("grpc_server_started_total{{{unknown}}}")), 3.0);
+    }
+
+    #[tokio::test]
+    async fn a_call_is_in_flight_until_it_is_over() {
+        let metrics = metrics();
+        let seen = metrics.clone();
+        let chat = r#"{grpc_method="Chat",grpc_service="a.Greeter",grpc_type="bidi_stream"}"#;
+        let in_flight = format!("grpc_server_calls_in_flight{chat}");
+        let expected = in_flight.clone();
+        intercept(&metrics, testing::call(&CHAT), move |_| {
+            assert_eq!(value(&scrape(&seen), &expected), 1.0);
+            std::future::ready(Outcome::ok())
+        })
+        .await;
+        assert_eq!(value(&scrape(&metrics), &in_flight), 0.0);
+    }
+
+    #[test]
+    #[should_panic(expected = "increase")]
+    fn bounds_of_buckets_that_do_not_increase_are_refused() {
+        Metrics::with_buckets(&Router::new(), &[0.1, 0.1]);
+    }
+}

@@ -1,0 +1,56 @@
+use std::sync::Arc;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{MetricFamily, MetricType};
+
+use super::families::{counter, descriptors, family, gauge};
+use crate::ServerStats;
+
+const HELP: [(&str, &str); 5] = [
+    ("grpc_server_connections", "Connections that are open."),
+    ("grpc_server_connections_accepted_total", "Total number of connections accepted."),
+    (
+        "grpc_server_connections_refused_total",
+        "Total number of connections closed at once, at the limit of connections.",
+    ),
+    ("grpc_server_received_bytes_total", "Total number of bytes read, without TLS."),
+    ("grpc_server_sent_bytes_total", "Total number of bytes written, without TLS."),
+];
+
+/// A server's connections and bytes for Prometheus: `grpc_server_connections`,
+/// `grpc_server_connections_accepted_total`, `grpc_server_connections_refused_total`,
+/// `grpc_server_received_bytes_total` and `grpc_server_sent_bytes_total`, without labels.
+#[derive(Debug)]
+pub struct ServerMetrics {
+    stats: Arc<ServerStats>,
+    descriptors: Vec<Desc>,
+}
+
+impl ServerMetrics {
+    /// Metrics of a server's [`stats`](crate::Server::stats).
+    pub fn new(stats: Arc<ServerStats>) -> Self {
+        Self { stats, descriptors: descriptors(&HELP) }
+    }
+}
+
+impl Collector for ServerMetrics {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptors.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let stats = &self.stats;
+        let open =
+            family(HELP[0], MetricType::GAUGE, vec![gauge(&[], stats.connections_open() as f64)]);
+        let totals = [
+            stats.connections_accepted(),
+            stats.connections_refused(),
+            stats.bytes_received(),
+            stats.bytes_sent(),
+        ];
+        let totals = HELP[1..].iter().zip(totals).map(|(help, total)| {
+            family(*help, MetricType::COUNTER, vec![counter(&[], total as f64)])
+        });
+        std::iter::once(open).chain(totals).collect()
+    }
+}
