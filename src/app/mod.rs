@@ -1,8 +1,10 @@
 //! The composition root: from the command line to a running user service.
 
+mod admin;
 mod check;
 mod cli;
 mod config;
+mod process;
 mod telemetry;
 mod tls;
 
@@ -13,11 +15,15 @@ use std::process::ExitCode;
 use std::thread::available_parallelism;
 use std::time::{Duration, SystemTime};
 
+use prometheus::Registry;
+
+use self::admin::Admin;
 use self::check::Finding;
 use self::cli::{Cli, Task};
 use self::config::{Config, Layers, Problems, Store};
+use self::process::ProcessMetrics;
 use crate::grpc::server::exit_at_next_signal;
-use crate::interceptors::AccessLog;
+use crate::interceptors::{AccessLog, Metrics, ServerMetrics};
 use crate::services::health::{Health, ServingStatus};
 use crate::services::reflection;
 use crate::users::Users;
@@ -78,6 +84,7 @@ fn complain(problems: &Problems) -> ExitCode {
 }
 
 /// Why the server did not start, in one line.
+#[derive(Debug)]
 struct StartError(String);
 
 impl fmt::Display for StartError {
@@ -131,8 +138,18 @@ async fn serve(config: &Config, layers: &Layers, store: impl UserStore) -> Resul
     if config.reflection {
         router = reflection::reflect(router);
     }
+    let metrics = config.admin_listen.is_some().then(|| Metrics::new(&router));
+    if let Some(metrics) = metrics.clone() {
+        router = router.intercept(metrics);
+    }
     let listeners = listen(config).await.map_err(|error| StartError(error.to_string()))?;
     let shutdown = shutdown(config, &health);
+    if let Some((address, metrics)) = config.admin_listen.as_deref().zip(metrics) {
+        let registry = registry(metrics, &server).map_err(|error| StartError(error.to_string()))?;
+        let services = &["", user_service::NAME];
+        let admin = Admin { registry, health, services }.start(address).await?;
+        tracing::info!(%admin, "answering operators");
+    }
     let (tls, store, workers) = (config.tls_cert.is_some(), config.store, workers(config));
     for address in listeners.addresses() {
         tracing::info!(address, tls, %store, workers, "listening");
@@ -189,6 +206,15 @@ async fn listen(config: &Config) -> io::Result<Listeners> {
         }
     }
     Ok(listeners)
+}
+
+/// All that Prometheus is told.
+fn registry(metrics: Metrics, server: &Server) -> prometheus::Result<Registry> {
+    let registry = Registry::new();
+    registry.register(Box::new(metrics))?;
+    registry.register(Box::new(ServerMetrics::new(server.stats())))?;
+    registry.register(Box::new(ProcessMetrics::new()?))?;
+    Ok(registry)
 }
 
 /// Completes when it is time to drain. A second signal ends the process at once.

@@ -10,7 +10,7 @@
 use super::kind::{Auto, Choice, Count, File, Kind, Many, Never, Optional, Or};
 use super::kind::{Period, Size, Switch, Time, Unlimited};
 use super::setting::{KindOf, Secret, Setting, settings};
-use super::values::{Address, ClientAuth, LogFormat, LogLevel, Mode, Store, TlsVersion};
+use super::values::{Address, ClientAuth, HostPort, LogFormat, LogLevel, Mode, Store, TlsVersion};
 
 /// The sections of the file and what they are about, in order; settings without one come first.
 pub(super) const SECTIONS: &[(&str, &str)] = &[
@@ -19,6 +19,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("limits", "Limits"),
     ("connection", "Connections"),
     ("shutdown", "Shutdown"),
+    ("admin", "Admin endpoint"),
     ("log", "Log"),
 ];
 
@@ -208,6 +209,14 @@ settings! {
         value: "TIME",
         default: Some("30s"),
         help: "The time that calls have to end by themselves in the drain",
+    }
+
+    admin_listen: Optional<HostPort> = "admin.listen" {
+        flag: "admin-listen",
+        value: "HOST:PORT",
+        example: "127.0.0.1:9091",
+        help: "Where to answer operators by HTTP: /metrics for Prometheus, /healthz, /readyz, \
+            /version. It asks nobody who they are: keep it from the public. Off if unset",
     }
 
     log_format: Choice<LogFormat> = "log.format" {

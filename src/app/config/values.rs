@@ -11,6 +11,9 @@ use super::kind::{Choices, Kind};
 /// HOST:PORT or `unix:PATH`, as [`Listeners::bind`](crate::Listeners::bind) takes it.
 pub(in crate::app) enum Address {}
 
+/// HOST:PORT.
+pub(in crate::app) enum HostPort {}
+
 /// The permissions of a file.
 pub(in crate::app) enum Mode {}
 
@@ -54,13 +57,24 @@ impl Kind for Address {
     }
 
     fn parse(text: &str) -> Option<String> {
-        let fits = match text.strip_prefix("unix:") {
-            Some(path) => !path.is_empty(),
-            None => text
-                .rsplit_once(':')
-                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()),
-        };
-        fits.then(|| text.to_owned())
+        match text.strip_prefix("unix:") {
+            Some(path) => (!path.is_empty()).then(|| text.to_owned()),
+            None => HostPort::parse(text),
+        }
+    }
+}
+
+/// Only the form here as well.
+impl Kind for HostPort {
+    type Value = String;
+
+    fn wanted() -> String {
+        "HOST:PORT, such as 127.0.0.1:9091, [::1]:9091 or localhost:9091".to_owned()
+    }
+
+    fn parse(text: &str) -> Option<String> {
+        let (host, port) = text.rsplit_once(':')?;
+        (!host.is_empty() && port.parse::<u16>().is_ok()).then(|| text.to_owned())
     }
 }
 

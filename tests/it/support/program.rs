@@ -44,6 +44,8 @@ pub struct Running {
     /// Taken by a test that stops reading.
     pub log: Option<BufReader<ChildStderr>>,
     pub address: String,
+    /// The address of the admin endpoint, if there is one.
+    pub admin: Option<String>,
     /// The line of the log that says so.
     pub listening: String,
     /// The lines before it.
@@ -65,16 +67,23 @@ impl Running {
             child,
             log,
             address: String::new(),
+            admin: None,
             listening: String::new(),
             before: String::new(),
         };
         loop {
             let line = running.line_with("");
+            let field = |name| {
+                let (_, value) = line.split_once(&format!("\"{name}\":\""))?;
+                Some(value.split_once('"')?.0.to_owned())
+            };
             if line.contains("listening") {
-                let address = line.split("\"address\":\"").nth(1).unwrap();
-                running.address = address.split('"').next().unwrap().to_owned();
+                running.address = field("address").unwrap();
                 running.listening = line;
                 break;
+            }
+            if let Some(admin) = field("admin") {
+                running.admin = Some(admin);
             }
             running.before += &line;
         }
