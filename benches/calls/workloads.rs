@@ -6,6 +6,7 @@ mod client;
 use std::sync::Arc;
 
 use balafon::grpc::frame::encode;
+use balafon::interceptors::Metrics;
 use balafon::prost::Message;
 use balafon::users::Users;
 use balafon::users::domain::NewUser;
@@ -27,24 +28,43 @@ pub(crate) struct Workload {
     pub(crate) name: &'static str,
     /// Calls at a time.
     batch: u32,
+    /// What stands between the server and the service.
+    chain: fn(Router) -> Router,
     script: fn(user_id: String) -> Script,
 }
 
-pub(crate) const WORKLOADS: [Workload; 4] = [
+pub(crate) const WORKLOADS: [Workload; 5] = [
     Workload {
         name: "unary",
         batch: BATCH,
+        chain: |router| router,
         script: |user_id| script("GetUser", [GetUserRequest { user_id }]),
     },
-    Workload { name: "server-streaming", batch: 1, script: |_| script("GetAllUsers", [()]) },
+    Workload {
+        name: "unary-metrics",
+        batch: BATCH,
+        chain: |router| {
+            let metrics = Metrics::new(&router);
+            router.intercept(metrics)
+        },
+        script: |user_id| script("GetUser", [GetUserRequest { user_id }]),
+    },
+    Workload {
+        name: "server-streaming",
+        batch: 1,
+        chain: |router| router,
+        script: |_| script("GetAllUsers", [()]),
+    },
     Workload {
         name: "client-streaming",
         batch: 1,
+        chain: |router| router,
         script: |_| script("CreateUsers", (0..USERS).map(new_user)),
     },
     Workload {
         name: "bidi-streaming",
         batch: 1,
+        chain: |router| router,
         script: |user_id| {
             let update = |n| UserUpdate {
                 user_id: user_id.clone(),
@@ -67,7 +87,8 @@ pub(crate) fn run(workload: &Workload, calls: u32) {
             let user = NewUser::parse(&name, &email).expect("a valid user");
             user_id = store.create(user).await.expect("room").id.to_string();
         }
-        let router = Arc::new(Router::new().add(Users::new(store).into_service()));
+        let router = Router::new().add(Users::new(store).into_service());
+        let router = Arc::new((workload.chain)(router));
         let (near, far) = tokio::io::duplex(1 << 20);
         let serving = tokio::spawn(async move {
             Server::new().serve_connection(far, router).await;
