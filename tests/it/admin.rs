@@ -62,7 +62,7 @@ async fn what_is_called_can_be_scraped_as_text() {
 
 #[test]
 fn a_lame_duck_is_alive_but_not_ready() {
-    let (mut running, admin) = start(&["--lame-duck", "1"]);
+    let (mut running, admin) = start(&["--lame-duck", "1s"]);
     assert!(http(&admin, "GET /readyz").ends_with("SERVING\n"));
     assert_eq!(status(&admin, "GET /readyz"), 200);
     running.signal("TERM");
