@@ -1,6 +1,6 @@
-//! The workloads, and what runs them: the user service over a pipe in memory.
+//! The workloads, and what runs them: calls of the user service.
 
-#[path = "client.rs"]
+#[path = "../client/mod.rs"]
 mod client;
 
 use std::sync::Arc;
@@ -9,16 +9,21 @@ use balafon::grpc::frame::encode;
 use balafon::interceptors::Metrics;
 use balafon::prost::Message;
 use balafon::users::Users;
-use balafon::users::domain::NewUser;
-use balafon::users::pb::{CreateUserRequest, GetUserRequest, UserService, UserUpdate};
-use balafon::users::store::UserStore;
+use balafon::users::pb::{
+    CreateUserRequest, GetUserRequest, UserResponse, UserService, UserUpdate,
+};
 use balafon::users::store::memory::MemoryStore;
 use balafon::{Router, Server};
 use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, duplex};
+use tokio::net::TcpStream;
 
-use self::client::{Client, Script};
+use self::client::{Call, Client};
 
 const USERS: usize = 1000;
+
+/// What stands before each message: whether it is compressed, and its length.
+const MESSAGE_HEADER: usize = 5;
 
 /// Calls in flight at a time: what a busy connection has, and what one read brings.
 const BATCH: u32 = 32;
@@ -30,7 +35,7 @@ pub(crate) struct Workload {
     batch: u32,
     /// What stands between the server and the service.
     chain: fn(Router) -> Router,
-    script: fn(user_id: String) -> Script,
+    call: fn(user_id: String) -> Call,
 }
 
 pub(crate) const WORKLOADS: [Workload; 5] = [
@@ -38,7 +43,7 @@ pub(crate) const WORKLOADS: [Workload; 5] = [
         name: "unary",
         batch: BATCH,
         chain: |router| router,
-        script: |user_id| script("GetUser", [GetUserRequest { user_id }]),
+        call: |user_id| call("GetUser", [GetUserRequest { user_id }]),
     },
     Workload {
         name: "unary-metrics",
@@ -47,69 +52,80 @@ pub(crate) const WORKLOADS: [Workload; 5] = [
             let metrics = Metrics::new(&router);
             router.intercept(metrics)
         },
-        script: |user_id| script("GetUser", [GetUserRequest { user_id }]),
+        call: |user_id| call("GetUser", [GetUserRequest { user_id }]),
     },
     Workload {
         name: "server-streaming",
         batch: 1,
         chain: |router| router,
-        script: |_| script("GetAllUsers", [()]),
+        call: |_| call("GetAllUsers", [()]),
     },
     Workload {
         name: "client-streaming",
         batch: 1,
         chain: |router| router,
-        script: |_| script("CreateUsers", (0..USERS).map(new_user)),
+        call: |_| call("CreateUsers", (0..USERS).map(new_user)),
     },
     Workload {
         name: "bidi-streaming",
         batch: 1,
         chain: |router| router,
-        script: |user_id| {
+        call: |user_id| {
             let update = |n| UserUpdate {
                 user_id: user_id.clone(),
                 name: format!("User {n}"),
                 email: String::new(),
             };
-            script("UpdateUsers", (0..USERS).map(update))
+            call("UpdateUsers", (0..USERS).map(update))
         },
     },
 ];
 
-/// Serves about `calls` calls (whole batches) on one connection.
-pub(crate) fn run(workload: &Workload, calls: u32) {
+/// Makes about `calls` calls (whole batches) on one connection: to the server at `address`, or to
+/// one over a pipe in memory.
+pub(crate) fn run(workload: &Workload, calls: u32, address: Option<&str>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
-        let store = MemoryStore::new();
-        let mut user_id = String::new();
-        for n in 0..USERS {
-            let CreateUserRequest { name, email } = new_user(n);
-            let user = NewUser::parse(&name, &email).expect("a valid user");
-            user_id = store.create(user).await.expect("room").id.to_string();
+        if let Some(address) = address {
+            let connect = async || TcpStream::connect(address).await.expect("a server is there");
+            return run_on(connect, workload, calls).await;
         }
-        let router = Router::new().add(Users::new(store).into_service());
+        let router = Router::new().add(Users::new(MemoryStore::new()).into_service());
         let router = Arc::new((workload.chain)(router));
-        let (near, far) = tokio::io::duplex(1 << 20);
-        let serving = tokio::spawn(async move {
-            Server::new().serve_connection(far, router).await;
-        });
-        let mut client = Client::open(near, (workload.script)(user_id)).await;
-        for _ in 0..calls / workload.batch {
-            client.calls(workload.batch).await;
-        }
-        drop(client);
-        serving.await.expect("the server ends with its connection");
+        let connect = async || {
+            let (near, far) = duplex(1 << 20);
+            let router = router.clone();
+            tokio::spawn(async move { Server::new().serve_connection(far, router).await });
+            near
+        };
+        run_on(connect, workload, calls).await;
     });
+}
+
+async fn run_on<Io>(connect: impl AsyncFn() -> Io, workload: &Workload, calls: u32)
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut client = Client::open(connect().await, "/").await;
+    client.calls([&call("CreateUsers", (1..USERS).map(new_user))]).await;
+    let created = client.calls([&call("CreateUser", [new_user(USERS)])]).await;
+    let user = UserResponse::decode(&created[MESSAGE_HEADER..]).expect("one message");
+
+    let call = (workload.call)(user.id);
+    let mut client = Client::open(connect().await, &call.path).await;
+    for _ in 0..calls / workload.batch {
+        client.calls((0..workload.batch).map(|_| &call)).await;
+    }
 }
 
 fn new_user(n: usize) -> CreateUserRequest {
     CreateUserRequest { name: format!("User {n}"), email: format!("user{n}@example.com") }
 }
 
-fn script(method: &str, messages: impl IntoIterator<Item = impl Message>) -> Script {
+fn call(method: &str, messages: impl IntoIterator<Item = impl Message>) -> Call {
     let mut body = BytesMut::new();
     for message in messages {
         encode(&mut body, &message, usize::MAX).expect("no limit");
     }
-    Script { path: format!("/ru.tinkoff.kora.example.UserService/{method}"), body: body.to_vec() }
+    Call::new(&format!("/ru.tinkoff.kora.example.UserService/{method}"), &body)
 }
