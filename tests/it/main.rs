@@ -20,6 +20,7 @@ mod rules;
 mod shutdown;
 #[cfg(unix)]
 mod sockets;
+mod stores;
 mod support;
 mod tls;
 mod wire;

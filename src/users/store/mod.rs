@@ -17,7 +17,11 @@ pub mod memory;
 /// asks its store about once a frame; users of the greatest size make it 300 KiB.
 pub const PAGE_LEN: usize = 256;
 
-/// Keeps users. None is ever deleted.
+/// Keeps users. None is ever deleted. Every store is held to `tests/it/stores/contract.rs`.
+///
+/// Users appear in order of their ids: once a user is seen, by whatever method, no user with a
+/// smaller id ever appears. So whoever goes through them in that order (see [`page`](Self::page)),
+/// with whatever pauses, misses none.
 ///
 /// A future may be dropped at any time (its caller's call has ended): then a change has either
 /// happened as a whole or not at all.
@@ -31,6 +35,18 @@ pub trait UserStore: Send + Sync + 'static {
     ///
     /// Any [`StoreError`]. When unavailable, the user may have been stored all the same.
     fn create(&self, user: NewUser) -> impl Future<Output = Result<Arc<User>, StoreError>> + Send;
+
+    /// Stores new users in one step, each under a new id, greater than that of the one before it:
+    /// either all of them or none, and no other method ever sees a part of them. Gives their ids, in
+    /// the same order.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`create`](Self::create), for all of them.
+    fn create_all(
+        &self,
+        users: Vec<NewUser>,
+    ) -> impl Future<Output = Result<Vec<UserId>, StoreError>> + Send;
 
     /// The user with this id, if there is one.
     ///
@@ -317,6 +333,10 @@ mod tests {
     impl UserStore for Paged {
         async fn create(&self, user: NewUser) -> Result<Arc<User>, StoreError> {
             self.users.create(user).await
+        }
+
+        async fn create_all(&self, users: Vec<NewUser>) -> Result<Vec<UserId>, StoreError> {
+            self.users.create_all(users).await
         }
 
         async fn get(&self, id: UserId) -> Result<Option<Arc<User>>, StoreError> {

@@ -1,0 +1,404 @@
+//! The contract of all stores: rules of [`UserStore`], each a function that is asked of an empty
+//! place. To hold a store to it, say where it keeps its users ([`Place`]), and `contract!`; for one
+//! that outlives its process, `durable!` as well.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use balafon::users::domain::{
+    MAX_EMAIL_BYTES, MAX_NAME_CHARS, NewUser, Timestamp, User, UserChange, UserId, UserStatus,
+};
+use balafon::users::store::{Extent, Scan, UserStore};
+use tokio::task::JoinSet;
+
+use crate::support::patiently;
+
+/// Where a store keeps its users: empty at first.
+pub trait Place {
+    type Store: UserStore;
+
+    /// A store there. One store is open at a time, unless the place says otherwise.
+    fn open(&self) -> impl Future<Output = Self::Store>;
+}
+
+/// Makes a test of each rule. The future gives a new place, or `None` if there can be none here.
+macro_rules! contract {
+    ($place:expr) => {
+        $crate::stores::contract::rules! { $place;
+            a_created_user_is_found_as_it_was_given
+            ids_increase_in_order_of_creation
+            a_user_never_appears_behind_one_that_was_seen
+            an_unknown_id_finds_and_changes_nothing
+            an_update_changes_what_it_names_and_leaves_copies_as_they_were
+            concurrent_updates_of_one_user_lose_nothing
+            the_extent_counts_the_users_and_names_the_newest
+            a_page_ends_at_its_limit_and_at_its_last_user
+            a_scan_has_the_users_of_its_beginning_while_others_are_created
+            a_scan_abandoned_halfway_leaves_the_store_as_it_is
+            a_batch_is_stored_in_order
+            a_batch_is_never_seen_in_part
+            an_empty_batch_is_nothing
+            a_large_batch_is_one_step_all_the_same
+            names_and_addresses_of_every_script_are_kept
+            the_longest_names_and_addresses_are_kept
+            a_creation_that_nobody_waits_for_happens_as_a_whole_or_not_at_all
+            calls_of_many_at_once_are_all_answered
+        }
+    };
+}
+pub(super) use contract;
+
+macro_rules! rules {
+    ($place:expr; $($rule:ident)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+        async fn $rule() {
+            if let Some(place) = $place.await {
+                $crate::support::patiently($crate::stores::contract::$rule(&place)).await;
+            }
+        }
+    )*};
+}
+pub(super) use rules;
+
+fn alice() -> NewUser {
+    NewUser::parse("Alice", "alice@example.com").unwrap()
+}
+
+fn named(name: impl std::fmt::Display) -> NewUser {
+    NewUser::parse(&format!("user {name}"), "a@b.co").unwrap()
+}
+
+fn change(name: &str, email: &str) -> UserChange {
+    UserChange::parse(name, email).unwrap()
+}
+
+async fn all(store: &impl UserStore) -> Vec<Arc<User>> {
+    after(store, None).await
+}
+
+/// The users that are there now with ids above `after`, in one page.
+async fn after(store: &impl UserStore, after: Option<UserId>) -> Vec<Arc<User>> {
+    let mut page = Vec::new();
+    if let Some(newest) = store.extent().await.unwrap().newest {
+        store.page(after, newest, usize::MAX, &mut page).await.unwrap();
+    }
+    page
+}
+
+pub async fn a_created_user_is_found_as_it_was_given(place: &impl Place) {
+    let store = place.open().await;
+    let before = Timestamp::now();
+    let user = store.create(alice()).await.unwrap();
+    assert_eq!((&*user.name, &*user.email), ("Alice", "alice@example.com"));
+    assert_eq!(user.status, UserStatus::Active);
+    assert!((before..=Timestamp::now()).contains(&user.created_at));
+    assert_eq!(store.get(user.id).await.unwrap(), Some(user.clone()));
+    assert_eq!(all(&store).await, [user]);
+}
+
+pub async fn ids_increase_in_order_of_creation(place: &impl Place) {
+    let store = Arc::new(place.open().await);
+    let mut creators = JoinSet::new();
+    for _ in 0..4 {
+        let store = store.clone();
+        creators.spawn(async move {
+            let mut ids = Vec::new();
+            for n in 0..100 {
+                ids.push(store.create(named(n)).await.unwrap().id);
+            }
+            ids
+        });
+    }
+    let created = creators.join_all().await;
+    assert!(created.iter().all(|ids| ids.is_sorted_by(|a, b| a < b)));
+    let mut created = created.concat();
+    created.sort();
+    let stored: Vec<_> = all(&*store).await.iter().map(|user| user.id).collect();
+    assert_eq!(stored, created);
+}
+
+pub async fn a_user_never_appears_behind_one_that_was_seen(place: &impl Place) {
+    let store = Arc::new(place.open().await);
+    let mut creators = JoinSet::new();
+    for _ in 0..4 {
+        let store = store.clone();
+        creators.spawn(async move {
+            for n in 0..100 {
+                store.create(named(n)).await.unwrap();
+                store.create_all(vec![named(n); 3]).await.unwrap();
+            }
+        });
+    }
+    // Goes on behind the last that it has seen: one that appeared before that would be missed.
+    let (mut seen, mut last) = (0, None);
+    while seen < 4 * 400 {
+        let page = after(&*store, last).await;
+        seen += page.len();
+        last = page.last().map(|user| user.id).or(last);
+        for user in &page {
+            assert!(store.get(user.id).await.unwrap().is_some());
+        }
+    }
+    creators.join_all().await;
+    assert_eq!(store.extent().await.unwrap(), Extent { total: 1600, newest: last });
+}
+
+pub async fn an_unknown_id_finds_and_changes_nothing(place: &impl Place) {
+    let store = place.open().await;
+    for _ in 0..2 {
+        for text in [
+            "00000000-0000-0000-0000-000000000000",
+            "ffffffff-ffff-ffff-ffff-ffffffffffff",
+            "0190163d-8694-739b-aea5-966c26f8ad91",
+        ] {
+            let id = UserId::parse(text).unwrap();
+            assert_eq!(store.get(id).await.unwrap(), None);
+            assert_eq!(store.update(id, change("Bob", "")).await.unwrap(), None);
+        }
+        store.create(alice()).await.unwrap();
+    }
+    assert!(all(&store).await.iter().all(|user| user.name == "Alice"));
+}
+
+pub async fn an_update_changes_what_it_names_and_leaves_copies_as_they_were(place: &impl Place) {
+    let store = place.open().await;
+    let [before, other] = [store.create(alice()).await, store.create(alice()).await];
+    let (before, other) = (before.unwrap(), other.unwrap());
+    let mut expected = (*before).clone();
+    for (name, email) in [("Bob", ""), ("", "bob@example.com"), ("", ""), ("B", "b@b.co")] {
+        expected = change(name, email).apply(&expected);
+        let updated = store.update(before.id, change(name, email)).await.unwrap();
+        assert_eq!(updated.as_deref(), Some(&expected));
+        assert_eq!(store.get(before.id).await.unwrap(), updated);
+    }
+    assert_eq!(before.name, "Alice");
+    assert_eq!(all(&store).await, [Arc::new(expected), other]);
+}
+
+pub async fn concurrent_updates_of_one_user_lose_nothing(place: &impl Place) {
+    let store = Arc::new(place.open().await);
+    let id = store.create(alice()).await.unwrap().id;
+    // Each task owns one field: nothing but a lost change can put an old value back.
+    let renamed = tokio::spawn({
+        let store = store.clone();
+        async move {
+            for round in 0..300 {
+                let name = format!("name {round}");
+                store.update(id, change(&name, "")).await.unwrap();
+                assert_eq!(store.get(id).await.unwrap().unwrap().name, name);
+            }
+        }
+    });
+    for round in 0..300 {
+        let email = format!("a{round}@b.co");
+        store.update(id, change("", &email)).await.unwrap();
+        assert_eq!(store.get(id).await.unwrap().unwrap().email, email);
+    }
+    renamed.await.unwrap();
+    let user = store.get(id).await.unwrap().unwrap();
+    assert_eq!((&*user.name, &*user.email), ("name 299", "a299@b.co"));
+}
+
+pub async fn the_extent_counts_the_users_and_names_the_newest(place: &impl Place) {
+    let store = place.open().await;
+    assert_eq!(store.extent().await.unwrap(), Extent { total: 0, newest: None });
+    for total in 1..=3 {
+        let newest = Some(store.create(alice()).await.unwrap().id);
+        assert_eq!(store.extent().await.unwrap(), Extent { total, newest });
+    }
+    let newest = store.create_all(vec![alice(); 2]).await.unwrap().pop();
+    assert_eq!(store.extent().await.unwrap(), Extent { total: 5, newest });
+}
+
+pub async fn a_page_ends_at_its_limit_and_at_its_last_user(place: &impl Place) {
+    let store = place.open().await;
+    let ids = store.create_all((0..5).map(named).collect()).await.unwrap();
+    let page = async |after, until, limit| {
+        let mut page = Vec::new();
+        store.page(after, until, limit, &mut page).await.unwrap();
+        page.iter().map(|user| user.id).collect::<Vec<_>>()
+    };
+    assert_eq!(page(None, ids[4], 0).await, []);
+    assert_eq!(page(None, ids[4], usize::MAX).await, ids);
+    assert_eq!(page(Some(ids[0]), ids[4], 2).await, ids[1..3]);
+    assert_eq!(page(Some(ids[1]), ids[2], 9).await, ids[2..3]);
+    assert_eq!(page(Some(ids[4]), ids[4], 9).await, []);
+    assert_eq!(page(Some(ids[3]), ids[1], 9).await, []);
+
+    let mut appended = vec![store.get(ids[4]).await.unwrap().unwrap()];
+    store.page(None, ids[0], 9, &mut appended).await.unwrap();
+    let appended: Vec<_> = appended.iter().map(|user| user.id).collect();
+    assert_eq!(appended, [ids[4], ids[0]]);
+}
+
+pub async fn a_scan_has_the_users_of_its_beginning_while_others_are_created(place: &impl Place) {
+    let store = place.open().await;
+    let ids = store.create_all((0..600).map(named).collect()).await.unwrap();
+    let mut scan = Scan::new(&store, store.extent().await.unwrap(), None);
+    let mut seen = Vec::new();
+    while let Some(user) = scan.next().await.unwrap() {
+        seen.push(user.id);
+        if seen.len() % 50 == 0 {
+            store.create(alice()).await.unwrap();
+            store.update(ids[599], change("changed meanwhile", "")).await.unwrap();
+        }
+        // As it was or as it is, never torn.
+        let changed = user.id == ids[599] && user.name == "changed meanwhile";
+        assert!(changed || user.name == format!("user {}", seen.len() - 1));
+    }
+    assert_eq!(seen, ids);
+
+    let resumed = Scan::new(&store, store.extent().await.unwrap(), Some(ids[599]));
+    let mut resumed = pin!(resumed);
+    for _ in 0..12 {
+        assert_eq!(resumed.next().await.unwrap().unwrap().name, "Alice");
+    }
+    assert!(resumed.next().await.unwrap().is_none());
+}
+
+pub async fn a_scan_abandoned_halfway_leaves_the_store_as_it_is(place: &impl Place) {
+    let store = place.open().await;
+    let ids = store.create_all((0..600).map(named).collect()).await.unwrap();
+    // More than any store has connections.
+    for _ in 0..64 {
+        let mut scan = Scan::new(&store, store.extent().await.unwrap(), None);
+        scan.next().await.unwrap();
+        let mut page = Vec::new();
+        let mut abandoned = pin!(store.page(Some(ids[9]), ids[599], 500, &mut page));
+        let _ = abandoned.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    }
+    store.create(alice()).await.unwrap();
+    assert_eq!(all(&store).await.len(), 601);
+}
+
+pub async fn a_batch_is_stored_in_order(place: &impl Place) {
+    let store = place.open().await;
+    let first = store.create(alice()).await.unwrap().id;
+    let ids = store.create_all((0..100).map(named).collect()).await.unwrap();
+    assert!(first < ids[0] && ids.is_sorted_by(|a, b| a < b));
+    assert!(store.create(alice()).await.unwrap().id > ids[99]);
+    let stored = after(&store, Some(first)).await;
+    for (n, (user, id)) in stored.iter().zip(ids).enumerate() {
+        assert_eq!((&*user.name, user.id), (&*format!("user {n}"), id));
+    }
+    assert_eq!(stored.len(), 101);
+}
+
+pub async fn a_batch_is_never_seen_in_part(place: &impl Place) {
+    const LEN: usize = 50;
+    let store = Arc::new(place.open().await);
+    let mut creators = JoinSet::new();
+    for _ in 0..2 {
+        let store = store.clone();
+        creators.spawn(async move {
+            for _ in 0..20 {
+                assert_eq!(store.create_all(vec![alice(); LEN]).await.unwrap().len(), LEN);
+            }
+        });
+    }
+    let any = UserId::parse("ffffffff-ffff-ffff-ffff-ffffffffffff").unwrap();
+    let mut seen = 0;
+    while seen < 40 * LEN {
+        let Extent { total, .. } = store.extent().await.unwrap();
+        assert_eq!(total % LEN as u64, 0);
+        let mut page = Vec::new();
+        store.page(None, any, usize::MAX, &mut page).await.unwrap();
+        assert_eq!(page.len() % LEN, 0);
+        assert!(page.len() as u64 >= total);
+        seen = page.len();
+    }
+    creators.join_all().await;
+}
+
+pub async fn an_empty_batch_is_nothing(place: &impl Place) {
+    let store = place.open().await;
+    assert_eq!(store.create_all(Vec::new()).await.unwrap(), []);
+    assert_eq!(store.extent().await.unwrap(), Extent { total: 0, newest: None });
+}
+
+pub async fn a_large_batch_is_one_step_all_the_same(place: &impl Place) {
+    let store = place.open().await;
+    let ids = store.create_all((0..10_000).map(named).collect()).await.unwrap();
+    assert_eq!(ids.len(), 10_000);
+    assert_eq!(all(&store).await.iter().map(|user| user.id).collect::<Vec<_>>(), ids);
+}
+
+pub async fn names_and_addresses_of_every_script_are_kept(place: &impl Place) {
+    let store = place.open().await;
+    let names = [
+        "Анна-Мария О'Нил",
+        "山田太郎",
+        "محمد عبد الله",
+        "שרה \u{200f}(Sarah)",
+        "नरेन्द्र",
+        "👩‍👩‍👧 Family",
+        "𠮷野家",
+        "Zoe\u{308}",
+        "\u{feff}bom \u{fffd} \u{10ffff}",
+        "Robert'); DROP TABLE users;--",
+        "\\x00 %s $1 ?1 NULL",
+    ];
+    let emails = ["иван@почта.рф", "用户@例子.公司", "😀@b.co", "\"a@b..c\"@example.com"];
+    for (name, email) in names.iter().zip(emails.iter().cycle()) {
+        let user = store.create(NewUser::parse(name, email).unwrap()).await.unwrap();
+        assert_eq!((&*user.name, &*user.email), (*name, *email));
+        assert_eq!(store.get(user.id).await.unwrap(), Some(user.clone()));
+        let updated = store.update(user.id, change(email, "")).await.unwrap().unwrap();
+        assert_eq!(updated.name, *email);
+        assert_eq!(store.get(user.id).await.unwrap(), Some(updated));
+    }
+    // NUL, which some stores cannot keep, is no part of a name; what only looks like it is.
+    assert!(NewUser::parse("a\0b", "a@b.co").is_err());
+    assert!(store.create(NewUser::parse("a\u{2400}b", "a@b.co").unwrap()).await.is_ok());
+}
+
+pub async fn the_longest_names_and_addresses_are_kept(place: &impl Place) {
+    let store = place.open().await;
+    let name = "😀".repeat(MAX_NAME_CHARS);
+    let label = "d".repeat(63);
+    let email = format!("{}@{label}.{label}.{}", "l".repeat(64), "d".repeat(61));
+    assert_eq!(email.len(), MAX_EMAIL_BYTES);
+    let longest = NewUser::parse(&name, &email).unwrap();
+    let ids = store.create_all(vec![longest; 300]).await.unwrap();
+    let users = all(&store).await;
+    assert_eq!(users.len(), ids.len());
+    assert!(users.iter().all(|user| user.name == name && user.email == email));
+}
+
+pub async fn a_creation_that_nobody_waits_for_happens_as_a_whole_or_not_at_all(place: &impl Place) {
+    let store = place.open().await;
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut waited_for = 0;
+    for _ in 0..50 {
+        let mut batch = pin!(store.create_all(vec![alice(); 7]));
+        if let Poll::Ready(created) = batch.as_mut().poll(&mut cx) {
+            waited_for += created.unwrap().len();
+        }
+    }
+    store.create_all(vec![named("last"); 7]).await.unwrap();
+    let users = all(&store).await;
+    assert_eq!(users.len() % 7, 0);
+    assert!(users.len() >= waited_for + 7);
+    assert_eq!(users.len() as u64, store.extent().await.unwrap().total);
+}
+
+pub async fn calls_of_many_at_once_are_all_answered(place: &impl Place) {
+    let store = Arc::new(place.open().await);
+    let first = store.create(alice()).await.unwrap().id;
+    let mut callers = JoinSet::new();
+    for n in 0..512 {
+        let store = store.clone();
+        callers.spawn(async move {
+            let id = store.create(named(n)).await.unwrap().id;
+            assert!(store.update(first, change(&format!("by {n}"), "")).await.unwrap().is_some());
+            assert_eq!(store.get(id).await.unwrap().unwrap().name, format!("user {n}"));
+            id
+        });
+    }
+    let ids: HashSet<_> = patiently(callers.join_all()).await.into_iter().collect();
+    assert_eq!(ids.len(), 512);
+    assert_eq!(store.extent().await.unwrap().total, 513);
+}
