@@ -1,4 +1,3 @@
-use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
@@ -9,6 +8,7 @@ use bytes::Bytes;
 use http::Extensions;
 use http::uri::Authority;
 
+use super::apart::Apart;
 use super::exchange::{Exchange, MessageEvent};
 use super::metadata::Metadata;
 use super::method::Method;
@@ -29,8 +29,8 @@ pub(crate) struct CallParts {
     pub(crate) peer: Arc<Peer>,
     pub(crate) deadline: Option<tokio::time::Instant>,
     pub(crate) extensions: Extensions,
-    /// Set if the handler may outlive the call; while it is held, the server's drain waits.
-    pub(crate) run_to_completion: Option<Arc<dyn Any + Send + Sync>>,
+    /// Set if the handler is to be a task of its own. On the heap, since few are.
+    pub(crate) apart: Option<Box<Apart>>,
     pub(crate) authority: Option<Authority>,
     pub(crate) exchange: Arc<Exchange>,
 }
@@ -49,7 +49,7 @@ impl Call {
             peer: Arc::new(Peer::new(PeerAddr::Memory)),
             deadline: None,
             extensions: Extensions::new(),
-            run_to_completion: None,
+            apart: None,
             authority: None,
             exchange: Exchange::detached(),
         })
@@ -59,9 +59,9 @@ impl Call {
         &self.parts.exchange
     }
 
-    /// What to hold while a handler runs to completion, if this one does.
-    pub(crate) fn hold(&self) -> Option<Arc<dyn Any + Send + Sync>> {
-        self.parts.run_to_completion.clone()
+    /// How its handler is to run, if not in place.
+    pub(crate) fn take_apart(&mut self) -> Option<Box<Apart>> {
+        self.parts.apart.take()
     }
 
     /// The method's static description; [`UNKNOWN_METHOD`](crate::UNKNOWN_METHOD) if no service has the path.

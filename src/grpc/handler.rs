@@ -1,7 +1,6 @@
 //! The four shapes of an RPC, brought to one: a call in, an outcome out.
 
 use std::future::{Future, poll_fn};
-use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -110,28 +109,12 @@ where
     F: Fn(Call) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Outcome> + Send + 'static,
 {
-    fn handle(&self, call: Call) -> BoxFuture<'static, Outcome> {
+    fn handle(&self, mut call: Call) -> BoxFuture<'static, Outcome> {
         let exchange = call.exchange().clone();
-        let Some(hold) = call.hold() else {
-            return Box::pin(Guard::of_handler(exchange, || (self.0)(call)));
-        };
-        Box::pin(Guard::of_handler(exchange, || {
-            let running = (self.0)(call);
-            // Dropping the handle, as the guard does at the end of the call, leaves the task alone.
-            let task = tokio::spawn(async move {
-                let _hold = hold;
-                running.await
-            });
-            async {
-                match task.await {
-                    Ok(outcome) => outcome,
-                    Err(error) => match error.try_into_panic() {
-                        Ok(panic) => resume_unwind(panic),
-                        Err(_) => Status::unavailable("the server is shutting down").into(),
-                    },
-                }
-            }
-        }))
+        match call.take_apart() {
+            None => Box::pin(Guard::of_handler(exchange, || (self.0)(call))),
+            Some(apart) => Box::pin(Guard::of_handler(exchange, || apart.start((self.0)(call)))),
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! is exported by the crate itself; but for the server, the modules that are public here are sans
 //! I/O: they can be tested, fuzzed and measured alone.
 
+mod apart;
 pub(crate) mod call;
 pub(crate) mod code;
 pub mod compression;

@@ -19,6 +19,7 @@ pub struct CallOptions {
     pub(crate) max_send_message_size: Option<usize>,
     pub(crate) compression: Option<Compression>,
     pub(crate) run_to_completion: Option<bool>,
+    pub(crate) spawn: Option<bool>,
 }
 
 impl CallOptions {
@@ -36,6 +37,7 @@ impl CallOptions {
             max_send_message_size: None,
             compression: None,
             run_to_completion: None,
+            spawn: None,
         }
     }
 
@@ -71,6 +73,28 @@ impl CallOptions {
         self
     }
 
+    /// Runs the handler as a task of a multi-thread runtime, rather than inside its connection's
+    /// future: for handlers that compute for long (a millisecond is long), which would hold up the
+    /// other calls of their connection, and other connections of its worker. Calls of one
+    /// connection then run on all cores at once.
+    ///
+    /// Otherwise nothing is different. Interceptors stay where they are. When the call ends, by its
+    /// deadline say, the client and the interceptors see it at once, and the handler is dropped
+    /// where it next awaits.
+    ///
+    /// A handler that answers within microseconds is better off without: a task costs more than
+    /// such an answer. A handler that blocks, on a file or a lock, belongs in
+    /// `tokio::task::spawn_blocking`.
+    ///
+    /// The runtime is one of the server's own, with a thread per core, which is started if anything
+    /// is set to be spawned; under [`Server::serve_connection`](crate::Server::serve_connection) it
+    /// is the caller's.
+    #[must_use]
+    pub const fn spawn(mut self, yes: bool) -> Self {
+        self.spawn = Some(yes);
+        self
+    }
+
     /// These options, and what they leave open from `wider`.
     pub(crate) fn or(self, wider: &Self) -> Self {
         Self {
@@ -80,7 +104,16 @@ impl CallOptions {
             max_send_message_size: self.max_send_message_size.or(wider.max_send_message_size),
             compression: self.compression.or(wider.compression),
             run_to_completion: self.run_to_completion.or(wider.run_to_completion),
+            spawn: self.spawn.or(wider.spawn),
         }
+    }
+
+    pub(crate) fn runs_to_completion(&self) -> bool {
+        self.run_to_completion.unwrap_or(false)
+    }
+
+    pub(crate) fn spawns(&self) -> bool {
+        self.spawn.unwrap_or(false)
     }
 
     pub(crate) fn receive_limit(&self) -> usize {

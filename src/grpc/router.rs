@@ -123,6 +123,12 @@ impl Router {
         self.routes.values().map(|route| route.method)
     }
 
+    /// Whether any method is set to [`spawn`](CallOptions::spawn).
+    pub(crate) fn spawns(&self, of_server: &CallOptions) -> bool {
+        let mut routes = self.routes.values().chain([&self.fallback]);
+        routes.any(|route| route.options(of_server).spawns())
+    }
+
     /// Runs a call through the interceptors and the handler of its route.
     pub(crate) fn run(self: &Arc<Self>, route: &Route, call: Call) -> BoxFuture<'static, Outcome> {
         self.run_with(&route.handler, call)

@@ -20,6 +20,7 @@ mod rules;
 mod shutdown;
 #[cfg(unix)]
 mod sockets;
+mod spawned;
 mod stores;
 mod support;
 mod tls;

@@ -12,6 +12,7 @@ use futures_util::future::OptionFuture;
 use futures_util::stream::FuturesUnordered;
 use h2::Reason;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::runtime::Handle;
 use tokio::task::coop::{has_budget_remaining, unconstrained};
 use tokio::time::{Instant, timeout};
 
@@ -28,7 +29,9 @@ use super::timer::{Timer, later, timer_after, timer_at};
 #[cfg(feature = "tls")]
 use super::tls::SharedTls;
 use super::waker::TurnWaker;
+use crate::grpc::apart::Apart;
 use crate::grpc::call::Peer;
+use crate::grpc::options::CallOptions;
 use crate::grpc::router::Router;
 use crate::grpc::status::Status;
 
@@ -56,6 +59,8 @@ pub(super) struct Host {
     pub(super) meter: Arc<Meter>,
     /// Held by what the drain should wait for. Unset until the connection is served.
     pub(super) drain: Option<Drain>,
+    /// Where handlers run that are spawned; `None` is the runtime of the connection.
+    pub(super) spawner: Option<Handle>,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<SharedTls>,
 }
@@ -64,6 +69,16 @@ impl Host {
     /// What holds until the client says otherwise.
     pub(super) fn no_header_limit() -> Arc<AtomicU32> {
         Arc::new(AtomicU32::new(u32::MAX))
+    }
+
+    /// How the handler of a call with these options runs, if not in the connection's future.
+    pub(super) fn apart(self: &Arc<Self>, options: &CallOptions) -> Option<Apart> {
+        let (spawn, to_completion) = (options.spawns(), options.runs_to_completion());
+        (spawn || to_completion).then(|| Apart {
+            runtime: self.spawner.clone().filter(|_| spawn),
+            to_completion,
+            hold: self.clone(),
+        })
     }
 }
 
@@ -106,7 +121,7 @@ async fn serve_over<T>(
         match handshake.await {
             Ok(h2) => {
                 socket.defer();
-                Some(Connection::new(h2, socket, host))
+                Some(Connection::new(h2, socket, Arc::new(host)))
             }
             Err(error) => {
                 tracing::debug!(peer = %host.peer, %error, "HTTP/2 handshake failed");
@@ -180,7 +195,7 @@ async fn linger<T: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<T>) {
 struct Connection<T> {
     h2: h2::server::Connection<Socket<T>, Bytes>,
     socket: Socket<T>,
-    host: Host,
+    host: Arc<Host>,
     /// New calls of this turn; empty between turns.
     accepted: Vec<Rpc>,
     /// Calls that could not answer in their first poll.
@@ -209,7 +224,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     fn new(
         mut h2: h2::server::Connection<Socket<T>, Bytes>,
         socket: Socket<T>,
-        host: Host,
+        host: Arc<Host>,
     ) -> Self {
         let turn = Arc::new(TurnWaker::default());
         let waker = turn.clone().into();

@@ -21,6 +21,7 @@ mod rpc;
 mod settings;
 mod signals;
 mod socket;
+mod spawner;
 mod stats;
 mod stream;
 mod timer;
@@ -50,6 +51,7 @@ use self::police::PingPolicy;
 use self::settings::Settings;
 pub(crate) use self::signals::exit_at_next_signal;
 pub use self::signals::shutdown_signal;
+use self::spawner::Spawner;
 pub use self::stats::ServerStats;
 use self::timer::later;
 #[cfg(feature = "tls")]
@@ -90,7 +92,9 @@ impl Server {
 
     /// Serves connections on this many threads, each with a runtime of its own, instead of as
     /// tasks of the caller's runtime. A connection stays on its thread, so calls share nothing
-    /// across threads. Tasks that a handler spawns run on its thread, and end with the server. Zero, the default, is the caller's runtime.
+    /// across threads. Tasks that a handler spawns run on its thread, and end with the server.
+    /// Handlers that compute for long are better [set to be
+    /// spawned](crate::CallOptions::spawn). Zero, the default, is the caller's runtime.
     #[must_use]
     pub fn workers(mut self, count: usize) -> Self {
         self.workers = count;
@@ -173,6 +177,15 @@ impl Server {
     #[must_use]
     pub fn server_buffer_limit(mut self, bytes: usize) -> Self {
         self.settings.server_buffer_limit = bytes;
+        self
+    }
+
+    /// Runs handlers as tasks of a multi-thread runtime, each, unless their service or method says
+    /// otherwise; [`CallOptions::spawn`](crate::CallOptions::spawn) says when that is worth its price.
+    /// Default: false.
+    #[must_use]
+    pub fn spawn_handlers(mut self, yes: bool) -> Self {
+        self.settings.calls = self.settings.calls.spawn(yes);
         self
     }
 
@@ -285,6 +298,7 @@ impl Server {
         let trigger = DrainTrigger::new();
         let budget = Arc::new(Budget::new(settings.server_buffer_limit));
         let workers = Workers::start(self.workers)?;
+        let spawner = router.spawns(&settings.calls).then(Spawner::start).transpose()?;
         let mut listener =
             Listener::new(listeners.into(), settings.max_connections, self.stats.clone());
         let accepting = async {
@@ -298,6 +312,7 @@ impl Server {
                     budgets: Budgets::new(settings.connection_buffer_limit, &budget),
                     meter: self.stats.open(),
                     drain: None,
+                    spawner: spawner.as_ref().and_then(Spawner::handle),
                     #[cfg(feature = "tls")]
                     tls: self.tls.clone(),
                 };
@@ -310,10 +325,10 @@ impl Server {
         }
         drop(listener);
         trigger.start(settings.drain_timeout);
-        // Connections end by themselves in this time; what runs to completion may not.
+        // Connections end by themselves in this time; handlers that are tasks of their own may not.
         let time = settings.drain_timeout.saturating_add(2 * connection::LAST_WORDS);
         if timeout_at(later(time), trigger.finished()).await.is_err() {
-            tracing::warn!("drain timeout: calls that run to completion are not done");
+            tracing::warn!("drain timeout: handlers that run as tasks are not done");
         }
         workers.join().await;
         Ok(())
@@ -337,6 +352,7 @@ impl Server {
             ),
             meter: self.stats.open(),
             drain: None,
+            spawner: None,
             #[cfg(feature = "tls")]
             tls: self.tls.clone(),
         };

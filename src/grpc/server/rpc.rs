@@ -1,7 +1,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -53,8 +53,7 @@ pub(super) struct Rpc {
     timer: Option<Timer>,
     server_streaming: bool,
     share: Share,
-    /// The longest header list that the client accepts.
-    header_limit: Arc<AtomicU32>,
+    host: Arc<Host>,
 }
 
 /// How far the response has come.
@@ -82,7 +81,7 @@ impl Rpc {
     pub(super) fn start(
         request: Request<RecvStream>,
         respond: SendResponse<Bytes>,
-        host: &Host,
+        host: &Arc<Host>,
     ) -> Result<Self, Box<Foreign>> {
         let (mut parts, body) = request.into_parts();
         let strict = host.settings.require_te_trailers;
@@ -119,7 +118,6 @@ impl Rpc {
         if head.timeout.is_some_and(|timeout| timeout.is_zero()) {
             exchange.end(deadline_exceeded());
         }
-        let run_to_completion = options.run_to_completion.unwrap_or(false);
         let call = Call::new(CallParts {
             method,
             unknown_path: (path != method.path).then(|| path.into()),
@@ -127,11 +125,7 @@ impl Rpc {
             peer: host.peer.clone(),
             deadline,
             extensions: Extensions::new(),
-            run_to_completion: host
-                .drain
-                .clone()
-                .filter(|_| run_to_completion)
-                .map(|drain| Arc::new(drain) as _),
+            apart: host.apart(&options).map(Box::new),
             authority,
             exchange: exchange.clone(),
         });
@@ -149,7 +143,7 @@ impl Rpc {
             timer: None,
             server_streaming: method.server_streaming,
             share: Share::new(&host.budgets),
-            header_limit: host.header_limit.clone(),
+            host: host.clone(),
         })
     }
 
@@ -224,7 +218,7 @@ impl Rpc {
 
     /// Sends what may be sent.
     fn transmit(&mut self, cx: &mut Context<'_>) -> Sent {
-        let header_limit = self.header_limit.load(Ordering::Relaxed) as usize;
+        let header_limit = self.host.header_limit.load(Ordering::Relaxed) as usize;
         let mut state = self.exchange.lock();
         let outbound = state.outbound_seen();
         if let Reply::Response(respond) = &mut self.reply {
