@@ -54,16 +54,15 @@ pub struct Next<'a> {
     pub(crate) handler: &'a dyn Handler,
 }
 
-impl Next<'_> {
+impl<'a> Next<'a> {
     /// Runs the call and gives its outcome, whatever becomes of it: also after a panic, the
     /// deadline or a cancellation further in.
-    pub async fn run(self, call: Call) -> Outcome {
+    pub fn run(self, call: Call) -> impl Future<Output = Outcome> + Send + 'a {
         match self.interceptors {
             [first, rest @ ..] => {
-                let next = Next { interceptors: rest, handler: self.handler };
-                first.intercept(call, next).await
+                first.intercept(call, Next { interceptors: rest, handler: self.handler })
             }
-            [] => self.handler.handle(call).await,
+            [] => self.handler.handle(call),
         }
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::call::{Call, Outcome};
-use super::guard::Guard;
 use super::handler::{self, BoxFuture, Handler};
 use super::interceptor::{DynInterceptor, Interceptor, Next};
 use super::method::{Method, UNKNOWN_METHOD};
@@ -149,9 +148,9 @@ impl Router {
             return handler.handle(call);
         }
         let (router, handler) = (self.clone(), handler.clone());
-        Box::pin(Guard::new(call.exchange().clone(), || async move {
+        Box::pin(async move {
             Next { interceptors: &router.interceptors, handler: &*handler }.run(call).await
-        }))
+        })
     }
 
     /// Where `path` leads; the fallback, of [`UNKNOWN_METHOD`], if to no method.
