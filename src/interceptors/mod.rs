@@ -2,6 +2,8 @@
 
 #[cfg(feature = "access-log")]
 mod access_log;
+#[cfg(feature = "auth")]
+pub mod auth;
 #[cfg(feature = "metrics")]
 mod metrics;
 

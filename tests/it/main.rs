@@ -3,6 +3,7 @@
 #![allow(unreachable_pub)] // Nothing outside this binary can reach anything here.
 
 mod admin;
+mod auth;
 mod budgets;
 mod clients;
 mod compression;

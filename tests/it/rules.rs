@@ -1,11 +1,14 @@
-//! The table of the wire rules names tests: here they are looked up, so that it cannot rot.
+//! The tables of the wire rules and of attacks name tests: here they are looked up, so that neither
+//! can rot.
 
 use std::fs;
 use std::path::Path;
 
 /// The cells of each row: rule, tests, remark.
 fn rows(table: &str) -> Vec<[&str; 3]> {
-    let lines = table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| rule "));
+    let lines = table.lines().filter(|line| {
+        line.starts_with("| ") && !line.starts_with("| rule ") && !line.starts_with("| attack ")
+    });
     let cells = lines.map(|line| {
         let cells: Vec<_> = line.trim_matches('|').split(" |").map(str::trim).collect();
         cells.try_into().unwrap_or_else(|_| panic!("three cells: {line}"))
@@ -44,10 +47,12 @@ fn has_test(path: &str) -> bool {
 }
 
 #[test]
-fn every_test_that_the_table_names_exists_and_a_rule_without_one_says_why() {
-    let rows = rows(include_str!("RULES.md"));
-    assert!(rows.len() > 50, "{} rows", rows.len());
-    for [rule, tests, remark] in rows {
+fn every_test_that_a_table_names_exists_and_a_rule_without_one_says_why() {
+    let wire = rows(include_str!("RULES.md"));
+    assert!(wire.len() > 50, "{} rows", wire.len());
+    let attacks = rows(include_str!("ATTACKS.md"));
+    assert!(attacks.len() > 15, "{} rows", attacks.len());
+    for [rule, tests, remark] in wire.into_iter().chain(attacks) {
         let mut named = tests.split_whitespace().map(|name| name.trim_matches('`')).peekable();
         assert!(named.peek().is_some() || !remark.is_empty(), "no test and no reason: {rule}");
         for name in named {

@@ -25,19 +25,19 @@ use crate::support::peer::Peer;
 use crate::support::{TestServer, patiently};
 
 /// One that signs certificates.
-struct Authority {
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pem: String,
+    pub pem: String,
 }
 
 /// A certificate and its key.
-struct Identity {
+pub struct Identity {
     chain: String,
     key: String,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::named("authority")
     }
 
@@ -50,13 +50,13 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    fn sign(&self, params: CertificateParams) -> Identity {
+    pub fn sign(&self, params: CertificateParams) -> Identity {
         let key = KeyPair::generate().unwrap();
         let chain = params.signed_by(&key, &self.issuer).unwrap().pem();
         Identity { chain, key: key.serialize_pem() }
     }
 
-    fn identity(&self) -> Identity {
+    pub fn identity(&self) -> Identity {
         self.sign(CertificateParams::new(["test".to_owned()]).unwrap())
     }
 
@@ -69,7 +69,7 @@ impl Authority {
 }
 
 impl Identity {
-    fn server(&self) -> Tls {
+    pub fn server(&self) -> Tls {
         Tls::from_pem(self.chain.as_bytes(), self.key.as_bytes()).unwrap()
     }
 
@@ -79,7 +79,7 @@ impl Identity {
 }
 
 /// What a client brings.
-struct Client<'a> {
+pub struct Client<'a> {
     trusts: &'a Authority,
     identity: Option<&'a Identity>,
     alpn: &'a [&'a str],
@@ -87,11 +87,11 @@ struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    fn new(trusts: &'a Authority) -> Self {
+    pub fn new(trusts: &'a Authority) -> Self {
         Self { trusts, identity: None, alpn: &["h2"], version: &TLS13 }
     }
 
-    fn identity(self, identity: &'a Identity) -> Self {
+    pub fn identity(self, identity: &'a Identity) -> Self {
         Self { identity: Some(identity), ..self }
     }
 
@@ -130,7 +130,7 @@ impl<'a> Client<'a> {
     }
 
     /// The same, and the server's certificate.
-    async fn connect_to(&self, addr: SocketAddr) -> (Peer, CertificateDer<'static>) {
+    pub async fn connect_to(&self, addr: SocketAddr) -> (Peer, CertificateDer<'static>) {
         let socket = TcpStream::connect(addr).await.unwrap();
         let stream = self.handshake(socket).await.unwrap();
         let session = stream.get_ref().1;

@@ -1,0 +1,97 @@
+use std::collections::HashMap;
+
+use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+use subtle::ConstantTimeEq;
+
+use super::principal::{Principal, PrincipalKind};
+use super::table;
+
+/// Longer ones are refused unhashed.
+const MAX_KEY_LEN: usize = 512;
+
+/// How much of a hash finds its line: as much of a secret as a table lookup may tell by its time.
+const PREFIX: usize = 8;
+
+type Hash = [u8; SHA256_OUTPUT_LEN];
+
+/// API keys, of which only hashes are known. A key is random, so that a plain SHA-256 of it can no
+/// more be inverted than the key be guessed.
+///
+/// A line is `<SHA-256 in hex> <name> [<role>,…]`; `printf %s "$key" | sha256sum` makes the first
+/// word.
+#[derive(Debug)]
+pub(super) struct ApiKeys(HashMap<[u8; PREFIX], (Hash, Principal)>);
+
+impl ApiKeys {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let mut keys = HashMap::new();
+        for (number, words) in table::lines(bytes)? {
+            let (hash, name, roles) = match &words[..] {
+                [hash, name, roles @ ..] => (decode_hex(hash), name, table::roles(roles)),
+                _ => (None, &"", Vec::new()),
+            };
+            let Some(hash) = hash else {
+                // Without the line itself: it may hold a key that somebody forgot to hash.
+                return Err(format!("line {number}: wanted SHA-256 in hex, name, roles"));
+            };
+            let principal = Principal::with(name, PrincipalKind::ApiKey, roles, Vec::new());
+            if keys.insert(prefix(&hash), (hash, principal)).is_some() {
+                return Err(format!("line {number}: the same key as in a line before"));
+            }
+        }
+        Ok(Self(keys))
+    }
+
+    pub(super) fn verify(&self, key: &str) -> Result<Principal, String> {
+        if key.len() > MAX_KEY_LEN {
+            return Err(format!("an API key of {} bytes", key.len()));
+        }
+        let mut hash = Hash::default();
+        hash.copy_from_slice(digest(&SHA256, key.as_bytes()).as_ref());
+        match self.0.get(&prefix(&hash)) {
+            Some((known, principal)) if bool::from(known.ct_eq(&hash)) => Ok(principal.clone()),
+            _ => Err("unknown API key".to_owned()),
+        }
+    }
+}
+
+fn prefix(hash: &Hash) -> [u8; PREFIX] {
+    *hash.first_chunk().expect("a hash is longer than its prefix")
+}
+
+fn decode_hex(text: &str) -> Option<Hash> {
+    let digits = text.chars().map(|digit| digit.to_digit(16)).collect::<Option<Vec<_>>>()?;
+    let bytes =
+        digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit) as u8);
+    (digits.len() == 2 * SHA256_OUTPUT_LEN).then(|| bytes.collect::<Vec<_>>().try_into().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of `key`.
+    const LINE: &str =
+        "2C70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683 robot admin,x";
+
+    #[test]
+    fn a_key_is_known_by_its_hash() {
+        let keys = ApiKeys::parse(LINE.as_bytes()).unwrap();
+        let robot = keys.verify("key").unwrap();
+        assert_eq!((robot.name(), robot.kind()), ("robot", PrincipalKind::ApiKey));
+        assert!(robot.has_role("admin") && robot.has_role("x") && !robot.has_role("y"));
+        let long = "k".repeat(MAX_KEY_LEN + 1);
+        for other in ["", "Key", "key ", LINE.split(' ').next().unwrap(), &long] {
+            assert!(keys.verify(other).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_another_form_is_an_error_that_does_not_repeat_it() {
+        let twice = format!("{LINE}\n{LINE}");
+        for text in ["secret robot", &LINE[2..], LINE.split(' ').next().unwrap(), &twice] {
+            let error = ApiKeys::parse(text.as_bytes()).unwrap_err();
+            assert!(error.starts_with("line ") && !error.contains("secret"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use super::api_key::ApiKeys;
+use super::cache::Cache;
+use super::certificate::{Certificates, Roles};
+use super::file::Watched;
+use super::jwt::{Claims, Tokens};
+use super::state::{State, watch};
+use super::{Auth, KeyFile, Permissions, crypto, table};
+
+/// Clocks of machines that are kept by NTP differ by less.
+const LEEWAY: Duration = Duration::from_secs(30);
+
+/// How long a revocation may take to hold; a look at a file costs some microseconds.
+const RELOAD: Duration = Duration::from_secs(1);
+
+/// Settings of [`Auth`].
+#[derive(Debug, Clone)]
+pub struct AuthBuilder {
+    keys: Vec<KeyFile>,
+    claims: Claims,
+    revoked: Option<PathBuf>,
+    api_keys: Option<PathBuf>,
+    certificates: Option<PathBuf>,
+    permissions: Permissions,
+    reload: Duration,
+}
+
+impl AuthBuilder {
+    pub(super) fn new() -> Self {
+        let claims = Claims {
+            issuers: Vec::new(),
+            audiences: Vec::new(),
+            leeway: LEEWAY,
+            roles: "roles".to_owned(),
+        };
+        Self {
+            keys: Vec::new(),
+            claims,
+            revoked: None,
+            api_keys: None,
+            certificates: None,
+            permissions: Permissions::new(),
+            reload: RELOAD,
+        }
+    }
+
+    /// Accepts tokens (JWT, RFC 7519) in `authorization: Bearer` that are signed with one of these
+    /// keys. May be repeated. A token that names a key (`kid`) is verified with that one or refused,
+    /// one that names none with keys that have no name.
+    ///
+    /// A token has to have `exp` and `sub`; the latter is the principal's name. Scopes are those of
+    /// `scope` or `scp`.
+    #[must_use]
+    pub fn keys(mut self, keys: KeyFile) -> Self {
+        self.keys.push(keys);
+        self
+    }
+
+    /// Asks tokens for this `iss`, or one of these if it is repeated. Without one nobody looks at it.
+    #[must_use]
+    pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.claims.issuers.push(issuer.into());
+        self
+    }
+
+    /// Asks tokens for this `aud`, or one of these if it is repeated. Without one, tokens that name
+    /// any are refused: they are for somebody else.
+    #[must_use]
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.claims.audiences.push(audience.into());
+        self
+    }
+
+    /// How far the issuer's clock may be off, in whole seconds: 30 unless set.
+    #[must_use]
+    pub fn leeway(mut self, leeway: Duration) -> Self {
+        self.claims.leeway = leeway;
+        self
+    }
+
+    /// The claim with the roles, a list or words in a text: `roles` unless set.
+    #[must_use]
+    pub fn roles_claim(mut self, name: impl Into<String>) -> Self {
+        self.claims.roles = name.into();
+        self
+    }
+
+    /// Refuses tokens whose `jti` is in this file, one a line, and those that have none.
+    #[must_use]
+    pub fn revoked(mut self, file: impl Into<PathBuf>) -> Self {
+        self.revoked = Some(file.into());
+        self
+    }
+
+    /// Accepts API keys in `x-api-key`. A line of the file is
+    /// `<SHA-256 of the key in hex> <name> [<role>,…]`. Keys have to be random: nothing slows down
+    /// those who guess.
+    #[must_use]
+    pub fn api_keys(mut self, file: impl Into<PathBuf>) -> Self {
+        self.api_keys = Some(file.into());
+        self
+    }
+
+    /// Accepts client certificates: all that TLS accepts. A line of the file is
+    /// `<name> [<role>,…]`, where the name is a URI, DNS name or e-mail address of the certificate's
+    /// alternative names, or its subject's common name.
+    #[must_use]
+    pub fn certificates(mut self, file: impl Into<PathBuf>) -> Self {
+        self.certificates = Some(file.into());
+        self
+    }
+
+    /// Says who may call what: nobody anything, unless set.
+    #[must_use]
+    pub fn permissions(mut self, permissions: Permissions) -> Self {
+        self.permissions = permissions;
+        self
+    }
+
+    /// How often the files are looked at: each second, unless set.
+    #[must_use]
+    pub fn reload_every(mut self, interval: Duration) -> Self {
+        self.reload = interval;
+        self
+    }
+
+    /// Reads the files, and starts the thread that watches them.
+    ///
+    /// # Errors
+    /// If a file cannot be used. Later it only makes a line of the log, and what it held before stays.
+    pub fn build(self) -> Result<Auth, AuthError> {
+        crypto::install();
+        let tokens = self.tokens()?;
+        let api_keys = open(self.api_keys, ApiKeys::parse)?;
+        let certificates = open(self.certificates, Roles::parse)?
+            .map(|roles| Certificates { roles, cache: Cache::new() });
+        let state = Arc::new(State {
+            tokens,
+            api_keys,
+            certificates,
+            permissions: self.permissions,
+            generation: AtomicU64::new(0),
+        });
+        watch(&state, self.reload)?;
+        Ok(Auth { state })
+    }
+
+    fn tokens(&self) -> Result<Option<Tokens>, AuthError> {
+        if self.keys.is_empty() {
+            return match &self.revoked {
+                Some(_) => Err(AuthError::new("revocations without keys for tokens".to_owned())),
+                None => Ok(None),
+            };
+        }
+        let keys = self.keys.iter().cloned().map(KeyFile::open).collect::<Result<_, _>>()?;
+        let revoked = open(self.revoked.clone(), table::set)?;
+        Ok(Some(Tokens { keys, revoked, claims: self.claims.clone(), cache: Cache::new() }))
+    }
+}
+
+fn open<T>(
+    path: Option<PathBuf>,
+    parse: impl Fn(&[u8]) -> Result<T, String> + Send + Sync + 'static,
+) -> Result<Option<Watched<T>>, AuthError> {
+    path.map(|path| Watched::open(&path, parse)).transpose()
+}
+
+/// Settings of [`Auth`] that cannot be used; the message says which file, and what is wrong with
+/// it, without its secrets.
+#[derive(Debug)]
+pub struct AuthError(String);
+
+impl AuthError {
+    pub(super) fn new(message: String) -> Self {
+        Self(message)
+    }
+
+    pub(super) fn of_file(path: &Path, problem: impl fmt::Display) -> Self {
+        Self(format!("{}: {problem}", path.display()))
+    }
+}
+
+impl fmt::Display for AuthError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for AuthError {}

@@ -1,0 +1,92 @@
+use std::collections::HashMap;
+
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+
+use super::cache::{Cache, Validity};
+use super::file::Watched;
+use super::principal::{Principal, PrincipalKind};
+use super::table;
+
+/// The roles of names in certificates. A line is `<name> [<role>,…]`.
+#[derive(Debug)]
+pub(super) struct Roles(HashMap<Box<str>, Vec<Box<str>>>);
+
+impl Roles {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let mut all = HashMap::new();
+        for (number, words) in table::lines(bytes)? {
+            // A line has at least one word.
+            if all.insert(words[0].into(), table::roles(&words[1..])).is_some() {
+                return Err(format!("line {number}: the same name as in a line before"));
+            }
+        }
+        Ok(Self(all))
+    }
+}
+
+/// Knows clients by certificates that TLS has verified.
+#[derive(Debug)]
+pub(super) struct Certificates {
+    pub(super) roles: Watched<Roles>,
+    pub(super) cache: Cache,
+}
+
+impl Certificates {
+    /// The name is the first of the alternative names (a URI, else a DNS name, else an e-mail
+    /// address) that is listed, or else the subject's common name if that is; of a certificate that
+    /// is not listed it is the first that it has, without roles.
+    pub(super) fn verify(
+        &self,
+        der: &[u8],
+        now: u64,
+        generation: u64,
+    ) -> Result<Principal, String> {
+        if let Some(principal) = self.cache.get(der, now, generation) {
+            return Ok(principal);
+        }
+        let certificate = Certificate::from_der(der)
+            .map_err(|error| format!("a certificate that cannot be read: {error}"))?;
+        let times = certificate.tbs_certificate().validity();
+        // TLS has looked at it when the connection began, which may be long ago.
+        let until = times.not_after.to_unix_duration().as_secs();
+        if now > until {
+            return Err("the certificate has expired since the connection began".to_owned());
+        }
+        let names = names(&certificate)?;
+        let roles = self.roles.current();
+        let listed = names.iter().find_map(|name| roles.0.get_key_value(&**name));
+        let (name, roles) = match (listed, names.first()) {
+            (Some((name, roles)), _) => (&**name, roles.clone()),
+            (None, Some(first)) => (first.as_str(), Vec::new()),
+            (None, None) => return Err("a certificate without a name".to_owned()),
+        };
+        let principal = Principal::with(name, PrincipalKind::Certificate, roles, Vec::new());
+        self.cache.put(der, principal.clone(), now, Validity { until, generation });
+        Ok(principal)
+    }
+}
+
+/// All names that may be meant, the most specific kind first.
+fn names(certificate: &Certificate) -> Result<Vec<String>, String> {
+    let unreadable = |error| format!("a certificate whose names cannot be read: {error}");
+    let certificate = certificate.tbs_certificate();
+    let alternative = certificate.get_extension::<SubjectAltName>().map_err(unreadable)?;
+    let mut names: Vec<(u8, String)> = Vec::new();
+    for name in alternative.iter().flat_map(|(_, names)| &names.0) {
+        match name {
+            GeneralName::UniformResourceIdentifier(uri) => names.push((0, uri.to_string())),
+            GeneralName::DnsName(name) => names.push((1, name.to_string())),
+            GeneralName::Rfc822Name(address) => names.push((2, address.to_string())),
+            _ => {}
+        }
+    }
+    if let Some(common) = certificate.subject().common_name().map_err(unreadable)? {
+        names.push((3, common.value().into_owned()));
+    }
+    // Stable: within a kind they stay in their order.
+    names.sort_by_key(|(kind, _)| *kind);
+    Ok(names.into_iter().map(|(_, name)| name).filter(|name| !name.is_empty()).collect())
+}

@@ -1,0 +1,243 @@
+use std::path::{Path, PathBuf};
+use std::str::{self, FromStr};
+
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet};
+use jsonwebtoken::jwk::{KeyOperations, PublicKeyUse};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
+use rustls_pki_types::SubjectPublicKeyInfoDer;
+use rustls_pki_types::pem::PemObject;
+use x509_cert::der::Decode;
+use x509_cert::der::asn1::ObjectIdentifier;
+use x509_cert::spki::SubjectPublicKeyInfoRef;
+
+use super::AuthError;
+use super::file::Watched;
+
+/// Names of algorithms for keys that could be used with several.
+const NAMES: &str =
+    "HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA";
+
+/// A file with keys that tokens are signed with. It is read again when it changes.
+///
+/// What a file holds is said, not guessed: a broken PEM taken for a secret would let everybody sign
+/// who knows the public key.
+#[derive(Debug, Clone)]
+pub struct KeyFile {
+    path: PathBuf,
+    format: Format,
+    algorithm: Option<String>,
+    kid: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Secret,
+    Pem,
+    Jwks,
+}
+
+impl KeyFile {
+    /// A secret shared with the issuer: all bytes of the file, but for the end of its last line. For
+    /// HS256 unless an [`algorithm`](Self::algorithm) is set, and then of at least 32 bytes (RFC
+    /// 7518, 3.2: as long as the hash).
+    pub fn secret(path: impl Into<PathBuf>) -> Self {
+        Self::new(path.into(), Format::Secret)
+    }
+
+    /// Public keys of the issuer in PEM (`BEGIN PUBLIC KEY`): RSA, for RS256 unless an
+    /// [`algorithm`](Self::algorithm) is set, EC on P-256 or P-384, or Ed25519.
+    pub fn pem(path: impl Into<PathBuf>) -> Self {
+        Self::new(path.into(), Format::Pem)
+    }
+
+    /// A JSON Web Key Set (RFC 7517). Keys for something else than signatures are passed over.
+    pub fn jwks(path: impl Into<PathBuf>) -> Self {
+        Self::new(path.into(), Format::Jwks)
+    }
+
+    fn new(path: PathBuf, format: Format) -> Self {
+        Self { path, format, algorithm: None, kid: None }
+    }
+
+    /// Sets the algorithm of the keys of a secret or a PEM, such as `HS512` or `PS256`. Tokens that
+    /// name another are refused. Each key of a JWKS says its own.
+    #[must_use]
+    pub fn algorithm(mut self, name: impl Into<String>) -> Self {
+        self.algorithm = Some(name.into());
+        self
+    }
+
+    /// Sets the `kid` by which tokens name the key of a secret or a PEM. Without one it verifies
+    /// tokens that name no key.
+    #[must_use]
+    pub fn kid(mut self, kid: impl Into<String>) -> Self {
+        self.kid = Some(kid.into());
+        self
+    }
+
+    pub(super) fn open(self) -> Result<Watched<Vec<Key>>, AuthError> {
+        let path = self.path.clone();
+        Watched::open(&path, move |bytes| self.parse(bytes))
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Result<Vec<Key>, String> {
+        let algorithm = self.algorithm.as_deref().map(parse_algorithm).transpose()?;
+        let keys = match self.format {
+            Format::Secret => vec![secret(bytes, algorithm)?],
+            Format::Pem => public_keys(bytes, algorithm)?,
+            Format::Jwks if algorithm.is_some() || self.kid.is_some() => {
+                return Err("the keys of a JWKS have their own algorithms and ids".to_owned());
+            }
+            Format::Jwks => return jwks(bytes),
+        };
+        Ok(keys.into_iter().map(|key| Key { kid: self.kid.clone(), ..key }).collect())
+    }
+}
+
+/// One key, and the one algorithm that it is for.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) kid: Option<String>,
+    pub(super) algorithm: Algorithm,
+    pub(super) key: DecodingKey,
+}
+
+impl Key {
+    fn new(algorithm: Algorithm, key: DecodingKey) -> Result<Self, String> {
+        if key.family() == algorithm.family() {
+            Ok(Self { kid: None, algorithm, key })
+        } else {
+            Err(format!("{algorithm:?} is not for a key of this kind"))
+        }
+    }
+}
+
+pub(super) fn parse_algorithm(name: &str) -> Result<Algorithm, String> {
+    Algorithm::from_str(name).map_err(|_| format!("unknown algorithm {name:?}: wanted {NAMES}"))
+}
+
+/// A secret without the end of its line, if it is long enough for the algorithm.
+pub(super) fn secret_of(bytes: &[u8], algorithm: Algorithm) -> Result<&[u8], String> {
+    let secret = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+    if secret.starts_with(b"-----BEGIN") || secret.starts_with(b"{") {
+        return Err("this is a PEM or a JWKS, no secret".to_owned());
+    }
+    let wanted = match algorithm {
+        Algorithm::HS256 => 32,
+        Algorithm::HS384 => 48,
+        Algorithm::HS512 => 64,
+        other => return Err(format!("{other:?} is not for a secret")),
+    };
+    if secret.len() < wanted {
+        let len = secret.len();
+        return Err(format!("{algorithm:?} needs a secret of {wanted} bytes, this has {len}"));
+    }
+    Ok(secret)
+}
+
+fn secret(bytes: &[u8], algorithm: Option<Algorithm>) -> Result<Key, String> {
+    let algorithm = algorithm.unwrap_or(Algorithm::HS256);
+    let secret = secret_of(bytes, algorithm)?;
+    Key::new(algorithm, DecodingKey::from_secret(secret))
+}
+
+fn public_keys(pem: &[u8], algorithm: Option<Algorithm>) -> Result<Vec<Key>, String> {
+    let sections = SubjectPublicKeyInfoDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    let sections = sections.map_err(|_| "the PEM cannot be read".to_owned())?;
+    if sections.is_empty() {
+        return Err("no public key (BEGIN PUBLIC KEY) in the PEM".to_owned());
+    }
+    sections.iter().map(|der| public_key(der, algorithm)).collect()
+}
+
+fn public_key(der: &[u8], algorithm: Option<Algorithm>) -> Result<Key, String> {
+    const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+    const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+    const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+    const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+    const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+
+    let info = SubjectPublicKeyInfoRef::from_der(der)
+        .map_err(|error| format!("a public key that cannot be read: {error}"))?;
+    let key = info.subject_public_key.raw_bytes();
+    let curve = || info.algorithm.parameters_oid().ok();
+    let (natural, key) = match info.algorithm.oid {
+        // The structure around a modulus of 2048 bits, the least that is taken, is a few bytes more.
+        RSA if key.len() < 256 => return Err("an RSA key of less than 2048 bits".to_owned()),
+        RSA => (Algorithm::RS256, DecodingKey::from_rsa_der(key)),
+        EC if curve() == Some(P256) => (Algorithm::ES256, DecodingKey::from_ec_der(key)),
+        EC if curve() == Some(P384) => (Algorithm::ES384, DecodingKey::from_ec_der(key)),
+        ED25519 => (Algorithm::EdDSA, DecodingKey::from_ed_der(key)),
+        EC => return Err("an EC key on a curve other than P-256 and P-384".to_owned()),
+        other => return Err(format!("a public key of an unknown kind ({other})")),
+    };
+    match algorithm {
+        // Only RSA leaves a choice.
+        Some(chosen) if natural != Algorithm::RS256 && chosen != natural => {
+            Err(format!("{chosen:?} is not for a key of {natural:?}"))
+        }
+        chosen => Key::new(chosen.unwrap_or(natural), key),
+    }
+}
+
+fn jwks(bytes: &[u8]) -> Result<Vec<Key>, String> {
+    let set: JwkSet =
+        serde_json::from_slice(bytes).map_err(|error| format!("not a JWKS: {error}"))?;
+    let keys = set.keys.iter().filter(|jwk| is_for_signatures(jwk)).map(of_jwk);
+    let keys = keys.collect::<Result<Vec<_>, _>>()?;
+    if keys.is_empty() { Err("no key for signatures in the JWKS".to_owned()) } else { Ok(keys) }
+}
+
+/// What other keys are for, and keys of kinds that are unknown here, are no fault of the set.
+fn is_for_signatures(jwk: &Jwk) -> bool {
+    let common = &jwk.common;
+    let signs = common.public_key_use.as_ref().is_none_or(|it| *it == PublicKeyUse::Signature);
+    let mut operations = common.key_operations.iter().flatten();
+    let verifies =
+        common.key_operations.is_none() || operations.any(|it| *it == KeyOperations::Verify);
+    signs && verifies && natural_algorithm(jwk).is_some()
+}
+
+fn natural_algorithm(jwk: &Jwk) -> Option<Algorithm> {
+    match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => Some(Algorithm::RS256),
+        AlgorithmParameters::OctetKey(_) => Some(Algorithm::HS256),
+        AlgorithmParameters::EllipticCurve(key) => match key.curve {
+            EllipticCurve::P256 => Some(Algorithm::ES256),
+            EllipticCurve::P384 => Some(Algorithm::ES384),
+            _ => None,
+        },
+        AlgorithmParameters::OctetKeyPair(key) => {
+            (key.curve == EllipticCurve::Ed25519).then_some(Algorithm::EdDSA)
+        }
+        _ => None,
+    }
+}
+
+fn of_jwk(jwk: &Jwk) -> Result<Key, String> {
+    let kid = jwk.common.key_id.clone();
+    let named = |error: String| format!("key {:?}: {error}", kid.as_deref().unwrap_or(""));
+    let natural = natural_algorithm(jwk).expect("keys without one were filtered out");
+    let algorithm = match jwk.common.key_algorithm {
+        None => natural,
+        Some(it) => Algorithm::try_from(it).map_err(|error| named(error.to_string()))?,
+    };
+    if natural.family() == AlgorithmFamily::Ec && algorithm != natural {
+        return Err(named(format!("{algorithm:?} is not for a key of {natural:?}")));
+    }
+    let key = DecodingKey::from_jwk(jwk).map_err(|error| named(error.to_string()))?;
+    if let (AlgorithmFamily::Hmac, Ok(secret)) = (key.family(), key.try_get_as_bytes()) {
+        secret_of(secret, algorithm).map_err(named)?;
+    }
+    let key = Key::new(algorithm, key).map_err(named)?;
+    Ok(Key { kid, ..key })
+}
+
+/// A secret in a file, for what signs with it.
+pub(super) fn read_secret(path: &Path, algorithm: Algorithm) -> Result<Vec<u8>, AuthError> {
+    let bytes = std::fs::read(path).map_err(|error| AuthError::of_file(path, error))?;
+    secret_of(&bytes, algorithm)
+        .map(<[u8]>::to_vec)
+        .map_err(|error| AuthError::of_file(path, error))
+}

@@ -1,0 +1,137 @@
+//! Who calls, and what they may.
+//!
+//! ```text
+//! authorization: Bearer …  -> jwt          keys (PEM, secret, JWKS), claims, revocations ─┐
+//! x-api-key                -> api_key      hashes                                         ├─> Principal -> permissions
+//! TLS client certificate   -> certificate  names                                          ┘
+//! ```
+//!
+//! Files are read again when they have changed. A client learns no more than that it has to
+//! authenticate, that its credentials are invalid, or that it may not; why is in the log, under the
+//! target `balafon::auth`, without the credentials.
+
+mod api_key;
+mod builder;
+mod cache;
+mod certificate;
+mod crypto;
+mod file;
+mod jwt;
+mod keys;
+mod permissions;
+mod principal;
+mod state;
+mod table;
+mod token;
+
+use std::sync::Arc;
+
+pub use self::builder::{AuthBuilder, AuthError};
+pub use self::keys::KeyFile;
+pub use self::permissions::{InvalidPattern, MethodPattern, Permissions};
+pub use self::principal::{Principal, PrincipalKind};
+use self::state::{Refusal, State};
+pub use self::token::DevelopmentToken;
+use crate::{Call, Interceptor, Next, Outcome, Status, UNKNOWN_METHOD};
+
+/// Lets calls pass whose client has proved who it is, and may call the method.
+///
+/// - Nobody looks at the credentials of calls to methods that are open.
+/// - Missing and bad credentials: UNAUTHENTICATED. Credentials are taken from `authorization`, else
+///   from `x-api-key`, else from the certificate; bad ones are never passed over for the next kind.
+/// - Not allowed: PERMISSION_DENIED. Who it was stands in the log, target `balafon::audit`.
+/// - Methods that do not exist are UNIMPLEMENTED, for those who have proved who they are: others
+///   learn nothing of what there is.
+/// - For the rest of the call the [`Principal`] is in its extensions.
+///
+/// Credentials are looked at once, when a call begins: a stream may outlive its token.
+///
+/// ```no_run
+/// use balafon::Router;
+/// use balafon::interceptors::auth::{Auth, KeyFile, Permissions};
+///
+/// # fn router() -> Result<Router, Box<dyn std::error::Error>> {
+/// let auth = Auth::builder()
+///     .keys(KeyFile::jwks("/etc/users/jwks.json"))
+///     .issuer("https://accounts.example.com")
+///     .audience("users")
+///     .permissions(Permissions::new().open("grpc.health.v1.Health/*")?.role("admin", ["*"])?)
+///     .build()?;
+/// # Ok(
+/// Router::new().intercept(auth)
+/// # )
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Auth {
+    state: Arc<State>,
+}
+
+impl Auth {
+    /// Nobody can prove anything and nobody may call anything, until it is set.
+    pub fn builder() -> AuthBuilder {
+        AuthBuilder::new()
+    }
+}
+
+impl Interceptor for Auth {
+    async fn intercept(&self, mut call: Call, next: Next<'_>) -> Outcome {
+        // The router has made the description: it and permissions speak of the same method.
+        let (method, permissions) = (call.method(), &self.state.permissions);
+        if permissions.is_open(method) {
+            return next.run(call).await;
+        }
+        let principal = match self.state.authenticate(&call) {
+            Ok(principal) => principal,
+            Err(refusal) => return refuse(&call, &refusal).into(),
+        };
+        if !permissions.allow(&principal, method) {
+            return if method == &UNKNOWN_METHOD {
+                Status::unimplemented("unknown method").into()
+            } else {
+                deny(&call, &principal).into()
+            };
+        }
+        call.extensions_mut().insert(principal);
+        next.run(call).await
+    }
+}
+
+fn refuse(call: &Call, refusal: &Refusal) -> Status {
+    let (why, answer) = match refusal {
+        Refusal::Missing => ("no credentials", "authentication required"),
+        Refusal::Invalid(why) => (why.as_str(), "invalid credentials"),
+    };
+    tracing::info!(
+        target: "balafon::auth",
+        why,
+        method = call.method().path,
+        peer = %call.peer(),
+        correlation_id = correlation_id(call),
+        "unauthenticated"
+    );
+    Status::unauthenticated(answer)
+}
+
+fn deny(call: &Call, principal: &Principal) -> Status {
+    tracing::warn!(
+        target: "balafon::audit",
+        principal = principal.name(),
+        method = call.method().path,
+        status = "PERMISSION_DENIED",
+        peer = %call.peer(),
+        correlation_id = correlation_id(call),
+        "denied"
+    );
+    Status::permission_denied("permission denied")
+}
+
+#[cfg(feature = "access-log")]
+fn correlation_id(call: &Call) -> Option<&str> {
+    call.extensions().get::<super::CorrelationId>().map(|id| &*id.0)
+}
+
+#[cfg(not(feature = "access-log"))]
+fn correlation_id(_: &Call) -> Option<&str> {
+    None
+}

@@ -1,0 +1,110 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
+use tracing::dispatcher;
+
+use super::AuthError;
+use super::api_key::ApiKeys;
+use super::certificate::Certificates;
+use super::file::Watched;
+use super::jwt::Tokens;
+use super::permissions::Permissions;
+use super::principal::Principal;
+use crate::Call;
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// What calls and the thread that watches the files share.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) tokens: Option<Tokens>,
+    pub(super) api_keys: Option<Watched<ApiKeys>>,
+    pub(super) certificates: Option<Certificates>,
+    pub(super) permissions: Permissions,
+    /// Counts the changes of files: what was verified before one is verified again.
+    pub(super) generation: AtomicU64,
+}
+
+/// Why a client is not known.
+pub(super) enum Refusal {
+    Missing,
+    /// The reason is for the log.
+    Invalid(String),
+}
+
+impl State {
+    pub(super) fn authenticate(&self, call: &Call) -> Result<Principal, Refusal> {
+        let headers = call.metadata().as_headers();
+        // Before anything is read of the files: see `Cache::put`.
+        let generation = self.generation.load(Ordering::Acquire);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let verified =
+            if let (Some(tokens), Some(value)) = (&self.tokens, single(headers, &AUTHORIZATION)?) {
+                let token = bearer(value).ok_or_else(|| {
+                    Refusal::Invalid("authorization is not of the scheme Bearer".to_owned())
+                })?;
+                tokens.verify(token, now, generation)
+            } else if let (Some(keys), Some(key)) = (&self.api_keys, single(headers, &X_API_KEY)?) {
+                keys.current().verify(key)
+            } else if let (Some(certificates), [der, ..]) =
+                (&self.certificates, call.peer().certificates())
+            {
+                certificates.verify(der, now, generation)
+            } else {
+                return Err(Refusal::Missing);
+            };
+        verified.map_err(Refusal::Invalid)
+    }
+
+    fn refresh(&self) {
+        let tokens = self.tokens.as_ref().is_some_and(Tokens::refresh);
+        let api_keys = self.api_keys.as_ref().is_some_and(Watched::refresh);
+        let certificates = self.certificates.as_ref().is_some_and(|it| it.roles.refresh());
+        if tokens | api_keys | certificates {
+            // After the new contents are in place: what is verified from now on counts.
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+    }
+}
+
+/// The value of a header; an error if there are several, or it is no text: whoever reads another of
+/// them than we do would take the call for somebody else's.
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => {
+            let text = value.to_str().map_err(|_| Refusal::Invalid(format!("{name} is no text")));
+            text.map(Some)
+        }
+        (Some(_), Some(_)) => Err(Refusal::Invalid(format!("{name} came more than once"))),
+    }
+}
+
+/// RFC 9110, 11.1: the scheme in any case, a space, the token.
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// Looks at the files for as long as somebody has the state. A thread of its own: reading may block,
+/// and there may be no runtime, or one that ends sooner.
+pub(super) fn watch(state: &Arc<State>, every: Duration) -> Result<(), AuthError> {
+    let state = Arc::downgrade(state);
+    let look = move || {
+        while let Some(state) = Weak::upgrade(&state) {
+            state.refresh();
+            drop(state);
+            thread::sleep(every);
+        }
+    };
+    // What a file is found to be goes into the log of whoever built this.
+    let log = dispatcher::get_default(Clone::clone);
+    let spawned = thread::Builder::new()
+        .name("auth-files".to_owned())
+        .spawn(move || dispatcher::with_default(&log, look));
+    spawned.map(drop).map_err(|error| AuthError::new(format!("cannot start a thread: {error}")))
+}

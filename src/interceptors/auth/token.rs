@@ -1,0 +1,60 @@
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::{EncodingKey, Header, encode};
+use serde_json::{Map, Value, json};
+
+use super::keys::{parse_algorithm, read_secret};
+use super::{AuthError, crypto};
+
+/// A token for trying things out, signed with a secret. In production an issuer signs tokens, and
+/// servers know no more than its public keys.
+#[derive(Debug, Clone)]
+pub struct DevelopmentToken {
+    header: Header,
+    claims: Map<String, Value>,
+}
+
+impl DevelopmentToken {
+    /// A token for this principal that expires after this time.
+    pub fn new(subject: &str, expires_in: Duration) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let mut claims = Map::new();
+        claims.insert("sub".to_owned(), json!(subject));
+        claims.insert("iat".to_owned(), json!(now));
+        claims.insert("exp".to_owned(), json!(now.saturating_add(expires_in.as_secs())));
+        Self { header: Header::default(), claims }
+    }
+
+    /// Sets a claim that is a text, such as `iss`, `aud`, `jti` or `scope`.
+    #[must_use]
+    pub fn claim(mut self, name: &str, value: &str) -> Self {
+        self.claims.insert(name.to_owned(), json!(value));
+        self
+    }
+
+    /// Sets the roles.
+    #[must_use]
+    pub fn roles<'a>(mut self, roles: impl IntoIterator<Item = &'a str>) -> Self {
+        self.claims.insert("roles".to_owned(), roles.into_iter().collect());
+        self
+    }
+
+    /// Names the key.
+    #[must_use]
+    pub fn kid(mut self, kid: &str) -> Self {
+        self.header.kid = Some(kid.to_owned());
+        self
+    }
+
+    /// Signs it with the secret in a file, by HS256, HS384 or HS512.
+    ///
+    /// # Errors
+    /// If the file or the algorithm cannot be used.
+    pub fn sign(mut self, secret: &Path, algorithm: &str) -> Result<String, AuthError> {
+        crypto::install();
+        self.header.alg = parse_algorithm(algorithm).map_err(AuthError::new)?;
+        let key = EncodingKey::from_secret(&read_secret(secret, self.header.alg)?);
+        encode(&self.header, &self.claims, &key).map_err(|error| AuthError::new(error.to_string()))
+    }
+}

@@ -1,0 +1,209 @@
+//! Files that change while the server runs.
+
+use std::time::Duration;
+
+use balafon::interceptors::auth::{Auth, DevelopmentToken, KeyFile};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use serde_json::json;
+
+use super::support::{
+    AUDIENCE, Files, Fixture, ISSUER, Key, SECRET, claims, hs256, replace, token,
+    trusting_the_secret,
+};
+use crate::support::patiently;
+
+async fn logged(test: &Fixture, text: &str) {
+    patiently(async {
+        while !test.log().contains(text) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keys_rotate() {
+    let (old, new) = (Key::ec256(), Key::ec256());
+    let jwks = |keys: &[serde_json::Value]| json!({"keys": keys}).to_string();
+    let mut test = Fixture::new(|auth, files| {
+        auth.keys(KeyFile::jwks(files.write("jwks.json", jwks(&[old.jwk("old")]))))
+    })
+    .await;
+    let signed = |kid, key| token(json!({"alg": "ES256", "kid": kid}), &claims(json!({})), key);
+    let (by_old, by_new) = (signed("old", &old), signed("new", &new));
+    test.assert_accepted(&by_old).await;
+    test.assert_refused(&by_new, "unknown kid").await;
+
+    let path = test.files.path("jwks.json");
+    replace(&path, jwks(&[old.jwk("old"), new.jwk("new")]));
+    test.until(&by_new, "0").await;
+    test.assert_accepted(&by_old).await;
+
+    // Also the cached token of the key that is gone.
+    replace(&path, jwks(&[new.jwk("new")]));
+    test.until(&by_old, "16").await;
+    test.assert_refused(&by_old, "unknown kid").await;
+    test.assert_accepted(&by_new).await;
+
+    // Another key of the same name.
+    replace(&path, jwks(&[old.jwk("new")]));
+    test.until(&by_new, "16").await;
+    test.assert_refused(&by_new, "InvalidSignature").await;
+}
+
+#[tokio::test]
+async fn a_broken_file_leaves_what_it_held_before() {
+    let key = Key::ec256();
+    let good = json!({"keys": [key.jwk("one")]}).to_string();
+    let mut test =
+        Fixture::new(|auth, files| auth.keys(KeyFile::jwks(files.write("jwks.json", &good)))).await;
+    let token = token(json!({"alg": "ES256", "kid": "one"}), &claims(json!({})), &key);
+    let path = test.files.path("jwks.json");
+    for broken in ["", "{", r#"{"keys": []}"#, &good[..good.len() - 2]] {
+        let errors = test.log().matches("stays in force").count();
+        replace(&path, broken);
+        patiently(async {
+            while test.log().matches("stays in force").count() == errors {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+        test.assert_accepted(&token).await;
+    }
+    std::fs::remove_file(&path).unwrap();
+    logged(&test, "No such file").await;
+    test.assert_accepted(&token).await;
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_refused() {
+    let mut test = Fixture::new(|auth, files| {
+        trusting_the_secret(auth, files).revoked(files.write("revoked", "# none yet\n"))
+    })
+    .await;
+    let (first, second) = (hs256(&claims(json!({}))), hs256(&claims(json!({"jti": "token-2"}))));
+    test.assert_accepted(&first).await;
+    test.files.write("revoked", "token-0\ntoken-1 # stolen\n");
+    test.until(&first, "16").await;
+    test.assert_refused(&first, "revoked: jti \\\"token-1\\\"").await;
+    test.assert_accepted(&second).await;
+    let nameless = hs256(&claims(json!({"jti": null})));
+    test.assert_refused(&nameless, "no jti").await;
+}
+
+#[tokio::test]
+async fn every_kind_of_key_verifies_what_it_signed() {
+    use ring::hmac::{HMAC_SHA384, HMAC_SHA512};
+    use ring::signature as rs;
+    let keys = [
+        ("HS384", Key::Secret(HMAC_SHA384, SECRET.into())),
+        ("HS512", Key::Secret(HMAC_SHA512, SECRET.into())),
+        ("RS256", Key::Rsa(&rs::RSA_PKCS1_SHA256)),
+        ("RS384", Key::Rsa(&rs::RSA_PKCS1_SHA384)),
+        ("RS512", Key::Rsa(&rs::RSA_PKCS1_SHA512)),
+        ("PS256", Key::Rsa(&rs::RSA_PSS_SHA256)),
+        ("PS384", Key::Rsa(&rs::RSA_PSS_SHA384)),
+        ("PS512", Key::Rsa(&rs::RSA_PSS_SHA512)),
+        ("ES256", Key::ec256()),
+        ("ES384", Key::ec384()),
+        ("EdDSA", Key::ed25519()),
+    ];
+    let mut test = Fixture::new(|auth, files| {
+        keys.iter().fold(auth, |auth, (name, key)| {
+            let file = match key {
+                Key::Secret(..) => KeyFile::secret(files.write(name, SECRET)),
+                _ => KeyFile::pem(files.write(name, key.pem())),
+            };
+            auth.keys(file.algorithm(*name).kid(*name))
+        })
+    })
+    .await;
+    for (name, key) in &keys {
+        let good = token(json!({"alg": name, "kid": name}), &claims(json!({})), key);
+        test.assert_accepted(&good).await;
+        let tampered = token(json!({"alg": name, "kid": name}), &claims(json!({"n": 1})), key);
+        let tampered = [good.rsplit_once('.').unwrap().0, tampered.rsplit('.').next().unwrap()];
+        test.assert_refused(&tampered.join("."), "InvalidSignature").await;
+    }
+}
+
+#[tokio::test]
+async fn a_jwks_of_an_identity_provider_is_understood() {
+    // RSA with a number that starts with a zero, keys for other things, kinds that nobody knows.
+    let key = Key::Rsa(&ring::signature::RSA_PKCS1_SHA256);
+    let pem = key.pem();
+    let base64: String = pem.lines().filter(|line| !line.starts_with("---")).collect();
+    let der = STANDARD.decode(base64).unwrap();
+    // Its end: the modulus, of 2048 bits behind a zero; tag, length and three bytes of the exponent.
+    let end = der.len() - 5;
+    let modulus = URL_SAFE_NO_PAD.encode(&der[end - 257..end]);
+    let jwks = json!({"keys": [
+        {"kty": "RSA", "use": "enc", "alg": "RSA-OAEP-256", "kid": "enc", "n": "AQAB", "e": "AQAB"},
+        {"kty": "EC", "crv": "secp256k1", "kid": "coin", "x": "AQAB", "y": "AQAB"},
+        {"kty": "XYZ", "kid": "later"},
+        {"kty": "RSA", "alg": "RS256", "kid": "rsa", "n": modulus, "e": "AQAB",
+         "x5c": ["ignored"], "x5t": "ignored"},
+    ]});
+    let mut test = Fixture::new(|auth, files| {
+        auth.keys(KeyFile::jwks(files.write("jwks.json", jwks.to_string())))
+    })
+    .await;
+    let good = token(json!({"alg": "RS256", "kid": "rsa"}), &claims(json!({})), &key);
+    test.assert_accepted(&good).await;
+    let by_other = token(json!({"alg": "RS256", "kid": "enc"}), &claims(json!({})), &key);
+    test.assert_refused(&by_other, "unknown kid").await;
+}
+
+#[test]
+fn files_that_cannot_be_used_say_why_and_no_secret() {
+    let files = Files::new();
+    let pem = Key::ec256().pem();
+    let jwk = Key::ec256().jwk("one");
+    let mut other = jwk.clone();
+    other["alg"] = json!("RS256");
+    let weak = json!({"keys": [{"kty": "oct", "kid": "weak", "k": "c2VjcmV0"}]}).to_string();
+    let cases = [
+        (KeyFile::secret(files.write("a", "short-one")), "32 bytes"),
+        (KeyFile::secret(files.write("b", &pem)), "no secret"),
+        (KeyFile::secret(files.write("c", SECRET)).algorithm("RS256"), "RS256 is not for a secret"),
+        (KeyFile::secret(files.write("d", SECRET)).algorithm("none"), "unknown algorithm"),
+        (KeyFile::pem(files.write("e", SECRET)), "no public key"),
+        (
+            KeyFile::pem(files.write("f", &pem)).algorithm("HS256"),
+            "HS256 is not for a key of ES256",
+        ),
+        (KeyFile::pem(files.write("g", &pem)).algorithm("ES384"), "ES384 is not for"),
+        (KeyFile::jwks(files.write("h", &pem)), "not a JWKS"),
+        (KeyFile::jwks(files.write("i", json!({"keys": [other]}).to_string())), "RS256 is not for"),
+        (KeyFile::jwks(files.write("j", &weak)), "32 bytes"),
+        (KeyFile::jwks(files.path("missing")), "No such file"),
+    ];
+    for (keys, why) in cases {
+        let error = Auth::builder().keys(keys).build().unwrap_err().to_string();
+        assert!(error.contains(why), "{why:?} is not in {error:?}");
+        assert!(!error.contains("short-one") && !error.contains(SECRET), "{error}");
+    }
+    assert!(Auth::builder().revoked(files.write("k", "")).build().is_err());
+    assert!(Auth::builder().api_keys(files.write("l", "not hashed")).build().is_err());
+}
+
+#[tokio::test]
+async fn a_development_token_is_a_good_one() {
+    let mut test = Fixture::new(trusting_the_secret).await;
+    let token = DevelopmentToken::new("alice", Duration::from_secs(60))
+        .claim("iss", ISSUER)
+        .claim("aud", AUDIENCE)
+        .roles(["reader"])
+        .sign(&test.files.path("secret"), "HS256")
+        .unwrap();
+    test.assert_accepted(&token).await;
+}
+
+#[test]
+fn debug_shows_no_secrets() {
+    let files = Files::new();
+    let auth = trusting_the_secret(super::support::builder(), &files).build().unwrap();
+    let shown = format!("{auth:?} {:?}", KeyFile::secret(files.path("secret")));
+    assert!(!shown.contains("a secret") && !shown.contains(&format!("{:?}", SECRET.as_bytes())));
+}
