@@ -8,6 +8,7 @@ pub mod domain;
 mod error;
 mod service;
 pub mod store;
+mod view;
 
 /// What is generated of `proto/user_service.proto`.
 pub mod pb {
@@ -17,3 +18,4 @@ pub mod pb {
 pub use self::service::{
     DEFAULT_MAX_BATCH, USERS_FAILED, USERS_FAILURES, USERS_RESUME_AFTER, USERS_TOTAL, Users,
 };
+pub use self::view::{Changes, View};

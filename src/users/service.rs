@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use prost::Message;
 
 use super::domain::{NewUser, User, UserChange, UserId, UserStatus};
@@ -5,11 +7,13 @@ use super::error::{bad_request, empty_user_id, user_not_found};
 use super::pb::{
     self, CreateUserRequest, CreateUsersResponse, GetUserRequest, UserResponse, UserUpdate,
 };
-use super::store::{Scan, UserStore};
+use super::store::{Scan, StoreError, UserStore};
+use super::view::{Changes, View};
 use crate::rpc::{BadRequest, ErrorInfo};
-use crate::{AsciiKey, BinaryKey, Metadata, Request, Response, Sink, Status, Streaming};
+use crate::{AsciiKey, BinaryKey, Call, Metadata, Request, Response, Sink, Status, Streaming};
 
-/// Initial metadata of `GetAllUsers`: how many users there were when the call began.
+/// Initial metadata of `GetAllUsers`: how many users there were when the call began. A caller who may
+/// not see all of them does not get it.
 pub static USERS_TOTAL: AsciiKey = AsciiKey::from_static("users-total");
 
 /// Request metadata of `GetAllUsers`: the id of the last user that the client has.
@@ -50,6 +54,19 @@ impl<S: UserStore> Users<S> {
         self
     }
 
+    /// Changes a user, if the caller may see it.
+    async fn update(
+        &self,
+        id: UserId,
+        change: UserChange,
+        view: View,
+    ) -> Result<Option<Arc<User>>, StoreError> {
+        if view.active_only && !self.store.get(id).await?.is_some_and(|user| view.shows(&user)) {
+            return Ok(None);
+        }
+        self.store.update(id, change).await
+    }
+
     fn batch_too_large(&self, created: usize) -> Status {
         let max = self.max_batch;
         let detail = ErrorInfo::new("BATCH_TOO_LARGE", pb::user_service::NAME)
@@ -69,17 +86,18 @@ impl<S: UserStore> pb::UserService for Users<S> {
     ) -> Result<Response<UserResponse>, Status> {
         let CreateUserRequest { name, email } = &request.message;
         let user = self.store.create(NewUser::parse(name, email)?).await?;
-        Ok(Response::new(message_of(&user)))
+        tell(&request, user.id);
+        Ok(Response::new(message_of(&user, view(&request))))
     }
 
     async fn get_user(
         &self,
         request: Request<GetUserRequest>,
     ) -> Result<Response<UserResponse>, Status> {
-        let id = parse_id(&request.message.user_id)?;
+        let (id, view) = (parse_id(&request.message.user_id)?, view(&request));
         match self.store.get(id).await? {
-            Some(user) => Ok(Response::new(message_of(&user))),
-            None => Err(user_not_found(&request.message.user_id)),
+            Some(user) if view.shows(&user) => Ok(Response::new(message_of(&user, view))),
+            _ => Err(user_not_found(&request.message.user_id)),
         }
     }
 
@@ -88,17 +106,22 @@ impl<S: UserStore> pb::UserService for Users<S> {
         request: Request<()>,
         mut out: Sink<UserResponse>,
     ) -> Result<(), Status> {
-        let after = resume_after(request.metadata())?;
+        let (after, view) = (resume_after(request.metadata())?, view(&request));
         let extent = self.store.extent().await?;
-        out.metadata_mut().insert(&USERS_TOTAL, extent.total);
+        // It would tell how many are hidden.
+        if !view.active_only {
+            out.metadata_mut().insert(&USERS_TOTAL, extent.total);
+        }
         out.flush_headers();
 
         let mut scan = Scan::new(&self.store, extent, after);
         // One message for all users: its strings keep their memory.
         let mut message = UserResponse::default();
         while let Some(user) = scan.next().await? {
-            write_message(&user, &mut message);
-            out.send(&message).await?;
+            if view.shows(&user) {
+                write_message(&user, view, &mut message);
+                out.send(&message).await?;
+            }
         }
         Ok(())
     }
@@ -119,7 +142,11 @@ impl<S: UserStore> pb::UserService for Users<S> {
                 return Err(status.with_metadata(failures.into_metadata()));
             }
             match NewUser::parse(name, email) {
-                Ok(user) => user_ids.push(self.store.create(user).await?.id.to_string()),
+                Ok(user) => {
+                    let id = self.store.create(user).await?.id;
+                    tell(&request, id);
+                    user_ids.push(id.to_string());
+                }
                 Err(invalid) => {
                     let path = format!("messages[{index}].");
                     failures.add(bad_request(BadRequest::new(), &path, invalid));
@@ -138,18 +165,31 @@ impl<S: UserStore> pb::UserService for Users<S> {
         mut request: Request<Streaming<UserUpdate>>,
         mut out: Sink<UserResponse>,
     ) -> Result<(), Status> {
+        let view = view(&request);
         let (mut update, mut answer) = (UserUpdate::default(), UserResponse::default());
         while request.message.read_into(&mut update).await? {
             let UserUpdate { user_id, name, email } = &update;
             let id = parse_id(user_id)?;
             let change = UserChange::parse(name, email)?;
-            let Some(user) = self.store.update(id, change).await? else {
+            // First: if the call ends in the middle of it, the change may have happened.
+            tell(&request, id);
+            let Some(user) = self.update(id, change, view).await? else {
                 return Err(user_not_found(user_id));
             };
-            write_message(&user, &mut answer);
+            write_message(&user, view, &mut answer);
             out.send(&answer).await?;
         }
         Ok(())
+    }
+}
+
+fn view(call: &Call) -> View {
+    call.extensions().get().copied().unwrap_or_default()
+}
+
+fn tell(call: &Call, id: UserId) {
+    if let Some(changes) = call.extensions().get::<Changes>() {
+        changes.tell(id);
     }
 }
 
@@ -205,17 +245,18 @@ fn resume_after(metadata: &Metadata) -> Result<Option<UserId>, Status> {
     }
 }
 
-fn message_of(user: &User) -> UserResponse {
+fn message_of(user: &User, view: View) -> UserResponse {
     let mut message = UserResponse::default();
-    write_message(user, &mut message);
+    write_message(user, view, &mut message);
     message
 }
 
-fn write_message(user: &User, message: &mut UserResponse) {
+fn write_message(user: &User, view: View, message: &mut UserResponse) {
     message.id.clear();
     message.id.push_str(user.id.encode(&mut [0; UserId::TEXT_LEN]));
     message.name.clone_from(&user.name);
-    message.email.clone_from(&user.email);
+    message.email.clear();
+    message.email.push_str(&view.email(&user.email));
     message.created_at = Some(prost_types::Timestamp {
         seconds: user.created_at.seconds(),
         nanos: user.created_at.nanos(),

@@ -25,4 +25,5 @@ mod spawned;
 mod stores;
 mod support;
 mod tls;
+mod views;
 mod wire;
