@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use super::auth;
 use super::config::{Config, Layers, Store};
 use super::tls::Files;
 
@@ -32,6 +33,7 @@ pub(super) fn run(config: &Config, layers: &Layers) -> Vec<Finding> {
     let mut findings = vec![Finding::Ok("configuration".to_owned())];
     findings.extend(layers.warnings().iter().cloned().map(Finding::Warning));
     findings.extend(certificate(config, layers));
+    findings.extend(authentication(config, layers));
     findings.push(match config.store {
         Store::Memory => Finding::Ok(format!("store {}", Store::Memory)),
     });
@@ -56,4 +58,13 @@ fn certificate(config: &Config, layers: &Layers) -> Option<Finding> {
             Finding::Ok("TLS: the certificate is valid, and the key is its".to_owned())
         }
     })
+}
+
+/// `None` where nobody has to prove anything.
+fn authentication(config: &Config, layers: &Layers) -> Option<Finding> {
+    match auth::build(config, layers) {
+        Ok(None) => None,
+        Ok(Some(_)) => Some(Finding::Ok("authentication: all its files can be used".to_owned())),
+        Err(error) => Some(Finding::Error(error.to_string())),
+    }
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::config::{self, Config, FILE_VARIABLE, Layers, Problems};
+use super::token::{self, Wanted};
 
 const ABOUT: &str = "\
 A gRPC user service: create, read, stream and update users.
@@ -32,6 +33,8 @@ pub(super) enum Task {
     Show,
     /// Print a file with every setting.
     Sample,
+    /// Print a token.
+    Token(Wanted),
 }
 
 /// The command line.
@@ -52,6 +55,7 @@ impl Cli {
         };
         let task = match name.as_str() {
             "check" => Task::Check,
+            "token" => Task::Token(Wanted::of(&matches_of_it)),
             _ if matches_of_it.get_flag("sample") => Task::Sample,
             _ => Task::Show,
         };
@@ -99,7 +103,7 @@ fn command() -> Command {
         .disable_help_subcommand(true)
         .arg(file)
         .args(config::flags())
-        .subcommands([show, check])
+        .subcommands([show, check, token::command()])
 }
 
 #[cfg(test)]

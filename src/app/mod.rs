@@ -1,12 +1,15 @@
 //! The composition root: from the command line to a running user service.
 
+mod access;
 mod admin;
+mod auth;
 mod check;
 mod cli;
 mod config;
 mod process;
 mod telemetry;
 mod tls;
+mod token;
 
 use std::fmt;
 use std::io::{self, Write, stderr, stdout};
@@ -51,6 +54,12 @@ pub fn main() -> ExitCode {
         (Task::Check, Ok((config, layers))) => report(check::run(&config, &layers)),
         (_, Err(problems)) => complain(&problems),
         (Task::Show | Task::Sample, Ok((_, layers))) => print(config::effective(&layers)),
+        (Task::Token(wanted), Ok((config, layers))) => {
+            match token::sign(wanted, &config, &layers) {
+                Ok(token) => print(format_args!("{token}\n")),
+                Err(error) => complain(&Problems::from(error)),
+            }
+        }
         (Task::Serve, Ok((config, layers))) => match run(&config, &layers) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => complain(&Problems::from(error)),
@@ -132,15 +141,19 @@ async fn serve(config: &Config, layers: &Layers, store: impl UserStore) -> Resul
     let health = Health::new();
     health.set(user_service::NAME, ServingStatus::Serving);
     let mut router = Router::new()
-        .intercept(AccessLog)
         .add(Users::new(store).max_batch(config.max_batch as usize).into_service())
         .add(health.service());
     if config.reflection {
         router = reflection::reflect(router);
     }
     let metrics = config.admin_listen.is_some().then(|| Metrics::new(&router));
+    // From the outside in: what is refused is counted and logged as well.
     if let Some(metrics) = metrics.clone() {
         router = router.intercept(metrics);
+    }
+    router = router.intercept(AccessLog);
+    if let Some((auth, access)) = auth::build(config, layers)? {
+        router = router.intercept(auth).intercept(access);
     }
     let listeners = listen(config).await.map_err(|error| StartError(error.to_string()))?;
     let shutdown = shutdown(config, &health);

@@ -33,6 +33,15 @@ impl View {
         format!("{}***@{domain}", first.map(String::from).unwrap_or_default()).into()
     }
 
+    /// What those see for whom the limits of both hold.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            masked_email: self.masked_email || other.masked_email,
+            active_only: self.active_only || other.active_only,
+        }
+    }
+
     /// What those see who may have either view.
     #[must_use]
     pub fn or(self, other: Self) -> Self {

@@ -9,7 +9,7 @@ use crate::support::peer::{Peer, framed, request};
 use crate::support::program::{Running, complaint};
 
 /// Starts the program with an admin endpoint and gives the address of that.
-fn start(arguments: &[&str]) -> (Running, String) {
+pub fn start(arguments: &[&str]) -> (Running, String) {
     let arguments = [&["--workers", "1", "--admin-listen", "127.0.0.1:0"], arguments].concat();
     let running = Running::start(&arguments, &[]);
     let admin = running.admin.clone().expect("the log says where the admin endpoint is");
@@ -17,7 +17,7 @@ fn start(arguments: &[&str]) -> (Running, String) {
 }
 
 /// The whole answer to a request of this method and path.
-fn http(admin: &str, request: &str) -> String {
+pub fn http(admin: &str, request: &str) -> String {
     let mut stream = TcpStream::connect(admin).unwrap();
     write!(stream, "{request} HTTP/1.1\r\nhost: {admin}\r\n\r\n").unwrap();
     let mut answer = String::new();

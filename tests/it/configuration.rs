@@ -166,6 +166,10 @@ connection-buffer = "0B"
 [connection]
 max-idle = "forever"
 keepalive-timeout = "0s"
+[auth]
+allow = ["admin"]
+limit = ["scope:a=nothing"]
+leeway = "2d"
 [shutdown]
 lame-duck = 30
 drain-timeout = ["1s"]
@@ -177,7 +181,7 @@ level = "inof"
     let size = "a size with its unit (B, KiB, MiB, GiB), such as 16KiB or 4MiB";
     let mut expected = vec![
         // What is no value at all is found as the file is read, the rest after that.
-        format!("15: shutdown.drain-timeout is a list: wanted {duration}"),
+        format!("19: shutdown.drain-timeout is a list: wanted {duration}"),
         r#"2: workers is "many": wanted a whole number from 1 to 1024, or auto"#.to_owned(),
         r#"3: unix-mode is "9": wanted permissions as three octal digits, such as 600 or 660"#
             .to_owned(),
@@ -192,9 +196,16 @@ level = "inof"
             r#"11: connection.max-idle is "forever": wanted {duration}, and not zero, or never"#
         ),
         format!(r#"12: connection.keepalive-timeout is "0s": wanted {duration}, and not zero"#),
-        format!(r#"14: shutdown.lame-duck is "30": wanted {duration}"#),
-        r#"17: log.format is "xml": wanted pretty or json"#.to_owned(),
-        "18: log.level is \"inof\": wanted off, error, warn, info, debug or trace, also by target, \
+        "14: auth.allow is \"admin\": wanted ROLE=METHODS or scope:SCOPE=METHODS, where METHODS is \
+         package.Service/Method, package.Service/*, */Method or *"
+            .to_owned(),
+        "15: auth.limit is \"scope:a=nothing\": wanted ROLE=LIMIT or scope:SCOPE=LIMIT, where LIMIT \
+         is masked-email or active-only"
+            .to_owned(),
+        format!(r#"16: auth.leeway is "2d": wanted {duration}, and at most 1d"#),
+        format!(r#"18: shutdown.lame-duck is "30": wanted {duration}"#),
+        r#"21: log.format is "xml": wanted pretty or json"#.to_owned(),
+        "22: log.level is \"inof\": wanted off, error, warn, info, debug or trace, also by target, \
          such as info,balafon::access=warn"
             .to_owned(),
     ]);
@@ -254,6 +265,31 @@ fn contradictions_name_both_settings() {
              (--connection-buffer-limit), which is 128MiB",
         ),
         ("listen = ['h:1', 'h:2', 'h:1']", "1: listen has h:1 twice"),
+        (
+            "auth.certificates = 'c'",
+            "1: auth.certificates needs tls.client-ca (--tls-client-ca), which is not set",
+        ),
+        (
+            "auth.revoked = 'r'\nauth.api-keys = 'k'",
+            "1: auth.revoked needs one of auth.jwks (--auth-jwks), auth.public-key \
+             (--auth-public-key), auth.secret (--auth-secret), of which none is set",
+        ),
+        (
+            "auth.allow = ['admin=*']",
+            "1: auth.allow needs one of auth.jwks (--auth-jwks), auth.public-key \
+             (--auth-public-key), auth.secret (--auth-secret), auth.api-keys (--auth-api-keys), \
+             auth.certificates (--auth-certificates), of which none is set",
+        ),
+        (
+            "auth.jwks = 'j'\nauth.allow = ['support=*']\nauth.limit = ['suport=active-only']",
+            "3: auth.limit has suport, to whom auth.allow (--auth-allow) allows nothing",
+        ),
+        (
+            "[tls]\ncert = 'c'\nkey = 'k'\nclient-ca = 'a'\nclient-auth = 'off'\n\
+             [auth]\ncertificates = 'n'",
+            "5: tls.client-auth is off: auth.certificates (--auth-certificates) needs optional or \
+             required",
+        ),
     ] {
         assert_eq!(wrong(file), [problem]);
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // A test that meets what it did not expect should stop there.
 #![allow(unreachable_pub)] // Nothing outside this binary can reach anything here.
 
+mod access;
 mod admin;
 mod auth;
 mod budgets;

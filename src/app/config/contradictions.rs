@@ -6,13 +6,25 @@ use super::table::{Config, SETTINGS};
 use super::values::ClientAuth;
 
 pub(super) fn find(config: &Config, layers: &Layers, problems: &mut Problems) {
-    // One is of no use, or not possible, without the other.
+    without_what_they_need(config, layers, problems);
+    authentication(config, layers, problems);
+    parts_and_wholes(config, layers, problems);
+    for (index, address) in config.listen.iter().enumerate() {
+        if !address.ends_with(":0") && config.listen[..index].contains(address) {
+            problems.add(layers.place("listen"), format_args!("has {address} twice"));
+        }
+    }
+}
+
+/// One is of no use, or not possible, without the other.
+fn without_what_they_need(config: &Config, layers: &Layers, problems: &mut Problems) {
     let needs: &[(&str, bool, &str)] = &[
         ("tls.cert", config.tls_key.is_some(), "tls.key"),
         ("tls.key", config.tls_cert.is_some(), "tls.cert"),
         ("tls.client-ca", config.tls_cert.is_some(), "tls.cert"),
         ("tls.min-version", config.tls_cert.is_some(), "tls.cert"),
         ("connection.max-age-grace", config.max_age.is_some(), "connection.max-age"),
+        ("auth.certificates", config.tls_client_ca.is_some(), "tls.client-ca"),
         (
             "connection.keepalive-timeout",
             config.keepalive_time.is_some(),
@@ -37,7 +49,45 @@ pub(super) fn find(config: &Config, layers: &Layers, problems: &mut Problems) {
             ),
         );
     }
-    // The first may not be more than the second, of which it is a part.
+}
+
+/// What says more of authentication than there is of it. Whoever has said what is allowed believes
+/// that the rest is not.
+fn authentication(config: &Config, layers: &Layers, problems: &mut Problems) {
+    let ways =
+        ["auth.jwks", "auth.public-key", "auth.secret", "auth.api-keys", "auth.certificates"];
+    for (keys, is_there, any_of) in [
+        (&["auth.allow", "auth.limit"][..], config.asks_who_calls(), &ways[..]),
+        (
+            &["auth.issuer", "auth.audience", "auth.leeway", "auth.revoked"],
+            config.accepts_tokens(),
+            &ways[..3],
+        ),
+    ] {
+        for key in keys.iter().filter(|key| layers.is_set(key) && !is_there) {
+            let any_of: Vec<_> = any_of.iter().map(|key| named(key)).collect();
+            let any_of = any_of.join(", ");
+            let problem = format_args!("needs one of {any_of}, of which none is set");
+            problems.add(layers.place(key), problem);
+        }
+    }
+    for (limited, _) in &config.auth_limit {
+        // Misspelt, it would leave another role without its limit.
+        if !config.auth_allow.iter().any(|(allowed, _)| allowed == limited) {
+            let allow = named("auth.allow");
+            let problem = format_args!("has {limited}, to whom {allow} allows nothing");
+            problems.add(layers.place("auth.limit"), problem);
+        }
+    }
+    if config.auth_certificates.is_some() && config.tls_client_auth == Some(ClientAuth::Off) {
+        let certificates = named("auth.certificates");
+        let problem = format_args!("is off: {certificates} needs optional or required");
+        problems.add(layers.place("tls.client-auth"), problem);
+    }
+}
+
+/// The first may not be more than the second, of which it is a part.
+fn parts_and_wholes(config: &Config, layers: &Layers, problems: &mut Problems) {
     let parts = [
         (
             ("limits.max-receive-message", config.max_receive_message),
@@ -59,11 +109,6 @@ pub(super) fn find(config: &Config, layers: &Layers, problems: &mut Problems) {
             let other = named(other);
             let problem = format_args!("is {is}, {more} than {other}, which is {other_is}");
             problems.add(layers.place(blamed), problem);
-        }
-    }
-    for (index, address) in config.listen.iter().enumerate() {
-        if !address.ends_with(":0") && config.listen[..index].contains(address) {
-            problems.add(layers.place("listen"), format_args!("has {address} twice"));
         }
     }
 }

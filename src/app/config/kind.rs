@@ -46,6 +46,9 @@ pub(in crate::app) enum Size<const MIN: usize> {}
 /// A file.
 pub(in crate::app) enum File {}
 
+/// Any text but none.
+pub(in crate::app) enum Text {}
+
 /// One of the words of a type.
 pub(in crate::app) struct Choice<T>(PhantomData<T>);
 
@@ -57,7 +60,7 @@ pub(in crate::app) trait Choices: Copy + 'static {
 /// What has no value unless it is set.
 pub(in crate::app) struct Optional<K>(PhantomData<K>);
 
-/// Any number of values, but at least one.
+/// Any number of values, but at least one where it is set.
 pub(in crate::app) struct Many<K>(PhantomData<K>);
 
 /// A word that stands for no value, or else a value.
@@ -161,6 +164,18 @@ impl Kind for File {
 
     fn parse(text: &str) -> Option<PathBuf> {
         (!text.is_empty()).then(|| text.into())
+    }
+}
+
+impl Kind for Text {
+    type Value = String;
+
+    fn wanted() -> String {
+        "a text that is not empty".to_owned()
+    }
+
+    fn parse(text: &str) -> Option<String> {
+        (!text.is_empty()).then(|| text.to_owned())
     }
 }
 

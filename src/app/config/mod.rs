@@ -2,7 +2,7 @@
 //! of the environment, the keys of the file, the help, the sample and what `config` prints.
 //!
 //! ```text
-//! table.rs --- setting.rs, kind.rs, values.rs, units.rs    what there is, and what is accepted
+//! table.rs --- setting.rs, kind.rs, values.rs, auth.rs, units.rs    what there is, and is accepted
 //!    |
 //! file.rs, variables, flags.rs  --layers.rs-->  Layers      what is set, and where
 //!    |                                             |
@@ -13,6 +13,7 @@
 //!
 //! A flag comes before a variable, this before the file, and the file before the default.
 
+mod auth;
 mod contradictions;
 mod file;
 mod flags;
@@ -26,7 +27,11 @@ mod units;
 mod values;
 
 use std::path::Path;
+use std::time::Duration;
 
+use self::kind::{Kind, Period};
+
+pub(super) use self::auth::Grantee;
 pub(super) use self::flags::flags;
 pub(super) use self::layers::Layers;
 pub(super) use self::print::{effective, sample};
@@ -59,4 +64,9 @@ pub(super) fn load(
     contradictions::find(&config, &layers, &mut problems);
     problems.none_yet()?;
     Ok((config, layers))
+}
+
+/// A time that is not none, of an argument that is no setting.
+pub(super) fn period(text: &str) -> Result<Duration, String> {
+    Period::parse(text).ok_or_else(|| format!("wanted {}", Period::wanted()))
 }

@@ -3,12 +3,13 @@
 //! `cargo run -- config --sample > config.sample.toml`.
 //!
 //! What an entry accepts is its [`Kind`]: one of `kind.rs`, or one of the program's own, of
-//! `values.rs`. What has a structure of its own, such as a limit for a pattern of methods, is a
+//! `values.rs` and `auth.rs`. What has a structure of its own, such as a limit for a pattern of methods, is a
 //! text with a grammar of its own, or a list of these, so that flags and variables can have it
 //! too. What two settings may not be together stands in `contradictions.rs`.
 
+use super::auth::{Allow, Leeway, Limit};
 use super::kind::{Auto, Choice, Count, File, Kind, Many, Never, Optional, Or};
-use super::kind::{Period, Size, Switch, Time, Unlimited};
+use super::kind::{Period, Size, Switch, Text, Time, Unlimited};
 use super::setting::{KindOf, Secret, Setting, settings};
 use super::values::{Address, ClientAuth, HostPort, LogFormat, LogLevel, Mode, Store, TlsVersion};
 
@@ -16,6 +17,7 @@ use super::values::{Address, ClientAuth, HostPort, LogFormat, LogLevel, Mode, St
 pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("", "The server"),
     ("tls", "TLS"),
+    ("auth", "Authentication"),
     ("limits", "Limits"),
     ("connection", "Connections"),
     ("shutdown", "Shutdown"),
@@ -88,6 +90,82 @@ settings! {
         value: "VERSION",
         default: Some("1.2"),
         help: "The oldest version of TLS that is spoken, 1.2 or 1.3",
+    }
+
+    auth_jwks: Optional<File> = "auth.jwks" {
+        flag: "auth-jwks",
+        value: "FILE",
+        example: "/etc/user-server/jwks.json",
+        help: "Accept tokens (JWT) that are signed with a key of this JWKS. With this or one of the \
+            next four, clients have to prove who they are, and everything is denied that nothing \
+            allows, but for health and reflection. All files of this section are read again when \
+            they change",
+    }
+    auth_public_key: Optional<File> = "auth.public-key" {
+        flag: "auth-public-key",
+        value: "FILE",
+        example: "/etc/user-server/issuer.pem",
+        help: "Accept tokens that are signed by the owner of this public key, a PEM file",
+    }
+    auth_secret: Optional<File> = "auth.secret" {
+        flag: "auth-secret",
+        value: "FILE",
+        example: "/etc/user-server/secret",
+        help: "Accept tokens that are signed by HS256 with the secret in this file, at least 32 \
+            bytes, such as those of `user-server token`",
+    }
+    auth_api_keys: Optional<File> = "auth.api-keys" {
+        flag: "auth-api-keys",
+        value: "FILE",
+        example: "/etc/user-server/api-keys",
+        help: "Accept API keys in x-api-key. Each line of the file is the SHA-256 of a key in hex, \
+            a name, and roles",
+    }
+    auth_certificates: Optional<File> = "auth.certificates" {
+        flag: "auth-certificates",
+        value: "FILE",
+        example: "/etc/user-server/certificates",
+        help: "Accept client certificates. Each line of the file is a name of a certificate, and \
+            roles",
+    }
+    auth_issuer: Many<Text> = "auth.issuer" {
+        flag: "auth-issuer",
+        value: "ISSUER",
+        example: "https://accounts.example.com",
+        help: "The issuer (iss) that tokens have to name, or several of which they name one",
+    }
+    auth_audience: Many<Text> = "auth.audience" {
+        flag: "auth-audience",
+        value: "AUDIENCE",
+        example: "users",
+        help: "The audience (aud) that tokens have to name, or several; if unset, tokens that \
+            name any are refused",
+    }
+    auth_leeway: Leeway = "auth.leeway" {
+        flag: "auth-leeway",
+        value: "TIME",
+        default: Some("30s"),
+        help: "How far the clock of the issuer may be off",
+    }
+    auth_revoked: Optional<File> = "auth.revoked" {
+        flag: "auth-revoked",
+        value: "FILE",
+        example: "/etc/user-server/revoked",
+        help: "Refuse tokens whose id (jti) is in this file, one a line, and those without one",
+    }
+    auth_allow: Many<Allow> = "auth.allow" {
+        flag: "auth-allow",
+        value: "ROLE=METHODS",
+        example: "support=*/GetUser",
+        help: "Let a role, or scope:SCOPE, call methods, such as *, */GetUser and \
+            package.Service/*. Several add up",
+    }
+    auth_limit: Many<Limit> = "auth.limit" {
+        flag: "auth-limit",
+        value: "ROLE=LIMIT",
+        example: "support=masked-email",
+        help: "Show less to a role, or scope:SCOPE: masked-email or active-only. Several add up; of \
+            roles that allow the same method the least limited counts",
     }
 
     max_connections: Count<1, { u32::MAX }> = "limits.max-connections" {

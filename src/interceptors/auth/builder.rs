@@ -173,21 +173,32 @@ fn open<T>(
 /// Settings of [`Auth`] that cannot be used; the message says which file, and what is wrong with
 /// it, without its secrets.
 #[derive(Debug)]
-pub struct AuthError(String);
+pub struct AuthError {
+    file: Option<PathBuf>,
+    problem: String,
+}
 
 impl AuthError {
-    pub(super) fn new(message: String) -> Self {
-        Self(message)
+    pub(super) fn new(problem: String) -> Self {
+        Self { file: None, problem }
     }
 
     pub(super) fn of_file(path: &Path, problem: impl fmt::Display) -> Self {
-        Self(format!("{}: {problem}", path.display()))
+        Self { file: Some(path.to_owned()), problem: problem.to_string() }
+    }
+
+    /// The file that cannot be used, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 }
 
 impl fmt::Display for AuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match &self.file {
+            Some(path) => write!(f, "{}: {}", path.display(), self.problem),
+            None => f.write_str(&self.problem),
+        }
     }
 }
 

@@ -138,6 +138,14 @@ impl MethodPattern {
     }
 }
 
+impl fmt::Display for MethodPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [service, method] =
+            [&self.service, &self.method].map(|it| it.as_deref().unwrap_or("*"));
+        write!(f, "{service}/{method}")
+    }
+}
+
 impl FromStr for MethodPattern {
     type Err = InvalidPattern;
 
@@ -196,6 +204,13 @@ mod tests {
         assert_eq!(matched("*"), [true, true, true]);
         assert_eq!(matched("*/*"), [true, true, true]);
         assert_eq!(matched("a.users/get"), [false, false, false]);
+    }
+
+    #[test]
+    fn a_pattern_is_shown_as_it_is_read() {
+        for text in ["a.Users/Get", "a.Users/*", "*/Get", "*/*"] {
+            assert_eq!(text.parse::<MethodPattern>().unwrap().to_string(), text);
+        }
     }
 
     #[test]

@@ -1,0 +1,132 @@
+//! What callers may see and change of users, and the record of it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::config::Grantee;
+use crate::interceptors::CorrelationId;
+use crate::interceptors::auth::{MethodPattern, Principal};
+use crate::users::domain::UserId;
+use crate::users::pb::user_service;
+use crate::users::{Changes, View};
+use crate::{Call, Interceptor, Method, Next, Outcome};
+
+/// Users that one line of the audit log names. A longer call has several, so that a stream without
+/// end holds no more than this.
+const AUDIT_LINE: usize = 100;
+
+/// What comes with a role or a scope.
+#[derive(Debug, Clone)]
+pub(super) struct Grant {
+    pub(super) to: Grantee,
+    /// Methods that may be called.
+    pub(super) allow: MethodPattern,
+    /// What those methods show.
+    pub(super) view: View,
+}
+
+impl Grant {
+    /// Whether it is by this that the principal may call the method.
+    fn covers(&self, principal: &Principal, method: &Method) -> bool {
+        let is_granted = match &self.to {
+            Grantee::Role(role) => principal.has_role(role),
+            Grantee::Scope(scope) => principal.has_scope(scope),
+        };
+        self.allow.matches(method) && is_granted
+    }
+}
+
+/// What a principal means to the user service: how much it sees, and that its changes are on record.
+///
+/// A call that changes users is an event of target `balafon::audit`, with the fields `principal`,
+/// `method`, `users` (up to a hundred ids; a call with more has several lines, the last of them with
+/// the status), `status`, `peer` and `correlation_id`.
+#[derive(Debug)]
+pub(super) struct UserAccess {
+    grants: Vec<Grant>,
+}
+
+impl UserAccess {
+    pub(super) fn new(grants: Vec<Grant>) -> Self {
+        Self { grants }
+    }
+
+    /// What the call shows: of all grants by which it may be made, the least limited one.
+    fn view(&self, principal: &Principal, method: &Method) -> View {
+        let grants = self.grants.iter().filter(|grant| grant.covers(principal, method));
+        // There is one, or the call would not have come so far.
+        let nothing_more = View { masked_email: true, active_only: true };
+        grants.map(|grant| grant.view).reduce(View::or).unwrap_or(nothing_more)
+    }
+}
+
+impl Interceptor for UserAccess {
+    async fn intercept(&self, mut call: Call, next: Next<'_>) -> Outcome {
+        let method = call.method();
+        if method.service != user_service::NAME {
+            return next.run(call).await;
+        }
+        let Some(principal) = call.extensions().get::<Principal>().cloned() else {
+            // It is open to everybody.
+            return next.run(call).await;
+        };
+        let view = self.view(&principal, method);
+        if view != View::default() {
+            call.extensions_mut().insert(view);
+        }
+        if matches!(method.name, "GetUser" | "GetAllUsers") {
+            return next.run(call).await;
+        }
+        let record = Arc::new(Record::new(&call, principal));
+        let told = record.clone();
+        call.extensions_mut().insert(Changes::new(move |id| told.add(id)));
+        let outcome = next.run(call).await;
+        record.write(outcome.status.code().name());
+        outcome
+    }
+}
+
+/// What goes into the audit log for one call.
+struct Record {
+    principal: Principal,
+    method: &'static str,
+    peer: String,
+    correlation_id: Option<CorrelationId>,
+    users: Mutex<Vec<UserId>>,
+}
+
+impl Record {
+    fn new(call: &Call, principal: Principal) -> Self {
+        Self {
+            principal,
+            method: call.method().path,
+            peer: call.peer().to_string(),
+            correlation_id: call.extensions().get().cloned(),
+            users: Mutex::default(),
+        }
+    }
+
+    fn add(&self, user: UserId) {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        users.push(user);
+        let full = users.len() >= AUDIT_LINE;
+        drop(users);
+        if full {
+            self.write("OPEN");
+        }
+    }
+
+    fn write(&self, status: &str) {
+        let users = std::mem::take(&mut *self.users.lock().unwrap_or_else(PoisonError::into_inner));
+        let users: Vec<_> = users.iter().map(UserId::to_string).collect();
+        tracing::info!(
+            target: "balafon::audit",
+            principal = self.principal.name(),
+            method = self.method,
+            users = users.join(","),
+            status,
+            peer = self.peer,
+            correlation_id = self.correlation_id.as_ref().map(|id| &*id.0),
+            "change"
+        );
+    }
+}

@@ -1,0 +1,89 @@
+//! Authentication and permissions, as they are configured.
+
+use std::path::Path;
+
+use super::StartError;
+use super::access::{Grant, UserAccess};
+use super::config::{Config, Grantee, Layers};
+use crate::interceptors::auth::{
+    Auth, AuthError, InvalidPattern, KeyFile, MethodPattern, Permissions,
+};
+use crate::users::View;
+
+/// What load balancers and command-line clients ask before anything else: for everybody.
+const HEALTH: &str = "grpc.health.v1.Health/*";
+const REFLECTION: [&str; 2] =
+    ["grpc.reflection.v1.ServerReflection/*", "grpc.reflection.v1alpha.ServerReflection/*"];
+
+/// The interceptors, to be registered in this order behind the access log. `None` where nobody has
+/// to prove anything.
+pub(super) fn build(
+    config: &Config,
+    layers: &Layers,
+) -> Result<Option<(Auth, UserAccess)>, StartError> {
+    if !config.asks_who_calls() {
+        return Ok(None);
+    }
+    let permissions = permissions(config)
+        .map_err(|error| StartError(format!("{} has an {error}", layers.place("auth.allow"))))?;
+    let auth = authentication(config, permissions).map_err(|error| {
+        let of_file = |(_, file): &(_, Option<&Path>)| file.is_some() && *file == error.file();
+        StartError(match files(config).into_iter().find(of_file) {
+            Some((key, _)) => format!("{}: {error}", layers.place(key)),
+            None => format!("authentication: {error}"),
+        })
+    })?;
+    Ok(Some((auth, UserAccess::new(grants(config)))))
+}
+
+/// Each setting that names a file, and the file.
+fn files(config: &Config) -> [(&'static str, Option<&Path>); 6] {
+    [
+        ("auth.jwks", config.auth_jwks.as_deref()),
+        ("auth.public-key", config.auth_public_key.as_deref()),
+        ("auth.secret", config.auth_secret.as_deref()),
+        ("auth.revoked", config.auth_revoked.as_deref()),
+        ("auth.api-keys", config.auth_api_keys.as_deref()),
+        ("auth.certificates", config.auth_certificates.as_deref()),
+    ]
+}
+
+fn authentication(config: &Config, permissions: Permissions) -> Result<Auth, AuthError> {
+    let keys = [
+        config.auth_jwks.as_ref().map(KeyFile::jwks),
+        config.auth_public_key.as_ref().map(KeyFile::pem),
+        config.auth_secret.as_ref().map(KeyFile::secret),
+    ];
+    let mut auth = Auth::builder().permissions(permissions).leeway(config.auth_leeway);
+    auth = keys.into_iter().flatten().fold(auth, |auth, keys| auth.keys(keys));
+    auth = config.auth_issuer.iter().fold(auth, |auth, issuer| auth.issuer(issuer));
+    auth = config.auth_audience.iter().fold(auth, |auth, audience| auth.audience(audience));
+    auth = config.auth_revoked.iter().fold(auth, |auth, file| auth.revoked(file));
+    auth = config.auth_api_keys.iter().fold(auth, |auth, file| auth.api_keys(file));
+    auth = config.auth_certificates.iter().fold(auth, |auth, file| auth.certificates(file));
+    auth.build()
+}
+
+fn permissions(config: &Config) -> Result<Permissions, InvalidPattern> {
+    let mut permissions = Permissions::new().open(HEALTH)?;
+    for pattern in REFLECTION.iter().filter(|_| config.reflection) {
+        permissions = permissions.open(pattern)?;
+    }
+    for (to, pattern) in &config.auth_allow {
+        let pattern = pattern.to_string();
+        permissions = match to {
+            Grantee::Role(role) => permissions.role(role, [&*pattern])?,
+            Grantee::Scope(scope) => permissions.scope(scope, [&*pattern])?,
+        };
+    }
+    Ok(permissions)
+}
+
+fn grants(config: &Config) -> Vec<Grant> {
+    let grant = |(to, allow): &(Grantee, MethodPattern)| {
+        let limits = config.auth_limit.iter().filter(|(limited, _)| limited == to);
+        let view = limits.fold(View::default(), |view, (_, limit)| view.and(*limit));
+        Grant { to: to.clone(), allow: allow.clone(), view }
+    };
+    config.auth_allow.iter().map(grant).collect()
+}

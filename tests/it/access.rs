@@ -1,0 +1,152 @@
+//! The program with authentication on: from a token on the command line to the audit log.
+
+use balafon::grpc::frame;
+use balafon::prost::Message;
+use balafon::users::pb::{CreateUserRequest, GetUserRequest, UserResponse};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::{Bytes, BytesMut};
+
+use crate::admin;
+use crate::support::folder::Folder;
+use crate::support::peer::{Peer, Reply, request};
+use crate::support::program::{Running, complaint, user_server};
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef\n";
+
+const SERVICE: &str = "/ru.tinkoff.kora.example.UserService/";
+
+fn encoded(message: &impl Message) -> Bytes {
+    let mut wire = BytesMut::new();
+    frame::encode(&mut wire, message, usize::MAX).unwrap();
+    wire.freeze()
+}
+
+fn token(secret: &str, arguments: &[&str]) -> String {
+    let output = user_server()
+        .args(["token", "--auth-secret", secret, "--expires-in", "5m"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+async fn call(peer: &mut Peer, method: &str, token: &str, message: &impl Message) -> Reply {
+    let head = request(&format!("{SERVICE}{method}"));
+    let head = head.header("authorization", format!("Bearer {token}"));
+    peer.call(head, encoded(message)).await
+}
+
+fn user(reply: &Reply) -> UserResponse {
+    assert_eq!(reply.grpc_status(), "0");
+    UserResponse::decode(reply.body.slice(5..)).unwrap()
+}
+
+#[tokio::test]
+async fn roles_limit_what_is_called_and_seen_and_changes_are_on_record() {
+    let folder = Folder::new();
+    let path = &folder.write("secret", SECRET);
+    let arguments = [
+        "--auth-secret",
+        path,
+        "--auth-allow=admin=*",
+        "--auth-allow=support=*/GetUser,support=*/GetAllUsers",
+        "--auth-allow=monitor=grpc.channelz.v1.Channelz/*",
+        "--auth-limit=support=masked-email,support=active-only",
+    ];
+    let mut server = Running::start(&arguments, &[]);
+    let mut peer = Peer::connect(server.address.parse().unwrap()).await;
+    let admin = token(path, &["--subject", "root", "--roles", "admin"]);
+    // A role that may call other methods lifts no limit.
+    let support = token(path, &["--subject", "helper", "--roles", "support,monitor,other"]);
+
+    let new = CreateUserRequest { name: "Alice".into(), email: "alice@example.com".into() };
+    let created = user(&call(&mut peer, "CreateUser", &admin, &new).await);
+    assert_eq!(created.email, "alice@example.com");
+    let line = server.line_with("balafon::audit");
+    for part in ["\"root\"", "CreateUser", &created.id, "\"status\":\"OK\"", "correlation_id"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    assert!(!line.contains("alice"), "{line}");
+
+    let get = GetUserRequest { user_id: created.id };
+    let seen = user(&call(&mut peer, "GetUser", &support, &get).await);
+    assert_eq!(seen.email, "a***@example.com");
+    let seen = user(&call(&mut peer, "GetUser", &admin, &get).await);
+    assert_eq!(seen.email, "alice@example.com");
+    let denied = call(&mut peer, "CreateUser", &support, &new).await;
+    assert_eq!(denied.grpc_status(), "7");
+    let line = server.line_with("balafon::audit");
+    assert!(line.contains("helper") && line.contains("PERMISSION_DENIED"), "{line}");
+    let stranger = peer.call(request(&format!("{SERVICE}GetUser")), encoded(&get)).await;
+    assert_eq!(stranger.grpc_status(), "16");
+    let health = request("/grpc.health.v1.Health/Check");
+    assert_eq!(peer.call(health, encoded(&())).await.grpc_status(), "0");
+}
+
+#[tokio::test]
+async fn refused_calls_are_counted_and_logged() {
+    let folder = Folder::new();
+    let secret = folder.write("secret", SECRET);
+    let (mut server, admin) = admin::start(&["--auth-secret", &secret]);
+    let mut peer = Peer::connect(server.address.parse().unwrap()).await;
+    let stranger = peer.call(request(&format!("{SERVICE}GetUser")), encoded(&())).await;
+    assert_eq!(stranger.grpc_status(), "16");
+    let line = server.line_with("balafon::access");
+    assert!(line.contains(r#""status":"UNAUTHENTICATED""#), "{line}");
+    let metrics = admin::http(&admin, "GET /metrics");
+    let refused = metrics
+        .lines()
+        .find(|line| line.contains(r#"grpc_code="Unauthenticated",grpc_method="GetUser""#));
+    assert!(refused.is_some_and(|line| line.ends_with(" 1")), "{refused:?}");
+}
+
+#[test]
+fn check_names_the_setting_of_a_file_that_cannot_be_used() {
+    let folder = Folder::new();
+    let secret = folder.write("secret", SECRET);
+    let check = |arguments: &[&str]| {
+        let output = user_server().arg("check").args(arguments).output().unwrap();
+        let out = String::from_utf8(output.stdout).unwrap();
+        let finding = out.lines().find(|line| line.contains("auth")).unwrap().to_owned();
+        (finding, output.status.code().unwrap())
+    };
+    let good = "ok: authentication: all its files can be used";
+    let auth_secret = ["--auth-secret", &secret];
+    assert_eq!(check(&auth_secret), (good.to_owned(), 0));
+    for (flag, content, problem) in [
+        ("--auth-jwks", "{}", "not a JWKS: "),
+        ("--auth-public-key", "", "no public key (BEGIN PUBLIC KEY) in the PEM"),
+        ("--auth-revoked", "one two", "line 1: wanted one id"),
+        ("--auth-api-keys", "hunter2 me", "line 1: wanted SHA-256 in hex, name, roles"),
+    ] {
+        let file = folder.write("file", content);
+        let (line, code) = check(&[&auth_secret[..], &[flag, &file]].concat());
+        assert!(line.starts_with(&format!("error: {flag}: {file}: {problem}")), "{line}");
+        assert_eq!(code, 2);
+        // And the server does not start.
+        let line = complaint(&[&auth_secret[..], &[flag, &file]].concat());
+        assert!(line.starts_with(&format!("user-server: {flag}: {file}: {problem}")), "{line}");
+    }
+}
+
+#[test]
+fn a_token_is_made_by_the_settings_of_the_server() {
+    let wanted = complaint(&["token", "--subject", "x"]);
+    assert!(wanted.contains("needs auth.secret (--auth-secret), which is not set"), "{wanted}");
+    let missing = ["--auth-secret", "/nonexistent/secret", "token", "--subject", "x"];
+    assert!(complaint(&missing).contains("--auth-secret: /nonexistent/secret: "));
+    let folder = Folder::new();
+    let secret = folder.write("secret", SECRET);
+    let settings = format!("[auth]\nsecret = '{secret}'\nissuer = ['me']\naudience = ['users']\n");
+    let settings = folder.write("server.toml", &settings);
+    let arguments = ["--config", &settings, "token", "--subject", "x", "--roles", "a,b"];
+    let output = user_server().args(arguments).output().unwrap();
+    let token = String::from_utf8(output.stdout).unwrap();
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    let claims = String::from_utf8(claims).unwrap();
+    for claim in [r#""sub":"x""#, r#""roles":["a","b"]"#, r#""iss":"me""#, r#""aud":"users""#] {
+        assert!(claims.contains(claim), "{claim} is not in {claims}");
+    }
+}
