@@ -103,7 +103,7 @@ fn calls(criterion: &mut Criterion, opts: Opts) {
         let (near, far) = duplex(PIPE_SIZE);
         tokio::spawn(async move { Server::new().serve_connection(far, router).await });
         // No method's path, so that none of them is in the dynamic table.
-        Client::open(near, "/").await
+        Client::open(near, "/", None).await
     });
     let mut group = criterion.benchmark_group("chain");
     group.throughput(Throughput::Elements(CALLS as u64));

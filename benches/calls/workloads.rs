@@ -3,10 +3,13 @@
 #[path = "../client/mod.rs"]
 mod client;
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use balafon::grpc::frame::encode;
 use balafon::interceptors::Metrics;
+use balafon::interceptors::auth::{Auth, DevelopmentToken, KeyFile, Permissions};
 use balafon::prost::Message;
 use balafon::users::Users;
 use balafon::users::pb::{
@@ -35,14 +38,17 @@ pub(crate) struct Workload {
     batch: u32,
     /// What stands between the server and the service.
     chain: fn(Router) -> Router,
+    /// What each call brings along to be let in.
+    authorization: Option<fn() -> String>,
     call: fn(user_id: String) -> Call,
 }
 
-pub(crate) const WORKLOADS: [Workload; 5] = [
+pub(crate) const WORKLOADS: [Workload; 6] = [
     Workload {
         name: "unary",
         batch: BATCH,
         chain: |router| router,
+        authorization: None,
         call: |user_id| call("GetUser", [GetUserRequest { user_id }]),
     },
     Workload {
@@ -52,24 +58,36 @@ pub(crate) const WORKLOADS: [Workload; 5] = [
             let metrics = Metrics::new(&router);
             router.intercept(metrics)
         },
+        authorization: None,
+        call: |user_id| call("GetUser", [GetUserRequest { user_id }]),
+    },
+    Workload {
+        name: "unary-auth",
+        batch: BATCH,
+        chain: |router| router.intercept(auth()),
+        // Verified at the first call.
+        authorization: Some(|| format!("Bearer {}", token())),
         call: |user_id| call("GetUser", [GetUserRequest { user_id }]),
     },
     Workload {
         name: "server-streaming",
         batch: 1,
         chain: |router| router,
+        authorization: None,
         call: |_| call("GetAllUsers", [()]),
     },
     Workload {
         name: "client-streaming",
         batch: 1,
         chain: |router| router,
+        authorization: None,
         call: |_| call("CreateUsers", (0..USERS).map(new_user)),
     },
     Workload {
         name: "bidi-streaming",
         batch: 1,
         chain: |router| router,
+        authorization: None,
         call: |user_id| {
             let update = |n| UserUpdate {
                 user_id: user_id.clone(),
@@ -106,13 +124,16 @@ async fn run_on<Io>(connect: impl AsyncFn() -> Io, workload: &Workload, calls: u
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut client = Client::open(connect().await, "/").await;
+    let authorization = workload.authorization.map(|authorization| authorization());
+    let open =
+        async |path: &str| Client::open(connect().await, path, authorization.as_deref()).await;
+    let mut client = open("/").await;
     client.calls([&call("CreateUsers", (1..USERS).map(new_user))]).await;
     let created = client.calls([&call("CreateUser", [new_user(USERS)])]).await;
     let user = UserResponse::decode(&created[MESSAGE_HEADER..]).expect("one message");
 
     let call = (workload.call)(user.id);
-    let mut client = Client::open(connect().await, &call.path).await;
+    let mut client = open(&call.path).await;
     for _ in 0..calls / workload.batch {
         client.calls((0..workload.batch).map(|_| &call)).await;
     }
@@ -128,4 +149,33 @@ fn call(method: &str, messages: impl IntoIterator<Item = impl Message>) -> Call 
         encode(&mut body, &message, usize::MAX).expect("no limit");
     }
     Call::new(&format!("/ru.tinkoff.kora.example.UserService/{method}"), &body)
+}
+
+/// A file with a secret; it stays where it is, and is the same for all.
+fn secret() -> PathBuf {
+    let path = std::env::temp_dir().join("balafon-bench-secret");
+    std::fs::write(&path, [b's'; 32]).expect("a directory for temporary files");
+    path
+}
+
+fn token() -> String {
+    DevelopmentToken::new("bench", Duration::from_secs(24 * 3600))
+        .roles(["reader", "writer"])
+        .claim("iss", "https://issuer.example.com")
+        .claim("aud", "users")
+        .sign(&secret(), "HS256")
+        .expect("a secret")
+}
+
+/// With as many rules as a service has that is in use.
+fn auth() -> Auth {
+    let permissions = Permissions::new()
+        .open("grpc.health.v1.Health/*")
+        .and_then(|it| it.role("admin", ["*"]))
+        .and_then(|it| it.role("support", ["*/UpdateUsers", "*/GetUser"]))
+        .and_then(|it| it.role("writer", ["*/CreateUser", "*/CreateUsers"]))
+        .and_then(|it| it.role("reader", ["*/GetUser", "*/GetAllUsers"]))
+        .expect("patterns");
+    let auth = Auth::builder().keys(KeyFile::secret(secret())).permissions(permissions);
+    auth.issuer("https://issuer.example.com").audience("users").build().expect("a secret")
 }

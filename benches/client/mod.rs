@@ -43,6 +43,8 @@ pub(crate) struct Client<Io> {
     io: Io,
     /// The path in the dynamic table.
     path: String,
+    /// What the headers of each call end with: `authorization`, if there is one.
+    credentials: &'static [u8],
     next_stream: u32,
     read: BytesMut,
     write: BytesMut,
@@ -53,11 +55,12 @@ pub(crate) struct Client<Io> {
 impl<Io: AsyncRead + AsyncWrite + Unpin> Client<Io> {
     /// Opens the connection. Its first call has no message, whatever the answer to that is: it puts
     /// the headers of a call into the dynamic table, where later calls of this path find them all,
-    /// and calls of other paths all but the path.
-    pub(crate) async fn open(io: Io, path: &str) -> Self {
+    /// and calls of other paths all but the path. `authorization` goes with all of them.
+    pub(crate) async fn open(io: Io, path: &str, authorization: Option<&str>) -> Self {
         let mut client = Self {
             io,
             path: path.to_owned(),
+            credentials: if authorization.is_some() { AUTHORIZATION } else { &[] },
             next_stream: 1,
             read: BytesMut::with_capacity(64 * 1024),
             write: BytesMut::from(PREFACE),
@@ -69,10 +72,18 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Client<Io> {
         client.frame(SETTINGS, 0, 0, &window);
         client.frame(WINDOW_UPDATE, 0, 0, &(MAX_WINDOW - FIRST_WINDOW).to_be_bytes());
         client.frame(SETTINGS, ACK, 0, &[]);
-        let stream = client.next_stream();
-        client.frame(HEADERS, END_HEADERS | END_STREAM, stream, &first_headers(path));
+        // A call of its own, and before the other: so its entry is the oldest, and the indices of
+        // the rest are the same with and without it.
+        let blocks =
+            authorization.map(authorization_header).into_iter().chain([first_headers(path)]);
+        let mut count = 0;
+        for block in blocks {
+            let stream = client.next_stream();
+            client.frame(HEADERS, END_HEADERS | END_STREAM, stream, &block);
+            count += 1;
+        }
         client.send().await;
-        client.ends(1).await;
+        client.ends(count).await;
         client
     }
 
@@ -83,7 +94,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Client<Io> {
         for call in calls {
             let stream = self.next_stream();
             let headers = if call.path == self.path { LATER_HEADERS } else { &call.headers };
-            self.frame(HEADERS, END_HEADERS, stream, headers);
+            self.frame_header(HEADERS, END_HEADERS, stream, headers.len() + self.credentials.len());
+            self.write.put_slice(headers);
+            self.write.put_slice(self.credentials);
             let mut chunks = call.body.chunks(MAX_FRAME).peekable();
             while let Some(chunk) = chunks.next() {
                 let flags = if chunks.peek().is_none() { END_STREAM } else { 0 };
@@ -141,10 +154,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Client<Io> {
     }
 
     fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        self.write.put_uint(payload.len() as u64, 3);
+        self.frame_header(kind, flags, stream, payload.len());
+        self.write.put_slice(payload);
+    }
+
+    fn frame_header(&mut self, kind: u8, flags: u8, stream: u32, len: usize) {
+        self.write.put_uint(len as u64, 3);
         self.write.put_slice(&[kind, flags]);
         self.write.put_u32(stream);
-        self.write.put_slice(payload);
     }
 }
 
@@ -164,7 +181,22 @@ fn first_headers(path: &str) -> Vec<u8> {
 /// The same as indices (RFC 7541, 6.1): 62 is the entry made last.
 const LATER_HEADERS: &[u8] = &[0x83, 0x86, 0x80 | 66, 0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62];
 
-/// The same with another path, which stays out of the table (RFC 7541, 6.2.2).
+/// A call that puts no more than this into the dynamic table.
+fn authorization_header(value: &str) -> Vec<u8> {
+    // The path and the content type stay out of it.
+    let mut block = vec![0x83, 0x86, 4];
+    put_text(&mut block, "/");
+    block.extend_from_slice(&[0x0f, 31 - 0x0f]);
+    put_text(&mut block, "application/grpc");
+    block.push(0x40 | 23);
+    put_text(&mut block, value);
+    block
+}
+
+/// That header as an index.
+const AUTHORIZATION: &[u8] = &[0x80 | 67];
+
+/// The headers of a call with another path, which stays out of the table (RFC 7541, 6.2.2).
 fn headers_with(path: &str) -> Vec<u8> {
     let mut block = vec![0x83, 0x86, 4];
     put_text(&mut block, path);
@@ -172,7 +204,16 @@ fn headers_with(path: &str) -> Vec<u8> {
     block
 }
 
+/// The length is an integer with a prefix of seven bits (RFC 7541, 5.1).
 fn put_text(block: &mut Vec<u8>, text: &str) {
-    block.push(u8::try_from(text.len()).ok().filter(|len| *len < 127).expect("a short text"));
+    const PREFIX: usize = 127;
+    block.push(text.len().min(PREFIX) as u8);
+    if let Some(mut rest) = text.len().checked_sub(PREFIX) {
+        while rest >= 128 {
+            block.push((rest % 128) as u8 | 128);
+            rest /= 128;
+        }
+        block.push(rest as u8);
+    }
     block.extend_from_slice(text.as_bytes());
 }
