@@ -76,6 +76,7 @@
 //!   `default-features = false`.
 //! - `tls` (default): `Server::tls`, by rustls with ring.
 //! - `access-log`: `interceptors::AccessLog`.
+//! - `auth`: `interceptors::auth`, JWT by jsonwebtoken with ring.
 //! - `metrics`: `interceptors::Metrics`, for Prometheus.
 //! - `gzip`, `deflate`, `zstd`: compression of messages.
 

@@ -15,6 +15,9 @@ use super::{Auth, KeyFile, Permissions, crypto, table};
 /// Clocks of machines that are kept by NTP differ by less.
 const LEEWAY: Duration = Duration::from_secs(30);
 
+/// A clock that is further off is broken; and times stay far from the ends of their numbers.
+const MAX_LEEWAY: Duration = Duration::from_secs(24 * 3600);
+
 /// How long a revocation may take to hold; a look at a file costs some microseconds.
 const RELOAD: Duration = Duration::from_secs(1);
 
@@ -76,7 +79,7 @@ impl AuthBuilder {
         self
     }
 
-    /// How far the issuer's clock may be off, in whole seconds: 30 unless set.
+    /// How far the issuer's clock may be off, in whole seconds: 30 unless set, and at most a day.
     #[must_use]
     pub fn leeway(mut self, leeway: Duration) -> Self {
         self.claims.leeway = leeway;
@@ -132,9 +135,13 @@ impl AuthBuilder {
     /// Reads the files, and starts the thread that watches them.
     ///
     /// # Errors
-    /// If a file cannot be used. Later it only makes a line of the log, and what it held before stays.
+    /// If a file or a setting cannot be used. Later a broken file only makes a line of the log, and
+    /// what it held before stays.
     pub fn build(self) -> Result<Auth, AuthError> {
         crypto::install();
+        if self.claims.leeway > MAX_LEEWAY {
+            return Err(AuthError::new("a leeway of more than a day".to_owned()));
+        }
         let tokens = self.tokens()?;
         let api_keys = open(self.api_keys, ApiKeys::parse)?;
         let certificates = open(self.certificates, Roles::parse)?

@@ -186,6 +186,7 @@ fn files_that_cannot_be_used_say_why_and_no_secret() {
     }
     assert!(Auth::builder().revoked(files.write("k", "")).build().is_err());
     assert!(Auth::builder().api_keys(files.write("l", "not hashed")).build().is_err());
+    assert!(Auth::builder().leeway(Duration::MAX).build().is_err());
 }
 
 #[tokio::test]
