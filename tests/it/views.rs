@@ -30,6 +30,10 @@ impl UserStore for Mixed {
         self.0.create(user).await
     }
 
+    async fn create_all(&self, users: Vec<NewUser>) -> Result<Vec<UserId>, StoreError> {
+        self.0.create_all(users).await
+    }
+
     async fn get(&self, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
         Ok(self.0.get(id).await?.map(mixed))
     }
