@@ -113,7 +113,9 @@ pub(crate) fn run(workload: &Workload, calls: u32, address: Option<&str>) {
         let connect = async || {
             let (near, far) = duplex(1 << 20);
             let router = router.clone();
-            tokio::spawn(async move { Server::new().serve_connection(far, router).await });
+            // What is counted is not to depend on how slow a simulated processor is.
+            let server = Server::new().time_slice(Duration::from_secs(3600));
+            tokio::spawn(async move { server.serve_connection(far, router).await });
             near
         };
         run_on(connect, workload, calls).await;

@@ -1,5 +1,6 @@
 use std::future::{poll_fn, ready};
 use std::hash::{BuildHasher, RandomState};
+use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -14,9 +15,11 @@ use h2::Reason;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Handle;
 use tokio::task::coop::{has_budget_remaining, unconstrained};
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
 use super::budget::Budgets;
+use super::clock::Clock;
 use super::drain::Drain;
 use super::foreign::Foreign;
 use super::lifetime::{Expired, Lifetime};
@@ -28,6 +31,7 @@ use super::stats::Meter;
 use super::timer::{Timer, later, timer_after, timer_at};
 #[cfg(feature = "tls")]
 use super::tls::SharedTls;
+use super::waiting::Waiting;
 use super::waker::TurnWaker;
 use crate::grpc::apart::Apart;
 use crate::grpc::call::Peer;
@@ -69,6 +73,13 @@ impl Host {
     /// What holds until the client says otherwise.
     pub(super) fn no_header_limit() -> Arc<AtomicU32> {
         Arc::new(AtomicU32::new(u32::MAX))
+    }
+
+    /// Counts the poll of a call that took this time, if it was slow.
+    fn took(&self, rpc: &Rpc, time: Duration) {
+        if time > self.settings.time_slice {
+            self.meter.slow_poll(rpc.method(), time);
+        }
     }
 
     /// How the handler of a call with these options runs, if not in the connection's future.
@@ -199,9 +210,10 @@ struct Connection<T> {
     /// New calls of this turn; empty between turns.
     accepted: Vec<Rpc>,
     /// Calls that could not answer in their first poll.
-    calls: FuturesUnordered<Rpc>,
+    calls: Waiting<Rpc>,
     /// Requests that are no calls.
     foreign: FuturesUnordered<Box<Foreign>>,
+    clock: Clock,
     turn: Arc<TurnWaker>,
     waker: Waker,
     lifetime: Lifetime,
@@ -227,11 +239,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         host: Arc<Host>,
     ) -> Self {
         let turn = Arc::new(TurnWaker::default());
-        let waker = turn.clone().into();
+        let waker = Waker::from(turn.clone());
         // The standard library seeds its hashes at random, which is random enough for this.
         let random = RandomState::new().hash_one(0) as f64 / u64::MAX as f64;
         let lifetime = Lifetime::new(host.settings.lifespan, h2.ping_pong(), random);
-        let (calls, foreign) = (FuturesUnordered::new(), FuturesUnordered::new());
+        let (calls, foreign) = (Waiting::new(waker.clone()), FuturesUnordered::new());
+        let clock = Clock::new(host.settings.time_slice);
         let (accepted, draining, goodbye) = (Vec::new(), false, None);
         Self {
             h2,
@@ -240,6 +253,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             accepted,
             calls,
             foreign,
+            clock,
             turn,
             waker,
             lifetime,
@@ -252,6 +266,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         self.turn.register(cx.waker());
         let waker = self.waker.clone();
         let turn_cx = &mut Context::from_waker(&waker);
+        self.clock.look();
+        let begun = self.clock.now();
         for _ in 0..TURNS_PER_POLL {
             self.turn.begin();
             if self.poll_turn(turn_cx).is_ready() {
@@ -266,14 +282,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 self.write_out(turn_cx);
                 return Poll::Pending;
             }
-            if !has_budget_remaining() {
-                // Whatever is of tokio only pretends to be pending from here on.
+            // Without a budget, whatever is of tokio only pretends to be pending.
+            if self.clock.now() - begun >= self.host.settings.time_slice || !has_budget_remaining()
+            {
                 break;
             }
         }
-        // More to do, but after the neighbours.
+        // More to do, but after the neighbours. A task that just wakes itself would be polled many
+        // times before the runtime next looks for what has arrived for them.
         self.write_out(turn_cx);
-        cx.waker().wake_by_ref();
+        let _ = pin!(yield_now()).poll(cx);
         Poll::Pending
     }
 
@@ -349,13 +367,34 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             // Opened before the client knew.
             self.accepted.iter().for_each(Rpc::drain);
         }
-        // Most calls answer at once and need no place among the pending.
-        let mut poll = |rpc: &mut Rpc| Pin::new(rpc).poll(cx).is_pending();
-        self.calls.extend(self.accepted.extract_if(.., |rpc| poll(rpc)));
-        self.accepted.clear();
-        while let Poll::Ready(Some(())) = self.calls.poll_next_unpin(cx) {}
+        self.poll_calls(cx);
         while let Poll::Ready(Some(())) = self.foreign.poll_next_unpin(cx) {}
         if closed { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Polls the new calls, then those that wait and were woken, each for a slice of time. Those for
+    /// which there was none come first in the next turn.
+    fn poll_calls(&mut self, cx: &mut Context<'_>) {
+        let Self { accepted, calls, clock, host, .. } = self;
+        clock.look();
+        clock.start_slice();
+        // Most calls answer at once and need no place among those that wait.
+        let mut waits = |rpc: &mut Rpc| {
+            if clock.is_over() {
+                return true;
+            }
+            let polled = Pin::new(&mut *rpc).poll(cx);
+            host.took(rpc, clock.look());
+            polled.is_pending()
+        };
+        accepted.extract_if(.., |rpc| waits(rpc)).for_each(|rpc| calls.push(rpc));
+        accepted.clear();
+        // They have time of their own, however many new calls there are.
+        clock.start_slice();
+        calls.poll(|rpc| {
+            host.took(rpc, clock.look());
+            if clock.is_over() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
     }
 
     /// Tells the client to open no more calls here, and the handlers of those that are open.
@@ -368,7 +407,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     }
 
     fn stop_calls(&mut self, reason: &Status, cx: &mut Context<'_>) {
-        for mut rpc in std::mem::take(&mut self.calls) {
+        for mut rpc in self.calls.take() {
             rpc.stop(reason.clone(), cx);
         }
     }

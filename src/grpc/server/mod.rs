@@ -9,6 +9,7 @@
 //! ```
 
 mod budget;
+mod clock;
 mod connection;
 mod drain;
 mod follow;
@@ -20,6 +21,7 @@ mod police;
 mod rpc;
 mod settings;
 mod signals;
+mod slow;
 mod socket;
 mod spawner;
 mod stats;
@@ -29,6 +31,7 @@ mod timer;
 mod tls;
 #[cfg(unix)]
 mod unix;
+mod waiting;
 mod waker;
 mod workers;
 
@@ -238,6 +241,16 @@ impl Server {
     #[must_use]
     pub fn permit_pings(mut self, min_interval: Duration, without_calls: bool) -> Self {
         self.settings.pings = PingPolicy { min_interval, without_calls };
+        self
+    }
+
+    /// How long a connection goes on with its new calls, and again with those that wait, before
+    /// other connections of its worker have their turn. A single poll of a call that takes longer,
+    /// which nobody can interrupt, counts among the [slow polls](ServerStats::slow_polls).
+    /// Default: 1 ms.
+    #[must_use]
+    pub fn time_slice(mut self, time: Duration) -> Self {
+        self.settings.time_slice = time;
         self
     }
 

@@ -22,6 +22,7 @@ use crate::grpc::handler::BoxFuture;
 use crate::grpc::head::{
     Rejection, RequestHead, accepts, require_te_trailers, response, trailers, trailers_only,
 };
+use crate::grpc::method;
 use crate::grpc::status::Status;
 
 /// One call polls at most this often in one go before its neighbours get their turn: 128 KiB of
@@ -51,7 +52,7 @@ pub(super) struct Rpc {
     deadline: Option<Instant>,
     /// Made when the call first has to wait: most never do.
     timer: Option<Timer>,
-    server_streaming: bool,
+    method: &'static method::Method,
     share: Share,
     host: Arc<Host>,
 }
@@ -141,7 +142,7 @@ impl Rpc {
             reply: Reply::Response(respond),
             deadline,
             timer: None,
-            server_streaming: method.server_streaming,
+            method,
             share: Share::new(&host.budgets),
             host: host.clone(),
         })
@@ -166,6 +167,10 @@ impl Rpc {
             let _ = self.transmit(cx);
         }
         self.close();
+    }
+
+    pub(super) fn method(&self) -> &'static method::Method {
+        self.method
     }
 
     /// Tells the handler that the server drains.
@@ -223,7 +228,7 @@ impl Rpc {
         let outbound = state.outbound_seen();
         if let Reply::Response(respond) = &mut self.reply {
             let failed = self.outcome.as_ref().is_some_and(|outcome| !outcome.status.is_ok());
-            if failed && !self.server_streaming {
+            if failed && !self.method.server_streaming {
                 // The one message of a call that failed after all.
                 outbound.discard();
             }

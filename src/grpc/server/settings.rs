@@ -34,6 +34,8 @@ pub(super) struct Settings {
     pub(super) drain_timeout: Duration,
     pub(super) lifespan: Lifespan,
     pub(super) pings: PingPolicy,
+    /// What a connection may take before others have their turn.
+    pub(super) time_slice: Duration,
 }
 
 impl Default for Settings {
@@ -57,6 +59,8 @@ impl Default for Settings {
             drain_timeout: Duration::from_secs(30),
             lifespan: Lifespan::default(),
             pings: PingPolicy::default(),
+            // Two hundred unary calls; beside it the price of a turn, some microseconds, is small.
+            time_slice: Duration::from_millis(1),
         }
     }
 }

@@ -1,5 +1,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::slow::SlowPolls;
+use crate::grpc::method::Method;
 
 /// Connections count their bytes in one of this many places, so that workers seldom share a cache
 /// line for it.
@@ -16,6 +20,7 @@ pub struct ServerStats {
     refused: AtomicU64,
     next_lane: AtomicUsize,
     lanes: [Lane; LANES],
+    slow_polls: SlowPolls,
 }
 
 /// As wide as the pairs of cache lines that processors fetch together.
@@ -56,6 +61,15 @@ impl ServerStats {
         self.lanes.iter().map(|lane| lane.sent.load(Ordering::Relaxed)).sum()
     }
 
+    /// How often calls have held up others: the methods of which polls of a handler, with the
+    /// interceptors around it, took more than a [`time_slice`](crate::Server::time_slice), and how
+    /// many, in no particular order. Methods that have many should be set to [`spawn`](crate::CallOptions::spawn), or do in
+    /// smaller steps what they do; when slow polls add up to a hundredth of the time, the log says
+    /// so too. A few are no fault of theirs: the thread may have had to wait for a CPU.
+    pub fn slow_polls(&self) -> Vec<(&'static Method, u64)> {
+        self.slow_polls.counts()
+    }
+
     /// A connection was turned away.
     pub(super) fn refuse(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
@@ -79,6 +93,10 @@ pub(super) struct Meter {
 impl Meter {
     pub(super) fn received(&self, bytes: usize) {
         self.stats.lanes[self.lane].received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn slow_poll(&self, method: &'static Method, time: Duration) {
+        self.stats.slow_polls.note(method, time);
     }
 
     pub(super) fn sent(&self, bytes: usize) {

@@ -4,9 +4,10 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{MetricFamily, MetricType};
 
 use super::families::{counter, descriptors, family, gauge};
+use super::labels;
 use crate::ServerStats;
 
-const HELP: [(&str, &str); 5] = [
+const HELP: [(&str, &str); 6] = [
     ("grpc_server_connections", "Connections that are open."),
     ("grpc_server_connections_accepted_total", "Total number of connections accepted."),
     (
@@ -15,11 +16,16 @@ const HELP: [(&str, &str); 5] = [
     ),
     ("grpc_server_received_bytes_total", "Total number of bytes read, without TLS."),
     ("grpc_server_sent_bytes_total", "Total number of bytes written, without TLS."),
+    (
+        "grpc_server_slow_polls_total",
+        "Total number of polls of calls that took long enough to hold up others.",
+    ),
 ];
 
 /// A server's connections and bytes for Prometheus: `grpc_server_connections`,
 /// `grpc_server_connections_accepted_total`, `grpc_server_connections_refused_total`,
-/// `grpc_server_received_bytes_total` and `grpc_server_sent_bytes_total`, without labels.
+/// `grpc_server_received_bytes_total` and `grpc_server_sent_bytes_total`, without labels; and
+/// `grpc_server_slow_polls_total`, of the methods that have any.
 #[derive(Debug)]
 pub struct ServerMetrics {
     stats: Arc<ServerStats>,
@@ -48,9 +54,13 @@ impl Collector for ServerMetrics {
             stats.bytes_received(),
             stats.bytes_sent(),
         ];
-        let totals = HELP[1..].iter().zip(totals).map(|(help, total)| {
+        let totals = HELP[1..5].iter().zip(totals).map(|(help, total)| {
             family(*help, MetricType::COUNTER, vec![counter(&[], total as f64)])
         });
-        std::iter::once(open).chain(totals).collect()
+        let slow_polls = stats.slow_polls();
+        let slow_polls =
+            slow_polls.iter().map(|(method, count)| counter(&labels(method), *count as f64));
+        let slow_polls = family(HELP[5], MetricType::COUNTER, slow_polls.collect());
+        std::iter::once(open).chain(totals).chain([slow_polls]).collect()
     }
 }
