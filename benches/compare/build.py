@@ -19,6 +19,7 @@ def build(binaries):
     WORK.mkdir(parents=True, exist_ok=True)
     cargo("load", "check", "prepare")
     run([RELEASE / "prepare", "certificate", WORK])
+    run([RELEASE / "prepare", "token", WORK])
     missing = {}
     for binary in sorted(binaries):
         try:

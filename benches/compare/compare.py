@@ -147,10 +147,8 @@ def measured(servers, workloads, options, record):
                 if workload.needs & server.lacks:
                     continue
                 run = {"round": number, "workload": workload.name, "server": server.name}
-                # As many calls for each server, so that their stores grow alike.
-                factor = min(1.0, options.seconds / 2)
                 try:
-                    run |= measure.measure(server, workload, options.seconds, factor)
+                    run |= measure.measure(server, workload, options.seconds)
                     line = (f"{run['units_per_second']:12,.0f} /s {run['cpu_us']:9.2f} us CPU "
                             f"(server {run['server_busy']:4.0%}, load {run['load_busy']:4.0%})")
                 except Failed as error:

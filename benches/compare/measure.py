@@ -34,14 +34,18 @@ class Running:
     def __init__(self, spec, workload, wrapper=()):
         self.port = free_port()
         command = [*wrapper, str(RELEASE / spec.binary), str(self.port), *spec.flags]
-        self.tls = workload is not None and "tls" in workload.needs
+        needs = workload.needs if workload is not None else ()
+        self.tls = "tls" in needs
+        self.token = "token" in needs
         if self.tls:
             command += ["--tls", str(WORK / "cert.pem"), str(WORK / "key.pem")]
+        if self.token:
+            command += ["--production", str(WORK / "secret")]
         if workload is not None:
             command += workload.flags
         self.log = open(WORK / "server.log", "w+")
         # A log line for each call is written, and goes nowhere.
-        quiet = workload is not None and "--access-log" in workload.flags
+        quiet = "interceptors" in needs
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL if quiet else self.log, text=True, preexec_fn=on(SERVER_CPU))
@@ -92,6 +96,8 @@ def load_command(server, workload, **options):
     command = [str(RELEASE / "load"), "--address", f"127.0.0.1:{server.port}"]
     if server.tls:
         command += ["--tls", str(WORK / "cert.pem")]
+    if server.token:
+        command += ["--authorization", str(WORK / "authorization")]
     return command + [str(word) for name, value in options.items()
                       for word in ("--" + name.replace("_", "-"), value)]
 
@@ -116,14 +122,11 @@ def check(spec, tls):
             raise Failed(done.stderr.strip() or server.said())
 
 
-def measure(spec, workload, seconds, calls_factor):
+def measure(spec, workload, seconds):
     """One round of one workload on one server, freshly started."""
     options = {"warmup": min(1.0, seconds / 4), "seconds": seconds}
     if workload.rate:
         options["rate"] = workload.rate
-    if workload.calls:
-        calls = int(workload.calls * calls_factor)
-        options = {"calls": calls, "warm_calls": calls // 5}
     with Running(spec, workload) as server:
         found = load(server, workload, server_pid=server.pid, **options)
         found["peak_rss_kib"] = server.memory("VmHWM")

@@ -8,7 +8,7 @@ class Server:
     name: str
     binary: str
     flags: tuple = ()
-    # What it has not: "streams", "tls", "access-log", "long" messages, many "idle" connections.
+    # What it has not: "streams", "tls", "interceptors", "long" messages, many "idle" connections.
     lacks: frozenset = frozenset()
     about: str = ""
 
@@ -24,8 +24,6 @@ class Workload:
     payload: int = 0
     # Calls a second, where it is fixed.
     rate: int = 0
-    # Seconds are what the users that it creates would fill the memory in: it has a number of calls.
-    calls: int = 0
     # What one call counts for, and what that is called.
     units: int = 1
     unit: str = "call"
@@ -45,16 +43,16 @@ SERVERS = [
            about="its defaults on a current-thread runtime"),
     Server("tonic-tuned", "serve-tonic", ("--current-thread", "--tuned"),
            about="current-thread runtime, windows of 1 and 4 MiB, frames of 1 MiB"),
-    Server("connectrpc", "serve-connectrpc", lacks=lacks("access-log"),
+    Server("connectrpc", "serve-connectrpc", lacks=lacks("interceptors"),
            about="its defaults: tokio's multi-threaded runtime"),
     Server("connectrpc-tuned", "serve-connectrpc", ("--current-thread", "--tuned"),
-           lacks("access-log"), "current-thread runtime, windows of 1 and 4 MiB"),
-    Server("pajamax", "serve-pajamax", (), lacks("streams", "tls", "access-log", "long", "idle"),
+           lacks("interceptors"), "current-thread runtime, windows of 1 and 4 MiB"),
+    Server("pajamax", "serve-pajamax", (), lacks("streams", "tls", "interceptors", "long", "idle"),
            "its defaults; unary calls of at most 16 KiB, a thread for each connection"),
     Server("pajamax-tuned", "serve-pajamax", ("--tuned",),
-           lacks("streams", "tls", "access-log", "long", "idle"), "up to 1,000 answers a flush"),
-    Server("grpc-go", "serve-grpc-go", (), lacks("access-log"), "its defaults, a store in Go"),
-    Server("grpc-go-tuned", "serve-grpc-go", ("--tuned",), lacks("access-log"),
+           lacks("streams", "tls", "interceptors", "long", "idle"), "up to 1,000 answers a flush"),
+    Server("grpc-go", "serve-grpc-go", (), lacks("interceptors"), "its defaults, a store in Go"),
+    Server("grpc-go-tuned", "serve-grpc-go", ("--tuned",), lacks("interceptors"),
            "stream workers, shared write buffers, windows of 1 and 4 MiB, GOGC=400"),
 ]
 
@@ -71,7 +69,7 @@ WORKLOADS = [
     Workload("server-stream", "GetAllUsers, 1,000 users a call, 4 connections with 2 calls", "all",
              4, 2, STREAMS, counted=200),
     Workload("client-stream", "CreateUsers, 1,000 messages a call, 4 connections with 2 calls",
-             "create", 4, 2, STREAMS, calls=800, counted=200),
+             "create", 4, 2, STREAMS, counted=200),
     Workload("bidi-ping", "UpdateUsers, one message at a time, 8 connections with 4 calls", "ping",
              8, 4, STREAMS, units=100, unit="message", counted=100),
     Workload("bidi-flow", "UpdateUsers, 1,000 messages a call, 4 connections with 2 calls", "flow",
@@ -82,9 +80,10 @@ WORKLOADS = [
              frozenset({"long"}), payload=1 << 20),
     Workload("tls-c8m32", "unary-c8m32 over TLS 1.3 (AES-128-GCM)", "get", 8, 32,
              frozenset({"tls"})),
-    # Authentication and metrics belong here too, as soon as balafon has them.
-    Workload("access-log-c8m32", "unary-c8m32 with an access log and correlation ids, no other interceptors yet", "get", 8,
-             32, frozenset({"access-log"}), flags=("--access-log",)),
+    Workload("access-log-c8m32", "unary-c8m32 with an access log and correlation ids", "get", 8, 32,
+             frozenset({"interceptors"}), flags=("--access-log",)),
+    Workload("production-c8m32", "unary-c8m32 with metrics, an access log, and tokens and roles that are looked at",
+             "get", 8, 32, frozenset({"interceptors", "token"})),
     Workload("rate-10k", "GetUser, 10,000 calls a second on 8 connections, whatever comes back",
              "get", 8, 64, rate=10_000),
 ]

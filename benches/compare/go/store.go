@@ -13,11 +13,16 @@ import (
 	"balafon/compare/pb"
 )
 
+// How many users are kept, besides those that were there first.
+const kept = 4096
+
 // Users are never changed in place, so readers hold them without a lock.
 type store struct {
 	lock  sync.RWMutex
 	index map[string]int
 	users []*pb.UserResponse
+	// How many there were first, and how many were created since: each has the place of that before it by `kept`.
+	seeded, created int
 }
 
 func newStore() *store {
@@ -33,6 +38,7 @@ func (s *store) seed(count int) []string {
 		}
 		ids[n] = user.Id
 	}
+	s.seeded, s.created = count, 0
 	return ids
 }
 
@@ -49,8 +55,16 @@ func (s *store) create(name, email string) (*pb.UserResponse, error) {
 	user := &pb.UserResponse{
 		Id: uuid.Must(uuid.NewV7()).String(), Name: name, Email: email, CreatedAt: timestamppb.Now(),
 	}
-	s.index[user.Id] = len(s.users)
-	s.users = append(s.users, user)
+	place := s.seeded + s.created%kept
+	if s.seeded == 0 || place == len(s.users) {
+		place = len(s.users)
+		s.users = append(s.users, user)
+	} else {
+		delete(s.index, s.users[place].Id)
+		s.users[place] = user
+	}
+	s.index[user.Id] = place
+	s.created++
 	return user, nil
 }
 

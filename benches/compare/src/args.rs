@@ -13,6 +13,8 @@ pub struct Args {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// One line of the log for each call.
     pub access_log: bool,
+    /// Besides the access log: metrics, and tokens signed with the secret in this file.
+    pub production: Option<PathBuf>,
     /// The settings that suit these workloads best, rather than the library's defaults.
     pub tuned: bool,
     /// One thread for everything, where the library's default is tokio's multi-threaded runtime.
@@ -20,7 +22,8 @@ pub struct Args {
 }
 
 impl Args {
-    /// Reads the command line: `PORT [--tls CERT KEY] [--access-log] [--tuned] [--current-thread]`.
+    /// Reads the command line: `PORT [--tls CERT KEY] [--access-log] [--production SECRET] [--tuned]
+    /// [--current-thread]`.
     ///
     /// # Panics
     /// If it is anything else: only `compare.py` writes it.
@@ -33,14 +36,16 @@ impl Args {
             address: SocketAddr::from(([127, 0, 0, 1], port)),
             tls: None,
             access_log: false,
+            production: None,
             tuned: false,
             current_thread: false,
         };
         while let Some(flag) = words.next() {
-            let mut file = || PathBuf::from(words.next().expect("--tls CERT KEY"));
+            let mut file = || PathBuf::from(words.next().expect("the flag has a file"));
             match &*flag {
                 "--tls" => args.tls = Some((file(), file())),
                 "--access-log" => args.access_log = true,
+                "--production" => (args.access_log, args.production) = (true, Some(file())),
                 "--tuned" => args.tuned = true,
                 "--current-thread" => args.current_thread = true,
                 _ => panic!("what is {flag}?"),

@@ -3,6 +3,8 @@
 extern crate self as compare;
 
 pub mod args;
+pub mod production;
+pub mod store;
 pub mod users;
 
 #[global_allocator]

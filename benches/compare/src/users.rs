@@ -10,6 +10,8 @@ use balafon::users::pb::{self, UserResponse};
 use balafon::users::store::memory::MemoryStore;
 use balafon::users::store::{PAGE_LEN, UserStore};
 
+use crate::store::BoundedStore;
+
 /// How many users each server starts with, and so how many messages `GetAllUsers` has.
 pub const COUNT: usize = 1000;
 
@@ -18,22 +20,22 @@ pub const COUNT: usize = 1000;
 /// # Panics
 /// If the store is broken.
 #[must_use]
-pub fn seeded() -> MemoryStore {
+pub fn seeded() -> BoundedStore {
     let store = MemoryStore::new();
     let create = |n| {
         let user = NewUser::parse(&format!("User Number {n}"), &format!("user{n}@example.com"));
-        now(store.create(user.expect("it is valid"))).expect("there is room").id.to_string()
+        now(store.create(user.expect("it is valid"))).expect("there is room").id
     };
     let ids: Vec<_> = (0..COUNT).map(create).collect();
-    println!("{}", ids.join(" "));
-    store
+    println!("{}", ids.iter().map(UserId::to_string).collect::<Vec<_>>().join(" "));
+    BoundedStore::new(store, ids[COUNT - 1])
 }
 
-/// The output of a future that is ready at once, as those of the memory store are.
+/// The output of a future that is ready at once, as those of these stores are.
 fn now<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
-        Poll::Pending => unreachable!("the memory store never waits"),
+        Poll::Pending => unreachable!("these stores never wait"),
     }
 }
 
@@ -52,7 +54,7 @@ impl From<Invalid> for Fault {
 
 /// The user service as plain functions, none of which waits: no peer pays for more than its own machinery.
 #[derive(Clone)]
-pub struct Users(Arc<MemoryStore>);
+pub struct Users(Arc<BoundedStore>);
 
 impl Users {
     #[must_use]
@@ -94,7 +96,7 @@ impl Users {
 
 /// All users in order of creation.
 pub struct All {
-    store: Arc<MemoryStore>,
+    store: Arc<BoundedStore>,
     after: Option<UserId>,
     until: Option<UserId>,
     /// Newest first.

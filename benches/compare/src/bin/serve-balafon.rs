@@ -1,8 +1,10 @@
 //! balafon as `user-server` runs it, on one worker, with the echo service beside.
 
 use std::error::Error;
+use std::path::Path;
 
-use balafon::interceptors::AccessLog;
+use balafon::interceptors::auth::{Auth, KeyFile, Permissions};
+use balafon::interceptors::{AccessLog, Metrics};
 use balafon::services::health::{Health, ServingStatus};
 use balafon::services::reflection;
 use balafon::users::Users;
@@ -10,6 +12,7 @@ use balafon::users::pb::{UserService, user_service};
 use balafon::{Request, Response, Router, Server, Status, Tls};
 use compare::args::Args;
 use compare::echo::{Echo, Payload};
+use compare::production::{AUDIENCE, ISSUER, ROLES};
 use compare::users::seeded;
 
 struct Echoes;
@@ -26,16 +29,34 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Some((certificate, key)) = args.identity()? {
         server = server.tls(Tls::from_pem(&certificate, &key)?);
     }
-    let mut router = Router::new();
+    let health = Health::new();
+    health.set(user_service::NAME, ServingStatus::Serving);
+    let mut router = reflection::reflect(
+        Router::new()
+            .add(Users::new(seeded()).into_service())
+            .add(Echoes.into_service())
+            .add(health.service()),
+    );
+    if args.production.is_some() {
+        let metrics = Metrics::new(&router);
+        router = router.intercept(metrics);
+    }
     if args.access_log {
         router = router.intercept(AccessLog);
     }
-    let health = Health::new();
-    health.set(user_service::NAME, ServingStatus::Serving);
-    let router = router
-        .add(Users::new(seeded()).into_service())
-        .add(Echoes.into_service())
-        .add(health.service());
-    server.run(args.address, reflection::reflect(router))?;
+    if let Some(secret) = &args.production {
+        router = router.intercept(auth(secret)?);
+    }
+    server.run(args.address, router)?;
     Ok(())
+}
+
+fn auth(secret: &Path) -> Result<Auth, Box<dyn Error>> {
+    let mut permissions = Permissions::new();
+    for (role, methods) in ROLES {
+        let patterns: Vec<_> = methods.iter().map(|method| format!("*{method}")).collect();
+        permissions = permissions.role(role, patterns.iter().map(String::as_str))?;
+    }
+    let auth = Auth::builder().keys(KeyFile::secret(secret)).permissions(permissions);
+    Ok(auth.issuer(ISSUER).audience(AUDIENCE).build()?)
 }

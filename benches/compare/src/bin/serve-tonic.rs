@@ -1,7 +1,7 @@
 //! tonic.
 
-#[path = "../tonic_access_log.rs"]
-mod access_log;
+#[path = "../tonic_layers/mod.rs"]
+mod layers;
 
 use std::error::Error;
 use std::pin::Pin;
@@ -17,6 +17,10 @@ use compare::users::{Fault, Users, message};
 use futures_util::{Stream, StreamExt, stream};
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
+
+use self::layers::access_log::AccessLog;
+use self::layers::metrics::Metrics;
+use self::layers::{auth, watched};
 
 type Answers = Pin<Box<dyn Stream<Item = Result<UserResponse, Status>> + Send>>;
 
@@ -113,12 +117,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         server = server.tls_config(ServerTlsConfig::new().identity(identity))?;
     }
     args.runtime()?.block_on(async {
-        if args.access_log {
-            let mut server = server.layer(access_log::layer());
-            server.add_service(users).add_service(echo).serve(args.address).await
+        if let Some(secret) = &args.production {
+            let mut server = server
+                .layer(watched(Metrics::new()))
+                .layer(watched(AccessLog))
+                .layer(auth::layer(secret)?);
+            server.add_service(users).add_service(echo).serve(args.address).await?;
+        } else if args.access_log {
+            let mut server = server.layer(watched(AccessLog));
+            server.add_service(users).add_service(echo).serve(args.address).await?;
         } else {
-            server.add_service(users).add_service(echo).serve(args.address).await
+            server.add_service(users).add_service(echo).serve(args.address).await?;
         }
-    })?;
-    Ok(())
+        Ok(())
+    })
 }

@@ -13,8 +13,7 @@ use tonic::{Code, Status};
 
 use super::{Watch, Watcher, code};
 
-const METHODS: [&str; 5] =
-    ["CreateUser", "GetUser", "GetAllUsers", "CreateUsers", "UpdateUsers"];
+const METHODS: [&str; 5] = ["CreateUser", "GetUser", "GetAllUsers", "CreateUsers", "UpdateUsers"];
 const CODES: i32 = 17;
 const LABELS: [&str; 2] = ["grpc_service", "grpc_method"];
 

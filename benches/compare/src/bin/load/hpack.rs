@@ -8,8 +8,7 @@ pub fn blocks(script: &Script) -> (Vec<u8>, Vec<u8>) {
     let mut first = vec![0x83, scheme];
     // Literals with incremental indexing (6.2.1), the names by their static index where there is one.
     let literal = |block: &mut Vec<u8>, text: &str| {
-        assert!(text.len() < 127, "longer ones need a longer length");
-        block.push(text.len() as u8);
+        put_length(block, text.len());
         block.extend(text.as_bytes());
     };
     for (index, value) in [(4, &*script.path), (1, &*script.authority), (31, "application/grpc")] {
@@ -21,6 +20,26 @@ pub fn blocks(script: &Script) -> (Vec<u8>, Vec<u8>) {
     first.push(0x40);
     literal(&mut first, "te");
     literal(&mut first, "trailers");
-    // The table's newest entry is 62, so these are the five from the oldest to the newest.
-    (first, vec![0x83, scheme, 0x80 | 66, 0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62])
+    let mut oldest = 66;
+    if let Some(value) = &script.authorization {
+        first.push(0x40 | 23);
+        literal(&mut first, value);
+        oldest += 1;
+    }
+    // The table's newest entry is 62.
+    let later = [0x83, scheme].into_iter().chain((62..=oldest).rev().map(|index| 0x80 | index));
+    (first, later.collect())
+}
+
+/// A length is an integer with a prefix of seven bits (RFC 7541, 5.1).
+fn put_length(block: &mut Vec<u8>, length: usize) {
+    const PREFIX: usize = 127;
+    block.push(length.min(PREFIX) as u8);
+    if let Some(mut rest) = length.checked_sub(PREFIX) {
+        while rest >= 128 {
+            block.push((rest % 128) as u8 | 128);
+            rest /= 128;
+        }
+        block.push(rest as u8);
+    }
 }

@@ -109,13 +109,12 @@ impl<'a> Run<'a> {
             connections.push(connection);
         }
         let now = Instant::now();
-        let limit = options.calls.map_or(u64::MAX, |calls| calls + options.warm_calls);
         let ledger = Ledger {
             script,
             now,
             begun: 0,
             completed: 0,
-            limit,
+            limit: options.calls.unwrap_or(u64::MAX),
             latencies: Vec::new(),
             measuring: false,
             closed_loop: options.rate.is_none(),
@@ -172,10 +171,7 @@ impl<'a> Run<'a> {
     fn done(&mut self) -> Result<bool, Failure> {
         let (options, ledger) = (self.options, &mut self.ledger);
         let elapsed = self.began.elapsed().as_secs_f64();
-        if self.from.is_none()
-            && elapsed >= options.warmup
-            && ledger.completed >= options.warm_calls
-        {
+        if self.from.is_none() && elapsed >= options.warmup {
             self.from = Some(Reading::now(options)?);
             ledger.measuring = true;
         }

@@ -17,13 +17,14 @@ pub struct Options {
     pub rate: Option<f64>,
     pub warmup: f64,
     pub seconds: f64,
-    /// Measures this many calls, behind the first `warm_calls`, instead of `seconds`.
+    /// Makes this many calls, instead of `seconds`.
     pub calls: Option<u64>,
-    pub warm_calls: u64,
     /// Bytes of an echo's payload.
     pub payload: usize,
     /// Speaks TLS, and trusts this certificate.
     pub tls: Option<PathBuf>,
+    /// The value of the header of that name, in a file.
+    pub authorization: Option<PathBuf>,
     /// The process whose CPU time is measured.
     pub server_pid: Option<u32>,
     /// Keeps the connections, idle, until the standard input ends.
@@ -45,9 +46,9 @@ impl Options {
                 "--warmup" => options.warmup = value.parse()?,
                 "--seconds" => options.seconds = value.parse()?,
                 "--calls" => options.calls = some(&value)?,
-                "--warm-calls" => options.warm_calls = value.parse()?,
                 "--payload" => options.payload = value.parse()?,
                 "--tls" => options.tls = Some(PathBuf::from(value)),
+                "--authorization" => options.authorization = Some(PathBuf::from(value)),
                 "--server-pid" => options.server_pid = some(&value)?,
                 "--hold" => options.hold = value.parse()?,
                 _ => return Err(format!("what is {name}?").into()),

@@ -1,3 +1,5 @@
+use std::fs;
+
 use balafon::users::pb::{CreateUserRequest, GetUserRequest, UserUpdate};
 use compare::echo::Payload;
 use compare::users::COUNT;
@@ -16,6 +18,7 @@ pub struct Script {
     pub path: String,
     pub authority: String,
     pub https: bool,
+    pub authorization: Option<String>,
     /// The bodies that calls have in turn, with gRPC's framing.
     pub bodies: Vec<Vec<u8>>,
     /// How much of a body may go out before there is an answer, and again after each answer.
@@ -62,6 +65,7 @@ impl Script {
             path: format!("/{service}/{method}"),
             authority: options.address.ok_or("--address is missing")?.to_string(),
             https: options.tls.is_some(),
+            authorization: options.authorization.as_ref().map(fs::read_to_string).transpose()?,
             // The messages of `updates` are equally long.
             step: if options.method == "ping" { body / PINGS } else { body },
             bodies,
