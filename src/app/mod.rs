@@ -6,6 +6,7 @@ mod auth;
 mod check;
 mod cli;
 mod config;
+pub mod log;
 mod process;
 mod telemetry;
 mod tls;

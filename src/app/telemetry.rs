@@ -3,6 +3,7 @@ use std::io::{IsTerminal, stderr};
 use tracing_subscriber::{EnvFilter, fmt};
 
 use super::config::{Config, LogFormat};
+use super::log;
 
 /// Starts the log, on the standard error output.
 pub(super) fn init(config: &Config) {
@@ -11,7 +12,8 @@ pub(super) fn init(config: &Config) {
     // same output would panic.
     let builder = fmt().with_env_filter(filter).with_writer(stderr).log_internal_errors(false);
     match config.log_format {
-        LogFormat::Pretty => builder.with_ansi(stderr().is_terminal()).init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).init(),
+        LogFormat::Pretty if stderr().is_terminal() => builder.init(),
+        LogFormat::Pretty => builder.event_format(log::Text).init(),
+        LogFormat::Json => builder.event_format(log::Json).init(),
     }
 }

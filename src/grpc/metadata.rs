@@ -72,6 +72,16 @@ enum Fault {
     Base64,
 }
 
+impl AsciiValue {
+    /// Marks a value as one that does not come again, such as an id of the call: it is sent without
+    /// a place in the table of headers (RFC 7541, 7.1.3), where it would push out those that do.
+    #[must_use]
+    pub fn unindexed(mut self) -> Self {
+        self.0.set_sensitive(true);
+        self
+    }
+}
+
 impl Metadata {
     /// Nothing yet; allocates nothing.
     pub fn new() -> Self {
@@ -313,6 +323,18 @@ mod tests {
             headers.append(name, HeaderValue::from_static(value));
         }
         headers.into()
+    }
+
+    #[test]
+    fn a_value_is_indexed_unless_it_is_marked() {
+        let key = AsciiKey::from_static("id");
+        let mut metadata = Metadata::new();
+        for unindexed in [false, true] {
+            let value = AsciiValue::from(7_u64);
+            metadata.insert(&key, if unindexed { value.unindexed() } else { value });
+            assert_eq!(metadata.as_headers()["id"].is_sensitive(), unindexed);
+            assert_eq!(metadata.get(&key), Some("7"));
+        }
     }
 
     #[test]

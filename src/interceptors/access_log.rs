@@ -31,7 +31,7 @@ impl Interceptor for AccessLog {
         let start = Instant::now();
         let id = correlation_id(call.metadata());
         if let Ok(value) = AsciiValue::try_from(&*id) {
-            call.response_metadata().insert(&X_REQUEST_ID, value);
+            call.response_metadata().insert(&X_REQUEST_ID, value.unindexed());
         }
         call.extensions_mut().insert(CorrelationId(id.clone()));
         let (peer, counts) = (call.peer().clone(), call.counts());
