@@ -1,7 +1,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use uuid::Uuid;
+use uuid::timestamp::context::{ContextV7, ThreadLocalContext};
+use uuid::{Timestamp, Uuid};
 
 use crate::{AsciiKey, AsciiValue, Call, Interceptor, Metadata, Next, Outcome};
 
@@ -60,6 +61,15 @@ impl Interceptor for AccessLog {
 fn correlation_id(metadata: &Metadata) -> Arc<str> {
     match metadata.get(&X_REQUEST_ID) {
         Some(id) if !id.is_empty() && id.len() <= MAX_ID_LEN => id.into(),
-        _ => Uuid::now_v7().to_string().into(),
+        _ => new_id().to_string().into(),
     }
+}
+
+/// A UUIDv7; each thread has its own order of them. `Uuid::now_v7` keeps one for the process, under a
+/// lock that every call of every worker would take.
+fn new_id() -> Uuid {
+    thread_local! {
+        static ORDER: ContextV7 = const { ContextV7::new() };
+    }
+    Uuid::new_v7(Timestamp::now(ThreadLocalContext::new(&ORDER)))
 }
