@@ -139,7 +139,7 @@ pub use crate::grpc::server::{ClientCertificate, SharedTls, Tls, TlsError};
 #[doc(inline)]
 pub use crate::grpc::server::{Listeners, Server, ServerStats, shutdown_signal};
 #[doc(inline)]
-pub use crate::grpc::service::{Service, ServiceBuilder, ServiceInfo};
+pub use crate::grpc::service::{Service, ServiceBuilder, ServiceInfo, Target};
 #[doc(inline)]
 pub use crate::grpc::status::Status;
 

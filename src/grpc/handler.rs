@@ -10,6 +10,7 @@ use super::call::{Call, Outcome};
 use super::exchange::Exchange;
 use super::guard::Guard;
 use super::message::{Request, Response, Sink, Streaming, only_message};
+use super::service::Target;
 use super::status::Status;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -17,79 +18,79 @@ pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// What a path leads to: any of the four shapes, or a fallback.
 pub(crate) trait Handler: Send + Sync + 'static {
     fn handle(&self, call: Call) -> BoxFuture<'static, Outcome>;
+
+    /// The same handler with counts of references of its own.
+    fn replica(&self) -> Arc<dyn Handler>;
 }
 
 /// One request, one response.
-pub(crate) fn unary<T, Req, Res, F, Fut>(target: Arc<T>, function: F) -> Arc<dyn Handler>
+pub(crate) fn unary<T, Req, Res, F, Fut>(target: Target<T>, function: F) -> Arc<dyn Handler>
 where
     T: Send + Sync + 'static,
     Req: Message + Default + 'static,
     Res: Message + 'static,
-    F: Fn(Arc<T>, Request<Req>) -> Fut + Copy + Send + Sync + 'static,
+    F: Fn(Target<T>, Request<Req>) -> Fut + Copy + Send + Sync + 'static,
     Fut: Future<Output = Result<Response<Res>, Status>> + Send,
 {
-    shape(move |call: Call| {
-        let target = target.clone();
-        async move {
-            let message = only_message(call.exchange()).await?;
-            function(target, Request::of_call(message, call)).await
-        }
+    shape(target, move |target, call| async move {
+        let message = only_message(call.exchange()).await?;
+        function(target, Request::of_call(message, call)).await
     })
 }
 
 /// One request, a stream of responses.
-pub(crate) fn server_streaming<T, Req, Res, F, Fut>(target: Arc<T>, function: F) -> Arc<dyn Handler>
+pub(crate) fn server_streaming<T, Req, Res, F, Fut>(
+    target: Target<T>,
+    function: F,
+) -> Arc<dyn Handler>
 where
     T: Send + Sync + 'static,
     Req: Message + Default + 'static,
     Res: Message + 'static,
-    F: Fn(Arc<T>, Request<Req>, Sink<Res>) -> Fut + Copy + Send + Sync + 'static,
+    F: Fn(Target<T>, Request<Req>, Sink<Res>) -> Fut + Copy + Send + Sync + 'static,
     Fut: Future<Output = Result<(), Status>> + Send,
 {
-    shape(move |call: Call| {
-        let target = target.clone();
-        async move {
-            let message = only_message(call.exchange()).await?;
-            let sink = Sink::new(call.exchange().clone());
-            function(target, Request::of_call(message, call), sink).await
-        }
+    shape(target, move |target, call| async move {
+        let message = only_message(call.exchange()).await?;
+        let sink = Sink::new(call.exchange().clone());
+        function(target, Request::of_call(message, call), sink).await
     })
 }
 
 /// A stream of requests, one response.
-pub(crate) fn client_streaming<T, Req, Res, F, Fut>(target: Arc<T>, function: F) -> Arc<dyn Handler>
+pub(crate) fn client_streaming<T, Req, Res, F, Fut>(
+    target: Target<T>,
+    function: F,
+) -> Arc<dyn Handler>
 where
     T: Send + Sync + 'static,
     Req: Message + Default + 'static,
     Res: Message + 'static,
-    F: Fn(Arc<T>, Request<Streaming<Req>>) -> Fut + Copy + Send + Sync + 'static,
+    F: Fn(Target<T>, Request<Streaming<Req>>) -> Fut + Copy + Send + Sync + 'static,
     Fut: Future<Output = Result<Response<Res>, Status>> + Send,
 {
-    shape(move |call: Call| {
-        let target = target.clone();
-        async move {
-            let messages = Streaming::new(call.exchange().clone());
-            function(target, Request::of_call(messages, call)).await
-        }
+    shape(target, move |target, call| async move {
+        let messages = Streaming::new(call.exchange().clone());
+        function(target, Request::of_call(messages, call)).await
     })
 }
 
 /// A stream of requests, a stream of responses.
-pub(crate) fn bidi_streaming<T, Req, Res, F, Fut>(target: Arc<T>, function: F) -> Arc<dyn Handler>
+pub(crate) fn bidi_streaming<T, Req, Res, F, Fut>(
+    target: Target<T>,
+    function: F,
+) -> Arc<dyn Handler>
 where
     T: Send + Sync + 'static,
     Req: Message + Default + 'static,
     Res: Message + 'static,
-    F: Fn(Arc<T>, Request<Streaming<Req>>, Sink<Res>) -> Fut + Copy + Send + Sync + 'static,
+    F: Fn(Target<T>, Request<Streaming<Req>>, Sink<Res>) -> Fut + Copy + Send + Sync + 'static,
     Fut: Future<Output = Result<(), Status>> + Send,
 {
-    shape(move |call: Call| {
-        let target = target.clone();
-        async move {
-            let messages = Streaming::new(call.exchange().clone());
-            let sink = Sink::new(call.exchange().clone());
-            function(target, Request::of_call(messages, call), sink).await
-        }
+    shape(target, move |target, call| async move {
+        let messages = Streaming::new(call.exchange().clone());
+        let sink = Sink::new(call.exchange().clone());
+        function(target, Request::of_call(messages, call), sink).await
     })
 }
 
@@ -99,35 +100,50 @@ where
     F: Fn(Call) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Outcome> + Send + 'static,
 {
-    Arc::new(Raw(function))
+    Arc::new(Bound {
+        target: Target::new(function),
+        function: |target: Target<F>, call| target(call),
+    })
 }
 
-struct Raw<F>(F);
+/// A function of calls, with what it is called on.
+struct Bound<T, F> {
+    target: Target<T>,
+    function: F,
+}
 
-impl<F, Fut> Handler for Raw<F>
+impl<T, F, Fut> Handler for Bound<T, F>
 where
-    F: Fn(Call) -> Fut + Send + Sync + 'static,
+    T: Send + Sync + 'static,
+    F: Fn(Target<T>, Call) -> Fut + Copy + Send + Sync + 'static,
     Fut: Future<Output = Outcome> + Send + 'static,
 {
     fn handle(&self, mut call: Call) -> BoxFuture<'static, Outcome> {
         let exchange = call.exchange().clone();
-        match call.take_apart() {
-            None => Box::pin(Guard::of_handler(exchange, || (self.0)(call))),
-            Some(apart) => Box::pin(Guard::of_handler(exchange, || apart.start((self.0)(call)))),
+        let apart = call.take_apart();
+        let run = || (self.function)(self.target.clone(), call);
+        match apart {
+            None => Box::pin(Guard::of_handler(exchange, run)),
+            Some(apart) => Box::pin(Guard::of_handler(exchange, || apart.start(run()))),
         }
+    }
+
+    fn replica(&self) -> Arc<dyn Handler> {
+        Arc::new(Self { target: self.target.replica(), function: self.function })
     }
 }
 
 /// What all shapes have in common: how a result becomes an outcome.
-fn shape<F, Fut, R>(function: F) -> Arc<dyn Handler>
+fn shape<T, F, Fut, R>(target: Target<T>, function: F) -> Arc<dyn Handler>
 where
-    F: Fn(Call) -> Fut + Send + Sync + 'static,
+    T: Send + Sync + 'static,
+    F: Fn(Target<T>, Call) -> Fut + Copy + Send + Sync + 'static,
     Fut: Future<Output = Result<R, Status>> + Send + 'static,
     R: Reply,
 {
-    raw(move |call: Call| {
+    let function = move |target, call: Call| {
         let exchange = call.exchange().clone();
-        let running = function(call);
+        let running = function(target, call);
         async move {
             let mut outcome = match running.await.and_then(|reply| reply.send(&exchange)) {
                 // Only when nearly all is sent is the end in sight that interceptors wait for.
@@ -141,7 +157,8 @@ where
             outcome.trailers.merge(set);
             outcome
         }
-    })
+    };
+    Arc::new(Bound { target, function })
 }
 
 /// What a handler leaves to be sent when it returns: a response, or nothing more than it streamed.

@@ -3,7 +3,6 @@ use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -13,30 +12,22 @@ use futures_util::future::OptionFuture;
 use futures_util::stream::FuturesUnordered;
 use h2::Reason;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::runtime::Handle;
 use tokio::task::coop::{has_budget_remaining, unconstrained};
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
-use super::budget::Budgets;
 use super::clock::Clock;
 use super::drain::Drain;
 use super::foreign::Foreign;
+use super::host::Host;
 use super::lifetime::{Expired, Lifetime};
 use super::police::Police;
 use super::rpc::Rpc;
-use super::settings::Settings;
 use super::socket::Socket;
-use super::stats::Meter;
 use super::timer::{Timer, later, timer_after, timer_at};
-#[cfg(feature = "tls")]
-use super::tls::SharedTls;
 use super::waiting::Waiting;
 use super::waker::TurnWaker;
-use crate::grpc::apart::Apart;
 use crate::grpc::call::Peer;
-use crate::grpc::options::CallOptions;
-use crate::grpc::router::Router;
 use crate::grpc::status::Status;
 
 /// New calls accepted in one turn before the answers of the first are written.
@@ -51,47 +42,6 @@ pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long a client that has no calls left may take to acknowledge that the connection closes: a
 /// round trip to the other side of the world and back, several times.
 const GOODBYE: Duration = Duration::from_secs(2);
-
-/// What the calls of one connection have in common.
-pub(super) struct Host {
-    pub(super) router: Arc<Router>,
-    pub(super) settings: Arc<Settings>,
-    pub(super) peer: Arc<Peer>,
-    /// The longest header list that the client accepts, in bytes as RFC 9113 (6.5.2) counts them.
-    pub(super) header_limit: Arc<AtomicU32>,
-    pub(super) budgets: Arc<Budgets>,
-    pub(super) meter: Arc<Meter>,
-    /// Held by what the drain should wait for. Unset until the connection is served.
-    pub(super) drain: Option<Drain>,
-    /// Where handlers run that are spawned; `None` is the runtime of the connection.
-    pub(super) spawner: Option<Handle>,
-    #[cfg(feature = "tls")]
-    pub(super) tls: Option<SharedTls>,
-}
-
-impl Host {
-    /// What holds until the client says otherwise.
-    pub(super) fn no_header_limit() -> Arc<AtomicU32> {
-        Arc::new(AtomicU32::new(u32::MAX))
-    }
-
-    /// Counts the poll of a call that took this time, if it was slow.
-    fn took(&self, rpc: &Rpc, time: Duration) {
-        if time > self.settings.time_slice {
-            self.meter.slow_poll(rpc.method(), time);
-        }
-    }
-
-    /// How the handler of a call with these options runs, if not in the connection's future.
-    pub(super) fn apart(self: &Arc<Self>, options: &CallOptions) -> Option<Apart> {
-        let (spawn, to_completion) = (options.spawns(), options.runs_to_completion());
-        (spawn || to_completion).then(|| Apart {
-            runtime: self.spawner.clone().filter(|_| spawn),
-            to_completion,
-            hold: self.clone(),
-        })
-    }
-}
 
 /// Serves one connection until it closes, or until the drain is over.
 pub(super) async fn serve<T>(io: T, host: Host, drain: Drain)
@@ -119,7 +69,10 @@ async fn serve_over<T>(
 {
     let peer = host.peer.clone();
     let held = drain.clone();
-    let mut drain_started = pin!(unconstrained(drain.started()));
+    // With a waker of its own it is polled only when it has begun. Polled with the connection, it
+    // would take a lock each time that connections of all workers share.
+    let mut drain_started: FuturesUnordered<_> =
+        [Box::pin(unconstrained(drain.started()))].into_iter().collect();
     let time = host.settings.handshake_timeout;
     // On the heap, since a connection that is served no longer needs the room.
     let handshake = Box::pin(async move {
@@ -143,14 +96,13 @@ async fn serve_over<T>(
     });
     let mut connection = tokio::select! {
         // A connection in its handshake has no calls: it must not hold up a shutdown.
-        _ = &mut drain_started => return,
+        _ = drain_started.next() => return,
         result = timeout(time, handshake) => match result {
             Ok(Some(connection)) => connection,
             Ok(None) => return,
             Err(_) => return tracing::debug!(%peer, "the handshake timed out"),
         },
     };
-    let mut server_drains = false;
     let mut deadline: Option<Instant> = None;
     loop {
         let out_of_time = OptionFuture::from(deadline.map(timer_at));
@@ -167,10 +119,7 @@ async fn serve_over<T>(
                 // Without a grace the calls that are open have all the time of the world.
                 Ended::Retired => connection.lifetime.grace().map(later),
             },
-            drained = &mut drain_started, if !server_drains => {
-                server_drains = true;
-                Some(drained)
-            }
+            Some(drained) = drain_started.next() => Some(drained),
             Some(()) = out_of_time => break,
         };
         connection.drain();

@@ -14,6 +14,7 @@ mod connection;
 mod drain;
 mod follow;
 mod foreign;
+mod host;
 mod lifetime;
 mod listener;
 mod listeners;
@@ -45,9 +46,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout_at;
 
-use self::budget::{Budget, Budgets};
-use self::connection::Host;
+use self::budget::Budget;
 use self::drain::{Drain, DrainTrigger};
+use self::host::Common;
 use self::listener::Listener;
 pub use self::listeners::Listeners;
 use self::police::PingPolicy;
@@ -59,7 +60,7 @@ pub use self::stats::ServerStats;
 use self::timer::later;
 #[cfg(feature = "tls")]
 pub use self::tls::{ClientCertificate, SharedTls, Tls, TlsError};
-use self::workers::Workers;
+use self::workers::{Job, Workers};
 use super::call::{Peer, PeerAddr};
 use super::compression::Compression;
 use super::router::Router;
@@ -306,30 +307,19 @@ impl Server {
         router: Router,
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<()> {
-        let router = Arc::new(router);
-        let settings = Arc::new(self.settings);
+        let spawner = router.spawns(&self.settings.calls).then(Spawner::start).transpose()?;
+        let Settings { max_connections, drain_timeout, .. } = self.settings;
+        let common = Common {
+            spawner: spawner.as_ref().and_then(Spawner::handle),
+            ..self.common(Arc::new(router))
+        };
         let trigger = DrainTrigger::new();
-        let budget = Arc::new(Budget::new(settings.server_buffer_limit));
-        let workers = Workers::start(self.workers)?;
-        let spawner = router.spawns(&settings.calls).then(Spawner::start).transpose()?;
-        let mut listener =
-            Listener::new(listeners.into(), settings.max_connections, self.stats.clone());
+        let mut listener = Listener::new(listeners.into(), max_connections, self.stats.clone());
+        let workers = Workers::start(self.workers, common)?;
         let accepting = async {
             loop {
                 let (stream, peer, place) = listener.accept().await;
-                let host = Host {
-                    router: router.clone(),
-                    settings: settings.clone(),
-                    peer: Arc::new(peer),
-                    header_limit: Host::no_header_limit(),
-                    budgets: Budgets::new(settings.connection_buffer_limit, &budget),
-                    meter: self.stats.open(),
-                    drain: None,
-                    spawner: spawner.as_ref().and_then(Spawner::handle),
-                    #[cfg(feature = "tls")]
-                    tls: self.tls.clone(),
-                };
-                workers.serve(stream, place, host, trigger.watch());
+                workers.serve(Job { stream, peer, place, drain: trigger.watch() });
             }
         };
         tokio::select! {
@@ -337,9 +327,9 @@ impl Server {
             () = accepting => {}
         }
         drop(listener);
-        trigger.start(settings.drain_timeout);
+        trigger.start(drain_timeout);
         // Connections end by themselves in this time; handlers that are tasks of their own may not.
-        let time = settings.drain_timeout.saturating_add(2 * connection::LAST_WORDS);
+        let time = drain_timeout.saturating_add(2 * connection::LAST_WORDS);
         if timeout_at(later(time), trigger.finished()).await.is_err() {
             tracing::warn!("drain timeout: handlers that run as tasks are not done");
         }
@@ -354,22 +344,20 @@ impl Server {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let host = Host {
+        let host = self.common(router).host(Peer::new(PeerAddr::Memory));
+        let trigger = DrainTrigger::new();
+        connection::serve(io, host, trigger.watch()).await;
+    }
+
+    fn common(&self, router: Arc<Router>) -> Common {
+        Common {
             router,
             settings: Arc::new(self.settings.clone()),
-            peer: Arc::new(Peer::new(PeerAddr::Memory)),
-            header_limit: Host::no_header_limit(),
-            budgets: Budgets::new(
-                self.settings.connection_buffer_limit,
-                &Arc::new(Budget::new(self.settings.server_buffer_limit)),
-            ),
-            meter: self.stats.open(),
-            drain: None,
+            budget: Arc::new(Budget::new(self.settings.server_buffer_limit)),
+            stats: self.stats.clone(),
             spawner: None,
             #[cfg(feature = "tls")]
             tls: self.tls.clone(),
-        };
-        let trigger = DrainTrigger::new();
-        connection::serve(io, host, trigger.watch()).await;
+        }
     }
 }

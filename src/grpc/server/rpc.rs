@@ -13,8 +13,8 @@ use http::{Extensions, Method, Request, request};
 use tokio::time::Instant;
 
 use super::budget::Share;
-use super::connection::Host;
 use super::foreign::Foreign;
+use super::host::Host;
 use super::timer::{Timer, timer_at};
 use crate::grpc::call::{Call, CallParts, Outcome};
 use crate::grpc::exchange::{Exchange, Terms};

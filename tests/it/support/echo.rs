@@ -74,10 +74,7 @@ impl Echo {
         Running(self)
     }
 
-    async fn unary(
-        self: Arc<Self>,
-        mut request: Request<String>,
-    ) -> Result<Response<String>, Status> {
+    async fn unary(&self, mut request: Request<String>) -> Result<Response<String>, Status> {
         let _running = self.run();
         match request.message.as_str() {
             "until told" => self.told.notified().await,
@@ -93,11 +90,7 @@ impl Echo {
         Ok(response)
     }
 
-    async fn server(
-        self: Arc<Self>,
-        request: Request<String>,
-        mut out: Sink<String>,
-    ) -> Result<(), Status> {
+    async fn server(&self, request: Request<String>, mut out: Sink<String>) -> Result<(), Status> {
         let _running = self.run();
         match request.message.split_once(' ') {
             Some(("count", count)) => {
@@ -124,7 +117,7 @@ impl Echo {
     }
 
     async fn client(
-        self: Arc<Self>,
+        &self,
         mut request: Request<Streaming<String>>,
     ) -> Result<Response<String>, Status> {
         let _running = self.run();
@@ -137,7 +130,7 @@ impl Echo {
     }
 
     async fn bidi(
-        self: Arc<Self>,
+        &self,
         mut request: Request<Streaming<String>>,
         mut out: Sink<String>,
     ) -> Result<(), Status> {

@@ -1,0 +1,95 @@
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::budget::{Budget, Budgets};
+use super::drain::Drain;
+use super::rpc::Rpc;
+use super::settings::Settings;
+use super::stats::{Meter, ServerStats};
+#[cfg(feature = "tls")]
+use super::tls::SharedTls;
+use crate::grpc::apart::Apart;
+use crate::grpc::call::Peer;
+use crate::grpc::options::CallOptions;
+use crate::grpc::router::Router;
+
+/// What the connections of a server have in common.
+#[derive(Clone)]
+pub(super) struct Common {
+    pub(super) router: Arc<Router>,
+    pub(super) settings: Arc<Settings>,
+    /// Of all calls.
+    pub(super) budget: Arc<Budget>,
+    pub(super) stats: Arc<ServerStats>,
+    /// Where handlers run that are spawned; `None` is the runtime of the connection.
+    pub(super) spawner: Option<Handle>,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<SharedTls>,
+}
+
+/// What the calls of one connection have in common. It is made by the worker that serves it, so
+/// that what calls count in it shares no cache line with that of other workers.
+pub(super) struct Host {
+    pub(super) router: Arc<Router>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) peer: Arc<Peer>,
+    /// The longest header list that the client accepts, in bytes as RFC 9113 (6.5.2) counts them.
+    pub(super) header_limit: Arc<AtomicU32>,
+    pub(super) budgets: Arc<Budgets>,
+    pub(super) meter: Arc<Meter>,
+    /// Held by what the drain should wait for. Unset until the connection is served.
+    pub(super) drain: Option<Drain>,
+    spawner: Option<Handle>,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<SharedTls>,
+}
+
+impl Common {
+    /// The same for a worker of its own: its calls touch no counts of references that those of
+    /// other workers do.
+    pub(super) fn replica(&self) -> Self {
+        let router = Arc::new(self.router.replica());
+        let settings = Arc::new(Settings::clone(&self.settings));
+        Self { router, settings, ..self.clone() }
+    }
+
+    /// For a new connection.
+    pub(super) fn host(&self, peer: Peer) -> Host {
+        let Self { router, settings, budget, stats, spawner, .. } = self;
+        Host {
+            router: router.clone(),
+            settings: settings.clone(),
+            peer: Arc::new(peer),
+            // What holds until the client says otherwise.
+            header_limit: Arc::new(AtomicU32::new(u32::MAX)),
+            budgets: Budgets::new(settings.connection_buffer_limit, budget),
+            meter: stats.open(),
+            drain: None,
+            spawner: spawner.clone(),
+            #[cfg(feature = "tls")]
+            tls: self.tls.clone(),
+        }
+    }
+}
+
+impl Host {
+    /// Counts the poll of a call that took this time, if it was slow.
+    pub(super) fn took(&self, rpc: &Rpc, time: Duration) {
+        if time > self.settings.time_slice {
+            self.meter.slow_poll(rpc.method(), time);
+        }
+    }
+
+    /// How the handler of a call with these options runs, if not in the connection's future.
+    pub(super) fn apart(self: &Arc<Self>, options: &CallOptions) -> Option<Apart> {
+        let (spawn, to_completion) = (options.spawns(), options.runs_to_completion());
+        (spawn || to_completion).then(|| Apart {
+            runtime: self.spawner.clone().filter(|_| spawn),
+            to_completion,
+            hold: self.clone(),
+        })
+    }
+}
