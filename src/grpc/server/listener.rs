@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
 
 use super::listeners::Listeners;
+use super::recurring::Recurring;
 use super::stats::ServerStats;
 use super::stream::Stream;
 use crate::grpc::call::Peer;
@@ -14,10 +14,6 @@ use crate::grpc::call::Peer;
 /// How long to wait after `accept` has failed for want of file descriptors or memory: trying again
 /// at once would spin a core until a connection closes.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// The least time between two lines of the log about the same trouble: clients that are turned away
-/// come back at once, and the log should not be what the server is busy with.
-const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A connection's place among those that there may be, from `accept` until its socket is closed.
 pub(super) type Place = OwnedSemaphorePermit;
@@ -32,13 +28,6 @@ pub(super) struct Listener {
     failed: Recurring,
 }
 
-/// Trouble that may come a thousand times a second.
-#[derive(Default)]
-struct Recurring {
-    logged: Option<Instant>,
-    unlogged: u64,
-}
-
 impl Listener {
     pub(super) fn new(
         listeners: Listeners,
@@ -46,7 +35,7 @@ impl Listener {
         stats: Arc<ServerStats>,
     ) -> Self {
         let places = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
-        let (refused, failed) = (Recurring::default(), Recurring::default());
+        let (refused, failed) = (Recurring::new(1), Recurring::new(1));
         Self { listeners, places, max_connections, stats, refused, failed }
     }
 
@@ -88,17 +77,6 @@ impl Listener {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
-        }
-    }
-}
-
-impl Recurring {
-    /// Gives `line` how often it has happened since the last line, unless that was just now.
-    fn log(&mut self, line: impl FnOnce(u64)) {
-        self.unlogged += 1;
-        if self.logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL) {
-            line(std::mem::take(&mut self.unlogged));
-            self.logged = Some(Instant::now());
         }
     }
 }

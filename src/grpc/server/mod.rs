@@ -19,6 +19,7 @@ mod lifetime;
 mod listener;
 mod listeners;
 mod police;
+mod recurring;
 mod rpc;
 mod settings;
 mod signals;

@@ -1,6 +1,7 @@
 use std::error::Error;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -19,10 +20,15 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{self, CertificateError, InconsistentKeys, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
+use super::recurring::Recurring;
 use crate::grpc::call::Peer;
 
 /// RFC 9113, 3.2: HTTP/2 over TLS.
 const ALPN: &[u8] = b"h2";
+
+/// Lines of the log, in some seconds, about clients that fail in their handshakes: there may be
+/// several with a different trouble each, and one that tries all the time.
+const FAILED_HANDSHAKES: u32 = 10;
 
 /// What a server needs to speak TLS, for [`Server::tls`](crate::Server::tls): a certificate and its
 /// key, and whether clients are to have certificates too.
@@ -248,23 +254,29 @@ impl Error for TlsError {}
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct SharedTls(Arc<RwLock<Arc<ServerConfig>>>);
+pub struct SharedTls {
+    config: Arc<RwLock<Arc<ServerConfig>>>,
+    failed: Arc<Mutex<Recurring>>,
+}
 
 impl SharedTls {
     /// For one server or several.
     pub fn new(tls: Tls) -> Self {
-        Self(Arc::new(RwLock::new(Arc::new(tls.config()))))
+        Self {
+            config: Arc::new(RwLock::new(Arc::new(tls.config()))),
+            failed: Arc::new(Mutex::new(Recurring::new(FAILED_HANDSHAKES))),
+        }
     }
 
     /// Handshakes that begin from now on use `tls`; connections that are open stay as they are,
     /// also those of clients that would not be let in any more.
     pub fn replace(&self, tls: Tls) {
         let config = Arc::new(tls.config());
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = config;
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
     fn config(&self) -> Arc<ServerConfig> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Does the handshake. Gives the connection inside of TLS and its peer, now with certificates;
@@ -279,15 +291,20 @@ impl SharedTls {
     {
         let stream = match TlsAcceptor::from(self.config()).accept(io).await {
             Ok(stream) => stream,
+            // Whoever just closes the connection may only look whether somebody listens.
+            Err(error) if error.kind() != io::ErrorKind::InvalidData => {
+                tracing::debug!(%peer, %error, "a connection was lost in its TLS handshake");
+                return None;
+            }
             Err(error) => {
-                tracing::debug!(%peer, %error, "TLS handshake failed");
+                self.refused(&peer, &error);
                 return None;
             }
         };
         let (_, session) = stream.get_ref();
         // rustls refuses those that offer only other protocols, not those that offer none.
         if session.alpn_protocol() != Some(ALPN) {
-            tracing::debug!(%peer, "the client did not ask for h2 by ALPN");
+            self.refused(&peer, "the client did not ask for h2 by ALPN");
             return None;
         }
         let Some(chain) = session.peer_certificates() else {
@@ -296,6 +313,15 @@ impl SharedTls {
         let certificates = chain.iter().map(|der| Bytes::copy_from_slice(der)).collect();
         let peer = Peer { certificates, ..Peer::new(peer.addr.clone()) };
         Some((stream, Arc::new(peer)))
+    }
+}
+
+impl SharedTls {
+    /// One line, since the client is told no more than an alert and its operator will ask here.
+    fn refused(&self, peer: &Peer, why: impl fmt::Display) {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).log(|times| {
+            tracing::warn!(%peer, times, "TLS handshake failed: {why}");
+        });
     }
 }
 

@@ -1,5 +1,6 @@
 //! TLS: h2 by ALPN or nothing, clients that prove who they are, handshakes that hold up nobody.
 
+mod refused;
 mod rotation;
 
 use std::net::SocketAddr;
@@ -142,8 +143,14 @@ impl<'a> Client<'a> {
     /// How the server closes this connection, which it must do before it says anything in HTTP/2:
     /// it would begin with its SETTINGS.
     async fn refusal(&self, server: &TestServer) -> String {
-        let socket = TcpStream::connect(server.addr).await.unwrap();
-        match self.handshake(socket).await {
+        self.refusal_from(server.addr).await.1
+    }
+
+    /// The same, after the client's own address.
+    async fn refusal_from(&self, addr: SocketAddr) -> (SocketAddr, String) {
+        let socket = TcpStream::connect(addr).await.unwrap();
+        let own = socket.local_addr().unwrap();
+        let refusal = match self.handshake(socket).await {
             Err(error) => error.to_string(),
             // With TLS 1.3 the client is done before the server has seen its certificate.
             Ok(mut stream) => match patiently(stream.read(&mut [0; 1])).await {
@@ -151,7 +158,8 @@ impl<'a> Client<'a> {
                 Ok(_) => panic!("the server speaks HTTP/2"),
                 Err(error) => error.to_string(),
             },
-        }
+        };
+        (own, refusal)
     }
 }
 

@@ -1,10 +1,15 @@
 //! Certificates that are renewed while the server serves.
 
+use std::cell::Cell;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use balafon::SharedTls;
+use balafon::users::Users;
+use balafon::users::pb::UserService;
+use balafon::users::store::memory::MemoryStore;
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::*;
@@ -29,6 +34,67 @@ async fn a_replaced_certificate_is_shown_to_new_connections_and_ends_none() {
         assert_served(&mut before).await;
         assert_served(&mut after).await;
     }
+}
+
+/// Opens connections all the time and makes a call on each, until `done`; gives their number. None
+/// may fail.
+async fn open_connections(client: &Client<'_>, addr: SocketAddr, done: &Cell<bool>) -> usize {
+    let mut opened = 0;
+    while !done.get() {
+        let (mut peer, _) = client.connect_to(addr).await;
+        assert_answers(&mut peer).await;
+        opened += 1;
+    }
+    opened
+}
+
+#[tokio::test]
+async fn no_connection_fails_while_certificates_are_replaced_all_the_time() {
+    const TIMES: usize = 200;
+    let authority = Authority::new();
+    let identities = [authority.identity(), authority.identity()];
+    let tls = SharedTls::new(identities[0].server());
+    let users = Users::new(MemoryStore::new()).into_service();
+    let server = Server::new().workers(2).tls(tls.clone());
+    let server = TestServer::start_with(server, Router::new().add(users)).await;
+    let (client, done) = (Client::new(&authority), Cell::new(false));
+    let replacing = async {
+        for identity in identities.iter().cycle().take(TIMES) {
+            tls.replace(identity.server());
+            let (_, shown) = client.connect_to(server.addr).await;
+            assert_eq!(shown, identity.der());
+        }
+        done.set(true);
+    };
+    let load = || open_connections(&client, server.addr, &done);
+    let ((), a, b) = tokio::join!(replacing, load(), load());
+    assert!(a + b >= TIMES / 2, "{a} and {b} connections in {TIMES} replacements");
+}
+
+#[tokio::test]
+async fn no_connection_fails_while_the_program_takes_renewed_files() {
+    let authority = Authority::new();
+    let identities = [authority.identity(), authority.identity()];
+    let mut program = Rotating::start(&identities[0]);
+    let (client, done, addr) = (Client::new(&authority), Cell::new(false), program.addr());
+    let replacing = async {
+        for identity in identities.iter().rev().cycle().take(3) {
+            program.write(identity);
+            // In another thread, since reading the log blocks.
+            program = spawn_blocking(move || {
+                program.running.line_with("the files have changed");
+                program
+            })
+            .await
+            .unwrap();
+            assert_eq!(client.connect_to(addr).await.1, identity.der());
+        }
+        done.set(true);
+        program // which ends when it is dropped
+    };
+    let load = || open_connections(&client, addr, &done);
+    let (_program, a, b) = tokio::join!(replacing, load(), load());
+    assert!(a > 0 && b > 0);
 }
 
 #[test]
