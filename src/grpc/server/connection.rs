@@ -281,10 +281,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         })
     }
 
-    /// Writes what the turns have gathered, as far as the peer takes it.
+    /// Writes what the turns have gathered, as far as the peer takes it. It is outside of tokio's
+    /// budget: calls may have used that up in each poll.
     fn write_out(&self, cx: &mut Context<'_>) {
         // An error is not for here: h2 meets it too when it next reads, and closes the connection.
-        let _ = self.socket.poll_drain(cx);
+        let _ = pin!(unconstrained(poll_fn(|cx| self.socket.poll_drain(cx)))).poll(cx);
     }
 
     /// Ready when the connection is closed.
