@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use super::auth;
-use super::config::{Config, Layers, Store};
+use super::config::{Config, Layers};
 use super::tls::Files;
 
 /// How long before its end a certificate is worth a warning: those that are renewed by themselves
@@ -34,9 +34,7 @@ pub(super) fn run(config: &Config, layers: &Layers) -> Vec<Finding> {
     findings.extend(layers.warnings().iter().cloned().map(Finding::Warning));
     findings.extend(certificate(config, layers));
     findings.extend(authentication(config, layers));
-    findings.push(match config.store {
-        Store::Memory => Finding::Ok(format!("store {}", Store::Memory)),
-    });
+    findings.push(Finding::Ok(format!("store {}", config.store)));
     findings
 }
 

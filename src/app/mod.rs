@@ -34,6 +34,7 @@ use crate::users::Users;
 use crate::users::pb::{UserService, user_service};
 use crate::users::store::UserStore;
 use crate::users::store::memory::MemoryStore;
+use crate::users::store::sqlite::SqliteStore;
 use crate::{Listeners, Router, Server, SharedTls, shutdown_signal};
 
 /// The exit code for what the user can mend: a setting, an address, a port.
@@ -120,8 +121,13 @@ fn run(config: &Config, layers: &Layers) -> Result<(), StartError> {
         .build()
         .map_err(|error| StartError(format!("cannot start the runtime: {error}")))?;
     runtime.block_on(async {
-        match config.store {
+        match &config.store {
             Store::Memory => serve(config, layers, MemoryStore::new()).await,
+            Store::Sqlite(path) => {
+                let store = SqliteStore::open(path, config.store_durability)
+                    .map_err(|error| StartError(format!("{}: {error}", layers.place("store"))))?;
+                serve(config, layers, store).await
+            }
         }
     })
 }
@@ -164,7 +170,7 @@ async fn serve(config: &Config, layers: &Layers, store: impl UserStore) -> Resul
         let admin = Admin { registry, health, services }.start(address).await?;
         tracing::info!(%admin, "answering operators");
     }
-    let (tls, store, workers) = (config.tls_cert.is_some(), config.store, workers(config));
+    let (tls, store, workers) = (config.tls_cert.is_some(), &config.store, workers(config));
     for address in listeners.addresses() {
         tracing::info!(address, tls, %store, workers, "listening");
     }

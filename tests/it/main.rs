@@ -11,6 +11,7 @@ mod compression;
 mod configuration;
 mod connections;
 mod downstream;
+mod durability;
 mod fairness;
 mod handlers;
 mod imports;

@@ -12,6 +12,7 @@ use super::kind::{Auto, Choice, Count, File, Kind, Many, Never, Optional, Or};
 use super::kind::{Period, Size, Switch, Text, Time, Unlimited};
 use super::setting::{KindOf, Secret, Setting, settings};
 use super::values::{Address, ClientAuth, HostPort, LogFormat, LogLevel, Mode, Store, TlsVersion};
+use crate::users::store::sqlite::Durability;
 
 /// The sections of the file and what they are about, in order; settings without one come first.
 pub(super) const SECTIONS: &[(&str, &str)] = &[
@@ -48,9 +49,18 @@ settings! {
     store: Store = "store" {
         flag: "store",
         value: "STORE",
-        default: Some("memory:"),
+        default: Some("sqlite:users.db"),
         secret: Secret::Password,
-        help: "Where users are kept. memory: keeps them until the server stops",
+        help: "Where users are kept. sqlite:PATH keeps them in a file, which is made if there is \
+            none; memory: keeps them until the server stops",
+    }
+    store_durability: Choice<Durability> = "store-durability" {
+        flag: "store-durability",
+        value: "WHEN",
+        default: Some("full"),
+        help: "When a change to a file counts as stored: full is when the disk has it, so that it \
+            outlives a loss of power; relaxed is when the system has it, so that it outlives the \
+            server, and a loss of power may take the last seconds",
     }
     reflection: Switch = "reflection" {
         flag: "reflection",

@@ -1,12 +1,14 @@
 //! The values of the program's own kinds.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::kind::{Choices, Kind};
+use crate::users::store::sqlite::Durability;
 
 /// HOST:PORT or `unix:PATH`, as [`Listeners::bind`](crate::Listeners::bind) takes it.
 pub(in crate::app) enum Address {}
@@ -18,9 +20,10 @@ pub(in crate::app) enum HostPort {}
 pub(in crate::app) enum Mode {}
 
 /// Where users are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::app) enum Store {
     Memory,
+    Sqlite(PathBuf),
 }
 
 /// What is logged.
@@ -94,11 +97,15 @@ impl Kind for Store {
     type Value = Self;
 
     fn wanted() -> String {
-        "memory:, with the colon".to_owned()
+        "sqlite:PATH, such as sqlite:users.db, or memory:".to_owned()
     }
 
     fn parse(text: &str) -> Option<Self> {
-        (text == "memory:").then_some(Self::Memory)
+        match text.split_once(':')? {
+            ("memory", "") => Some(Self::Memory),
+            ("sqlite", path) if !path.is_empty() => Some(Self::Sqlite(path.into())),
+            _ => None,
+        }
     }
 }
 
@@ -106,6 +113,7 @@ impl fmt::Display for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory => f.write_str("memory:"),
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
         }
     }
 }
@@ -123,6 +131,10 @@ impl Kind for LogLevel {
         let levels = |part: &str| part.contains('=') || LevelFilter::from_str(part).is_ok();
         (text.split(',').all(levels) && EnvFilter::try_new(text).is_ok()).then(|| text.to_owned())
     }
+}
+
+impl Choices for Durability {
+    const ALL: &[(&str, Self)] = &[("full", Self::Full), ("relaxed", Self::Relaxed)];
 }
 
 impl Choices for LogFormat {
@@ -150,6 +162,19 @@ mod tests {
         for text in ["9090", ":9090", "localhost", "localhost:http", "localhost:70000", "", "unix:"]
         {
             assert!(Address::parse(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_store_is_named_by_its_kind_and_its_place() {
+        assert_eq!(Store::parse("memory:"), Some(Store::Memory));
+        for path in ["users.db", "/var/lib/users.db", "a:b"] {
+            let store = Store::parse(&format!("sqlite:{path}"));
+            assert_eq!(store, Some(Store::Sqlite(path.into())));
+            assert_eq!(store.unwrap().to_string(), format!("sqlite:{path}"));
+        }
+        for text in ["", "memory", "memory:x", "sqlite:", "users.db", "floppy:a"] {
+            assert!(Store::parse(text).is_none(), "{text}");
         }
     }
 

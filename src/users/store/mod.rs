@@ -10,6 +10,7 @@ use uuid::{ClockSequence, ContextV7, Uuid};
 use super::domain::{NewUser, Timestamp, User, UserChange, UserId};
 
 pub mod memory;
+pub mod sqlite;
 
 /// How many users a [`Scan`] holds at most.
 ///

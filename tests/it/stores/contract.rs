@@ -51,6 +51,17 @@ macro_rules! contract {
 }
 pub(super) use contract;
 
+/// Makes a test of each rule for stores whose users outlive them.
+macro_rules! durable {
+    ($place:expr) => {
+        $crate::stores::contract::rules! { $place;
+            users_are_there_when_the_store_is_opened_again
+            ids_go_on_increasing_when_the_store_is_opened_again
+        }
+    };
+}
+pub(super) use durable;
+
 macro_rules! rules {
     ($place:expr; $($rule:ident)*) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -401,4 +412,30 @@ pub async fn calls_of_many_at_once_are_all_answered(place: &impl Place) {
     let ids: HashSet<_> = patiently(callers.join_all()).await.into_iter().collect();
     assert_eq!(ids.len(), 512);
     assert_eq!(store.extent().await.unwrap().total, 513);
+}
+
+pub async fn users_are_there_when_the_store_is_opened_again(place: &impl Place) {
+    let before = {
+        let store = place.open().await;
+        let ids = store.create_all((0..300).map(named).collect()).await.unwrap();
+        store.update(ids[7], change("Анна", "")).await.unwrap();
+        let _ = store.create(alice()).await.unwrap();
+        (all(&store).await, store.extent().await.unwrap())
+    };
+    for _ in 0..2 {
+        let store = place.open().await;
+        assert_eq!((all(&store).await, store.extent().await.unwrap()), before);
+    }
+    assert_eq!(before.0[7].name, "Анна");
+}
+
+pub async fn ids_go_on_increasing_when_the_store_is_opened_again(place: &impl Place) {
+    let mut newest = None;
+    for opened in 1..=5 {
+        let store = place.open().await;
+        let id = store.create(alice()).await.unwrap().id;
+        assert!(Some(id) > newest);
+        newest = Some(id);
+        assert_eq!(store.extent().await.unwrap(), Extent { total: opened, newest });
+    }
 }

@@ -61,6 +61,10 @@ impl Running {
 
     pub fn spawn(mut command: Command) -> Self {
         command.args(["--listen", "127.0.0.1:0", "--log-format", "json"]);
+        // Where a test does not say where to keep users, it leaves none behind.
+        if !command.get_args().any(|argument| argument == "--store") {
+            command.args(["--store", "memory:"]);
+        }
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = child.stderr.take().map(BufReader::new);
         let mut running = Self {

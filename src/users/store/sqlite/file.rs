@@ -1,0 +1,101 @@
+//! The file: who may have it open, and how.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{Durability, StoreError, error};
+
+/// How long a call waits for another program that has the database locked, such as a backup by
+/// SQLite's own tools: they hold it for moments.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// When the log is copied into the database, in pages of 4 KiB. Four times the default: each copy
+/// waits for the disk twice, and rewritten pages are copied once.
+const CHECKPOINT_PAGES: u32 = 4096;
+
+/// What the log is cut back to after a burst, in bytes: twice what it usually has.
+const LOG_LIMIT: u32 = 32 << 20;
+
+/// What the writer keeps of the database in memory, in KiB: the inner pages of a hundred million
+/// users, and the pages of a large transaction.
+const WRITER_CACHE: u32 = 16 << 10;
+
+/// Likewise, of each reader: pages are read in order, or from the cache of the operating system.
+const READER_CACHE: u32 = 2 << 10;
+
+/// For whom a connection is.
+#[derive(Clone, Copy)]
+pub(super) enum Access {
+    Read,
+    Write(Durability),
+}
+
+/// Opens a connection, which blocks.
+pub(super) fn open(path: &Path, access: Access) -> Result<Connection, StoreError> {
+    connect(path, access).map_err(|error| error::of_file(path, &error))
+}
+
+fn connect(path: &Path, access: Access) -> rusqlite::Result<Connection> {
+    // Each connection has one thread. The path is no URI, whatever it begins with.
+    let mut flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_READ_WRITE;
+    flags.set(OpenFlags::SQLITE_OPEN_CREATE, matches!(access, Access::Write(_)));
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Or else a damaged schema could run what it likes.
+    connection.pragma_update(None, "trusted_schema", false)?;
+    // SQLite takes a negative number for KiB.
+    let cache =
+        |kibibytes: u32| connection.pragma_update(None, "cache_size", -i64::from(kibibytes));
+    match access {
+        Access::Read => {
+            cache(READER_CACHE)?;
+            connection.pragma_update(None, "query_only", true)?;
+        }
+        Access::Write(durability) => {
+            cache(WRITER_CACHE)?;
+            let synchronous = match durability {
+                Durability::Full => "FULL",
+                Durability::Relaxed => "NORMAL",
+            };
+            connection.pragma_update(None, "synchronous", synchronous)?;
+            connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+            connection.pragma_update(None, "journal_size_limit", LOG_LIMIT)?;
+        }
+    }
+    Ok(connection)
+}
+
+/// That this process alone has the store open. Its end, however it comes, is the end of the lock.
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Locks a file beside the database: closing another handle on the database itself would undo
+    /// the locks of SQLite (see "POSIX advisory locks" in its `os_unix.c`).
+    pub(super) fn take(database: &Path) -> Result<Self, StoreError> {
+        let path = beside(database);
+        let cannot =
+            |error| StoreError::unavailable(format!("cannot open {}: {error}", path.display()));
+        // Nothing is written: its content is nobody's business.
+        let mut options = OpenOptions::new();
+        let file = options.create(true).truncate(false).write(true).open(&path).map_err(cannot)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(StoreError::unavailable(format!(
+                "{} is in use by another process",
+                database.display()
+            ))),
+            Err(TryLockError::Error(error)) => Err(cannot(error)),
+        }
+    }
+}
+
+fn beside(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push("-lock");
+    path.into()
+}

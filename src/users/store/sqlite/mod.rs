@@ -1,0 +1,138 @@
+//! Users in a file, by SQLite: durable, with nothing to install.
+//!
+//! ```text
+//!  create, create_all, update ──> queue ──> one writer: BEGIN; all that wait; COMMIT ──> answers
+//!                                                          |
+//!                                        users.db, users.db-wal ── fsync, once for all of them
+//!                                                          |
+//!                 get, page ──> queue ──> a few readers ───'        extent: from memory
+//! ```
+//!
+//! SQLite has one writer at a time and blocks its thread, so the store keeps a thread that writes.
+//! While it waits for the disk, calls gather in its queue, and the next transaction has them all:
+//! the more calls, the fewer waits for each (group commit). Readers see what is committed and are
+//! never held up by the writer, nor hold it up (write-ahead log).
+//!
+//! The process that opens the file is its only writer: a lock on a file beside it makes sure.
+
+mod changes;
+mod error;
+mod file;
+mod reader;
+mod rows;
+mod schema;
+mod threads;
+mod writer;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use self::file::{Access, Lock};
+use self::reader::Read;
+use self::threads::{Reply, Threads};
+use self::writer::{Write, Writer};
+use super::{Extent, IdSequence, StoreError, UserStore};
+use crate::users::domain::{NewUser, User, UserChange, UserId};
+
+/// Threads that read. Each answers tens of thousands of calls a second; more than one so that a
+/// scan's page, which may come from the disk, holds up no others.
+const READERS: usize = 4;
+
+/// When a change counts as stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// When the disk has it (fsync): it outlives a loss of power.
+    #[default]
+    Full,
+    /// When the operating system has it: it outlives the process. A loss of power may take the
+    /// changes of the last seconds, but never leaves a part of one.
+    Relaxed,
+}
+
+/// A [`UserStore`] in a file. Calls wait for its threads, which end when it is dropped.
+pub struct SqliteStore {
+    /// Dropped before the writer: SQLite has all in one file again when its last connection ends.
+    readers: Threads<Read>,
+    writer: Threads<Write>,
+    /// What is committed; set by the writer, so that nobody has to count.
+    extent: Arc<Mutex<Extent>>,
+    path: PathBuf,
+    /// Dropped last.
+    _lock: Lock,
+}
+
+impl SqliteStore {
+    /// Opens a file, or makes one if there is none, and brings its schema up to date. Blocks the
+    /// thread; counting the users of a large file takes a while (0.1 s per million).
+    ///
+    /// # Errors
+    ///
+    /// Unavailable if another process has it open, if it cannot be written, or if there can be no
+    /// such file; corrupt if it is damaged or no database; full if there is no room; internal if it
+    /// belongs to another program or to a newer version of this one.
+    pub fn open(path: impl AsRef<Path>, durability: Durability) -> Result<Self, StoreError> {
+        let path = path.as_ref();
+        let lock = Lock::take(path)?;
+        let connection = file::open(path, Access::Write(durability))?;
+        schema::migrate(&connection).map_err(|error| error.of(path))?;
+        let writer = Writer::new(connection).map_err(|error| error::of_file(path, &error))?;
+        let extent = writer.extent();
+
+        let (mut readers, jobs) = Threads::new();
+        let jobs = Arc::new(Mutex::new(jobs));
+        for _ in 0..READERS {
+            let (connection, jobs) = (file::open(path, Access::Read)?, jobs.clone());
+            readers.start("users-read", move || reader::run(&connection, &jobs))?;
+        }
+        let (mut threads, jobs) = Threads::new();
+        threads.start("users-write", move || writer.run(jobs))?;
+        Ok(Self { readers, writer: threads, extent, path: path.into(), _lock: lock })
+    }
+}
+
+impl UserStore for SqliteStore {
+    async fn create(&self, user: NewUser) -> Result<Arc<User>, StoreError> {
+        self.writer.ask(|reply| Write::Create(user, reply)).await
+    }
+
+    async fn create_all(&self, users: Vec<NewUser>) -> Result<Vec<UserId>, StoreError> {
+        self.writer.ask(|reply| Write::CreateAll(users, reply)).await
+    }
+
+    async fn get(&self, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
+        self.readers.ask(|reply| Read::Get(id, reply)).await
+    }
+
+    async fn update(
+        &self,
+        id: UserId,
+        change: UserChange,
+    ) -> Result<Option<Arc<User>>, StoreError> {
+        self.writer.ask(|reply| Write::Update(id, change, reply)).await
+    }
+
+    async fn extent(&self) -> Result<Extent, StoreError> {
+        // Replaced as a whole.
+        Ok(*self.extent.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn page(
+        &self,
+        after: Option<UserId>,
+        until: UserId,
+        limit: usize,
+        page: &mut Vec<Arc<User>>,
+    ) -> Result<(), StoreError> {
+        page.append(
+            &mut self.readers.ask(|reply| Read::Page { after, until, limit, reply }).await?,
+        );
+        Ok(())
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("path", &self.path).finish_non_exhaustive()
+    }
+}

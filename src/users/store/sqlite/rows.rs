@@ -1,0 +1,54 @@
+//! Users as rows.
+
+use rusqlite::Row;
+use rusqlite::types::ValueRef;
+use uuid::Uuid;
+
+use super::{StoreError, error};
+use crate::users::domain::{Timestamp, User, UserId, UserStatus};
+
+/// What [`read`] wants, in this order.
+pub(super) const COLUMNS: &str = "id, name, email, created_seconds, created_nanos, status";
+
+/// How ids are kept: 16 bytes, which sort as ids do.
+pub(super) fn key(id: &UserId) -> [u8; 16] {
+    *Uuid::from(*id).as_bytes()
+}
+
+pub(super) fn status(status: UserStatus) -> i64 {
+    match status {
+        UserStatus::Active => 0,
+        UserStatus::Inactive => 1,
+        UserStatus::Suspended => 2,
+    }
+}
+
+/// A user of a row of [`COLUMNS`]; corrupt if it cannot be one.
+pub(super) fn read(row: &Row<'_>) -> Result<User, StoreError> {
+    let id = id(row, 0)?;
+    let corrupt = |what| StoreError::corrupt(format!("user {id} has a bad {what}"));
+    let text = |column, what| match value(row, column)? {
+        ValueRef::Text(text) => String::from_utf8(text.into()).map_err(|_| corrupt(what)),
+        _ => Err(corrupt(what)),
+    };
+    let (name, email) = (text(1, "name")?, text(2, "email")?);
+    let number = |column| value(row, column).map(|value| value.as_i64().unwrap_or(i64::MIN));
+    let nanos = i32::try_from(number(4)?).unwrap_or(-1);
+    let created_at = Timestamp::new(number(3)?, nanos).ok_or_else(|| corrupt("creation time"))?;
+    let number_of_status = number(5)?;
+    let status = [UserStatus::Active, UserStatus::Inactive, UserStatus::Suspended]
+        .into_iter()
+        .find(|it| status(*it) == number_of_status)
+        .ok_or_else(|| corrupt("status"))?;
+    Ok(User { id, name, email, created_at, status })
+}
+
+fn id(row: &Row<'_>, column: usize) -> Result<UserId, StoreError> {
+    let bytes = value(row, column)?.as_blob().unwrap_or_default();
+    let uuid = Uuid::from_slice(bytes).map_err(|_| StoreError::corrupt("a user has a bad id"))?;
+    Ok(uuid.into())
+}
+
+fn value<'row>(row: &'row Row<'_>, column: usize) -> Result<ValueRef<'row>, StoreError> {
+    row.get_ref(column).map_err(|error| error::of_call(&error))
+}

@@ -1,0 +1,95 @@
+//! What is in the file, and how an older file becomes a newer one.
+
+use std::fmt;
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::{StoreError, error};
+
+/// How the schema came about. A file has a number: that of the entries that it has seen. An entry
+/// that was released is never changed; what is new is added at the end.
+const MIGRATIONS: &[&str] = &[
+    // One tree, sorted by id: creations append to it, scans go along it. `STRICT` because SQLite
+    // would else keep anything anywhere.
+    "CREATE TABLE users (
+        id              BLOB PRIMARY KEY,  -- the 16 bytes of a UUID
+        name            TEXT NOT NULL,
+        email           TEXT NOT NULL,
+        created_seconds INTEGER NOT NULL,  -- since 1970
+        created_nanos   INTEGER NOT NULL,
+        status          INTEGER NOT NULL   -- 0 active, 1 inactive, 2 suspended
+    ) STRICT, WITHOUT ROWID;",
+];
+
+/// In the head of the file: whose it is ("user").
+const APPLICATION_ID: i32 = 0x7573_6572;
+
+/// Makes the file one of this version, in one step: whatever happens, it is of one version.
+pub(super) fn migrate(connection: &Connection) -> Result<(), SchemaError> {
+    // Before anything is written to a file of somebody else.
+    let found = version(connection)?;
+    // Readers go on while the writer writes, and a commit is one fsync. It stays with the file.
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // Fails at once if the file cannot be written, also if there is nothing to do.
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let migrated = MIGRATIONS[found..].iter().try_for_each(|step| connection.execute_batch(step));
+    migrated.and_then(|()| {
+        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+        connection.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
+        connection.execute_batch("COMMIT")
+    })?;
+    Ok(())
+}
+
+/// How many migrations the file has seen.
+fn version(connection: &Connection) -> Result<usize, SchemaError> {
+    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let tables = "SELECT count(*) FROM sqlite_schema";
+    let tables: i64 = connection.query_row(tables, [], |row| row.get(0))?;
+    let version = number("user_version")?;
+    if number("application_id")? != i64::from(APPLICATION_ID) {
+        return if tables == 0 && version == 0 { Ok(0) } else { Err(SchemaError::Foreign) };
+    }
+    let known = usize::try_from(version).ok().filter(|version| *version <= MIGRATIONS.len());
+    known.ok_or(SchemaError::Newer(version))
+}
+
+/// Why a file cannot be used.
+pub(super) enum SchemaError {
+    /// It is the database of another program.
+    Foreign,
+    /// It has this version.
+    Newer(i64),
+    Sqlite(rusqlite::Error),
+}
+
+impl SchemaError {
+    pub(super) fn of(&self, path: &Path) -> StoreError {
+        match self {
+            Self::Sqlite(error) => error::of_file(path, error),
+            _ => StoreError::internal(format!("{} {self}", path.display())),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for SchemaError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl fmt::Display for SchemaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Foreign => f.write_str("is a database of another program"),
+            Self::Newer(version) => write!(
+                f,
+                "has schema {version}, written by a newer version of this program, which knows up \
+                 to {}",
+                MIGRATIONS.len()
+            ),
+            Self::Sqlite(error) => error.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The thread that writes.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::Connection;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::changes::{Changes, Fault};
+use super::{Extent, IdSequence, Reply, StoreError, error};
+use crate::users::domain::{NewUser, User, UserChange, UserId};
+
+/// Calls whose changes are committed together at most: a transaction of some milliseconds, which a
+/// call may have to wait for on top of its own. What an fsync costs is spread thin long before that.
+const MAX_GROUP: usize = 1024;
+
+/// What a call wants to change.
+pub(super) enum Write {
+    Create(NewUser, Reply<Arc<User>>),
+    CreateAll(Vec<NewUser>, Reply<Vec<UserId>>),
+    Update(UserId, UserChange, Reply<Option<Arc<User>>>),
+}
+
+/// The thread's own.
+pub(super) struct Writer {
+    connection: Connection,
+    ids: IdSequence,
+    extent: Arc<Mutex<Extent>>,
+}
+
+impl Writer {
+    /// A writer that goes on where the last one has stopped.
+    pub(super) fn new(connection: Connection) -> rusqlite::Result<Self> {
+        let extent = "SELECT count(*), max(id) FROM users";
+        let extent = connection.query_row(extent, [], |row| {
+            let newest: Option<[u8; 16]> = row.get(1)?;
+            let newest = newest.map(|key| Uuid::from_bytes(key).into());
+            let total: i64 = row.get(0)?;
+            Ok(Extent { total: total.unsigned_abs(), newest })
+        })?;
+        let ids = extent.newest.map_or_else(IdSequence::new, IdSequence::resume);
+        Ok(Self { connection, ids, extent: Arc::new(Mutex::new(extent)) })
+    }
+
+    /// What is committed, now and later on.
+    pub(super) fn extent(&self) -> Arc<Mutex<Extent>> {
+        self.extent.clone()
+    }
+
+    /// Commits what comes, until the queue is closed.
+    pub(super) fn run(self, mut queue: mpsc::Receiver<Write>) {
+        let Self { connection, ids, extent } = self;
+        let committed = *extent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changes = match Changes::new(&connection, ids, committed) {
+            Ok(changes) => changes,
+            Err(error) => return tracing::error!(%error, "the thread cannot write users"),
+        };
+        while let Some(first) = queue.blocking_recv() {
+            let mut answers = Vec::new();
+            let outcome = gather(first, &mut queue, &mut changes, &mut answers);
+            let outcome = changes.commit(outcome);
+            if let Ok(committed) = outcome {
+                *extent.lock().unwrap_or_else(PoisonError::into_inner) = committed;
+            }
+            for answer in answers {
+                answer(outcome.as_ref().map(drop).map_err(error::of_call));
+            }
+        }
+    }
+}
+
+/// Makes the changes of `first`, and of what is in the queue then, and so on; to be committed, or
+/// not if one has failed.
+fn gather(
+    first: Write,
+    queue: &mut mpsc::Receiver<Write>,
+    changes: &mut Changes<'_>,
+    answers: &mut Vec<Answer>,
+) -> rusqlite::Result<()> {
+    let mut next = Some(first);
+    while let Some(write) = next {
+        write.apply(changes, answers)?;
+        next = if answers.len() < MAX_GROUP { queue.try_recv().ok() } else { None };
+    }
+    Ok(())
+}
+
+/// Tells a call what has become of it, once that is known of the transaction.
+type Answer = Box<dyn FnOnce(Result<(), StoreError>)>;
+
+impl Write {
+    fn apply(self, changes: &mut Changes<'_>, answers: &mut Vec<Answer>) -> rusqlite::Result<()> {
+        match self {
+            Self::Create(user, reply) => answers.note(reply, || changes.create(user)),
+            Self::CreateAll(users, reply) => answers.note(reply, || changes.create_all(users)),
+            Self::Update(id, change, reply) => answers.note(reply, || changes.update(id, &change)),
+        }
+    }
+}
+
+trait Note {
+    /// Makes a change, unless nobody waits for it any more, and notes whom to answer.
+    ///
+    /// # Errors
+    /// What fails the transaction. The call has its answer in any case.
+    fn note<T: 'static>(
+        &mut self,
+        reply: Reply<T>,
+        change: impl FnOnce() -> Result<T, Fault>,
+    ) -> rusqlite::Result<()>;
+}
+
+impl Note for Vec<Answer> {
+    fn note<T: 'static>(
+        &mut self,
+        reply: Reply<T>,
+        change: impl FnOnce() -> Result<T, Fault>,
+    ) -> rusqlite::Result<()> {
+        if reply.is_closed() {
+            return Ok(());
+        }
+        let (value, outcome) = match change() {
+            Ok(value) => (Ok(value), Ok(())),
+            Err(Fault::Call(error)) => (Err(error), Ok(())),
+            Err(Fault::Transaction(error)) => (Err(error::of_call(&error)), Err(error)),
+        };
+        self.push(Box::new(move |committed| {
+            // That nobody waits for the answer any more is no fault.
+            let _ = reply.send(committed.and(value));
+        }));
+        outcome
+    }
+}

@@ -1,0 +1,162 @@
+//! Users outlive the program, and what becomes of it when the disk does not play along.
+
+use std::fs;
+use std::process::Command;
+
+use balafon::prost::Message;
+use balafon::users::pb::{CreateUserRequest, GetUserRequest, UserResponse, user_service};
+
+use crate::support::folder::{Folder, text};
+use crate::support::peer::{Peer, Reply, request};
+use crate::support::program::{Running, complaint, user_server};
+
+fn store(folder: &Folder) -> String {
+    format!("sqlite:{}", text(&folder.path("users.db")))
+}
+
+fn start(folder: &Folder) -> Running {
+    Running::start(&["--workers", "1", "--store", &store(folder)], &[])
+}
+
+async fn create(peer: &mut Peer, name: &str) -> Reply {
+    let user = CreateUserRequest { name: name.into(), email: "a@b.co".into() };
+    peer.call(request(user_service::CREATE_USER.path), message(&user)).await
+}
+
+fn message(message: &impl Message) -> bytes::Bytes {
+    let mut buffer = bytes::BytesMut::new();
+    balafon::grpc::frame::encode(&mut buffer, message, usize::MAX).unwrap();
+    buffer.freeze()
+}
+
+async fn connect(running: &Running) -> Peer {
+    Peer::connect(running.address.parse().unwrap()).await
+}
+
+#[tokio::test]
+async fn users_survive_a_restart_and_a_kill() {
+    let folder = Folder::new();
+    let mut ids: Vec<String> = Vec::new();
+    for round in 0..3 {
+        let mut running = start(&folder);
+        let mut peer = connect(&running).await;
+        for user_id in ids.clone() {
+            let known = GetUserRequest { user_id };
+            let reply = peer.call(request(user_service::GET_USER.path), message(&known)).await;
+            assert_eq!(reply.grpc_status(), "0");
+        }
+        let created = create(&mut peer, "Alice").await;
+        ids.push(UserResponse::decode(&created.body[5..]).unwrap().id);
+        if round == 0 {
+            running.signal("TERM");
+            assert!(running.child.wait().unwrap().success());
+            // All is in the file itself: it may be copied, or moved.
+            assert!(!folder.path("users.db-wal").exists());
+        }
+    }
+}
+
+#[test]
+fn a_store_that_is_in_use_is_one_clear_line() {
+    let folder = Folder::new();
+    let _running = start(&folder);
+    let line =
+        complaint(&["--listen", "127.0.0.1:0", "--log-level", "off", "--store", &store(&folder)]);
+    let expected = "users.db is in use by another process";
+    assert!(line.contains("--store") && line.contains(expected), "{line}");
+}
+
+#[test]
+fn a_file_that_is_no_database_is_one_clear_line() {
+    let folder = Folder::new();
+    folder.write("users.db", &"no database at all ".repeat(100));
+    let line =
+        complaint(&["--listen", "127.0.0.1:0", "--log-level", "off", "--store", &store(&folder)]);
+    assert!(line.contains("--store") && line.contains("file is not a database"), "{line}");
+}
+
+/// The program without the right to write what its file modes forbid, which root has.
+#[cfg(target_os = "linux")]
+fn user_server_like_anybody() -> Command {
+    let plain = user_server();
+    let mut command = Command::new("sh");
+    let script = r#"[ "$(id -u)" != 0 ] || exec setpriv --bounding-set=-dac_override "$0" "$@"
+                    exec "$0" "$@""#;
+    command.args(["-c", script]).arg(plain.get_program());
+    command
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_cannot_be_written_is_one_clear_line() {
+    let folder = Folder::new();
+    drop(start(&folder));
+    let mut modes = fs::metadata(folder.path("users.db")).unwrap().permissions();
+    modes.set_readonly(true);
+    fs::set_permissions(folder.path("users.db"), modes).unwrap();
+    let output = user_server_like_anybody()
+        .args(["--listen", "127.0.0.1:0", "--log-level", "off", "--store", &store(&folder)])
+        .output()
+        .unwrap();
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{line}");
+    assert!(line.contains("readonly") && line.contains("users.db"), "{line}");
+}
+
+/// The disk is one of 4 MiB in memory, which takes the right to mount: that of root, or of a user
+/// to whom the system gives name spaces.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+#[allow(clippy::print_stderr)] // A test that does not run should say so.
+async fn a_full_disk_refuses_users_and_keeps_those_it_has() {
+    let folder = Folder::new();
+    let disk = text(&folder.path("disk"));
+    fs::create_dir(&disk).unwrap();
+    let mount = r#"mount -t tmpfs -o size=4m users "$0" && "#;
+    let unshare = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args([
+            "--map-root-user",
+            "--mount",
+            "sh",
+            "-c",
+            &format!("{mount}{script}"),
+            &disk,
+        ]);
+        command
+    };
+    if !unshare("true").status().is_ok_and(|status| status.success()) {
+        assert!(std::env::var_os("CI").is_none(), "this takes the right to mount");
+        return eprintln!("skipped: no right to mount");
+    }
+
+    let plain = user_server();
+    let mut command = unshare(r#"exec "$@""#);
+    let store = format!("sqlite:{disk}/users.db");
+    // Nobody reads the lines of so many calls.
+    command.arg(plain.get_program()).args([
+        "--store",
+        &store,
+        "--log-level",
+        "info,balafon::access=off",
+    ]);
+    let mut running = Running::spawn(command);
+    let mut peer = connect(&running).await;
+    let name = "😀".repeat(200);
+    let mut last = String::new();
+    let refused = loop {
+        let reply = create(&mut peer, &name).await;
+        if reply.grpc_status() != "0" {
+            break reply;
+        }
+        last = UserResponse::decode(&reply.body[5..]).unwrap().id;
+    };
+    assert_eq!(refused.grpc_status(), "8");
+    assert_eq!(refused.trailer("grpc-message"), Some("the user store is full"));
+    running.line_with("database or disk is full");
+    let known = GetUserRequest { user_id: last };
+    let reply = peer.call(request(user_service::GET_USER.path), message(&known)).await;
+    assert_eq!(reply.grpc_status(), "0");
+    running.signal("TERM");
+    assert!(running.child.wait().unwrap().success());
+}

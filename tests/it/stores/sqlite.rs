@@ -1,0 +1,173 @@
+//! The store in a file. What is its own beyond the contract: whom it lets in, and what becomes of
+//! disks that are full, read-only or damaged.
+
+use std::fs;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::task::{Context, Waker};
+
+use balafon::users::domain::NewUser;
+use balafon::users::store::sqlite::{Durability, SqliteStore};
+use balafon::users::store::{Scan, StoreError, UserStore};
+use rusqlite::Connection;
+
+use super::contract::{Place, contract, durable};
+use crate::support::folder::Folder;
+use crate::support::patiently;
+
+struct InFile {
+    folder: Folder,
+}
+
+impl InFile {
+    fn new() -> Self {
+        Self { folder: Folder::new() }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path("users.db")
+    }
+
+    fn try_open(&self) -> Result<SqliteStore, StoreError> {
+        SqliteStore::open(self.file(), Durability::Full)
+    }
+
+    /// The file as any program of SQLite sees it.
+    fn connection(&self) -> Connection {
+        Connection::open(self.file()).unwrap()
+    }
+}
+
+impl Place for InFile {
+    type Store = SqliteStore;
+
+    async fn open(&self) -> SqliteStore {
+        self.try_open().unwrap()
+    }
+}
+
+contract!(async { Some(InFile::new()) });
+durable!(async { Some(InFile::new()) });
+
+fn alice() -> NewUser {
+    NewUser::parse("Alice", "alice@example.com").unwrap()
+}
+
+#[tokio::test]
+async fn relaxed_is_the_same_but_for_the_fsync() {
+    let place = InFile::new();
+    let id = {
+        let store = SqliteStore::open(place.file(), Durability::Relaxed).unwrap();
+        store.create(alice()).await.unwrap().id
+    };
+    assert!(place.open().await.get(id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_file_has_one_process_at_a_time() {
+    let place = InFile::new();
+    let first = place.open().await;
+    let error = place.try_open().unwrap_err();
+    assert!(error.is_unavailable());
+    assert!(error.to_string().ends_with("users.db is in use by another process"), "{error}");
+    drop(first);
+    place.open().await;
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_left_alone() {
+    let place = InFile::new();
+    drop(place.try_open().unwrap());
+    place.connection().pragma_update(None, "user_version", 99).unwrap();
+    let error = place.try_open().unwrap_err().to_string();
+    assert!(error.contains("schema 99, written by a newer version"), "{error}");
+    let version = place.connection().pragma_query_value(None, "user_version", |row| row.get(0));
+    assert_eq!(version, Ok(99));
+}
+
+#[test]
+fn the_database_of_another_program_is_left_alone() {
+    let place = InFile::new();
+    place.connection().execute_batch("CREATE TABLE songs (title TEXT)").unwrap();
+    let before = fs::read(place.file()).unwrap();
+    let error = place.try_open().unwrap_err().to_string();
+    assert!(error.contains("users.db is a database of another program"), "{error}");
+    assert_eq!(fs::read(place.file()).unwrap(), before);
+}
+
+#[test]
+fn what_is_no_database_is_left_alone() {
+    let place = InFile::new();
+    let letter = "Dear database, ".repeat(1000);
+    fs::write(place.file(), &letter).unwrap();
+    let error = place.try_open().unwrap_err();
+    assert!(error.is_corrupt());
+    assert!(error.to_string().contains("users.db: file is not a database"), "{error}");
+    assert_eq!(fs::read_to_string(place.file()).unwrap(), letter);
+}
+
+#[test]
+fn a_path_that_cannot_be_says_so() {
+    let place = InFile::new();
+    let path = place.folder.path("no/such/folder/users.db");
+    let error = SqliteStore::open(path, Durability::Full).unwrap_err();
+    assert!(error.is_unavailable());
+    assert!(error.to_string().contains("no/such/folder/users.db"), "{error}");
+}
+
+#[tokio::test]
+async fn while_another_program_writes_calls_wait() {
+    let place = InFile::new();
+    let store = place.open().await;
+    let other = place.connection();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut created = pin!(store.create(alice()));
+    assert!(created.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert_eq!(store.extent().await.unwrap().total, 0);
+    other.execute_batch("ROLLBACK").unwrap();
+    let id = patiently(created).await.unwrap().id;
+    assert!(store.get(id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_program_that_reads_for_long_holds_up_nobody() {
+    let place = InFile::new();
+    let store = place.open().await;
+    store.create(alice()).await.unwrap();
+    let other = place.connection();
+    let count = || other.query_row("SELECT count(*) FROM users", [], |row| row.get(0));
+    other.execute_batch("BEGIN").unwrap();
+    assert_eq!(count(), Ok(1));
+    store.create_all(vec![alice(); 10_000]).await.unwrap();
+    assert_eq!(count(), Ok(1));
+}
+
+#[tokio::test]
+async fn damaged_rows_are_told_and_harm_no_others() {
+    let place = InFile::new();
+    let store = place.open().await;
+    let ids = store.create_all(vec![alice(); 3]).await.unwrap();
+    let damage = "UPDATE users SET status = 7 WHERE id = (SELECT max(id) FROM users)";
+    assert_eq!(place.connection().execute(damage, []), Ok(1));
+    assert!(store.get(ids[2]).await.unwrap_err().is_corrupt());
+    assert!(store.get(ids[1]).await.unwrap().is_some());
+    let mut scan = Scan::new(&store, store.extent().await.unwrap(), None);
+    let error = scan.next().await.unwrap_err();
+    assert!(error.is_corrupt());
+    assert!(error.to_string().contains(&ids[2].to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_told() {
+    let place = InFile::new();
+    {
+        let store = place.open().await;
+        store.create_all(vec![alice(); 10_000]).await.unwrap();
+    }
+    // All pages but the first, which has the schema.
+    let mut content = fs::read(place.file()).unwrap();
+    content[4096..].fill(0x5a);
+    fs::write(place.file(), content).unwrap();
+    assert!(place.try_open().unwrap_err().is_corrupt());
+}
