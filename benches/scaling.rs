@@ -105,7 +105,7 @@ fn load(address: &str, call: &Call, enough: &AtomicBool) -> usize {
 }
 
 async fn open(address: &str, path: &str) -> Client<TcpStream> {
-    Client::open(TcpStream::connect(address).await.expect("a server is there"), path).await
+    Client::open(TcpStream::connect(address).await.expect("a server is there"), path, None).await
 }
 
 /// A call for a user that is there.

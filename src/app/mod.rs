@@ -147,9 +147,7 @@ async fn serve(config: &Config, layers: &Layers, store: impl UserStore) -> Resul
     }
     let health = Health::new();
     health.set(user_service::NAME, ServingStatus::Serving);
-    let mut router = Router::new()
-        .add(Users::new(store).max_batch(config.max_batch as usize).into_service())
-        .add(health.service());
+    let mut router = Router::new().add(users(config, store).into_service()).add(health.service());
     if config.reflection {
         router = reflection::reflect(router);
     }
@@ -181,6 +179,12 @@ async fn serve(config: &Config, layers: &Layers, store: impl UserStore) -> Resul
         .map_err(|error| StartError(format!("cannot start the workers: {error}")))?;
     tracing::info!("drained");
     Ok(())
+}
+
+fn users<S: UserStore>(config: &Config, store: S) -> Users<S> {
+    Users::new(store)
+        .max_batch(config.max_batch as usize)
+        .chunks(config.chunk_size as usize, config.chunk_delay)
 }
 
 /// A server with all settings but TLS.
@@ -252,7 +256,6 @@ fn shutdown(config: &Config, health: &Health) -> impl Future<Output = ()> + use<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::users::DEFAULT_MAX_BATCH;
 
     #[test]
     fn the_defaults_are_those_of_the_library() {
@@ -261,6 +264,7 @@ mod tests {
         };
         let library = Server::new().workers(workers(&config)).max_receive_message_size(4 << 20);
         assert_eq!(format!("{:?}", server(&config)), format!("{library:?}"));
-        assert_eq!(config.max_batch as usize, DEFAULT_MAX_BATCH);
+        let of_library = Users::new(MemoryStore::new());
+        assert_eq!(format!("{:?}", users(&config, MemoryStore::new())), format!("{of_library:?}"));
     }
 }

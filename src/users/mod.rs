@@ -4,6 +4,7 @@
 //! service (gRPC) --> store (trait; memory) --> domain (knows neither gRPC nor SQL)
 //! ```
 
+mod batch;
 pub mod domain;
 mod error;
 mod service;
@@ -15,7 +16,9 @@ pub mod pb {
     include!(concat!(env!("OUT_DIR"), "/ru.tinkoff.kora.example.rs"));
 }
 
-pub use self::service::{
-    DEFAULT_MAX_BATCH, USERS_FAILED, USERS_FAILURES, USERS_RESUME_AFTER, USERS_TOTAL, Users,
+pub use self::batch::{
+    DEFAULT_CHUNK_DELAY, DEFAULT_CHUNK_SIZE, DEFAULT_MAX_BATCH, USERS_BATCH, USERS_FAILED,
+    USERS_FAILURES,
 };
+pub use self::service::{USERS_RESUME_AFTER, USERS_TOTAL, Users};
 pub use self::view::{Changes, View};

@@ -1,16 +1,16 @@
 use std::sync::Arc;
+use std::time::Duration;
 
-use prost::Message;
-
+use super::batch::{Batch, Limits, Mode};
 use super::domain::{NewUser, User, UserChange, UserId, UserStatus};
-use super::error::{bad_request, empty_user_id, user_not_found};
+use super::error::{empty_user_id, user_not_found};
 use super::pb::{
     self, CreateUserRequest, CreateUsersResponse, GetUserRequest, UserResponse, UserUpdate,
 };
 use super::store::{Scan, StoreError, UserStore};
 use super::view::{Changes, View};
-use crate::rpc::{BadRequest, ErrorInfo};
-use crate::{AsciiKey, BinaryKey, Call, Metadata, Request, Response, Sink, Status, Streaming};
+use crate::rpc::BadRequest;
+use crate::{AsciiKey, Call, Metadata, Request, Response, Sink, Status, Streaming};
 
 /// Initial metadata of `GetAllUsers`: how many users there were when the call began. A caller who may
 /// not see all of them does not get it.
@@ -19,38 +19,32 @@ pub static USERS_TOTAL: AsciiKey = AsciiKey::from_static("users-total");
 /// Request metadata of `GetAllUsers`: the id of the last user that the client has.
 pub static USERS_RESUME_AFTER: AsciiKey = AsciiKey::from_static("users-resume-after");
 
-/// Trailing metadata of `CreateUsers`: how many messages were not valid.
-pub static USERS_FAILED: AsciiKey = AsciiKey::from_static("users-failed");
-
-/// Trailing metadata of `CreateUsers`: a `google.rpc.BadRequest` with fields such as
-/// `messages[3].email`, counted from zero.
-pub static USERS_FAILURES: BinaryKey = BinaryKey::from_static("users-failures-bin");
-
-/// Messages that one `CreateUsers` stream may have, unless it is set otherwise. The ids of so many
-/// users make a response of 380 KB, a tenth of what clients accept by default.
-pub const DEFAULT_MAX_BATCH: usize = 10_000;
-
-/// The largest `users-failures-bin`, encoded but not yet in base64: with the rest of the trailers
-/// it stays below 8 KiB, the least that clients accept by default (grpc-java, C-core).
-const MAX_FAILURES_LEN: usize = 4 * 1024;
-
 /// The user service on any store.
 #[derive(Debug)]
 pub struct Users<S> {
     store: S,
-    max_batch: usize,
+    batch_limits: Limits,
 }
 
 impl<S: UserStore> Users<S> {
     /// A service with the default settings.
     pub fn new(store: S) -> Self {
-        Self { store, max_batch: DEFAULT_MAX_BATCH }
+        Self { store, batch_limits: Limits::default() }
     }
 
     /// Sets how many messages a `CreateUsers` stream may have.
     #[must_use]
     pub fn max_batch(mut self, messages: usize) -> Self {
-        self.max_batch = messages;
+        self.batch_limits.messages = messages;
+        self
+    }
+
+    /// Sets how many users of a `CreateUsers` stream are stored at a time, unless it is all or
+    /// nothing, and how long the first of them waits for the last.
+    #[must_use]
+    pub fn chunks(mut self, size: usize, delay: Duration) -> Self {
+        self.batch_limits.chunk_size = size;
+        self.batch_limits.chunk_delay = delay;
         self
     }
 
@@ -65,17 +59,6 @@ impl<S: UserStore> Users<S> {
             return Ok(None);
         }
         self.store.update(id, change).await
-    }
-
-    fn batch_too_large(&self, created: usize) -> Status {
-        let max = self.max_batch;
-        let detail = ErrorInfo::new("BATCH_TOO_LARGE", pb::user_service::NAME)
-            .with("max_batch", max)
-            .with("created", created);
-        Status::resource_exhausted(format!(
-            "a stream may have at most {max} messages; {created} users were created"
-        ))
-        .with_detail(&detail)
     }
 }
 
@@ -128,36 +111,12 @@ impl<S: UserStore> pb::UserService for Users<S> {
 
     async fn create_users(
         &self,
-        mut request: Request<Streaming<CreateUserRequest>>,
+        request: Request<Streaming<CreateUserRequest>>,
     ) -> Result<Response<CreateUsersResponse>, Status> {
-        let mut user_ids = Vec::new();
-        let mut failures = Failures::default();
-        let mut index = 0;
-        // One message for all, as above.
-        let mut message = CreateUserRequest::default();
-        while request.message.read_into(&mut message).await? {
-            let CreateUserRequest { name, email } = &message;
-            if index == self.max_batch {
-                let status = self.batch_too_large(user_ids.len());
-                return Err(status.with_metadata(failures.into_metadata()));
-            }
-            match NewUser::parse(name, email) {
-                Ok(user) => {
-                    let id = self.store.create(user).await?.id;
-                    tell(&request, id);
-                    user_ids.push(id.to_string());
-                }
-                Err(invalid) => {
-                    let path = format!("messages[{index}].");
-                    failures.add(bad_request(BadRequest::new(), &path, invalid));
-                }
-            }
-            index += 1;
-        }
-        let created_count = user_ids.len().try_into().unwrap_or(i32::MAX);
-        let mut response = Response::new(CreateUsersResponse { created_count, user_ids });
-        response.trailers = failures.into_metadata();
-        Ok(response)
+        let mode = Mode::of(request.metadata())?;
+        let (messages, call) = request.into_parts();
+        let changes = call.extensions().get::<Changes>();
+        Batch::new(&self.store, mode, self.batch_limits, changes).create(messages).await
     }
 
     async fn update_users(
@@ -190,35 +149,6 @@ fn view(call: &Call) -> View {
 fn tell(call: &Call, id: UserId) {
     if let Some(changes) = call.extensions().get::<Changes>() {
         changes.tell(id);
-    }
-}
-
-/// Messages of a `CreateUsers` stream that made no user.
-#[derive(Default)]
-struct Failures {
-    messages: u64,
-    detail: BadRequest,
-    full: bool,
-}
-
-impl Failures {
-    /// Counts a message; its violations are named as long as the trailers have room.
-    fn add(&mut self, violations: BadRequest) {
-        self.messages += 1;
-        let len = self.detail.encoded_len() + violations.encoded_len();
-        self.full |= len > MAX_FAILURES_LEN;
-        if !self.full {
-            self.detail.field_violations.extend(violations.field_violations);
-        }
-    }
-
-    fn into_metadata(self) -> Metadata {
-        let mut metadata = Metadata::new();
-        metadata.insert(&USERS_FAILED, self.messages);
-        if self.messages > 0 {
-            metadata.insert_bin(&USERS_FAILURES, self.detail.encode_to_vec());
-        }
-        metadata
     }
 }
 

@@ -5,6 +5,7 @@
 mod access;
 mod admin;
 mod auth;
+mod batches;
 mod budgets;
 mod clients;
 mod compression;

@@ -217,6 +217,20 @@ settings! {
         default: Some("10000"),
         help: "Messages that one CreateUsers stream may have",
     }
+    chunk_size: Count<1, { u32::MAX }> = "limits.chunk-size" {
+        flag: "chunk-size",
+        value: "N",
+        default: Some("256"),
+        help: "Users of a CreateUsers stream that are stored together, in one transaction; those of \
+            a stream with users-batch: atomic all are",
+    }
+    chunk_delay: Time = "limits.chunk-delay" {
+        flag: "chunk-delay",
+        value: "TIME",
+        default: Some("10ms"),
+        help: "How long the first of them waits for the last: when nothing more comes, they are \
+            stored as they are",
+    }
     connection_buffer: Size<1> = "limits.connection-buffer" {
         flag: "connection-buffer-limit",
         value: "SIZE",
