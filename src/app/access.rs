@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::config::Grantee;
-use crate::interceptors::CorrelationId;
-use crate::interceptors::auth::{MethodPattern, Principal};
+use crate::interceptors::auth::Principal;
+use crate::interceptors::{CorrelationId, MethodPattern};
 use crate::users::domain::UserId;
 use crate::users::pb::user_service;
 use crate::users::{Changes, View};

@@ -5,9 +5,8 @@ use std::path::Path;
 use super::StartError;
 use super::access::{Grant, UserAccess};
 use super::config::{Config, Grantee, Layers};
-use crate::interceptors::auth::{
-    Auth, AuthError, InvalidPattern, KeyFile, MethodPattern, Permissions,
-};
+use crate::interceptors::auth::{Auth, AuthError, KeyFile, Permissions};
+use crate::interceptors::{InvalidPattern, MethodPattern};
 use crate::users::View;
 
 /// What load balancers and command-line clients ask before anything else: for everybody.

@@ -6,8 +6,10 @@ mod access_log;
 pub mod auth;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod pattern;
 
 #[cfg(feature = "access-log")]
 pub use self::access_log::{AccessLog, CorrelationId, X_REQUEST_ID};
 #[cfg(feature = "metrics")]
 pub use self::metrics::{Metrics, ServerMetrics};
+pub use self::pattern::{InvalidPattern, MethodPattern};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::kind::Kind;
 use super::table::Config;
 use super::units;
-use crate::interceptors::auth::MethodPattern;
+use crate::interceptors::MethodPattern;
 use crate::users::View;
 
 /// To whom something is allowed.

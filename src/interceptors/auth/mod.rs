@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 pub use self::builder::{AuthBuilder, AuthError};
 pub use self::keys::KeyFile;
-pub use self::permissions::{InvalidPattern, MethodPattern, Permissions};
+pub use self::permissions::Permissions;
 pub use self::principal::{Principal, PrincipalKind};
 use self::state::{Refusal, State};
 pub use self::token::DevelopmentToken;
