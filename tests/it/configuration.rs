@@ -127,7 +127,7 @@ fn the_sample_shows_the_defaults_and_is_accepted_as_it_is_and_without_its_commen
         Some(setting) if !setting.is_empty() && !setting.starts_with(' ') => setting,
         _ => line,
     });
-    let file = folder.write("server.toml", &lines.collect::<Vec<_>>().join("\n"));
+    let file = folder.write("server.toml", lines.collect::<Vec<_>>().join("\n"));
     let all = effective(&["--config", &file], &[]);
     for line in defaults.lines().filter(|line| line.ends_with("# default")) {
         let value = line.trim_end_matches("default");

@@ -8,9 +8,9 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::json;
 
 use super::support::{
-    AUDIENCE, Files, Fixture, ISSUER, Key, SECRET, claims, hs256, replace, token,
-    trusting_the_secret,
+    AUDIENCE, Fixture, ISSUER, Key, SECRET, claims, hs256, replace, token, trusting_the_secret,
 };
+use crate::support::folder::Folder;
 use crate::support::patiently;
 
 async fn logged(test: &Fixture, text: &str) {
@@ -157,7 +157,7 @@ async fn a_jwks_of_an_identity_provider_is_understood() {
 
 #[test]
 fn files_that_cannot_be_used_say_why_and_no_secret() {
-    let files = Files::new();
+    let files = Folder::new();
     let pem = Key::ec256().pem();
     let jwk = Key::ec256().jwk("one");
     let mut other = jwk.clone();
@@ -203,7 +203,7 @@ async fn a_development_token_is_a_good_one() {
 
 #[test]
 fn debug_shows_no_secrets() {
-    let files = Files::new();
+    let files = Folder::new();
     let auth = trusting_the_secret(super::support::builder(), &files).build().unwrap();
     let shown = format!("{auth:?} {:?}", KeyFile::secret(files.path("secret")));
     assert!(!shown.contains("a secret") && !shown.contains(&format!("{:?}", SECRET.as_bytes())));

@@ -2,8 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,6 +23,7 @@ use tracing::subscriber::DefaultGuard;
 
 use crate::support::TestServer;
 use crate::support::echo::Echo;
+use crate::support::folder::Folder;
 use crate::support::peer::{Peer, Reply, framed, request};
 
 pub const SECRET: &str = "a secret of just 64 bytes, for the longest of hashes, it is so...";
@@ -31,36 +31,6 @@ pub const ISSUER: &str = "https://issuer.example";
 pub const AUDIENCE: &str = "users";
 /// The role `reader` may call it.
 pub const UNARY: &str = "/test.Echo/Unary";
-
-/// A directory that goes when the test ends.
-pub struct Files(PathBuf);
-
-impl Files {
-    pub fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name =
-            format!("balafon-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.path(name);
-        fs::write(&path, text).unwrap();
-        path
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A key, and how to sign with it.
 pub enum Key {
@@ -182,7 +152,7 @@ impl Interceptor for Seen {
 }
 
 pub struct Fixture {
-    pub files: Files,
+    pub files: Folder,
     pub server: TestServer,
     pub peer: Peer,
     seen: Seen,
@@ -191,7 +161,7 @@ pub struct Fixture {
 }
 
 /// The settings of most tests: one secret, an issuer, an audience.
-pub fn trusting_the_secret(auth: AuthBuilder, files: &Files) -> AuthBuilder {
+pub fn trusting_the_secret(auth: AuthBuilder, files: &Folder) -> AuthBuilder {
     auth.keys(KeyFile::secret(files.write("secret", format!("{SECRET}\n"))))
 }
 
@@ -210,7 +180,7 @@ pub fn builder() -> AuthBuilder {
 }
 
 impl Fixture {
-    pub async fn new(set: impl FnOnce(AuthBuilder, &Files) -> AuthBuilder) -> Self {
+    pub async fn new(set: impl FnOnce(AuthBuilder, &Folder) -> AuthBuilder) -> Self {
         Self::with_server(
             balafon::Server::new(),
             set,
@@ -221,7 +191,7 @@ impl Fixture {
 
     pub async fn with_server<F: Future<Output = Peer>>(
         server: balafon::Server,
-        set: impl FnOnce(AuthBuilder, &Files) -> AuthBuilder,
+        set: impl FnOnce(AuthBuilder, &Folder) -> AuthBuilder,
         connect: impl FnOnce(std::net::SocketAddr) -> F,
     ) -> Self {
         let log = Log::default();
@@ -232,7 +202,7 @@ impl Fixture {
             .finish();
         // Tests have a thread each, and a runtime on it.
         let guard = tracing::subscriber::set_default(subscriber);
-        let (files, seen) = (Files::new(), Seen::default());
+        let (files, seen) = (Folder::new(), Seen::default());
         let auth = set(builder(), &files).build().unwrap();
         let router = Router::new()
             .intercept(auth)

@@ -5,7 +5,8 @@ use balafon::{ClientCertificate, Server};
 use rcgen::{CertificateParams, DnType, SanType};
 use serde_json::json;
 
-use super::support::{Files, Fixture, UNARY, claims, hs256, trusting_the_secret};
+use super::support::{Fixture, UNARY, claims, hs256, trusting_the_secret};
+use crate::support::folder::Folder;
 use crate::tls::{Authority, Client};
 
 /// The hash is that of `key`.
@@ -55,7 +56,7 @@ async fn by_certificate(params: CertificateParams) -> Fixture {
     let (identity, own) = (authority.identity(), authority.sign(params));
     let tls = identity.server();
     let tls = tls.client_ca(authority.pem.as_bytes(), ClientCertificate::Optional).unwrap();
-    let set = |auth: balafon::interceptors::auth::AuthBuilder, files: &Files| {
+    let set = |auth: balafon::interceptors::auth::AuthBuilder, files: &Folder| {
         trusting_the_secret(auth, files).certificates(files.write("certificates", CERTIFICATES))
     };
     let (authority, own) = (&authority, &own);

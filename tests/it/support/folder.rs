@@ -20,7 +20,7 @@ impl Folder {
     }
 
     /// Writes a file and gives its path as text.
-    pub fn write(&self, name: &str, content: &str) -> String {
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let path = self.path(name);
         fs::write(&path, content).unwrap();
         text(&path)
