@@ -7,6 +7,8 @@ pub mod auth;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod pattern;
+#[cfg(feature = "rate-limit")]
+pub mod rate_limit;
 
 #[cfg(feature = "access-log")]
 pub use self::access_log::{AccessLog, CorrelationId, X_REQUEST_ID};

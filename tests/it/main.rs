@@ -19,6 +19,7 @@ mod imports;
 mod interceptors;
 mod lifetimes;
 mod program;
+mod rate_limit;
 mod raw_wire;
 mod robustness;
 mod rules;

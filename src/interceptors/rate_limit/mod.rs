@@ -1,0 +1,156 @@
+//! How often a client may call.
+//!
+//! ```text
+//! call -> rule       the first whose pattern has the method
+//!      -> client     the principal, else the address (client.rs, proxies.rs)
+//!      -> window     the calls of this client to this method (window.rs, local.rs)
+//! ```
+
+mod client;
+mod local;
+mod proxies;
+mod window;
+
+use std::time::Duration;
+
+use self::client::Client;
+use self::local::Local;
+use self::proxies::Proxies;
+pub use self::proxies::{InvalidProxy, TrustedProxy};
+use self::window::Rate;
+use super::{InvalidPattern, MethodPattern};
+use crate::rpc::RetryInfo;
+use crate::{AsciiKey, Call, Interceptor, Metadata, Method, Next, Outcome, Status};
+
+/// When a client that retries by itself is to do so (gRFC A6).
+static RETRY_PUSHBACK: AsciiKey = AsciiKey::from_static("grpc-retry-pushback-ms");
+
+/// Unless it is set: 12 MiB.
+const CLIENTS: usize = 250_000;
+
+/// Lets each client call each method only so often. What is too much ends with RESOURCE_EXHAUSTED
+/// and says when the next call will pass: by a [`RetryInfo`], and to clients that retry by
+/// themselves by `grpc-retry-pushback-ms`.
+///
+/// The client is the [`Principal`](super::auth::Principal), if there is one: register this behind
+/// `Auth`. Else it is the address from which the call comes, of version 6 its /64; or the one in
+/// `x-forwarded-for`, for calls that come from a [`trust_proxy`](Self::trust_proxy). A call counts
+/// when it begins, whatever its shape and however it ends.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use balafon::Router;
+/// use balafon::interceptors::rate_limit::RateLimit;
+///
+/// let minute = Duration::from_secs(60);
+/// let limit = RateLimit::new()
+///     .unlimited("grpc.health.v1.Health/*")?
+///     .limit("*/CreateUsers", 10, minute)?
+///     .limit("*", 100, minute)?
+///     .trust_proxy("10.0.0.0/8".parse()?);
+/// let router = Router::new().intercept(limit);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct RateLimit {
+    rules: Vec<Rule>,
+    proxies: Proxies,
+    local: Local,
+}
+
+#[derive(Debug)]
+struct Rule {
+    methods: MethodPattern,
+    /// `None` is no limit.
+    rate: Option<Rate>,
+}
+
+impl RateLimit {
+    /// No limits yet.
+    pub fn new() -> Self {
+        Self {
+            rules: Vec::new(),
+            proxies: Proxies::default(),
+            local: Local::with_room_for(CLIENTS),
+        }
+    }
+
+    /// Lets each client make so many `calls` to each of these methods in each `period`, beginning
+    /// with its first. The first rule that has a method is the one that counts for it.
+    ///
+    /// # Errors
+    /// This and the next: if it is no [`MethodPattern`].
+    pub fn limit(
+        self,
+        methods: &str,
+        calls: u32,
+        period: Duration,
+    ) -> Result<Self, InvalidPattern> {
+        self.rule(methods, Some(Rate { calls, period }))
+    }
+
+    /// Does not limit these methods, whatever rules come behind this one.
+    pub fn unlimited(self, methods: &str) -> Result<Self, InvalidPattern> {
+        self.rule(methods, None)
+    }
+
+    fn rule(mut self, methods: &str, rate: Option<Rate>) -> Result<Self, InvalidPattern> {
+        self.rules.push(Rule { methods: methods.parse()?, rate });
+        Ok(self)
+    }
+
+    /// Believes this proxy from whom it has a call. May be repeated; of a chain of proxies each has
+    /// to be trusted.
+    #[must_use]
+    pub fn trust_proxy(mut self, proxy: TrustedProxy) -> Self {
+        self.proxies.0.push(proxy);
+        self
+    }
+
+    /// How many clients, times the methods that each of them calls, are remembered: 250,000 unless
+    /// set, for which there are 12 MiB. Of more, some are forgotten, first of all those who have
+    /// not called for longest, and their calls count anew.
+    #[must_use]
+    pub fn room_for(mut self, clients: usize) -> Self {
+        self.local = Local::with_room_for(clients.max(1));
+        self
+    }
+
+    fn rate(&self, method: &Method) -> Option<Rate> {
+        self.rules.iter().find(|rule| rule.methods.matches(method))?.rate
+    }
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Interceptor for RateLimit {
+    async fn intercept(&self, call: Call, next: Next<'_>) -> Outcome {
+        let Some(rate) = self.rate(call.method()) else { return next.run(call).await };
+        let client = Client::of(&call, &self.proxies);
+        // There is one description of each method, and it stays where it is.
+        let method = std::ptr::from_ref(call.method()).addr();
+        match self.local.take((method, client), rate) {
+            Ok(()) => next.run(call).await,
+            Err(wait) => refusal(rate, wait).into(),
+        }
+    }
+}
+
+fn refusal(rate: Rate, wait: Duration) -> Status {
+    // Whole milliseconds, and never too few.
+    let millis = wait.as_nanos().div_ceil(1_000_000);
+    let mut metadata = Metadata::new();
+    metadata.insert(&RETRY_PUSHBACK, i32::try_from(millis).unwrap_or(i32::MAX));
+    let wait = Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
+    let Rate { calls, period } = rate;
+    Status::resource_exhausted(format!(
+        "more than {calls} calls in {period:?}: the next will pass in {wait:?}"
+    ))
+    .with_detail(&RetryInfo::after(wait))
+    .with_metadata(metadata)
+}

@@ -1,0 +1,161 @@
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use http::HeaderName;
+
+use crate::{Call, PeerAddr};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// A proxy whose `x-forwarded-for` counts: an address, a network such as `10.0.0.0/8` or
+/// `2001:db8::/32`, or `unix`, whoever is at the other end of a Unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrustedProxy(Kind);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Network { address: IpAddr, prefix: u32 },
+    Unix,
+}
+
+impl TrustedProxy {
+    fn is(self, peer: &PeerAddr) -> bool {
+        match (self.0, peer) {
+            (Kind::Network { .. }, PeerAddr::Tcp(address)) => self.has(address.ip()),
+            (Kind::Unix, PeerAddr::Unix) => true,
+            _ => false,
+        }
+    }
+
+    fn has(self, other: IpAddr) -> bool {
+        match (self.0, other.to_canonical()) {
+            (Kind::Network { address: IpAddr::V4(own), prefix }, IpAddr::V4(other)) => {
+                let differ = own.to_bits() ^ other.to_bits();
+                differ.leading_zeros() >= prefix
+            }
+            (Kind::Network { address: IpAddr::V6(own), prefix }, IpAddr::V6(other)) => {
+                let differ = own.to_bits() ^ other.to_bits();
+                differ.leading_zeros() >= prefix
+            }
+            _ => false,
+        }
+    }
+}
+
+impl FromStr for TrustedProxy {
+    type Err = InvalidProxy;
+
+    fn from_str(text: &str) -> Result<Self, InvalidProxy> {
+        if text == "unix" {
+            return Ok(Self(Kind::Unix));
+        }
+        let parse = || {
+            let (address, prefix) = match text.split_once('/') {
+                Some((address, prefix)) => (address, Some(prefix)),
+                None => (text, None),
+            };
+            let address: IpAddr = address.parse().ok()?;
+            let bits = if address.is_ipv4() { 32 } else { 128 };
+            let prefix = prefix.map_or(Some(bits), |prefix| prefix.parse().ok())?;
+            (prefix <= bits).then_some(Self(Kind::Network { address, prefix }))
+        };
+        parse().ok_or_else(|| InvalidProxy(text.to_owned()))
+    }
+}
+
+/// A text that is no [`TrustedProxy`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidProxy(String);
+
+impl fmt::Display for InvalidProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "invalid proxy {:?}: wanted an address, a network such as 10.0.0.0/8, or unix",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for InvalidProxy {}
+
+/// All that are trusted.
+#[derive(Debug, Default)]
+pub(super) struct Proxies(pub(super) Vec<TrustedProxy>);
+
+impl Proxies {
+    /// The address that trusted proxies have forwarded; `None` if the call does not come from one,
+    /// or that says nothing.
+    ///
+    /// Each proxy adds at the end whom it has the call from. So what is there is read from the end,
+    /// for as long as it is a trusted proxy that says so: what stands before that may be invented.
+    pub(super) fn forwarded(&self, call: &Call) -> Option<IpAddr> {
+        if !self.0.iter().any(|proxy| proxy.is(&call.peer().addr)) {
+            return None;
+        }
+        let values = call.metadata().as_headers().get_all(X_FORWARDED_FOR).iter().rev();
+        let entries = values.flat_map(|value| value.to_str().unwrap_or_default().rsplit(','));
+        let mut client = None;
+        for entry in entries {
+            let Some(address) = address(entry.trim()) else { break };
+            client = Some(address);
+            if !self.0.iter().any(|proxy| proxy.has(address)) {
+                break;
+            }
+        }
+        client
+    }
+}
+
+/// Some proxies add the port.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    let with_port = || text.parse().ok().map(|address: SocketAddr| address.ip());
+    text.parse().ok().or_else(with_port).or_else(bare)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_has_the_addresses_that_begin_alike() {
+        let has = |network: &str, address: &str| {
+            network.parse::<TrustedProxy>().unwrap().has(address.parse().unwrap())
+        };
+        for (network, within, outside) in [
+            ("10.0.0.0/8", "10.255.0.1", "11.0.0.1"),
+            ("192.0.2.1", "192.0.2.1", "192.0.2.2"),
+            ("192.0.2.128/25", "192.0.2.129", "192.0.2.127"),
+            ("192.0.2.128/25", "::ffff:192.0.2.129", "2001:db8::1"),
+            ("2001:db8::/32", "2001:db8:ffff::1", "2001:db9::1"),
+            ("::1", "::1", "127.0.0.1"),
+        ] {
+            assert!(has(network, within), "{network} {within}");
+            assert!(!has(network, outside), "{network} {outside}");
+        }
+        assert!(has("0.0.0.0/0", "203.0.113.9") && has("::/0", "2001:db8::1"));
+    }
+
+    #[test]
+    fn anything_else_is_no_proxy() {
+        for text in ["", "localhost", "10.0.0.0/33", "::/129", "10.0.0.0/", "10/8", "10.0.0.0/-1"] {
+            let error = text.parse::<TrustedProxy>().unwrap_err().to_string();
+            assert!(error.contains("10.0.0.0/8"), "{error}");
+        }
+    }
+
+    #[test]
+    fn entries_may_have_ports() {
+        for text in ["192.0.2.1", "192.0.2.1:80"] {
+            assert_eq!(address(text), Some([192, 0, 2, 1].into()), "{text}");
+        }
+        for text in ["::1", "[::1]", "[::1]:80"] {
+            assert_eq!(address(text), "::1".parse().ok(), "{text}");
+        }
+        for text in ["", "unknown", "_hidden", "192.0.2"] {
+            assert_eq!(address(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! How many calls there were, by two counters.
+
+use std::time::Duration;
+
+/// So many calls in each period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rate {
+    pub(super) calls: u32,
+    pub(super) period: Duration,
+}
+
+impl Rate {
+    /// In nanoseconds, at least one, and so few that sums of times do not overflow.
+    fn nanos(self) -> u64 {
+        u64::try_from(self.period.as_nanos()).unwrap_or(u64::MAX).clamp(1, u64::MAX / 8)
+    }
+}
+
+/// A period that begins with the first call, and the one before it. Of the latter's calls those
+/// count that would be in the last period now, if they had come evenly:
+///
+/// ```text
+///      previous: 80       current: 30
+/// |--------------------|-----:··············|
+///          '- a period ago   '- now: a quarter is over, so that 80 · ¾ + 30 = 90 calls count
+/// ```
+///
+/// So a client gets no more than its calls in the first period, and just as many in each one after
+/// it. A bucket of tokens would let it have twice as many in the first.
+///
+/// Times are in nanoseconds since any moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Window {
+    /// When nothing of this counts any more: at the end of the period after the current one.
+    pub(super) over: u64,
+    pub(super) previous: u32,
+    pub(super) current: u32,
+}
+
+impl Window {
+    /// Counts a call, or says how long the client has to wait for the next.
+    pub(super) fn take(&mut self, rate: Rate, now: u64) -> Result<(), Duration> {
+        let period = rate.nanos();
+        if now >= self.over {
+            *self = Self { over: now.saturating_add(2 * period), previous: 0, current: 0 };
+        } else if now >= self.over - period {
+            let over = self.over.saturating_add(period);
+            *self = Self { over, previous: self.current, current: 0 };
+        }
+        let rest = self.over.saturating_sub(period).saturating_sub(now);
+        if fits(self.previous, rest, rate.calls.saturating_sub(self.current), period) {
+            self.current += 1;
+            return Ok(());
+        }
+        Err(Duration::from_nanos(self.wait(rate.calls, period, rest)))
+    }
+
+    /// The time until a call fits.
+    fn wait(&self, calls: u32, period: u64, rest: u64) -> u64 {
+        match calls.saturating_sub(self.current) {
+            _ if calls == 0 => period,
+            // In the period after this one, which begins with the calls of this.
+            0 => rest + period - latest_rest(self.current, calls, period),
+            free => rest - latest_rest(self.previous, free, period).min(rest),
+        }
+    }
+}
+
+/// Whether a call fits where `free` are left by those of the current period, which lasts `rest` more:
+/// ⌊previous · rest / period⌋ < free.
+fn fits(previous: u32, rest: u64, free: u32, period: u64) -> bool {
+    u128::from(previous) * u128::from(rest) < u128::from(free) * u128::from(period)
+}
+
+/// The most of the period that may be left where a call [`fits`].
+fn latest_rest(previous: u32, free: u32, period: u64) -> u64 {
+    let exact = u128::from(free) * u128::from(period);
+    let rest = exact.div_ceil(u128::from(previous.max(1))).saturating_sub(1);
+    u64::try_from(rest).unwrap_or(u64::MAX).min(period)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+    const RATE: Rate = Rate { calls: 100, period: Duration::from_secs(60) };
+
+    /// How many of calls at these times are let pass.
+    fn passed(rate: Rate, times: impl Iterator<Item = u64>) -> usize {
+        let mut window = Window::default();
+        times.filter(|now| window.take(rate, *now).is_ok()).count()
+    }
+
+    #[test]
+    fn a_client_that_never_stops_gets_its_calls_in_each_period_and_no_more() {
+        for calls in [1, 2, 3, 7, 100] {
+            let rate = Rate { calls, ..RATE };
+            for periods in 1..5 {
+                let tries = (0..periods * 6000).map(|n| 17 + n * SECOND / 100);
+                assert_eq!(passed(rate, tries), (u64::from(calls) * periods) as usize);
+            }
+        }
+    }
+
+    #[test]
+    fn after_two_silent_periods_all_is_forgotten() {
+        let mut window = Window::default();
+        for round in 0..3 {
+            let now = 17 + round * 120 * SECOND;
+            assert_eq!((0..200).filter(|_| window.take(RATE, now).is_ok()).count(), 100);
+        }
+    }
+
+    #[test]
+    fn whoever_waits_as_told_is_let_pass_and_not_a_moment_sooner() {
+        for calls in [1, 2, 3, 7, 100] {
+            let rate = Rate { calls, ..RATE };
+            let (mut window, mut now) = (Window::default(), 17);
+            for _ in 0..1000 {
+                if let Err(wait) = window.take(rate, now) {
+                    let wait = wait.as_nanos() as u64;
+                    assert!(wait > 0);
+                    assert!(window.take(rate, now + wait - 1).is_err());
+                    assert_eq!(window.take(rate, now + wait), Ok(()));
+                    now += wait;
+                }
+                now += SECOND / 10;
+            }
+        }
+    }
+
+    #[test]
+    fn of_the_period_before_counts_what_would_be_in_the_last_one() {
+        let mut window = Window { over: 120 * SECOND, previous: 80, current: 30 };
+        let free = (0..100).filter(|_| window.take(RATE, 15 * SECOND).is_ok()).count();
+        assert_eq!(free, 10);
+    }
+
+    #[test]
+    fn odd_rates_are_no_fault() {
+        let none = Rate { calls: 0, ..RATE };
+        assert_eq!(Window::default().take(none, 0), Err(RATE.period));
+        let at_once = Rate { calls: 1, period: Duration::ZERO };
+        assert_eq!(passed(at_once, (0..10).map(|n| n * SECOND)), 10);
+        let forever = Rate { calls: u32::MAX, period: Duration::MAX };
+        assert_eq!(passed(forever, 0..10), 10);
+    }
+}

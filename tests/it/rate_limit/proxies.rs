@@ -1,0 +1,63 @@
+//! `x-forwarded-for` says who calls, if somebody says so who is trusted.
+
+use std::time::Duration;
+
+use balafon::interceptors::rate_limit::RateLimit;
+
+use super::{UNARY, passed, serve};
+use crate::support::TestServer;
+use crate::support::peer::Peer;
+
+/// A server that lets each client call once a minute, and a connection to it.
+struct Served {
+    _server: TestServer,
+    peer: Peer,
+}
+
+impl Served {
+    async fn trusting(proxies: &[&str]) -> Self {
+        let limit = RateLimit::new().limit("*", 1, Duration::from_secs(60)).unwrap();
+        let trust = |limit: RateLimit, proxy: &&str| limit.trust_proxy(proxy.parse().unwrap());
+        let server = serve(proxies.iter().fold(limit, trust)).await;
+        let peer = Peer::connect(server.addr).await;
+        Self { _server: server, peer }
+    }
+
+    /// Whether this is the client's first call.
+    async fn is_new(&mut self, forwarded_for: &[&str]) -> bool {
+        let headers = forwarded_for.iter().map(|value| ("x-forwarded-for", *value));
+        passed(&mut self.peer, UNARY, &headers.collect::<Vec<_>>(), 1).await == 1
+    }
+}
+
+#[tokio::test]
+async fn of_others_than_trusted_proxies_it_does_not_count() {
+    for trusted in [&[][..], &["10.0.0.0/8", "unix"]] {
+        let mut server = Served::trusting(trusted).await;
+        assert!(server.is_new(&["192.0.2.1"]).await);
+        assert!(!server.is_new(&["192.0.2.2"]).await);
+        assert!(!server.is_new(&[]).await);
+    }
+}
+
+#[tokio::test]
+async fn of_trusted_proxies_it_is_the_client() {
+    let mut server = Served::trusting(&["127.0.0.1"]).await;
+    assert!(server.is_new(&["192.0.2.1"]).await);
+    assert!(!server.is_new(&["192.0.2.1:4711"]).await);
+    assert!(server.is_new(&["192.0.2.2"]).await);
+    // The proxy itself.
+    assert!(server.is_new(&[]).await);
+    assert!(!server.is_new(&["garbage"]).await);
+}
+
+#[tokio::test]
+async fn what_a_client_invents_does_not_count() {
+    let mut server = Served::trusting(&["127.0.0.0/8", "10.0.0.0/8"]).await;
+    assert!(server.is_new(&["192.0.2.1"]).await);
+    // The client has sent the first of these; the proxies have added the rest.
+    assert!(!server.is_new(&["203.0.113.9, 192.0.2.1"]).await);
+    assert!(!server.is_new(&["203.0.113.9", "192.0.2.1, 10.0.0.7"]).await);
+    assert!(!server.is_new(&["10.0.0.8, 192.0.2.1", "10.0.0.7"]).await);
+    assert!(server.is_new(&["192.0.2.1, 198.51.100.1"]).await);
+}
