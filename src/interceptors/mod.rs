@@ -4,6 +4,7 @@
 mod access_log;
 #[cfg(feature = "auth")]
 pub mod auth;
+mod concurrency;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod pattern;
@@ -12,6 +13,7 @@ pub mod rate_limit;
 
 #[cfg(feature = "access-log")]
 pub use self::access_log::{AccessLog, CorrelationId, X_REQUEST_ID};
+pub use self::concurrency::ConcurrencyLimit;
 #[cfg(feature = "metrics")]
 pub use self::metrics::{Metrics, ServerMetrics};
 pub use self::pattern::{InvalidPattern, MethodPattern};

@@ -9,6 +9,7 @@ mod batches;
 mod budgets;
 mod clients;
 mod compression;
+mod concurrency;
 mod configuration;
 mod connections;
 mod downstream;
