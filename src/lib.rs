@@ -77,7 +77,7 @@
 //! - `tls` (default): `Server::tls`, by rustls with ring.
 //! - `access-log`: `interceptors::AccessLog`.
 //! - `auth`: `interceptors::auth`, JWT by jsonwebtoken with ring.
-//! - `rate-limit`: `interceptors::rate_limit`.
+//! - `rate-limit`: `interceptors::rate_limit`; `redis`: the same for several instances together.
 //! - `metrics`: `interceptors::Metrics`, for Prometheus.
 //! - `gzip`, `deflate`, `zstd`: compression of messages.
 

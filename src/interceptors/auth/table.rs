@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn roles_are_separated_by_commas_or_spaces() {
-        assert_eq!(roles(&["a,b", "c,"]), ["a".into(), "b".into(), "c".into()]);
+        assert_eq!(roles(&["a,b", "c,"]), ["a", "b", "c"].map(Box::from));
         assert!(roles(&[]).is_empty());
     }
 }

@@ -1,11 +1,10 @@
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::window::{Rate, Window};
+use super::window::{Rate, Taken, Window};
 
 /// Where a client may be found: one cache line of tags.
 const WAYS: usize = 8;
@@ -46,7 +45,7 @@ impl Local {
     }
 
     /// Counts a call, or says how long the client has to wait for the next.
-    pub(super) fn take(&self, client: impl Hash, rate: Rate) -> Result<(), Duration> {
+    pub(super) fn take(&self, client: impl Hash, rate: Rate) -> Taken {
         let now = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let hash = self.hasher.hash_one(client);
         let shard = &self.shards[hash as usize % SHARDS];
@@ -60,7 +59,7 @@ impl Shard {
         Self { tags: vec![0; places], over: vec![0; places], counts: vec![[0; 2]; places] }
     }
 
-    fn take(&mut self, hash: u64, rate: Rate, now: u64) -> Result<(), Duration> {
+    fn take(&mut self, hash: u64, rate: Rate, now: u64) -> Taken {
         let tag = hash.max(1);
         let sets = self.tags.len() / WAYS;
         let first = hash as usize / SHARDS % sets * WAYS;
@@ -92,6 +91,8 @@ impl fmt::Debug for Local {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const RATE: Rate = Rate { calls: 3, period: Duration::from_secs(60) };

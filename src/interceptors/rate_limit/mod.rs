@@ -3,12 +3,15 @@
 //! ```text
 //! call -> rule       the first whose pattern has the method
 //!      -> client     the principal, else the address (client.rs, proxies.rs)
-//!      -> window     the calls of this client to this method (window.rs, local.rs)
+//!      -> window     the calls of this client to this method (window.rs)
+//!                    in Redis, if there is one and it answers (shared.rs), else here (local.rs)
 //! ```
 
 mod client;
 mod local;
 mod proxies;
+#[cfg(feature = "redis")]
+mod shared;
 mod window;
 
 use std::time::Duration;
@@ -17,7 +20,9 @@ use self::client::Client;
 use self::local::Local;
 use self::proxies::Proxies;
 pub use self::proxies::{InvalidProxy, TrustedProxy};
-use self::window::Rate;
+#[cfg(feature = "redis")]
+pub use self::shared::{InvalidRedis, SharedLimits};
+use self::window::{Rate, Taken};
 use super::{InvalidPattern, MethodPattern};
 use crate::rpc::RetryInfo;
 use crate::{AsciiKey, Call, Interceptor, Metadata, Method, Next, Outcome, Status};
@@ -57,6 +62,8 @@ pub struct RateLimit {
     rules: Vec<Rule>,
     proxies: Proxies,
     local: Local,
+    #[cfg(feature = "redis")]
+    shared: Option<SharedLimits>,
 }
 
 #[derive(Debug)]
@@ -73,6 +80,8 @@ impl RateLimit {
             rules: Vec::new(),
             proxies: Proxies::default(),
             local: Local::with_room_for(CLIENTS),
+            #[cfg(feature = "redis")]
+            shared: None,
         }
     }
 
@@ -117,6 +126,25 @@ impl RateLimit {
         self
     }
 
+    /// Holds the limits together with other instances.
+    #[cfg(feature = "redis")]
+    #[must_use]
+    pub fn share(mut self, with: SharedLimits) -> Self {
+        self.shared = Some(with);
+        self
+    }
+
+    /// `None` if nothing is shared, or nobody there to ask.
+    #[cfg(feature = "redis")]
+    async fn take_shared(&self, method: &Method, client: Client<'_>, rate: Rate) -> Option<Taken> {
+        self.shared.as_ref()?.take(method, client, rate).await
+    }
+
+    #[cfg(not(feature = "redis"))]
+    async fn take_shared(&self, _: &Method, _: Client<'_>, _: Rate) -> Option<Taken> {
+        None
+    }
+
     fn rate(&self, method: &Method) -> Option<Rate> {
         self.rules.iter().find(|rule| rule.methods.matches(method))?.rate
     }
@@ -130,11 +158,15 @@ impl Default for RateLimit {
 
 impl Interceptor for RateLimit {
     async fn intercept(&self, call: Call, next: Next<'_>) -> Outcome {
-        let Some(rate) = self.rate(call.method()) else { return next.run(call).await };
+        let method = call.method();
+        let Some(rate) = self.rate(method) else { return next.run(call).await };
         let client = Client::of(&call, &self.proxies);
-        // There is one description of each method, and it stays where it is.
-        let method = std::ptr::from_ref(call.method()).addr();
-        match self.local.take((method, client), rate) {
+        let taken = match self.take_shared(method, client, rate).await {
+            Some(taken) => taken,
+            // There is one description of each method, and it stays where it is.
+            None => self.local.take((std::ptr::from_ref(method).addr(), client), rate),
+        };
+        match taken {
             Ok(()) => next.run(call).await,
             Err(wait) => refusal(rate, wait).into(),
         }

@@ -10,11 +10,20 @@ pub(super) struct Rate {
 }
 
 impl Rate {
+    /// As Redis counts, at least one.
+    #[cfg(feature = "redis")]
+    pub(super) fn micros(self) -> u64 {
+        self.nanos().div_ceil(1000)
+    }
+
     /// In nanoseconds, at least one, and so few that sums of times do not overflow.
     fn nanos(self) -> u64 {
         u64::try_from(self.period.as_nanos()).unwrap_or(u64::MAX).clamp(1, u64::MAX / 8)
     }
 }
+
+/// A call was counted, or the next will be after this time.
+pub(super) type Taken = Result<(), Duration>;
 
 /// A period that begins with the first call, and the one before it. Of the latter's calls those
 /// count that would be in the last period now, if they had come evenly:
@@ -39,7 +48,7 @@ pub(super) struct Window {
 
 impl Window {
     /// Counts a call, or says how long the client has to wait for the next.
-    pub(super) fn take(&mut self, rate: Rate, now: u64) -> Result<(), Duration> {
+    pub(super) fn take(&mut self, rate: Rate, now: u64) -> Taken {
         let period = rate.nanos();
         if now >= self.over {
             *self = Self { over: now.saturating_add(2 * period), previous: 0, current: 0 };

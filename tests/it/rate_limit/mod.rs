@@ -2,6 +2,7 @@
 
 mod limits;
 mod proxies;
+mod shared;
 
 use balafon::Router;
 use balafon::interceptors::rate_limit::RateLimit;

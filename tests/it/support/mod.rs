@@ -5,6 +5,7 @@ pub mod folder;
 pub mod peer;
 pub mod program;
 pub mod raw;
+pub mod redis;
 pub mod witness;
 
 use std::net::SocketAddr;

@@ -1,0 +1,206 @@
+//! Windows that several instances share, in Redis.
+//!
+//! ```text
+//!             it answers, with the script loaded
+//!   away ---------------------------------------> there
+//!     ^  <---------------------------------------
+//!     |    a call got no answer in time, or an error
+//!     '-- a try each second
+//! ```
+//!
+//! While Redis is away no call waits for it.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, RedisError, Script};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
+
+use super::client::Client;
+use super::window::{Rate, Taken};
+use crate::Method;
+
+/// Between two tries, and the least time that limits stay local: a Redis that answers now and then
+/// would otherwise cost every other call its whole wait.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// For a connection to be made and the script to be loaded; nobody waits for it but at the start.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Before the keys, which are of no use to others.
+const PREFIX: &str = "balafon:rate";
+
+/// Limits that all instances hold together that have the same Redis, for
+/// [`RateLimit::share`](super::RateLimit::share).
+///
+/// A call waits for Redis, but not for long. Where it does not answer in time, and from then on
+/// until it does, each instance limits for itself, and the log says so, under the target
+/// `balafon::rate_limit`. The clock is that of Redis. A key is there for two periods after the last call
+/// that it counts.
+///
+/// It is watched over by a task of the runtime in which it is made, for as long as it is there.
+pub struct SharedLimits {
+    link: Arc<Link>,
+    keeper: AbortHandle,
+}
+
+struct Link {
+    client: redis::Client,
+    script: Script,
+    wait: Duration,
+    /// `None` while Redis is away. The number tells one connection from the next.
+    connection: RwLock<(u64, Option<MultiplexedConnection>)>,
+    lost: Notify,
+}
+
+impl SharedLimits {
+    /// Connects to the Redis with this URL, such as `redis://user:password@host:6379/0` or
+    /// `redis+unix:///run/redis.sock`. A call will wait for it for at most `wait`.
+    ///
+    /// That Redis is away is no error: it is tried again until it is there.
+    ///
+    /// # Errors
+    /// If it is no such URL.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn redis(url: &str, wait: Duration) -> Result<Self, InvalidRedis> {
+        let client = redis::Client::open(url).map_err(InvalidRedis)?;
+        let script = Script::new(include_str!("window.lua"));
+        let connection = RwLock::new((0, None));
+        let link = Arc::new(Link { client, script, wait, connection, lost: Notify::new() });
+        // So that the first calls are counted where all others will be.
+        match link.connect().await {
+            Ok(connection) => link.found(connection),
+            Err(problem) => link.complain(&problem),
+        }
+        let keeper = tokio::spawn(link.clone().keep()).abort_handle();
+        Ok(Self { link, keeper })
+    }
+
+    /// Whether Redis answers.
+    pub fn is_there(&self) -> bool {
+        self.link.current().1.is_some()
+    }
+
+    /// Counts a call, or says how long the client has to wait for the next. `None` if Redis does
+    /// not.
+    pub(super) async fn take(
+        &self,
+        method: &Method,
+        client: Client<'_>,
+        rate: Rate,
+    ) -> Option<Taken> {
+        let (number, connection) = self.link.current();
+        let mut connection = connection?;
+        // Instances with other periods have other windows: they would misread each other's.
+        let millis = rate.period.as_millis();
+        let mut call = self.link.script.key(format!("{PREFIX}:{}:{millis}:{client}", method.path));
+        call.arg(rate.calls).arg(rate.micros());
+        let problem = match timeout(self.link.wait, call.invoke_async(&mut connection)).await {
+            Ok(Ok(0)) => return Some(Ok(())),
+            Ok(Ok(micros)) => return Some(Err(Duration::from_micros(micros))),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {:?}", self.link.wait),
+        };
+        self.link.lose(number, &problem);
+        None
+    }
+}
+
+impl Link {
+    fn current(&self) -> (u64, Option<MultiplexedConnection>) {
+        self.connection.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Only the first that finds a connection to be lost says so.
+    fn lose(&self, number: u64, problem: &str) {
+        let mut current = self.connection.write().unwrap_or_else(PoisonError::into_inner);
+        if current.0 == number && current.1.take().is_some() {
+            drop(current);
+            self.complain(problem);
+            self.lost.notify_one();
+        }
+    }
+
+    fn complain(&self, problem: &str) {
+        let redis = self.client.get_connection_info().addr();
+        tracing::warn!(
+            target: "balafon::rate_limit",
+            %redis,
+            problem,
+            "Redis is away: until it is back, this instance limits for itself"
+        );
+    }
+
+    /// Sees to it that there is a connection, for ever.
+    async fn keep(self: Arc<Self>) {
+        loop {
+            while self.current().1.is_some() {
+                self.lost.notified().await;
+            }
+            sleep(RETRY).await;
+            if let Ok(connection) = self.connect().await {
+                self.found(connection);
+            }
+        }
+    }
+
+    fn found(&self, connection: MultiplexedConnection) {
+        let mut current = self.connection.write().unwrap_or_else(PoisonError::into_inner);
+        *current = (current.0 + 1, Some(connection));
+        drop(current);
+        let redis = self.client.get_connection_info().addr();
+        tracing::info!(target: "balafon::rate_limit", %redis, "limits are shared by Redis");
+    }
+
+    async fn connect(&self) -> Result<MultiplexedConnection, String> {
+        // Times are limited here, for all of it together.
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        let connect = async {
+            let mut connection =
+                self.client.get_multiplexed_async_connection_with_config(&config).await?;
+            self.script.load_async(&mut connection).await?;
+            Ok(connection)
+        };
+        match timeout(CONNECT_TIMEOUT, connect).await {
+            Ok(connected) => connected.map_err(|error: RedisError| error.to_string()),
+            Err(_) => Err(format!("no answer within {CONNECT_TIMEOUT:?}")),
+        }
+    }
+}
+
+impl Drop for SharedLimits {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+impl fmt::Debug for SharedLimits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let redis = self.link.client.get_connection_info().addr().to_string();
+        f.debug_struct("SharedLimits").field("redis", &redis).finish_non_exhaustive()
+    }
+}
+
+/// A text that is no URL of a Redis.
+#[derive(Debug)]
+pub struct InvalidRedis(RedisError);
+
+impl fmt::Display for InvalidRedis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: wanted a URL such as redis://user:password@host:6379/0 or \
+             redis+unix:///run/redis.sock",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for InvalidRedis {}

@@ -1,0 +1,118 @@
+//! Limits that instances hold together, in a real Redis.
+
+use std::time::{Duration, Instant};
+
+use balafon::interceptors::rate_limit::{RateLimit, SharedLimits};
+use balafon::rpc::RetryInfo;
+use balafon::testing::{call, intercept};
+use balafon::{Outcome, Rpc, Status};
+
+use crate::support::redis::Redis;
+use crate::support::{PATIENCE, patiently};
+
+static RPC: Rpc<(), ()> = Rpc::unary("/test.Echo/Unary");
+
+/// One of the instances that have this Redis. Its clients are all in this process, and so one.
+async fn instance(redis: &Redis, calls: u32, period: Duration) -> RateLimit {
+    let shared = SharedLimits::redis(&redis.url(), PATIENCE).await.unwrap();
+    RateLimit::new().limit("*", calls, period).unwrap().share(shared)
+}
+
+async fn outcome(limit: &RateLimit) -> Status {
+    intercept(limit, call(&RPC), |_| async { Outcome::ok() }).await.status
+}
+
+async fn passed(limit: &RateLimit, calls: usize) -> usize {
+    let mut passed = 0;
+    for _ in 0..calls {
+        passed += usize::from(outcome(limit).await.is_ok());
+    }
+    passed
+}
+
+#[tokio::test]
+async fn two_instances_hold_one_limit_together() {
+    let Some(redis) = Redis::start() else { return };
+    let hour = Duration::from_secs(3600);
+    let (one, other) = (instance(&redis, 500, hour).await, instance(&redis, 500, hour).await);
+    let (one, other) = tokio::join!(passed(&one, 400), passed(&other, 400));
+    assert_eq!(one + other, 500);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_time_two_instances_hold_one_limit_within_two_percent() {
+    let Some(redis) = Redis::start() else { return };
+    let period = Duration::from_millis(500);
+    let mut instances = Vec::new();
+    let start = Instant::now();
+    for _ in 0..2 {
+        let limit = instance(&redis, 100, period).await;
+        instances.push(tokio::spawn(async move {
+            let mut passed = 0;
+            while start.elapsed() < 6 * period {
+                passed += u32::from(outcome(&limit).await.is_ok());
+            }
+            passed
+        }));
+    }
+    let mut all = 0;
+    for instance in instances {
+        all += instance.await.unwrap();
+    }
+    let expected = 100.0 * start.elapsed().as_secs_f64() / period.as_secs_f64();
+    let deviation = f64::from(all) / expected - 1.0;
+    assert!(deviation.abs() < 0.02, "{all} calls passed, of {expected:.0}");
+}
+
+#[tokio::test]
+async fn the_time_that_redis_gives_is_right() {
+    let Some(redis) = Redis::start() else { return };
+    let limit = instance(&redis, 3, Duration::from_millis(200)).await;
+    let mut refused = 0;
+    while refused < 5 {
+        if let Some(retry) = outcome(&limit).await.detail::<RetryInfo>() {
+            refused += 1;
+            tokio::time::sleep(retry.delay().unwrap()).await;
+            assert!(outcome(&limit).await.is_ok());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_comes_later_is_used_from_then_on() {
+    let Some(mut redis) = Redis::stopped() else { return };
+    let hour = Duration::from_secs(3600);
+    let shared = SharedLimits::redis(&redis.url(), PATIENCE).await.unwrap();
+    assert!(!shared.is_there());
+    redis.go_on();
+    patiently(async {
+        while !shared.is_there() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let one = RateLimit::new().limit("*", 5, hour).unwrap().share(shared);
+    let other = instance(&redis, 5, hour).await;
+    assert_eq!(passed(&one, 3).await + passed(&other, 9).await, 5);
+}
+
+#[tokio::test]
+async fn a_redis_that_is_stopped_leaves_each_instance_its_own_limit() {
+    let Some(mut redis) = Redis::start() else { return };
+    let hour = Duration::from_secs(3600);
+    let (one, other) = (instance(&redis, 5, hour).await, instance(&redis, 5, hour).await);
+    assert_eq!(passed(&one, 9).await + passed(&other, 9).await, 5);
+    redis.stop();
+    assert_eq!(patiently(passed(&one, 9)).await, 5);
+    assert_eq!(patiently(passed(&other, 9)).await, 5);
+}
+
+#[tokio::test]
+async fn what_is_no_redis_is_an_error_without_its_password() {
+    for url in ["", "localhost", "http://a:hunter2@b", "rediss://a:hunter2@b", "redis://:hunter2@"]
+    {
+        let error = SharedLimits::redis(url, PATIENCE).await.unwrap_err().to_string();
+        assert!(error.contains("wanted a URL such as redis://"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
