@@ -10,12 +10,12 @@ use crate::interceptors::{InvalidPattern, MethodPattern};
 use crate::users::View;
 
 /// What load balancers and command-line clients ask before anything else: for everybody.
-const HEALTH: &str = "grpc.health.v1.Health/*";
+pub(super) const HEALTH: &str = "grpc.health.v1.Health/*";
 const REFLECTION: [&str; 2] =
     ["grpc.reflection.v1.ServerReflection/*", "grpc.reflection.v1alpha.ServerReflection/*"];
 
-/// The interceptors, to be registered in this order behind the access log. `None` where nobody has
-/// to prove anything.
+/// The interceptors, to be registered in this order behind the access log, and what is to know who
+/// calls between them. `None` where nobody has to prove anything.
 pub(super) fn build(
     config: &Config,
     layers: &Layers,

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use super::auth;
 use super::config::{Config, Layers};
 use super::tls::Files;
+use super::{auth, limits, runtime};
 
 /// How long before its end a certificate is worth a warning: those that are renewed by themselves
 /// are renewed a month before it.
@@ -34,6 +34,7 @@ pub(super) fn run(config: &Config, layers: &Layers) -> Vec<Finding> {
     findings.extend(layers.warnings().iter().cloned().map(Finding::Warning));
     findings.extend(certificate(config, layers));
     findings.extend(authentication(config, layers));
+    findings.extend(redis(config, layers));
     findings.push(Finding::Ok(format!("store {}", config.store)));
     findings
 }
@@ -65,4 +66,19 @@ fn authentication(config: &Config, layers: &Layers) -> Option<Finding> {
         Ok(Some(_)) => Some(Finding::Ok("authentication: all its files can be used".to_owned())),
         Err(error) => Some(Finding::Error(error.to_string())),
     }
+}
+
+/// `None` without one. That it is away is no error: the server does without it.
+fn redis(config: &Config, layers: &Layers) -> Option<Finding> {
+    let shared = match runtime() {
+        Ok(runtime) => runtime.block_on(limits::shared(config))?,
+        Err(error) => return Some(Finding::Error(error.to_string())),
+    };
+    Some(match shared.is_there() {
+        true => Finding::Ok("rate limits: Redis answers".to_owned()),
+        false => {
+            let place = layers.place("rate-limit.redis");
+            Finding::Warning(format!("{place}: it does not answer: limits would be local"))
+        }
+    })
 }

@@ -6,6 +6,7 @@ mod auth;
 mod check;
 mod cli;
 mod config;
+mod limits;
 pub mod log;
 mod process;
 mod telemetry;
@@ -20,6 +21,7 @@ use std::thread::available_parallelism;
 use std::time::{Duration, SystemTime};
 
 use prometheus::Registry;
+use tokio::runtime::Runtime;
 
 use self::admin::Admin;
 use self::check::Finding;
@@ -116,11 +118,7 @@ fn run(config: &Config, layers: &Layers) -> Result<(), StartError> {
         tracing::warn!("{warning}");
     }
     // Accepts connections and waits for signals; calls run on the workers' own runtimes.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| StartError(format!("cannot start the runtime: {error}")))?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         match &config.store {
             Store::Memory => serve(config, layers, MemoryStore::new()).await,
             Store::Sqlite(path) => {
@@ -130,6 +128,11 @@ fn run(config: &Config, layers: &Layers) -> Result<(), StartError> {
             }
         }
     })
+}
+
+fn runtime() -> Result<Runtime, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| StartError(format!("cannot start the runtime: {error}")))
 }
 
 async fn serve(config: &Config, layers: &Layers, store: impl UserStore) -> Result<(), StartError> {
@@ -157,8 +160,19 @@ async fn serve(config: &Config, layers: &Layers, store: impl UserStore) -> Resul
         router = router.intercept(metrics);
     }
     router = router.intercept(AccessLog);
-    if let Some((auth, access)) = auth::build(config, layers)? {
-        router = router.intercept(auth).intercept(access);
+    if let Some(limit) = limits::at_a_time(config)? {
+        router = router.intercept(limit);
+    }
+    let (auth, access) = auth::build(config, layers)?.unzip();
+    if let Some(auth) = auth {
+        router = router.intercept(auth);
+    }
+    // Who calls is known here.
+    if let Some(limit) = limits::of_clients(config).await? {
+        router = router.intercept(limit);
+    }
+    if let Some(access) = access {
+        router = router.intercept(access);
     }
     let listeners = listen(config).await.map_err(|error| StartError(error.to_string()))?;
     let shutdown = shutdown(config, &health);

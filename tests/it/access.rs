@@ -12,7 +12,7 @@ use crate::support::folder::Folder;
 use crate::support::peer::{Peer, Reply, request};
 use crate::support::program::{Running, complaint, user_server};
 
-const SECRET: &str = "0123456789abcdef0123456789abcdef\n";
+pub const SECRET: &str = "0123456789abcdef0123456789abcdef\n";
 
 const SERVICE: &str = "/ru.tinkoff.kora.example.UserService/";
 
@@ -22,7 +22,7 @@ fn encoded(message: &impl Message) -> Bytes {
     wire.freeze()
 }
 
-fn token(secret: &str, arguments: &[&str]) -> String {
+pub fn token(secret: &str, arguments: &[&str]) -> String {
     let output = user_server()
         .args(["token", "--auth-secret", secret, "--expires-in", "5m"])
         .args(arguments)

@@ -170,6 +170,10 @@ keepalive-timeout = "0s"
 allow = ["admin"]
 limit = ["scope:a=nothing"]
 leeway = "2d"
+[rate-limit]
+rules = ["*=100"]
+trusted-proxies = ["10/8"]
+redis = "hunter2@localhost"
 [shutdown]
 lame-duck = 30
 drain-timeout = ["1s"]
@@ -181,7 +185,7 @@ level = "inof"
     let size = "a size with its unit (B, KiB, MiB, GiB), such as 16KiB or 4MiB";
     let mut expected = vec![
         // What is no value at all is found as the file is read, the rest after that.
-        format!("19: shutdown.drain-timeout is a list: wanted {duration}"),
+        format!("23: shutdown.drain-timeout is a list: wanted {duration}"),
         r#"2: workers is "many": wanted a whole number from 1 to 1024, or auto"#.to_owned(),
         r#"3: unix-mode is "9": wanted permissions as three octal digits, such as 600 or 660"#
             .to_owned(),
@@ -203,9 +207,18 @@ level = "inof"
          is masked-email or active-only"
             .to_owned(),
         format!(r#"16: auth.leeway is "2d": wanted {duration}, and at most 1d"#),
-        format!(r#"18: shutdown.lame-duck is "30": wanted {duration}"#),
-        r#"21: log.format is "xml": wanted pretty or json"#.to_owned(),
-        "22: log.level is \"inof\": wanted off, error, warn, info, debug or trace, also by target, \
+        "18: rate-limit.rules is \"*=100\": wanted METHODS=CALLS/TIME or METHODS=unlimited, such as \
+         *=100/1m, where METHODS is package.Service/Method, package.Service/*, */Method or *"
+            .to_owned(),
+        "19: rate-limit.trusted-proxies is \"10/8\": wanted an address, a network such as \
+         10.0.0.0/8, or unix"
+            .to_owned(),
+        "20: rate-limit.redis is \"(secret)@localhost\": wanted \
+         redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE] or redis+unix:///PATH"
+            .to_owned(),
+        format!(r#"22: shutdown.lame-duck is "30": wanted {duration}"#),
+        r#"25: log.format is "xml": wanted pretty or json"#.to_owned(),
+        "26: log.level is \"inof\": wanted off, error, warn, info, debug or trace, also by target, \
          such as info,balafon::access=warn"
             .to_owned(),
     ]);
@@ -265,6 +278,15 @@ fn contradictions_name_both_settings() {
              (--connection-buffer-limit), which is 128MiB",
         ),
         ("listen = ['h:1', 'h:2', 'h:1']", "1: listen has h:1 twice"),
+        (
+            "rate-limit.redis = 'redis://localhost'",
+            "1: rate-limit.redis needs rate-limit.rules (--rate-limit), which is not set",
+        ),
+        (
+            "[rate-limit]\nrules = ['*=1/1s']\nredis-timeout = '1s'",
+            "3: rate-limit.redis-timeout needs rate-limit.redis (--rate-limit-redis), which is not \
+             set",
+        ),
         (
             "auth.certificates = 'c'",
             "1: auth.certificates needs tls.client-ca (--tls-client-ca), which is not set",

@@ -69,7 +69,7 @@ fn a_store_that_is_in_use_is_one_clear_line() {
 #[test]
 fn a_file_that_is_no_database_is_one_clear_line() {
     let folder = Folder::new();
-    folder.write("users.db", &"no database at all ".repeat(100));
+    folder.write("users.db", "no database at all ".repeat(100));
     let line =
         complaint(&["--listen", "127.0.0.1:0", "--log-level", "off", "--store", &store(&folder)]);
     assert!(line.contains("--store") && line.contains("file is not a database"), "{line}");

@@ -25,6 +25,10 @@ fn without_what_they_need(config: &Config, layers: &Layers, problems: &mut Probl
         ("tls.min-version", config.tls_cert.is_some(), "tls.cert"),
         ("connection.max-age-grace", config.max_age.is_some(), "connection.max-age"),
         ("auth.certificates", config.tls_client_ca.is_some(), "tls.client-ca"),
+        ("rate-limit.redis-timeout", config.rate_limit_redis.is_some(), "rate-limit.redis"),
+        ("rate-limit.redis", !config.rate_limit_rules.is_empty(), "rate-limit.rules"),
+        ("rate-limit.clients", !config.rate_limit_rules.is_empty(), "rate-limit.rules"),
+        ("rate-limit.trusted-proxies", !config.rate_limit_rules.is_empty(), "rate-limit.rules"),
         (
             "connection.keepalive-timeout",
             config.keepalive_time.is_some(),

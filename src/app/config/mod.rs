@@ -2,7 +2,7 @@
 //! of the environment, the keys of the file, the help, the sample and what `config` prints.
 //!
 //! ```text
-//! table.rs --- setting.rs, kind.rs, values.rs, auth.rs, units.rs    what there is, and is accepted
+//! table.rs --- setting.rs, kind.rs, values.rs, auth.rs, limits.rs    what there is and is accepted
 //!    |
 //! file.rs, variables, flags.rs  --layers.rs-->  Layers      what is set, and where
 //!    |                                             |
@@ -19,6 +19,7 @@ mod file;
 mod flags;
 mod kind;
 mod layers;
+mod limits;
 mod print;
 mod problem;
 mod setting;

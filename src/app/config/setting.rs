@@ -70,14 +70,25 @@ impl Setting {
         match self.secret {
             Secret::Nothing => text.into(),
             Secret::Everything => "(secret)".into(),
-            Secret::Password => {
-                let Some((scheme, rest)) = text.split_once("://") else { return text.into() };
-                let Some((user, host)) = rest.rsplit_once('@') else { return text.into() };
-                let user = user.split_once(':').map_or(user, |(user, _)| user);
-                format!("{scheme}://{user}:(secret)@{host}").into()
-            }
+            Secret::Password => without_password(text),
         }
     }
+}
+
+/// A URL, or what somebody has written in its place.
+fn without_password(text: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text
+            .rsplit_once('@')
+            .map_or(text.into(), |(_, host)| format!("(secret)@{host}").into());
+    };
+    // Some have it in the query; what stands before that may be a part of it.
+    if rest.split_once('?').is_some_and(|(_, query)| query.contains("pass")) {
+        return format!("{scheme}://(secret)").into();
+    }
+    let Some((user, host)) = rest.rsplit_once('@') else { return text.into() };
+    let user = user.split_once(':').map_or(user, |(user, _)| user);
+    format!("{scheme}://{user}:(secret)@{host}").into()
 }
 
 /// Makes of a list of settings
@@ -141,5 +152,8 @@ mod tests {
         assert_eq!(shown(Secret::Password, "a://:c@e@d"), "a://:(secret)@d");
         assert_eq!(shown(Secret::Password, "a://d:1"), "a://d:1");
         assert_eq!(shown(Secret::Password, "memory:"), "memory:");
+        assert_eq!(shown(Secret::Password, "a:b@c"), "(secret)@c");
+        assert_eq!(shown(Secret::Password, "a:///b?db=1&pass=c"), "a://(secret)");
+        assert_eq!(shown(Secret::Password, "a:///b?db=1"), "a:///b?db=1");
     }
 }

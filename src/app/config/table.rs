@@ -3,13 +3,14 @@
 //! `cargo run -- config --sample > config.sample.toml`.
 //!
 //! What an entry accepts is its [`Kind`]: one of `kind.rs`, or one of the program's own, of
-//! `values.rs` and `auth.rs`. What has a structure of its own, such as a limit for a pattern of methods, is a
+//! `values.rs`, `auth.rs` and `limits.rs`. What has a structure of its own, such as a limit for a pattern of methods, is a
 //! text with a grammar of its own, or a list of these, so that flags and variables can have it
 //! too. What two settings may not be together stands in `contradictions.rs`.
 
 use super::auth::{Allow, Leeway, Limit};
 use super::kind::{Auto, Choice, Count, File, Kind, Many, Never, Optional, Or};
 use super::kind::{Period, Size, Switch, Text, Time, Unlimited};
+use super::limits::{Proxy, RateRule, Redis};
 use super::setting::{KindOf, Secret, Setting, settings};
 use super::values::{Address, ClientAuth, HostPort, LogFormat, LogLevel, Mode, Store, TlsVersion};
 use crate::users::store::sqlite::Durability;
@@ -19,6 +20,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("", "The server"),
     ("tls", "TLS"),
     ("auth", "Authentication"),
+    ("rate-limit", "Rate limits"),
     ("limits", "Limits"),
     ("connection", "Connections"),
     ("shutdown", "Shutdown"),
@@ -178,6 +180,51 @@ settings! {
             roles that allow the same method the least limited counts",
     }
 
+    rate_limit_rules: Many<RateRule> = "rate-limit.rules" {
+        flag: "rate-limit",
+        value: "METHODS=CALLS/TIME",
+        example: "*=100/1m",
+        help: "How often each client may call each of these methods, such as *, */GetUser and \
+            package.Service/*; more calls end with RESOURCE_EXHAUSTED. Of several rules the first \
+            that has the method counts; METHODS=unlimited is one too. A client is who has proved \
+            who it is, else an address. Health is never limited",
+    }
+    rate_limit_clients: Count<1, 100_000_000> = "rate-limit.clients" {
+        flag: "rate-limit-clients",
+        value: "N",
+        default: Some("250000"),
+        help: "Clients, times the methods that each calls, that are remembered, at 48 bytes each. \
+            Of more, the calls of those who have been silent for longest count anew",
+    }
+    trusted_proxies: Many<Proxy> = "rate-limit.trusted-proxies" {
+        flag: "trusted-proxies",
+        value: "NETWORK",
+        example: "10.0.0.0/8",
+        help: "Proxies that are believed what they write into x-forwarded-for: addresses, networks, \
+            or unix for those behind a Unix socket. Of others nobody looks at it",
+    }
+    rate_limit_redis: Optional<Redis> = "rate-limit.redis" {
+        flag: "rate-limit-redis",
+        value: "URL",
+        example: "redis://localhost:6379/0",
+        secret: Secret::Password,
+        help: "Hold the limits together with all instances that have the same Redis",
+    }
+    rate_limit_redis_timeout: Period = "rate-limit.redis-timeout" {
+        flag: "rate-limit-redis-timeout",
+        value: "TIME",
+        default: Some("50ms"),
+        help: "How long a call waits for Redis. If it does not answer in time, and from then on \
+            until it does, each instance limits for itself",
+    }
+
+    max_calls: Or<Unlimited, Count<1, { u32::MAX }>> = "limits.max-calls" {
+        flag: "max-calls",
+        value: "N",
+        default: Some("unlimited"),
+        help: "Calls that may be open at a time, on all connections together; more end with \
+            UNAVAILABLE at once. Those of health do not count",
+    }
     max_connections: Count<1, { u32::MAX }> = "limits.max-connections" {
         flag: "max-connections",
         value: "N",

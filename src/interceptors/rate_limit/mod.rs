@@ -21,7 +21,7 @@ use self::local::Local;
 use self::proxies::Proxies;
 pub use self::proxies::{InvalidProxy, TrustedProxy};
 #[cfg(feature = "redis")]
-pub use self::shared::{InvalidRedis, SharedLimits};
+pub use self::shared::{InvalidRedis, RedisUrl, SharedLimits};
 use self::window::{Rate, Taken};
 use super::{InvalidPattern, MethodPattern};
 use crate::rpc::RetryInfo;

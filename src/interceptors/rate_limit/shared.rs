@@ -11,6 +11,7 @@
 //! While Redis is away no call waits for it.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ pub struct SharedLimits {
 }
 
 struct Link {
-    client: redis::Client,
+    redis: RedisUrl,
     script: Script,
     wait: Duration,
     /// `None` while Redis is away. The number tells one connection from the next.
@@ -58,28 +59,22 @@ struct Link {
 }
 
 impl SharedLimits {
-    /// Connects to the Redis with this URL, such as `redis://user:password@host:6379/0` or
-    /// `redis+unix:///run/redis.sock`. A call will wait for it for at most `wait`.
-    ///
-    /// That Redis is away is no error: it is tried again until it is there.
-    ///
-    /// # Errors
-    /// If it is no such URL.
+    /// Connects to this Redis; that it is away is no error, it is tried again until it is there. A
+    /// call will wait for it for at most `wait`.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub async fn redis(url: &str, wait: Duration) -> Result<Self, InvalidRedis> {
-        let client = redis::Client::open(url).map_err(InvalidRedis)?;
+    pub async fn redis(redis: RedisUrl, wait: Duration) -> Self {
         let script = Script::new(include_str!("window.lua"));
         let connection = RwLock::new((0, None));
-        let link = Arc::new(Link { client, script, wait, connection, lost: Notify::new() });
+        let link = Arc::new(Link { redis, script, wait, connection, lost: Notify::new() });
         // So that the first calls are counted where all others will be.
         match link.connect().await {
             Ok(connection) => link.found(connection),
             Err(problem) => link.complain(&problem),
         }
         let keeper = tokio::spawn(link.clone().keep()).abort_handle();
-        Ok(Self { link, keeper })
+        Self { link, keeper }
     }
 
     /// Whether Redis answers.
@@ -128,10 +123,10 @@ impl Link {
     }
 
     fn complain(&self, problem: &str) {
-        let redis = self.client.get_connection_info().addr();
+        let redis = &self.redis;
         tracing::warn!(
             target: "balafon::rate_limit",
-            %redis,
+            ?redis,
             problem,
             "Redis is away: until it is back, this instance limits for itself"
         );
@@ -154,8 +149,8 @@ impl Link {
         let mut current = self.connection.write().unwrap_or_else(PoisonError::into_inner);
         *current = (current.0 + 1, Some(connection));
         drop(current);
-        let redis = self.client.get_connection_info().addr();
-        tracing::info!(target: "balafon::rate_limit", %redis, "limits are shared by Redis");
+        let redis = &self.redis;
+        tracing::info!(target: "balafon::rate_limit", ?redis, "limits are shared by Redis");
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, String> {
@@ -164,7 +159,7 @@ impl Link {
             AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let connect = async {
             let mut connection =
-                self.client.get_multiplexed_async_connection_with_config(&config).await?;
+                self.redis.0.get_multiplexed_async_connection_with_config(&config).await?;
             self.script.load_async(&mut connection).await?;
             Ok(connection)
         };
@@ -183,12 +178,31 @@ impl Drop for SharedLimits {
 
 impl fmt::Debug for SharedLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let redis = self.link.client.get_connection_info().addr().to_string();
-        f.debug_struct("SharedLimits").field("redis", &redis).finish_non_exhaustive()
+        f.debug_struct("SharedLimits").field("redis", &self.link.redis).finish_non_exhaustive()
     }
 }
 
-/// A text that is no URL of a Redis.
+/// Where a Redis is, such as `redis://user:password@host:6379/0` or
+/// `redis+unix:///run/redis.sock`.
+#[derive(Clone)]
+pub struct RedisUrl(redis::Client);
+
+impl FromStr for RedisUrl {
+    type Err = InvalidRedis;
+
+    fn from_str(url: &str) -> Result<Self, InvalidRedis> {
+        redis::Client::open(url).map(Self).map_err(InvalidRedis)
+    }
+}
+
+/// Without the password.
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.0.get_connection_info().addr(), f)
+    }
+}
+
+/// A text that is no [`RedisUrl`].
 #[derive(Debug)]
 pub struct InvalidRedis(RedisError);
 

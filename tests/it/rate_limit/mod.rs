@@ -1,6 +1,7 @@
 //! How often clients may call.
 
 mod limits;
+mod program;
 mod proxies;
 mod shared;
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use balafon::interceptors::rate_limit::{RateLimit, SharedLimits};
+use balafon::interceptors::rate_limit::{RateLimit, RedisUrl, SharedLimits};
 use balafon::rpc::RetryInfo;
 use balafon::testing::{call, intercept};
 use balafon::{Outcome, Rpc, Status};
@@ -14,7 +14,7 @@ static RPC: Rpc<(), ()> = Rpc::unary("/test.Echo/Unary");
 
 /// One of the instances that have this Redis. Its clients are all in this process, and so one.
 async fn instance(redis: &Redis, calls: u32, period: Duration) -> RateLimit {
-    let shared = SharedLimits::redis(&redis.url(), PATIENCE).await.unwrap();
+    let shared = SharedLimits::redis(redis.url().parse().unwrap(), PATIENCE).await;
     RateLimit::new().limit("*", calls, period).unwrap().share(shared)
 }
 
@@ -82,7 +82,7 @@ async fn the_time_that_redis_gives_is_right() {
 async fn a_redis_that_comes_later_is_used_from_then_on() {
     let Some(mut redis) = Redis::stopped() else { return };
     let hour = Duration::from_secs(3600);
-    let shared = SharedLimits::redis(&redis.url(), PATIENCE).await.unwrap();
+    let shared = SharedLimits::redis(redis.url().parse().unwrap(), PATIENCE).await;
     assert!(!shared.is_there());
     redis.go_on();
     patiently(async {
@@ -107,12 +107,14 @@ async fn a_redis_that_is_stopped_leaves_each_instance_its_own_limit() {
     assert_eq!(patiently(passed(&other, 9)).await, 5);
 }
 
-#[tokio::test]
-async fn what_is_no_redis_is_an_error_without_its_password() {
+#[test]
+fn what_is_no_redis_is_an_error_without_its_password() {
     for url in ["", "localhost", "http://a:hunter2@b", "rediss://a:hunter2@b", "redis://:hunter2@"]
     {
-        let error = SharedLimits::redis(url, PATIENCE).await.unwrap_err().to_string();
+        let error = url.parse::<RedisUrl>().unwrap_err().to_string();
         assert!(error.contains("wanted a URL such as redis://"), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
+    let redis: RedisUrl = "redis://a:hunter2@b:6379/0".parse().unwrap();
+    assert_eq!(format!("{redis:?}"), "b:6379");
 }

@@ -1,0 +1,83 @@
+//! The values of the settings of rate limits.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::kind::{Kind, Period};
+use crate::interceptors::MethodPattern;
+use crate::interceptors::rate_limit::{RedisUrl, TrustedProxy};
+
+/// How often methods may be called: `*/GetUser=100/1m`.
+pub(in crate::app) enum RateRule {}
+
+/// Where a Redis is.
+pub(in crate::app) enum Redis {}
+
+/// Whose `x-forwarded-for` counts.
+pub(in crate::app) enum Proxy {}
+
+/// The methods, and so many calls in each period, or any number.
+impl Kind for RateRule {
+    type Value = (MethodPattern, Option<(u32, Duration)>);
+
+    fn wanted() -> String {
+        "METHODS=CALLS/TIME or METHODS=unlimited, such as *=100/1m, where METHODS is \
+         package.Service/Method, package.Service/*, */Method or *"
+            .to_owned()
+    }
+
+    fn parse(text: &str) -> Option<Self::Value> {
+        let (methods, rate) = text.rsplit_once('=')?;
+        let rate = match rate {
+            "unlimited" => None,
+            _ => {
+                let (calls, period) = rate.split_once('/')?;
+                let calls: NonZeroU32 = calls.parse().ok()?;
+                Some((calls.get(), Period::parse(period)?))
+            }
+        };
+        Some((methods.parse().ok()?, rate))
+    }
+}
+
+impl Kind for Redis {
+    type Value = RedisUrl;
+
+    fn wanted() -> String {
+        "redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE] or redis+unix:///PATH".to_owned()
+    }
+
+    fn parse(text: &str) -> Option<RedisUrl> {
+        text.parse().ok()
+    }
+}
+
+impl Kind for Proxy {
+    type Value = TrustedProxy;
+
+    fn wanted() -> String {
+        "an address, a network such as 10.0.0.0/8, or unix".to_owned()
+    }
+
+    fn parse(text: &str) -> Option<TrustedProxy> {
+        text.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_is_methods_and_a_rate() {
+        let rate = |text| RateRule::parse(text).map(|(_, rate)| rate);
+        assert_eq!(rate("*=100/1m"), Some(Some((100, Duration::from_secs(60)))));
+        assert_eq!(rate("a.B/*=1/500ms"), Some(Some((1, Duration::from_millis(500)))));
+        assert_eq!(rate("*/C=unlimited"), Some(None));
+        for text in
+            ["", "*", "*=", "*=100", "*=0/1m", "*=-1/1m", "*=1/0s", "*=1/m", "B=1/1m", "=1/1m"]
+        {
+            assert_eq!(rate(text), None, "{text}");
+        }
+    }
+}

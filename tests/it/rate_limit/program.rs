@@ -1,0 +1,127 @@
+//! The program with limits.
+
+use std::time::Duration;
+
+use balafon::users::pb::user_service::GET_USER;
+
+use super::passed;
+use crate::access::{SECRET, token};
+use crate::admin;
+use crate::support::folder::Folder;
+use crate::support::patiently;
+use crate::support::peer::{Peer, framed, request};
+use crate::support::program::{Running, user_server};
+use crate::support::redis::Redis;
+
+/// The program with these arguments, and a connection to it.
+async fn start(arguments: &[&str]) -> (Running, Peer) {
+    let running = Running::start(arguments, &[]);
+    let peer = Peer::connect(running.address.parse().unwrap()).await;
+    (running, peer)
+}
+
+#[tokio::test]
+async fn rules_come_from_the_settings_and_leave_health_alone() {
+    let (mut running, mut peer) = start(&["--rate-limit", "*/GetUser=2/1h,*=3/1h"]).await;
+    assert_eq!(passed(&mut peer, GET_USER.path, &[], 9).await, 2);
+    assert_eq!(passed(&mut peer, "/no.Such/Thing", &[], 9).await, 3);
+    assert_eq!(passed(&mut peer, "/grpc.health.v1.Health/Check", &[], 9).await, 9);
+    let line = running.line_with("RESOURCE_EXHAUSTED");
+    assert!(line.contains("balafon::access"), "{line}");
+}
+
+#[tokio::test]
+async fn whoever_has_proved_who_it_is_is_a_client_of_its_own() {
+    let folder = Folder::new();
+    let secret = folder.write("secret", SECRET);
+    let arguments = ["--auth-secret", &secret, "--auth-allow", "a=*", "--rate-limit", "*=2/1h"];
+    let (_running, mut peer) = start(&arguments).await;
+    for name in ["one", "other"] {
+        let token = format!("Bearer {}", token(&secret, &["--subject", name, "--roles", "a"]));
+        let credentials = [("authorization", &*token)];
+        assert_eq!(passed(&mut peer, GET_USER.path, &credentials, 5).await, 2);
+    }
+}
+
+#[tokio::test]
+async fn calls_too_many_are_counted_and_shed_but_for_health() {
+    let (running, admin) = admin::start(&["--max-calls", "1"]);
+    let mut peer = Peer::connect(running.address.parse().unwrap()).await;
+    let update = "/ru.tinkoff.kora.example.UserService/UpdateUsers";
+    let _open = peer.open(update).await;
+    let shed = peer.call(request(GET_USER.path), framed("")).await;
+    assert_eq!(shed.grpc_status(), "14");
+    let health = peer.call(request("/grpc.health.v1.Health/Check"), framed("")).await;
+    assert_eq!(health.grpc_status(), "0");
+    let metrics = admin::http(&admin, "GET /metrics");
+    let shed = metrics
+        .lines()
+        .find(|line| line.contains(r#"grpc_code="Unavailable",grpc_method="GetUser""#));
+    assert!(shed.is_some_and(|line| line.ends_with(" 1")), "{shed:?}");
+}
+
+#[tokio::test]
+async fn two_programs_hold_one_limit_by_redis_and_each_its_own_without_it() {
+    let Some(mut redis) = Redis::start() else { return };
+    let url = redis.url();
+    // With time enough for a machine that is busy.
+    let arguments = ["--rate-limit-redis", &url, "--rate-limit-redis-timeout", "10s"];
+    // Nobody reads so many lines of calls.
+    let quiet = ["--log-level", "info,balafon::access=warn", "--rate-limit", "*=500/1h"];
+    let arguments = [&quiet[..], &arguments].concat();
+    let (mut one, mut to_one) = start(&arguments).await;
+    let (mut other, mut to_other) = start(&arguments).await;
+    assert!(one.before.contains("limits are shared by Redis"), "{}", one.before);
+
+    let path = GET_USER.path;
+    let (a, b) =
+        tokio::join!(passed(&mut to_one, path, &[], 400), passed(&mut to_other, path, &[], 400));
+    assert!((490..=510).contains(&(a + b)), "{a} and {b} calls passed, of 500");
+
+    redis.stop();
+    for (program, peer) in [(&mut one, &mut to_one), (&mut other, &mut to_other)] {
+        assert_eq!(patiently(passed(peer, path, &[], 600)).await, 500);
+        let line = program.line_with("Redis is away");
+        assert!(line.contains("this instance limits for itself"), "{line}");
+        assert!(!line.contains("hunter2"), "{line}");
+    }
+
+    redis.go_on();
+    one.line_with("limits are shared by Redis");
+    other.line_with("limits are shared by Redis");
+    let (a, b) =
+        tokio::join!(passed(&mut to_one, path, &[], 400), passed(&mut to_other, path, &[], 400));
+    assert!((490..=510).contains(&(a + b)), "{a} and {b} calls passed, of 500");
+}
+
+#[tokio::test]
+async fn a_redis_that_says_nothing_holds_up_no_call_for_long() {
+    // It takes connections, and that is all.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", silent.local_addr().unwrap());
+    let arguments = ["--rate-limit", "*=5/1h", "--rate-limit-redis", &url];
+    let (running, mut peer) = start(&arguments).await;
+    assert!(running.before.contains("no answer within"), "{}", running.before);
+    let began = std::time::Instant::now();
+    assert_eq!(passed(&mut peer, GET_USER.path, &[], 9).await, 5);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[test]
+fn check_says_whether_redis_answers_and_config_not_its_password() {
+    let Some(mut redis) = Redis::start() else { return };
+    let folder = Folder::new();
+    let settings = format!("[rate-limit]\nrules = ['*=1/1s']\nredis = '{}'\n", redis.url());
+    let file = folder.write("server.toml", settings);
+    let run = |command: &str| {
+        let output = user_server().args([command, "--config", &file]).output().unwrap();
+        let out = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && !out.contains("hunter2"), "{out}");
+        out
+    };
+    assert!(run("config").contains("redis = \"redis://:(secret)@127.0.0.1:"));
+    assert!(run("check").contains("ok: rate limits: Redis answers\n"));
+    redis.stop();
+    let away = format!("warning: {file}:3: rate-limit.redis: it does not answer");
+    assert!(run("check").contains(&away));
+}
