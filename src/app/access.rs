@@ -7,7 +7,7 @@ use crate::interceptors::auth::Principal;
 use crate::interceptors::{CorrelationId, MethodPattern};
 use crate::users::domain::UserId;
 use crate::users::pb::user_service;
-use crate::users::{Changes, View};
+use crate::users::{Caller, Changes, View};
 use crate::{Call, Interceptor, Method, Next, Outcome};
 
 /// Users that one line of the audit log names. A longer call has several, so that a stream without
@@ -75,6 +75,11 @@ impl Interceptor for UserAccess {
         }
         if matches!(method.name, "GetUser" | "GetAllUsers") {
             return next.run(call).await;
+        }
+        if method.name == "CreateUser" {
+            // Two ways to prove oneself may know two of the same name.
+            let caller = format!("{:?} {}", principal.kind(), principal.name());
+            call.extensions_mut().insert(Caller(caller.into()));
         }
         let record = Arc::new(Record::new(&call, principal));
         let told = record.clone();

@@ -1,12 +1,20 @@
 //! The one place where errors of the domain and of stores become statuses.
 
-use crate::rpc::BadRequest;
+use crate::rpc::{BadRequest, ErrorInfo};
 use crate::users::domain::Invalid;
+use crate::users::pb;
 use crate::users::store::StoreError;
 use crate::{Code, Status};
 
 impl From<StoreError> for Status {
     fn from(error: StoreError) -> Self {
+        if error.is_key_reused() {
+            let detail = ErrorInfo::new("IDEMPOTENCY_KEY_REUSED", pb::user_service::NAME);
+            return Status::failed_precondition(
+                "idempotency-key was given before, with another name or e-mail address",
+            )
+            .with_detail(&detail);
+        }
         let (code, message) = if error.is_unavailable() {
             (Code::Unavailable, "the user store is not available now")
         } else if error.is_full() {

@@ -7,6 +7,7 @@
 mod batch;
 pub mod domain;
 mod error;
+mod idempotency;
 mod service;
 pub mod store;
 mod view;
@@ -20,5 +21,6 @@ pub use self::batch::{
     DEFAULT_CHUNK_DELAY, DEFAULT_CHUNK_SIZE, DEFAULT_MAX_BATCH, USERS_BATCH, USERS_FAILED,
     USERS_FAILURES,
 };
+pub use self::idempotency::{Caller, IDEMPOTENCY_KEY};
 pub use self::service::{USERS_RESUME_AFTER, USERS_TOTAL, Users};
 pub use self::view::{Changes, View};

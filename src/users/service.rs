@@ -4,6 +4,7 @@ use std::time::Duration;
 use super::batch::{Batch, Limits, Mode};
 use super::domain::{NewUser, User, UserChange, UserId, UserStatus};
 use super::error::{empty_user_id, user_not_found};
+use super::idempotency;
 use super::pb::{
     self, CreateUserRequest, CreateUsersResponse, GetUserRequest, UserResponse, UserUpdate,
 };
@@ -68,7 +69,11 @@ impl<S: UserStore> pb::UserService for Users<S> {
         request: Request<CreateUserRequest>,
     ) -> Result<Response<UserResponse>, Status> {
         let CreateUserRequest { name, email } = &request.message;
-        let user = self.store.create(NewUser::parse(name, email)?).await?;
+        let user = NewUser::parse(name, email)?;
+        let user = match idempotency::key_of(&request)? {
+            Some(key) => self.store.create_once(key, user).await?,
+            None => self.store.create(user).await?,
+        };
         tell(&request, user.id);
         Ok(Response::new(message_of(&user, view(&request))))
     }

@@ -1,5 +1,6 @@
 //! Handlers called without a network: the guide's tests of its `StreamRecorder`, on ours.
 
+use balafon::rpc::ErrorInfo;
 use balafon::testing::{Recorder, requests};
 use balafon::users::domain::NewUser;
 use balafon::users::pb::{
@@ -7,8 +8,8 @@ use balafon::users::pb::{
 };
 use balafon::users::store::UserStore;
 use balafon::users::store::memory::MemoryStore;
-use balafon::users::{USERS_FAILED, USERS_TOTAL, Users};
-use balafon::{Code, Request, Status, Streaming};
+use balafon::users::{IDEMPOTENCY_KEY, USERS_FAILED, USERS_TOTAL, Users};
+use balafon::{AsciiValue, Code, Request, Status, Streaming};
 
 fn service() -> Users<MemoryStore> {
     Users::new(MemoryStore::new())
@@ -36,6 +37,43 @@ async fn create_user_answers_with_the_user() {
     assert!(!user.id.is_empty());
     assert_eq!(user.status(), UserStatus::Active);
     assert!(user.created_at.is_some());
+}
+
+fn with_key(key: &'static str, name: &str) -> Request<CreateUserRequest> {
+    let mut request = Request::new(create_request(name, "test@example.com"));
+    request.metadata_mut().append(&IDEMPOTENCY_KEY, AsciiValue::from_static(key));
+    request
+}
+
+#[tokio::test]
+async fn create_user_with_the_key_of_before_answers_as_before() {
+    let service = service();
+    let first = service.create_user(with_key("k", "Alice")).await.unwrap().message;
+    // What is trimmed away makes no difference.
+    let again = service.create_user(with_key("k", " Alice ")).await.unwrap().message;
+    assert_eq!(again, first);
+    let other = service.create_user(with_key("l", "Alice")).await.unwrap().message;
+    assert_ne!(other.id, first.id);
+}
+
+#[tokio::test]
+async fn create_user_with_the_key_of_another_user_fails_and_says_so() {
+    let service = service();
+    service.create_user(with_key("k", "Alice")).await.unwrap();
+    let status = service.create_user(with_key("k", "Bob")).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert_eq!(status.detail::<ErrorInfo>().unwrap().reason, "IDEMPOTENCY_KEY_REUSED");
+}
+
+#[tokio::test]
+async fn create_user_refuses_what_is_no_key() {
+    let mut twice = with_key("k", "Alice");
+    twice.metadata_mut().append(&IDEMPOTENCY_KEY, AsciiValue::from_static("l"));
+    for request in [with_key("", "Alice"), twice] {
+        let status = service().create_user(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().contains("1 to 255"), "{status:?}");
+    }
 }
 
 #[tokio::test]

@@ -66,9 +66,10 @@ fn services_interceptors_and_users_use_the_public_api_only() {
 fn the_domain_and_the_stores_know_no_grpc() {
     let grpc =
         ["crate::Status", "crate::{", "prost", "crate::rpc", "Sink", "users::pb", "super::pb"];
-    assert_absent("users", &["service.rs", "batch.rs", "error.rs", "users/mod.rs"], &grpc);
-    let above = ["service.rs", "batch.rs", "error.rs", "/store/", "users/mod.rs"];
-    assert_absent("users", &above, &["store::"]);
+    let above = ["service.rs", "batch.rs", "idempotency.rs", "error.rs", "users/mod.rs"];
+    assert_absent("users", &above, &grpc);
+    let with_stores = [&above[..], &["/store/"]].concat();
+    assert_absent("users", &with_stores, &["store::"]);
 }
 
 #[test]

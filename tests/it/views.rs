@@ -8,7 +8,7 @@ use balafon::users::pb::{
     CreateUserRequest, GetUserRequest, UserResponse, UserService, UserUpdate,
 };
 use balafon::users::store::memory::MemoryStore;
-use balafon::users::store::{Extent, StoreError, UserStore};
+use balafon::users::store::{Extent, IdempotencyKey, StoreError, UserStore};
 use balafon::users::{Changes, USERS_TOTAL, Users, View};
 use balafon::{Code, Request, Status, Streaming};
 
@@ -32,6 +32,14 @@ impl UserStore for Mixed {
 
     async fn create_all(&self, users: Vec<NewUser>) -> Result<Vec<UserId>, StoreError> {
         self.0.create_all(users).await
+    }
+
+    async fn create_once(
+        &self,
+        key: IdempotencyKey,
+        user: NewUser,
+    ) -> Result<Arc<User>, StoreError> {
+        self.0.create_once(key, user).await
     }
 
     async fn get(&self, id: UserId) -> Result<Option<Arc<User>>, StoreError> {

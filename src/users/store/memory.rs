@@ -14,11 +14,13 @@
 //! being created, and the log grows by a leaf at a time without copying. Only an update and the
 //! reads of the very same user share a lock.
 
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use super::{Extent, IdSequence, StoreError, UserStore};
+use super::once::{Creation, forgotten};
+use super::{Extent, IdSequence, IdempotencyKey, StoreError, UserStore};
 use crate::users::domain::{NewUser, Timestamp, User, UserChange, UserId};
 
 /// How many entries a table of the log has: a leaf is then 48 KiB, which takes microseconds to set
@@ -34,6 +36,8 @@ pub struct MemoryStore {
     log: Log,
     /// Locked while a user is appended: the log has one writer at a time, and is sorted by id.
     ids: Mutex<IdSequence>,
+    /// Locked before the ids, if both are.
+    keys: Mutex<Keys>,
     limit: usize,
 }
 
@@ -46,12 +50,26 @@ impl MemoryStore {
     /// An empty store that is full when it has `limit` users, so that creations cannot use up the
     /// memory of the machine. A user takes about 200 bytes and its name and address.
     pub fn with_limit(limit: usize) -> Self {
-        Self { log: Log::new(), ids: Mutex::new(IdSequence::new()), limit: limit.min(CAPACITY) }
+        Self {
+            log: Log::new(),
+            ids: Mutex::default(),
+            keys: Mutex::default(),
+            limit: limit.min(CAPACITY),
+        }
     }
 
     fn ids(&self) -> MutexGuard<'_, IdSequence> {
         // The sequence is whole between any two of its steps, so a poisoned lock is as good.
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, user: NewUser) -> Result<Arc<User>, StoreError> {
+        let mut ids = self.ids();
+        self.check_room_for(1)?;
+        let now = Timestamp::now();
+        let user = Arc::new(user.into_user(ids.next(now), now));
+        self.log.append([Arc::clone(&user)])?;
+        Ok(user)
     }
 
     /// What it says holds for as long as the ids are locked.
@@ -77,11 +95,22 @@ impl fmt::Debug for MemoryStore {
 
 impl UserStore for MemoryStore {
     async fn create(&self, user: NewUser) -> Result<Arc<User>, StoreError> {
-        let mut ids = self.ids();
-        self.check_room_for(1)?;
-        let now = Timestamp::now();
-        let user = Arc::new(user.into_user(ids.next(now), now));
-        self.log.append([Arc::clone(&user)])?;
+        self.add(user)
+    }
+
+    async fn create_once(
+        &self,
+        key: IdempotencyKey,
+        user: NewUser,
+    ) -> Result<Arc<User>, StoreError> {
+        // A key is whole between any two steps, too.
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.forget(forgotten(Timestamp::now()));
+        if let Some(creation) = keys.creations.get(&key) {
+            return creation.answer(user).map(Arc::new).ok_or_else(StoreError::key_reused);
+        }
+        let user = self.add(user)?;
+        keys.remember(key, Creation::of(&user));
         Ok(user)
     }
 
@@ -128,6 +157,31 @@ impl UserStore for MemoryStore {
         let wanted = records.take_while(|record| record.id <= until).take(limit);
         page.extend(wanted.map(Record::user));
         Ok(())
+    }
+}
+
+/// What was created with a key, and the order in which it was.
+#[derive(Default)]
+struct Keys {
+    creations: HashMap<IdempotencyKey, Creation>,
+    by_age: VecDeque<IdempotencyKey>,
+}
+
+impl Keys {
+    fn remember(&mut self, key: IdempotencyKey, creation: Creation) {
+        self.by_age.push_back(key.clone());
+        self.creations.insert(key, creation);
+    }
+
+    /// Forgets what was created in this second or before it. If the clock steps back, some are
+    /// remembered for longer.
+    fn forget(&mut self, second: i64) {
+        while let Some(oldest) = self.by_age.front()
+            && self.creations.get(oldest).is_none_or(|it| it.created_at.seconds() <= second)
+        {
+            self.creations.remove(oldest);
+            self.by_age.pop_front();
+        }
     }
 }
 
@@ -390,6 +444,21 @@ mod tests {
         assert!(panicked.is_err() && store.ids.is_poisoned());
         assert!(add(&store).id > id);
         assert_eq!(rename(&store, id, "Bob"), get(&store, id));
+    }
+
+    #[test]
+    fn keys_are_forgotten_in_time() {
+        let key = |n: usize| IdempotencyKey { principal: String::new(), key: n.to_string() };
+        let mut keys = Keys::default();
+        for (n, seconds) in [10, 20, 20, 30].into_iter().enumerate() {
+            let created_at = Timestamp::new(seconds, 0).unwrap();
+            let id = Uuid::nil().into();
+            keys.remember(key(n), Creation { fingerprint: [0; 32], id, created_at });
+        }
+        keys.forget(20);
+        assert!(keys.creations.keys().eq([&key(3)]) && keys.by_age == [key(3)]);
+        keys.forget(30);
+        assert!(keys.creations.is_empty() && keys.by_age.is_empty());
     }
 
     #[test]

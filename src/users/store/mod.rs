@@ -7,16 +7,18 @@ use std::sync::Arc;
 
 use uuid::{ClockSequence, ContextV7, Uuid};
 
+pub use self::once::IdempotencyKey;
 use super::domain::{NewUser, Timestamp, User, UserChange, UserId};
 
 pub mod memory;
+mod once;
 pub mod sqlite;
 
 /// How many users a [`Scan`] holds at most.
 ///
-/// Encoded, a page of typical users (about 100 bytes each) fills a DATA frame of 16 KiB, so a scan
-/// asks its store about once a frame; users of the greatest size make it 300 KiB.
-pub const PAGE_LEN: usize = 256;
+/// A page is a hop to another thread or machine and back: SQLite streams half as many users again with
+/// this as with a quarter of it. It is 100 KiB of typical users, and 1.2 MiB of those of the greatest size.
+pub const PAGE_LEN: usize = 1024;
 
 /// Keeps users. None is ever deleted. Every store is held to `tests/it/stores/contract.rs`.
 ///
@@ -36,6 +38,19 @@ pub trait UserStore: Send + Sync + 'static {
     ///
     /// Any [`StoreError`]. When unavailable, the user may have been stored all the same.
     fn create(&self, user: NewUser) -> impl Future<Output = Result<Arc<User>, StoreError>> + Send;
+
+    /// As [`create`](Self::create), once for each key: with a key that was given before, within a day,
+    /// it stores nothing and returns the user as it was created then, whatever has become of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`create`](Self::create); and [key reused](StoreError::is_key_reused) if another
+    /// user was to be created with that key.
+    fn create_once(
+        &self,
+        key: IdempotencyKey,
+        user: NewUser,
+    ) -> impl Future<Output = Result<Arc<User>, StoreError>> + Send;
 
     /// Stores new users in one step, each under a new id, greater than that of the one before it:
     /// either all of them or none, and no other method ever sees a part of them. Gives their ids, in
@@ -215,6 +230,7 @@ enum Kind {
     Unavailable,
     Full,
     Corrupt,
+    KeyReused,
     Internal,
 }
 
@@ -232,6 +248,11 @@ impl StoreError {
     /// What the store holds cannot be a user.
     pub fn corrupt(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { kind: Kind::Corrupt, cause: cause.into() }
+    }
+
+    /// The key was given before, for another user.
+    pub fn key_reused() -> Self {
+        Self { kind: Kind::KeyReused, cause: "it was given for another user".into() }
     }
 
     /// A fault that no caller can do anything about, such as a refused statement.
@@ -254,6 +275,11 @@ impl StoreError {
         self.kind == Kind::Corrupt
     }
 
+    /// Whether the key was given before, for another user.
+    pub fn is_key_reused(&self) -> bool {
+        self.kind == Kind::KeyReused
+    }
+
     /// Whether it is none of the other kinds.
     pub fn is_internal(&self) -> bool {
         self.kind == Kind::Internal
@@ -266,6 +292,7 @@ impl fmt::Display for StoreError {
             Kind::Unavailable => "user store unavailable",
             Kind::Full => "user store full",
             Kind::Corrupt => "user store corrupt",
+            Kind::KeyReused => "idempotency key reused",
             Kind::Internal => "user store failed",
         };
         write!(f, "{what}: {}", self.cause)
@@ -334,6 +361,14 @@ mod tests {
     impl UserStore for Paged {
         async fn create(&self, user: NewUser) -> Result<Arc<User>, StoreError> {
             self.users.create(user).await
+        }
+
+        async fn create_once(
+            &self,
+            key: IdempotencyKey,
+            user: NewUser,
+        ) -> Result<Arc<User>, StoreError> {
+            self.users.create_once(key, user).await
         }
 
         async fn create_all(&self, users: Vec<NewUser>) -> Result<Vec<UserId>, StoreError> {
@@ -480,13 +515,15 @@ mod tests {
     #[test]
     fn an_error_has_one_kind_and_names_its_cause() {
         let kinds = |e: &StoreError| {
-            [e.is_unavailable(), e.is_full(), e.is_corrupt(), e.is_internal()].map(u8::from)
+            [e.is_unavailable(), e.is_full(), e.is_corrupt(), e.is_key_reused(), e.is_internal()]
+                .map(u8::from)
         };
         let unavailable = StoreError::unavailable("connection refused");
         assert_eq!(unavailable.to_string(), "user store unavailable: connection refused");
-        assert_eq!(kinds(&unavailable), [1, 0, 0, 0]);
-        assert_eq!(kinds(&StoreError::full("x")), [0, 1, 0, 0]);
-        assert_eq!(kinds(&StoreError::corrupt("x")), [0, 0, 1, 0]);
-        assert_eq!(kinds(&StoreError::internal("x")), [0, 0, 0, 1]);
+        assert_eq!(kinds(&unavailable), [1, 0, 0, 0, 0]);
+        assert_eq!(kinds(&StoreError::full("x")), [0, 1, 0, 0, 0]);
+        assert_eq!(kinds(&StoreError::corrupt("x")), [0, 0, 1, 0, 0]);
+        assert_eq!(kinds(&StoreError::key_reused()), [0, 0, 0, 1, 0]);
+        assert_eq!(kinds(&StoreError::internal("x")), [0, 0, 0, 0, 1]);
     }
 }

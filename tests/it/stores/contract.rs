@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use balafon::users::domain::{
     MAX_EMAIL_BYTES, MAX_NAME_CHARS, NewUser, Timestamp, User, UserChange, UserId, UserStatus,
 };
-use balafon::users::store::{Extent, Scan, UserStore};
+use balafon::users::store::{Extent, IdempotencyKey, PAGE_LEN, Scan, UserStore};
 use tokio::task::JoinSet;
 
 use crate::support::patiently;
@@ -42,6 +42,10 @@ macro_rules! contract {
             a_batch_is_never_seen_in_part
             an_empty_batch_is_nothing
             a_large_batch_is_one_step_all_the_same
+            a_creation_asked_for_again_is_answered_as_the_first_time
+            a_key_for_another_user_is_refused
+            keys_of_others_are_others
+            one_key_given_by_many_at_once_is_one_creation
             names_and_addresses_of_every_script_are_kept
             the_longest_names_and_addresses_are_kept
             a_creation_that_nobody_waits_for_happens_as_a_whole_or_not_at_all
@@ -57,6 +61,7 @@ macro_rules! durable {
         $crate::stores::contract::rules! { $place;
             users_are_there_when_the_store_is_opened_again
             ids_go_on_increasing_when_the_store_is_opened_again
+            a_creation_asked_for_when_the_store_is_opened_again_is_the_first
         }
     };
 }
@@ -247,24 +252,26 @@ pub async fn a_page_ends_at_its_limit_and_at_its_last_user(place: &impl Place) {
 
 pub async fn a_scan_has_the_users_of_its_beginning_while_others_are_created(place: &impl Place) {
     let store = place.open().await;
-    let ids = store.create_all((0..600).map(named).collect()).await.unwrap();
+    const LEN: usize = 2 * PAGE_LEN + 100;
+    let ids = store.create_all((0..LEN).map(named).collect()).await.unwrap();
+    let last = ids[LEN - 1];
     let mut scan = Scan::new(&store, store.extent().await.unwrap(), None);
     let mut seen = Vec::new();
     while let Some(user) = scan.next().await.unwrap() {
         seen.push(user.id);
-        if seen.len() % 50 == 0 {
+        if seen.len() % 200 == 0 {
             store.create(alice()).await.unwrap();
-            store.update(ids[599], change("changed meanwhile", "")).await.unwrap();
+            store.update(last, change("changed meanwhile", "")).await.unwrap();
         }
         // As it was or as it is, never torn.
-        let changed = user.id == ids[599] && user.name == "changed meanwhile";
+        let changed = user.id == last && user.name == "changed meanwhile";
         assert!(changed || user.name == format!("user {}", seen.len() - 1));
     }
     assert_eq!(seen, ids);
 
-    let resumed = Scan::new(&store, store.extent().await.unwrap(), Some(ids[599]));
+    let resumed = Scan::new(&store, store.extent().await.unwrap(), Some(last));
     let mut resumed = pin!(resumed);
-    for _ in 0..12 {
+    for _ in 0..LEN / 200 {
         assert_eq!(resumed.next().await.unwrap().unwrap().name, "Alice");
     }
     assert!(resumed.next().await.unwrap().is_none());
@@ -335,6 +342,65 @@ pub async fn a_large_batch_is_one_step_all_the_same(place: &impl Place) {
     let ids = store.create_all((0..10_000).map(named).collect()).await.unwrap();
     assert_eq!(ids.len(), 10_000);
     assert_eq!(all(&store).await.iter().map(|user| user.id).collect::<Vec<_>>(), ids);
+}
+
+fn key(principal: &str, key: &str) -> IdempotencyKey {
+    IdempotencyKey { principal: principal.into(), key: key.into() }
+}
+
+pub async fn a_creation_asked_for_again_is_answered_as_the_first_time(place: &impl Place) {
+    let store = place.open().await;
+    let first = store.create_once(key("", "k"), alice()).await.unwrap();
+    assert_eq!(store.get(first.id).await.unwrap(), Some(first.clone()));
+    for name in ["Bob", "Carol"] {
+        store.update(first.id, change(name, "")).await.unwrap();
+        assert_eq!(store.create_once(key("", "k"), alice()).await.unwrap(), first);
+    }
+    let extent = Extent { total: 1, newest: Some(first.id) };
+    assert_eq!(store.extent().await.unwrap(), extent);
+}
+
+pub async fn a_key_for_another_user_is_refused(place: &impl Place) {
+    let store = place.open().await;
+    store.create_once(key("", "k"), alice()).await.unwrap();
+    for (name, email) in [("Alice", "bob@example.com"), ("Bob", "alice@example.com")] {
+        let other = NewUser::parse(name, email).unwrap();
+        assert!(store.create_once(key("", "k"), other).await.unwrap_err().is_key_reused());
+    }
+    assert_eq!(store.extent().await.unwrap().total, 1);
+}
+
+pub async fn keys_of_others_are_others(place: &impl Place) {
+    let store = place.open().await;
+    let mut ids = HashSet::new();
+    for (principal, name) in [("", "k"), ("", "l"), ("a", "k"), ("ak", ""), ("a", "K"), ("é", "k")]
+    {
+        ids.insert(store.create_once(key(principal, name), alice()).await.unwrap().id);
+    }
+    assert_eq!(ids.len(), 6);
+}
+
+pub async fn one_key_given_by_many_at_once_is_one_creation(place: &impl Place) {
+    let store = Arc::new(place.open().await);
+    let mut callers = JoinSet::new();
+    for _ in 0..64 {
+        let store = store.clone();
+        callers.spawn(async move { store.create_once(key("", "k"), alice()).await.unwrap() });
+    }
+    let users = callers.join_all().await;
+    assert!(users.iter().all(|user| *user == users[0]));
+    assert_eq!(store.extent().await.unwrap().total, 1);
+}
+
+pub async fn a_creation_asked_for_when_the_store_is_opened_again_is_the_first(place: &impl Place) {
+    let first = {
+        let store = place.open().await;
+        store.create_once(key("me", "k"), alice()).await.unwrap()
+    };
+    let store = place.open().await;
+    assert_eq!(store.create_once(key("me", "k"), alice()).await.unwrap(), first);
+    assert!(store.create_once(key("me", "k"), named("Bob")).await.unwrap_err().is_key_reused());
+    assert_eq!(store.extent().await.unwrap().total, 1);
 }
 
 pub async fn names_and_addresses_of_every_script_are_kept(place: &impl Place) {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, Statement, params};
+use rusqlite::{Connection, OptionalExtension, Statement, params};
 
 use super::rows::{self, COLUMNS};
-use super::{Extent, IdSequence, StoreError};
+use super::{Creation, Extent, IdSequence, IdempotencyKey, StoreError, forgotten};
 use crate::users::domain::{NewUser, Timestamp, User, UserChange, UserId};
 
 /// A transaction that begins with its first change, and the next one when it is over.
@@ -16,6 +16,9 @@ pub(super) struct Changes<'c> {
     rollback: Statement<'c>,
     insert: Statement<'c>,
     update: Statement<'c>,
+    recall: Statement<'c>,
+    remember: Statement<'c>,
+    forget: Statement<'c>,
     ids: IdSequence,
     /// As of the last commit.
     committed: Extent,
@@ -48,6 +51,15 @@ impl<'c> Changes<'c> {
             "UPDATE users SET name = coalesce(?2, name), email = coalesce(?3, email)
              WHERE id = ?1 RETURNING {COLUMNS}"
         );
+        let recall = "SELECT fingerprint, user_id, created_seconds, created_nanos
+             FROM idempotency_keys
+             WHERE principal = ?1 AND key = ?2 AND created_seconds > ?3";
+        let remember = "INSERT OR REPLACE INTO idempotency_keys
+             (principal, key, fingerprint, user_id, created_seconds, created_nanos)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        // Two for each that is new: so they are gone in time, and no call has to wait for many.
+        let forget = "DELETE FROM idempotency_keys WHERE (principal, key) IN (
+             SELECT principal, key FROM idempotency_keys WHERE created_seconds <= ?1 LIMIT 2)";
         Ok(Self {
             connection,
             // Not to find in the middle of it that somebody else writes.
@@ -56,6 +68,9 @@ impl<'c> Changes<'c> {
             rollback: connection.prepare("ROLLBACK")?,
             insert: connection.prepare(&insert)?,
             update: connection.prepare(&update)?,
+            recall: connection.prepare(recall)?,
+            remember: connection.prepare(remember)?,
+            forget: connection.prepare(forget)?,
             ids,
             committed,
             extent: committed,
@@ -65,6 +80,35 @@ impl<'c> Changes<'c> {
     pub(super) fn create(&mut self, user: NewUser) -> Result<Arc<User>, Fault> {
         self.begin()?;
         Ok(Arc::new(self.insert(user, Timestamp::now())?))
+    }
+
+    pub(super) fn create_once(
+        &mut self,
+        key: &IdempotencyKey,
+        user: NewUser,
+    ) -> Result<Arc<User>, Fault> {
+        self.begin()?;
+        let now = Timestamp::now();
+        let before = forgotten(now);
+        let recalled = self
+            .recall
+            .query_row(params![key.principal, key.key, before], |row| Ok(rows::creation(row)));
+        if let Some(creation) = recalled.optional()? {
+            let answer = creation.map_err(Fault::Call)?.answer(user);
+            return answer.map(Arc::new).ok_or_else(|| Fault::Call(StoreError::key_reused()));
+        }
+        self.forget.execute([before])?;
+        let user = self.insert(user, now)?;
+        let creation = Creation::of(&user);
+        self.remember.execute(params![
+            key.principal,
+            key.key,
+            creation.fingerprint,
+            rows::key(&user.id),
+            now.seconds(),
+            now.nanos(),
+        ])?;
+        Ok(Arc::new(user))
     }
 
     pub(super) fn create_all(&mut self, users: Vec<NewUser>) -> Result<Vec<UserId>, Fault> {

@@ -32,7 +32,8 @@ use self::file::{Access, Lock};
 use self::reader::Read;
 use self::threads::{Reply, Threads};
 use self::writer::{Write, Writer};
-use super::{Extent, IdSequence, StoreError, UserStore};
+use super::once::{Creation, forgotten};
+use super::{Extent, IdSequence, IdempotencyKey, StoreError, UserStore};
 use crate::users::domain::{NewUser, User, UserChange, UserId};
 
 /// Threads that read. Each answers tens of thousands of calls a second; more than one so that a
@@ -64,7 +65,7 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     /// Opens a file, or makes one if there is none, and brings its schema up to date. Blocks the
-    /// thread; counting the users of a large file takes a while (0.1 s per million).
+    /// thread; counting the users of a large file takes a while (0.1 s for a million).
     ///
     /// # Errors
     ///
@@ -94,6 +95,14 @@ impl SqliteStore {
 impl UserStore for SqliteStore {
     async fn create(&self, user: NewUser) -> Result<Arc<User>, StoreError> {
         self.writer.ask(|reply| Write::Create(user, reply)).await
+    }
+
+    async fn create_once(
+        &self,
+        key: IdempotencyKey,
+        user: NewUser,
+    ) -> Result<Arc<User>, StoreError> {
+        self.writer.ask(|reply| Write::CreateOnce(key, user, reply)).await
     }
 
     async fn create_all(&self, users: Vec<NewUser>) -> Result<Vec<UserId>, StoreError> {

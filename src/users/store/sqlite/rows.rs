@@ -4,7 +4,7 @@ use rusqlite::Row;
 use rusqlite::types::ValueRef;
 use uuid::Uuid;
 
-use super::{StoreError, error};
+use super::{Creation, StoreError, error};
 use crate::users::domain::{Timestamp, User, UserId, UserStatus};
 
 /// What [`read`] wants, in this order.
@@ -32,15 +32,33 @@ pub(super) fn read(row: &Row<'_>) -> Result<User, StoreError> {
         _ => Err(corrupt(what)),
     };
     let (name, email) = (text(1, "name")?, text(2, "email")?);
-    let number = |column| value(row, column).map(|value| value.as_i64().unwrap_or(i64::MIN));
-    let nanos = i32::try_from(number(4)?).unwrap_or(-1);
-    let created_at = Timestamp::new(number(3)?, nanos).ok_or_else(|| corrupt("creation time"))?;
-    let number_of_status = number(5)?;
+    let created_at = timestamp(row, 3)?.ok_or_else(|| corrupt("creation time"))?;
+    let number_of_status = number(row, 5)?;
     let status = [UserStatus::Active, UserStatus::Inactive, UserStatus::Suspended]
         .into_iter()
         .find(|it| status(*it) == number_of_status)
         .ok_or_else(|| corrupt("status"))?;
     Ok(User { id, name, email, created_at, status })
+}
+
+/// What was created with a key: its fingerprint, id, and time of creation.
+pub(super) fn creation(row: &Row<'_>) -> Result<Creation, StoreError> {
+    let corrupt = || StoreError::corrupt("a remembered creation is damaged");
+    let (id, created_at) = (id(row, 1)?, timestamp(row, 2)?.ok_or_else(corrupt)?);
+    let fingerprint = value(row, 0)?.as_blob().unwrap_or_default();
+    let fingerprint = fingerprint.try_into().map_err(|_| corrupt())?;
+    Ok(Creation { fingerprint, id, created_at })
+}
+
+/// Of two columns, seconds and nanoseconds.
+fn timestamp(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, StoreError> {
+    let nanos = i32::try_from(number(row, column + 1)?).unwrap_or(-1);
+    Ok(Timestamp::new(number(row, column)?, nanos))
+}
+
+/// The least, which is good for nothing, if it is none.
+fn number(row: &Row<'_>, column: usize) -> Result<i64, StoreError> {
+    Ok(value(row, column)?.as_i64().unwrap_or(i64::MIN))
 }
 
 fn id(row: &Row<'_>, column: usize) -> Result<UserId, StoreError> {

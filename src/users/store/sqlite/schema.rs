@@ -20,6 +20,17 @@ const MIGRATIONS: &[&str] = &[
         created_nanos   INTEGER NOT NULL,
         status          INTEGER NOT NULL   -- 0 active, 1 inactive, 2 suspended
     ) STRICT, WITHOUT ROWID;",
+    // What was created with a key, for a day. Nothing here says who it was.
+    "CREATE TABLE idempotency_keys (
+        principal       TEXT NOT NULL,
+        key             TEXT NOT NULL,
+        fingerprint     BLOB NOT NULL,     -- of the name and the address
+        user_id         BLOB NOT NULL,
+        created_seconds INTEGER NOT NULL,  -- of the user
+        created_nanos   INTEGER NOT NULL,
+        PRIMARY KEY (principal, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_seconds);",
 ];
 
 /// In the head of the file: whose it is ("user").

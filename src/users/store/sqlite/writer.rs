@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::changes::{Changes, Fault};
-use super::{Extent, IdSequence, Reply, StoreError, error};
+use super::{Extent, IdSequence, IdempotencyKey, Reply, StoreError, error};
 use crate::users::domain::{NewUser, User, UserChange, UserId};
 
 /// Calls whose changes are committed together at most: a transaction of some milliseconds, which a
@@ -17,6 +17,7 @@ const MAX_GROUP: usize = 1024;
 /// What a call wants to change.
 pub(super) enum Write {
     Create(NewUser, Reply<Arc<User>>),
+    CreateOnce(IdempotencyKey, NewUser, Reply<Arc<User>>),
     CreateAll(Vec<NewUser>, Reply<Vec<UserId>>),
     Update(UserId, UserChange, Reply<Option<Arc<User>>>),
 }
@@ -92,6 +93,9 @@ impl Write {
     fn apply(self, changes: &mut Changes<'_>, answers: &mut Vec<Answer>) -> rusqlite::Result<()> {
         match self {
             Self::Create(user, reply) => answers.note(reply, || changes.create(user)),
+            Self::CreateOnce(key, user, reply) => {
+                answers.note(reply, || changes.create_once(&key, user))
+            }
             Self::CreateAll(users, reply) => answers.note(reply, || changes.create_all(users)),
             Self::Update(id, change, reply) => answers.note(reply, || changes.update(id, &change)),
         }
