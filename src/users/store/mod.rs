@@ -2,9 +2,13 @@
 
 use std::error::Error;
 use std::fmt;
-use std::mem;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
+use futures_util::FutureExt;
+use futures_util::future::{MaybeDone, maybe_done};
 use uuid::{ClockSequence, ContextV7, Uuid};
 
 pub use self::once::IdempotencyKey;
@@ -14,10 +18,11 @@ pub mod memory;
 mod once;
 pub mod sqlite;
 
-/// How many users a [`Scan`] holds at most.
+/// How many users a page of a [`Scan`] has.
 ///
 /// A page is a hop to another thread or machine and back: SQLite streams half as many users again with
-/// this as with a quarter of it. It is 100 KiB of typical users, and 1.2 MiB of those of the greatest size.
+/// this as with a quarter of it. It is 100 KiB of typical users, and 1.2 MiB of those of the greatest
+/// size.
 pub const PAGE_LEN: usize = 1024;
 
 /// Keeps users. None is ever deleted. Every store is held to `tests/it/stores/contract.rs`.
@@ -117,7 +122,8 @@ pub struct Extent {
     pub newest: Option<UserId>,
 }
 
-/// Goes through a store's users in order of creation, holding one page of them at a time.
+/// Goes through a store's users in order of creation, holding a page of them, and the next one, which
+/// it asks for as it begins with the first: so the store reads while the caller is busy.
 ///
 /// It returns the users of its [`Extent`]: those created later are not in it, however long it takes.
 /// It is no snapshot of their values: a user updated meanwhile is returned either as it was or as it
@@ -129,13 +135,18 @@ pub struct Scan<'a, S> {
     until: Option<UserId>,
     /// Newest first, so that `pop` gives the next user without copying it.
     page: Vec<Arc<User>>,
+    /// The page behind that one.
+    ahead: Option<MaybeDone<Page<'a>>>,
 }
+
+/// Likewise, newest first.
+type Page<'a> = Pin<Box<dyn Future<Output = Result<Vec<Arc<User>>, StoreError>> + Send + 'a>>;
 
 impl<'a, S: UserStore> Scan<'a, S> {
     /// Starts behind the user `after`, or with the oldest if `None`, and ends with the newest user
     /// of `extent`. `after` need not be the id of an existing user.
     pub fn new(store: &'a S, extent: Extent, after: Option<UserId>) -> Self {
-        Self { store, after, until: extent.newest, page: Vec::new() }
+        Self { store, after, until: extent.newest, page: Vec::new(), ahead: None }
     }
 
     /// The next user, or `None` at the end (and from then on).
@@ -158,15 +169,32 @@ impl<'a, S: UserStore> Scan<'a, S> {
     }
 
     async fn fill(&mut self) -> Result<(), StoreError> {
-        let Some(until) = self.until.filter(|until| self.after < Some(*until)) else {
-            return Ok(());
-        };
-        // Taken out, so that a page cut short by an error or a drop is never returned from.
-        let mut page = mem::take(&mut self.page);
-        self.store.page(self.after, until, PAGE_LEN, &mut page).await?;
-        page.reverse();
-        self.page = page;
+        if self.ahead.is_none() {
+            self.ahead = self.page_after(self.after);
+        }
+        let Some(ahead) = &mut self.ahead else { return Ok(()) };
+        // If this is dropped, the page stays asked for.
+        ahead.await;
+        let page = self.ahead.take().and_then(|mut ahead| Pin::new(&mut ahead).take_output());
+        self.page = page.unwrap_or_else(|| Ok(Vec::new()))?;
+        if self.page.len() == PAGE_LEN {
+            let mut ahead = self.page_after(self.page.first().map(|newest| newest.id));
+            // Begins it; whether it is done, or failed, is of interest when it is wanted.
+            poll_fn(|cx| Poll::Ready(ahead.as_mut().map(|ahead| ahead.poll_unpin(cx)))).await;
+            self.ahead = ahead;
+        }
         Ok(())
+    }
+
+    /// `None` if that is the end.
+    fn page_after(&self, after: Option<UserId>) -> Option<MaybeDone<Page<'a>>> {
+        let (store, until) = (self.store, self.until.filter(|until| after < Some(*until))?);
+        Some(maybe_done(Box::pin(async move {
+            let mut page = Vec::new();
+            store.page(after, until, PAGE_LEN, &mut page).await?;
+            page.reverse();
+            Ok(page)
+        })))
     }
 }
 
@@ -321,10 +349,10 @@ fn ready<F: Future>(future: F) -> F::Output {
 mod tests {
     use super::memory::MemoryStore;
     use super::*;
-    use std::future::poll_fn;
+    use std::mem;
     use std::pin::pin;
     use std::sync::Mutex;
-    use std::task::{Context, Poll, Waker};
+    use std::task::{Context, Waker};
 
     /// A memory store that records the length of each page, and can be made to break off a page.
     #[derive(Default)]
@@ -405,7 +433,15 @@ mod tests {
             self.pages.lock().unwrap().push(page.len());
             match next {
                 Next::Whole => Ok(()),
-                Next::HangHalfway => poll_fn(|_| Poll::Pending).await,
+                Next::HangHalfway => {
+                    let mut hanging = true;
+                    poll_fn(
+                        |_| if mem::take(&mut hanging) { Poll::Pending } else { Poll::Ready(()) },
+                    )
+                    .await;
+                    page.clear();
+                    self.users.page(after, until, 2 * limit, page).await
+                }
                 Next::FailHalfway => Err(StoreError::unavailable("connection reset")),
             }
         }
@@ -426,14 +462,15 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_holds_one_page_at_a_time() {
+    fn a_scan_holds_one_page_and_the_next() {
         let (store, _) = Paged::with_users(2 * PAGE_LEN + 1);
         let mut scan = store.scan(None);
         let mut returned = 0_usize;
         while ready(scan.next()).unwrap().is_some() {
             returned += 1;
             assert!(scan.page.len() < PAGE_LEN && scan.page.capacity() <= PAGE_LEN);
-            assert_eq!(store.pages.lock().unwrap().len(), returned.div_ceil(PAGE_LEN));
+            let asked_for = (returned.div_ceil(PAGE_LEN) + 1).min(3);
+            assert_eq!(store.pages.lock().unwrap().len(), asked_for);
         }
         assert_eq!(*store.pages.lock().unwrap(), [PAGE_LEN, PAGE_LEN, 1]);
     }
@@ -475,10 +512,13 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         assert!(pin!(scan.next()).poll(&mut cx).is_pending());
 
+        // That is the second page, which is asked for when the first is there.
         *store.next.lock().unwrap() = Next::FailHalfway;
+        let first = (0..PAGE_LEN).map(|_| ready(scan.next()).unwrap().unwrap().id);
+        assert!(first.eq(ids[..PAGE_LEN].iter().copied()));
         assert!(ready(scan.next()).unwrap_err().is_unavailable());
 
-        assert_eq!(rest(&mut scan), ids);
+        assert_eq!(rest(&mut scan), ids[PAGE_LEN..]);
     }
 
     #[test]
