@@ -10,6 +10,7 @@ use std::time::Duration;
 use balafon::grpc::frame::encode;
 use balafon::interceptors::Metrics;
 use balafon::interceptors::auth::{Auth, DevelopmentToken, KeyFile, Permissions};
+use balafon::interceptors::rate_limit::RateLimit;
 use balafon::prost::Message;
 use balafon::users::Users;
 use balafon::users::pb::{
@@ -43,7 +44,7 @@ pub(crate) struct Workload {
     call: fn(user_id: String) -> Call,
 }
 
-pub(crate) const WORKLOADS: [Workload; 6] = [
+pub(crate) const WORKLOADS: [Workload; 7] = [
     Workload {
         name: "unary",
         batch: BATCH,
@@ -67,6 +68,20 @@ pub(crate) const WORKLOADS: [Workload; 6] = [
         chain: |router| router.intercept(auth()),
         // Verified at the first call.
         authorization: Some(|| format!("Bearer {}", token())),
+        call: |user_id| call("GetUser", [GetUserRequest { user_id }]),
+    },
+    // That is never reached.
+    Workload {
+        name: "unary-rate-limit",
+        batch: BATCH,
+        chain: |router| {
+            let limit = RateLimit::new()
+                .unlimited("grpc.health.v1.Health/*")
+                .and_then(|it| it.limit("*/CreateUsers", u32::MAX, Duration::from_secs(60)))
+                .and_then(|it| it.limit("*", u32::MAX, Duration::from_secs(60)));
+            router.intercept(limit.expect("patterns"))
+        },
+        authorization: None,
         call: |user_id| call("GetUser", [GetUserRequest { user_id }]),
     },
     Workload {
