@@ -4,6 +4,7 @@ use std::time::Instant;
 use uuid::timestamp::context::{ContextV7, ThreadLocalContext};
 use uuid::{Timestamp, Uuid};
 
+use super::TraceContext;
 use crate::{AsciiKey, AsciiValue, Call, Interceptor, Metadata, Next, Outcome};
 
 /// Carries the correlation id, from the client and back to it.
@@ -14,12 +15,14 @@ const MAX_ID_LEN: usize = 128;
 
 /// Writes one structured line for each call, whatever its shape and however it ended: an event of
 /// level INFO and target `balafon::access` with the fields `method`, `peer`, `status`, `error`
-/// (its message), `duration_us`, `messages_in`, `messages_out` and `correlation_id`.
+/// (its message), `duration_us`, `messages_in`, `messages_out` and `correlation_id`; and `trace_id`,
+/// if there is a [`TraceContext`] in the call's extensions.
 ///
 /// The correlation id is the client's `x-request-id`, or a new UUID where there is none. The client
 /// gets it back in the response metadata, handlers find it as [`CorrelationId`] in the extensions.
 ///
-/// Register it first, so that it is the outermost and sees what the other interceptors answer.
+/// Register it first, so that it is the outermost and sees what the other interceptors answer: only
+/// what makes the trace context comes before it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AccessLog;
 
@@ -35,6 +38,7 @@ impl Interceptor for AccessLog {
             call.response_metadata().insert(&X_REQUEST_ID, value.unindexed());
         }
         call.extensions_mut().insert(CorrelationId(id.clone()));
+        let trace_id = call.extensions().get().map(TraceContext::trace_id);
         let (peer, counts) = (call.peer().clone(), call.counts());
         let method = call.method();
         // A known path is static; an unknown one is the client's text, and goes with the call.
@@ -52,6 +56,7 @@ impl Interceptor for AccessLog {
             messages_in = counts.received(),
             messages_out = counts.sent(),
             correlation_id = &*id,
+            trace_id = trace_id.map(tracing::field::display),
             "call"
         );
         outcome

@@ -10,6 +10,7 @@ mod metrics;
 mod pattern;
 #[cfg(feature = "rate-limit")]
 pub mod rate_limit;
+mod trace_context;
 
 #[cfg(feature = "access-log")]
 pub use self::access_log::{AccessLog, CorrelationId, X_REQUEST_ID};
@@ -17,3 +18,4 @@ pub use self::concurrency::ConcurrencyLimit;
 #[cfg(feature = "metrics")]
 pub use self::metrics::{Metrics, ServerMetrics};
 pub use self::pattern::{InvalidPattern, MethodPattern};
+pub use self::trace_context::{SpanId, TRACEPARENT, TRACESTATE, TraceContext, TraceId};
