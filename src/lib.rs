@@ -79,6 +79,7 @@
 //! - `auth`: `interceptors::auth`, JWT by jsonwebtoken with ring.
 //! - `rate-limit`: `interceptors::rate_limit`; `redis`: the same for several instances together.
 //! - `metrics`: `interceptors::Metrics`, for Prometheus.
+//! - `otlp`: `interceptors::traces`, spans for a collector.
 //! - `gzip`, `deflate`, `zstd`: compression of messages.
 
 // Generated code names this crate as its users' code does.

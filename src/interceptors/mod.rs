@@ -11,6 +11,8 @@ mod pattern;
 #[cfg(feature = "rate-limit")]
 pub mod rate_limit;
 mod trace_context;
+#[cfg(feature = "otlp")]
+pub mod traces;
 
 #[cfg(feature = "access-log")]
 pub use self::access_log::{AccessLog, CorrelationId, X_REQUEST_ID};

@@ -31,5 +31,6 @@ mod spawned;
 mod stores;
 mod support;
 mod tls;
+mod traces;
 mod views;
 mod wire;

@@ -1,5 +1,6 @@
 //! What the tests share: servers on free ports, and clients for them.
 
+pub mod collector;
 pub mod echo;
 pub mod folder;
 pub mod peer;

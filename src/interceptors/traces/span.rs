@@ -1,0 +1,27 @@
+use std::num::{NonZeroU64, NonZeroU128};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::interceptors::{SpanId, TraceContext, TraceId};
+use crate::{Method, Peer, Status};
+
+/// A call that is over, as the queue holds it: what is written of it is made of this elsewhere than
+/// where calls are served.
+pub(super) struct Span {
+    pub(super) context: TraceContext,
+    /// The client's span, if it has told.
+    pub(super) parent: Option<SpanId>,
+    pub(super) method: &'static Method,
+    pub(super) peer: Arc<Peer>,
+    pub(super) start: SystemTime,
+    pub(super) took: Duration,
+    pub(super) status: Status,
+}
+
+pub(super) fn random_trace_id() -> TraceId {
+    TraceId(NonZeroU128::new(rand::random()).unwrap_or(NonZeroU128::MIN))
+}
+
+pub(super) fn random_span_id() -> SpanId {
+    SpanId(NonZeroU64::new(rand::random()).unwrap_or(NonZeroU64::MIN))
+}

@@ -1,0 +1,150 @@
+//! A collector of traces in this process.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use balafon::interceptors::traces::{Endpoint, Exporter, Resource};
+use balafon::prost::Message;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use super::patiently;
+
+/// What a collector makes of a request.
+#[derive(Clone, Copy, Default)]
+pub enum Answer {
+    #[default]
+    Accepted,
+    /// All but one span.
+    InPart,
+    Status(u16),
+}
+
+/// One that answers what it is told to, in turn, and then accepts everything.
+pub struct Collector {
+    addr: SocketAddr,
+    listener: Option<TcpListener>,
+    received: mpsc::UnboundedReceiver<Bytes>,
+    sender: mpsc::UnboundedSender<Bytes>,
+}
+
+impl Collector {
+    pub async fn start() -> Self {
+        Self::answering([]).await
+    }
+
+    pub async fn answering(answers: impl Into<Vec<Answer>>) -> Self {
+        let mut collector = Self::stopped().await;
+        collector.go_on(answers);
+        collector
+    }
+
+    /// One that can be connected to, but reads nothing.
+    pub async fn stopped() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (sender, received) = mpsc::unbounded_channel();
+        Self { addr, listener: Some(listener), received, sender }
+    }
+
+    pub fn go_on(&mut self, answers: impl Into<Vec<Answer>>) {
+        let listener = self.listener.take().expect("it is stopped");
+        let (sender, mut answers) = (self.sender.clone(), answers.into().into_iter());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let answer = answers.next().unwrap_or_default();
+                let sender = Arc::new(sender.clone());
+                let service = service_fn(move |request| respond(request, answer, sender.clone()));
+                let connection =
+                    http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(connection);
+            }
+        });
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    pub fn exporter(&self) -> Exporter {
+        let endpoint: Endpoint = self.url().parse().unwrap();
+        Exporter::start(endpoint, Resource::new("test")).unwrap()
+    }
+
+    /// The next request, as it is on the wire.
+    pub async fn bytes(&mut self) -> Bytes {
+        patiently(self.received.recv()).await.unwrap()
+    }
+
+    pub async fn request(&mut self) -> ExportTraceServiceRequest {
+        ExportTraceServiceRequest::decode(self.bytes().await).unwrap()
+    }
+
+    /// The spans of the next request.
+    pub async fn spans(&mut self) -> Vec<Span> {
+        spans(self.request().await)
+    }
+
+    /// The spans of all requests that have come so far.
+    pub fn spans_so_far(&mut self) -> Vec<Span> {
+        let mut all = Vec::new();
+        while let Ok(bytes) = self.received.try_recv() {
+            all.extend(spans(ExportTraceServiceRequest::decode(bytes).unwrap()));
+        }
+        all
+    }
+}
+
+async fn respond(
+    request: Request<Incoming>,
+    answer: Answer,
+    received: Arc<mpsc::UnboundedSender<Bytes>>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    assert_eq!((request.method().as_str(), request.uri().path()), ("POST", "/v1/traces"));
+    assert_eq!(request.headers()["content-type"], "application/x-protobuf");
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let _ = received.send(body);
+    let mut success = ExportTraceServiceResponse::default();
+    let mut status = StatusCode::OK;
+    match answer {
+        Answer::Accepted => {}
+        Answer::InPart => {
+            let error_message = "one is too odd".to_owned();
+            let partial = ExportTracePartialSuccess { rejected_spans: 1, error_message };
+            success.partial_success = Some(partial);
+        }
+        Answer::Status(code) => status = StatusCode::from_u16(code).unwrap(),
+    }
+    let mut response = Response::new(Full::from(success.encode_to_vec()));
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+fn spans(request: ExportTraceServiceRequest) -> Vec<Span> {
+    let scopes = request.resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
+    scopes.flat_map(|scope| scope.spans).collect()
+}
+
+/// The attribute of this name, as text.
+pub fn attribute(attributes: &[KeyValue], key: &str) -> Option<String> {
+    let found = attributes.iter().find(|attribute| attribute.key == key)?;
+    match found.value.as_ref()?.value.as_ref()? {
+        Value::StringValue(text) => Some(text.clone()),
+        Value::IntValue(number) => Some(number.to_string()),
+        other => panic!("{key} is {other:?}"),
+    }
+}

@@ -1,0 +1,279 @@
+//! Traces: what is exported of which calls, what handlers and logs learn, and what a collector can do
+//! to calls.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use balafon::interceptors::TraceContext;
+use balafon::interceptors::traces::{Exporter, Traces};
+use balafon::{Call, Interceptor, Next, Outcome, Router, Status};
+use h2::Reason;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+
+use crate::support::collector::{Answer, Collector, attribute};
+use crate::support::echo::Echo;
+use crate::support::peer::{Peer, framed, request};
+use crate::support::witness::{Seen, Witness};
+use crate::support::{PATIENCE, TestServer};
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const SPAN: &str = "00f067aa0ba902b7";
+
+/// An interceptor that sees what a handler would.
+#[derive(Clone, Default)]
+struct Contexts(Arc<Mutex<Vec<TraceContext>>>);
+
+impl Interceptor for Contexts {
+    async fn intercept(&self, call: Call, next: Next<'_>) -> Outcome {
+        let context = call.extensions().get::<TraceContext>().expect("every call has one");
+        self.0.lock().unwrap().push(context.clone());
+        if call.path() == "/test.Echo/Server" {
+            return Status::internal("as asked").into();
+        }
+        next.run(call).await
+    }
+}
+
+struct Traced {
+    _server: TestServer,
+    peer: Peer,
+    contexts: Contexts,
+    ended: Seen,
+}
+
+impl Traced {
+    async fn start(traces: Traces) -> Self {
+        let contexts = Contexts::default();
+        let (witness, ended) = Witness::new();
+        let router = Router::new().intercept(witness).intercept(traces).intercept(contexts.clone());
+        let server = TestServer::start(router.add(Echo::default().service())).await;
+        let peer = Peer::connect(server.addr).await;
+        Self { _server: server, peer, contexts, ended }
+    }
+
+    /// A call whose client sends these headers, and the context that its handler gets.
+    async fn call(&mut self, headers: &[(&str, &str)]) -> TraceContext {
+        let path = request("/test.Echo/Unary");
+        let head = headers.iter().fold(path, |head, (name, value)| head.header(*name, *value));
+        assert_eq!(self.peer.call(head, framed("hello")).await.grpc_status(), "0");
+        self.ended.code().await;
+        self.contexts.0.lock().unwrap().last().unwrap().clone()
+    }
+
+    async fn code_of(&mut self, path: &str, message: &str) {
+        self.peer.unary(path, message).await;
+        self.ended.code().await;
+    }
+}
+
+fn traceparent(flags: &str) -> String {
+    format!("00-{TRACE}-{SPAN}-{flags}")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn code(span: &Span) -> (String, StatusCode, &str) {
+    let status = span.status.as_ref().unwrap();
+    let grpc = attribute(&span.attributes, "rpc.grpc.status_code").unwrap();
+    (grpc, status.code(), &status.message)
+}
+
+/// All that the collector has got when everything is exported.
+async fn all_spans(exporter: Exporter, collector: &mut Collector) -> Vec<Span> {
+    assert!(exporter.shut_down(PATIENCE).await);
+    collector.spans_so_far()
+}
+
+#[tokio::test]
+async fn a_span_tells_of_a_call_as_the_semantic_conventions_say() {
+    let mut collector = Collector::start().await;
+    let exporter = collector.exporter();
+    let mut traced = Traced::start(Traces::new().export_to(&exporter)).await;
+    let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let parent = traceparent("01");
+    let headers = [("traceparent", &*parent), ("tracestate", "a=1"), ("tracestate", "b=2")];
+    let context = traced.call(&headers).await;
+    let after = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    assert!(exporter.shut_down(PATIENCE).await);
+
+    let mut exported = collector.request().await;
+    let resource = exported.resource_spans[0].resource.take().unwrap();
+    assert_eq!(attribute(&resource.attributes, "service.name").unwrap(), "test");
+    assert_eq!(attribute(&resource.attributes, "telemetry.sdk.language").unwrap(), "rust");
+    let scope = exported.resource_spans[0].scope_spans[0].scope.take().unwrap();
+    assert_eq!(scope.name, "balafon");
+
+    let span = &exported.resource_spans[0].scope_spans[0].spans[0];
+    assert_eq!((hex(&span.trace_id), hex(&span.parent_span_id)), (TRACE.into(), SPAN.into()));
+    assert_eq!(span.trace_state, "a=1,b=2");
+    assert_eq!(span.name, "test.Echo/Unary");
+    assert_eq!(span.kind(), SpanKind::Server);
+    // Sampled, and with a parent that is known to be in another process.
+    assert_eq!(span.flags, 0x301);
+    assert!(before <= span.start_time_unix_nano);
+    assert!(span.start_time_unix_nano < span.end_time_unix_nano);
+    assert!(span.end_time_unix_nano <= after);
+    for (key, value) in [
+        ("rpc.system", "grpc"),
+        ("rpc.service", "test.Echo"),
+        ("rpc.method", "Unary"),
+        ("rpc.grpc.status_code", "0"),
+        ("network.transport", "tcp"),
+        ("network.peer.address", "127.0.0.1"),
+    ] {
+        assert_eq!(attribute(&span.attributes, key).as_deref(), Some(value), "{key}");
+    }
+    assert!(attribute(&span.attributes, "network.peer.port").is_some());
+    assert_eq!(code(span), ("0".into(), StatusCode::Unset, ""));
+
+    // What the handler sends along makes this span the parent of the next.
+    let onward = format!("00-{TRACE}-{}-01", hex(&span.span_id));
+    assert_eq!(context.traceparent(), onward);
+    assert_eq!(context.tracestate(), Some("a=1,b=2"));
+    assert_ne!(hex(&span.span_id), SPAN);
+}
+
+#[tokio::test]
+async fn an_error_of_the_server_is_one_of_its_span_and_what_the_client_did_is_not() {
+    let mut collector = Collector::start().await;
+    let exporter = collector.exporter();
+    let mut traced = Traced::start(Traces::new().export_to(&exporter)).await;
+    traced.code_of("/test.Echo/Unary", "fail").await;
+    traced.code_of("/test.Echo/Server", "").await;
+    traced.code_of("/not/there", "").await;
+    let mut cancelled = traced.peer.open("/test.Echo/Bidi").await;
+    cancelled.message("hello", false);
+    let (mut send, mut receive) = cancelled.split().await.unwrap();
+    receive.data().await.unwrap().unwrap();
+    send.send_reset(Reason::CANCEL);
+    traced.ended.code().await;
+
+    let spans = all_spans(exporter, &mut collector).await;
+    let told: Vec<_> = spans.iter().map(|span| (span.name.as_str(), code(span))).collect();
+    let what = |grpc: &str, status, message| (grpc.to_owned(), status, message);
+    assert_eq!(
+        told,
+        [
+            ("test.Echo/Unary", what("5", StatusCode::Unset, "")),
+            ("test.Echo/Server", what("13", StatusCode::Error, "as asked")),
+            ("unknown/unknown", what("12", StatusCode::Error, told[2].1.2)),
+            ("test.Echo/Bidi", what("1", StatusCode::Unset, "")),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_client_decides_of_its_trace_and_the_ratio_of_others() {
+    let mut collector = Collector::start().await;
+    let exporter = collector.exporter();
+    let none = Traces::new().sample_ratio(0.0).export_to(&exporter);
+    let mut traced = Traced::start(none).await;
+
+    let begun_here = traced.call(&[]).await;
+    assert!(!begun_here.is_sampled());
+    let not_sampled = traced.call(&[("traceparent", &traceparent("00"))]).await;
+    assert_eq!(not_sampled.trace_id().to_string(), TRACE);
+    assert!(!not_sampled.is_sampled());
+    let sampled = traced.call(&[("traceparent", &traceparent("01"))]).await;
+    assert!(sampled.is_sampled());
+
+    let spans = all_spans(exporter, &mut collector).await;
+    let ids: Vec<_> = spans.iter().map(|span| hex(&span.span_id)).collect();
+    assert_eq!(ids, [sampled.span_id().to_string()]);
+}
+
+#[tokio::test]
+async fn all_traces_that_begin_here_are_exported_unless_a_ratio_is_set() {
+    let mut collector = Collector::start().await;
+    let exporter = collector.exporter();
+    let mut traced = Traced::start(Traces::new().export_to(&exporter)).await;
+    let unset = traced.call(&[]).await;
+    // A header that is not valid is none.
+    let invalid = traced.call(&[("traceparent", &traceparent("0x")), ("tracestate", "a=1")]).await;
+    let refused = traced.call(&[("traceparent", &traceparent("00"))]).await;
+    let spans = all_spans(exporter, &mut collector).await;
+    let ids: Vec<_> = spans.iter().map(|span| hex(&span.trace_id)).collect();
+    assert_eq!(ids, [unset.trace_id().to_string(), invalid.trace_id().to_string()]);
+    assert_ne!(ids[0], ids[1]);
+    assert!(spans.iter().all(|span| span.parent_span_id.is_empty() && span.flags == 1));
+    assert_eq!((invalid.tracestate(), refused.is_sampled()), (None, false));
+}
+
+#[tokio::test]
+async fn without_an_exporter_the_context_is_passed_on_as_it_came() {
+    let mut traced = Traced::start(Traces::new()).await;
+    let parent = traceparent("01");
+    let context = traced.call(&[("traceparent", &parent), ("tracestate", "a=1")]).await;
+    assert_eq!((context.traceparent(), context.tracestate()), (parent, Some("a=1")));
+    // Nobody would ever find it.
+    assert!(!traced.call(&[]).await.is_sampled());
+}
+
+#[tokio::test]
+async fn calls_do_not_wait_for_a_collector_that_has_stopped_and_spans_in_excess_are_dropped() {
+    // Those that may wait, and those of the request that is under way.
+    const HELD: usize = 2048 + 512;
+    let mut collector = Collector::stopped().await;
+    let exporter = collector.exporter();
+    let mut traced = Traced::start(Traces::new().export_to(&exporter)).await;
+    for _ in 0..HELD + 500 {
+        traced.call(&[]).await;
+    }
+    assert!(!exporter.shut_down(Duration::ZERO).await);
+    collector.go_on([]);
+    let mut arrived = HashSet::new();
+    while arrived.len() < 2048 {
+        arrived.extend(collector.spans().await.into_iter().map(|span| span.span_id));
+    }
+    assert!(arrived.len() <= HELD, "{}", arrived.len());
+}
+
+#[tokio::test]
+async fn a_full_batch_does_not_wait_for_more() {
+    let mut collector = Collector::start().await;
+    let exporter = collector.exporter();
+    let mut traced = Traced::start(Traces::new().export_to(&exporter)).await;
+    for _ in 0..513 {
+        traced.call(&[]).await;
+    }
+    assert_eq!(collector.spans().await.len(), 512);
+    assert_eq!(all_spans(exporter, &mut collector).await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_collector_cannot_take_now_is_exported_again_and_what_it_refuses_is_not() {
+    let answers = [Answer::Status(503), Answer::Status(400), Answer::InPart];
+    let mut collector = Collector::answering(answers).await;
+    let exporter = collector.exporter();
+    let mut traced = Traced::start(Traces::new().export_to(&exporter)).await;
+    let mut batches = Vec::new();
+    for _ in 0..3 {
+        for _ in 0..512 {
+            traced.call(&[]).await;
+        }
+        batches.push(collector.spans().await);
+        if batches.len() == 1 {
+            // After the 503.
+            assert_eq!(collector.spans().await, batches[0]);
+        }
+    }
+    assert_eq!(all_spans(exporter, &mut collector).await, []);
+    assert!(batches[0] != batches[1] && batches[1] != batches[2]);
+}
+
+#[tokio::test]
+async fn at_the_end_there_is_one_more_try_at_once() {
+    let mut collector = Collector::answering([Answer::Status(503)]).await;
+    let exporter = collector.exporter();
+    let mut traced = Traced::start(Traces::new().export_to(&exporter)).await;
+    for _ in 0..512 {
+        traced.call(&[]).await;
+    }
+    let refused = collector.spans().await;
+    assert_eq!(all_spans(exporter, &mut collector).await, refused);
+}
