@@ -12,6 +12,7 @@ mod process;
 mod telemetry;
 mod tls;
 mod token;
+mod traces;
 
 use std::fmt;
 use std::io::{self, Write, stderr, stdout};
@@ -155,7 +156,10 @@ async fn serve(config: &Config, layers: &Layers, store: impl UserStore) -> Resul
         router = reflection::reflect(router);
     }
     let metrics = config.admin_listen.is_some().then(|| Metrics::new(&router));
-    // From the outside in: what is refused is counted and logged as well.
+    let (traces, export) = traces::start(config)?;
+    // From the outside in: all that is logged has its trace, and what is refused is counted and
+    // logged as well.
+    router = router.intercept(traces);
     if let Some(metrics) = metrics.clone() {
         router = router.intercept(metrics);
     }
@@ -175,7 +179,7 @@ async fn serve(config: &Config, layers: &Layers, store: impl UserStore) -> Resul
         router = router.intercept(access);
     }
     let listeners = listen(config).await.map_err(|error| StartError(error.to_string()))?;
-    let shutdown = shutdown(config, &health);
+    let shutdown = export.watch(shutdown(config, &health));
     if let Some((address, metrics)) = config.admin_listen.as_deref().zip(metrics) {
         let registry = registry(metrics, &server).map_err(|error| StartError(error.to_string()))?;
         let services = &["", user_service::NAME];
@@ -191,6 +195,7 @@ async fn serve(config: &Config, layers: &Layers, store: impl UserStore) -> Resul
         .serve(listeners, router, shutdown)
         .await
         .map_err(|error| StartError(format!("cannot start the workers: {error}")))?;
+    export.finish().await;
     tracing::info!("drained");
     Ok(())
 }

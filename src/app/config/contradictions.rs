@@ -29,6 +29,8 @@ fn without_what_they_need(config: &Config, layers: &Layers, problems: &mut Probl
         ("rate-limit.redis", !config.rate_limit_rules.is_empty(), "rate-limit.rules"),
         ("rate-limit.clients", !config.rate_limit_rules.is_empty(), "rate-limit.rules"),
         ("rate-limit.trusted-proxies", !config.rate_limit_rules.is_empty(), "rate-limit.rules"),
+        ("telemetry.sample-ratio", config.otlp_endpoint.is_some(), "telemetry.otlp-endpoint"),
+        ("telemetry.service-name", config.otlp_endpoint.is_some(), "telemetry.otlp-endpoint"),
         (
             "connection.keepalive-timeout",
             config.keepalive_time.is_some(),

@@ -34,6 +34,9 @@ pub(in crate::app) enum Switch {}
 /// A whole number.
 pub(in crate::app) enum Count<const MIN: u32, const MAX: u32> {}
 
+/// A part of a whole, from 0 to 1.
+pub(in crate::app) enum Share {}
+
 /// A time that may be none at all.
 pub(in crate::app) enum Time {}
 
@@ -112,6 +115,19 @@ impl<const MIN: u32, const MAX: u32> Kind for Count<MIN, MAX> {
 
     fn parse(text: &str) -> Option<u32> {
         text.parse().ok().filter(|number| (MIN..=MAX).contains(number))
+    }
+}
+
+impl Kind for Share {
+    type Value = f64;
+    const BARE: bool = true;
+
+    fn wanted() -> String {
+        "a share from 0 to 1, such as 0.25".to_owned()
+    }
+
+    fn parse(text: &str) -> Option<f64> {
+        text.parse().ok().filter(|share| (0.0..=1.0).contains(share))
     }
 }
 

@@ -9,10 +9,12 @@
 
 use super::auth::{Allow, Leeway, Limit};
 use super::kind::{Auto, Choice, Count, File, Kind, Many, Never, Optional, Or};
-use super::kind::{Period, Size, Switch, Text, Time, Unlimited};
+use super::kind::{Period, Share, Size, Switch, Text, Time, Unlimited};
 use super::limits::{Proxy, RateRule, Redis};
 use super::setting::{KindOf, Secret, Setting, settings};
-use super::values::{Address, ClientAuth, HostPort, LogFormat, LogLevel, Mode, Store, TlsVersion};
+use super::values::{
+    Address, ClientAuth, Collector, HostPort, LogFormat, LogLevel, Mode, Store, TlsVersion,
+};
 use crate::users::store::sqlite::Durability;
 
 /// The sections of the file and what they are about, in order; settings without one come first.
@@ -26,6 +28,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("shutdown", "Shutdown"),
     ("admin", "Admin endpoint"),
     ("log", "Log"),
+    ("telemetry", "Traces"),
 ];
 
 settings! {
@@ -381,5 +384,27 @@ settings! {
         default: Some("info"),
         help: "What is logged: off, error, warn, info, debug or trace, also by target, such as \
             info,balafon::access=warn for everything but the line of each call",
+    }
+
+    otlp_endpoint: Optional<Collector> = "telemetry.otlp-endpoint" {
+        flag: "otlp-endpoint",
+        value: "URL",
+        example: "http://localhost:4318",
+        secret: Secret::Password,
+        help: "The collector that is given a span of each call, by OTLP over HTTP in the clear. \
+            Traces are followed all the same if unset: log lines have their ids",
+    }
+    sample_ratio: Share = "telemetry.sample-ratio" {
+        flag: "otlp-sample-ratio",
+        value: "SHARE",
+        default: Some("1"),
+        help: "The share of traces that is exported, of those that begin here. Of others it is \
+            for the client to say",
+    }
+    service_name: Text = "telemetry.service-name" {
+        flag: "otlp-service-name",
+        value: "NAME",
+        default: Some("user-server"),
+        help: "What the server is called in traces",
     }
 }

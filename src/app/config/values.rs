@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::kind::{Choices, Kind};
+use crate::interceptors::traces::Endpoint;
 use crate::users::store::sqlite::Durability;
 
 /// HOST:PORT or `unix:PATH`, as [`Listeners::bind`](crate::Listeners::bind) takes it.
@@ -15,6 +16,9 @@ pub(in crate::app) enum Address {}
 
 /// HOST:PORT.
 pub(in crate::app) enum HostPort {}
+
+/// The URL of a collector of traces.
+pub(in crate::app) enum Collector {}
 
 /// The permissions of a file.
 pub(in crate::app) enum Mode {}
@@ -78,6 +82,20 @@ impl Kind for HostPort {
     fn parse(text: &str) -> Option<String> {
         let (host, port) = text.rsplit_once(':')?;
         (!host.is_empty() && port.parse::<u16>().is_ok()).then(|| text.to_owned())
+    }
+}
+
+impl Kind for Collector {
+    type Value = Endpoint;
+
+    fn wanted() -> String {
+        "http://HOST:PORT, such as http://localhost:4318, without a user or a query; https is not \
+         spoken"
+            .to_owned()
+    }
+
+    fn parse(text: &str) -> Option<Endpoint> {
+        text.parse().ok()
     }
 }
 

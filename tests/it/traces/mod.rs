@@ -1,6 +1,8 @@
 //! Traces: what is exported of which calls, what handlers and logs learn, and what a collector can do
 //! to calls.
 
+mod program;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,0 +1,64 @@
+//! Traces, as they are configured.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use super::StartError;
+use super::config::Config;
+use crate::interceptors::traces::{Exporter, Resource, Traces};
+
+/// What the last spans have at the end of a drain: a collector that answers takes milliseconds, and
+/// for one that does not nobody should wait.
+const FLUSH: Duration = Duration::from_secs(5);
+
+/// The same where calls have taken all of the drain: spans of just these are of interest.
+const FLUSH_AT_LEAST: Duration = Duration::from_secs(1);
+
+/// The export of spans, if there is a collector, to be ended within the drain.
+pub(super) struct Export {
+    exporter: Option<Exporter>,
+    drain_timeout: Duration,
+    drain_began: Arc<OnceLock<Instant>>,
+}
+
+/// The interceptor, to be registered before all others, and what it exports to.
+pub(super) fn start(config: &Config) -> Result<(Traces, Export), StartError> {
+    let mut traces = Traces::new().sample_ratio(config.sample_ratio);
+    let mut exporter = None;
+    if let Some(endpoint) = &config.otlp_endpoint {
+        let resource = Resource::new(&config.service_name)
+            .attribute("service.version", env!("CARGO_PKG_VERSION"));
+        let started = Exporter::start(endpoint.clone(), resource)
+            .map_err(|error| StartError(format!("cannot start to export traces: {error}")))?;
+        tracing::info!(%endpoint, "exporting traces");
+        traces = traces.export_to(&started);
+        exporter = Some(started);
+    }
+    let drain_timeout = config.drain_timeout;
+    Ok((traces, Export { exporter, drain_timeout, drain_began: Arc::default() }))
+}
+
+impl Export {
+    /// The same signal, whose time counts as that at which the drain begins.
+    pub(super) fn watch<F: Future<Output = ()>>(
+        &self,
+        signal: F,
+    ) -> impl Future<Output = ()> + use<F> {
+        let began = self.drain_began.clone();
+        async move {
+            signal.await;
+            // It comes once.
+            let _ = began.set(Instant::now());
+        }
+    }
+
+    /// Exports what there is when the calls are over, in what is left of the drain.
+    pub(super) async fn finish(self) {
+        let Some(exporter) = self.exporter else { return };
+        let gone = self.drain_began.get().map(Instant::elapsed).unwrap_or_default();
+        let left = self.drain_timeout.saturating_sub(gone).clamp(FLUSH_AT_LEAST, FLUSH);
+        if !exporter.shut_down(left).await {
+            tracing::warn!("the last spans could not be exported in time");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Traces of the program `user-server`, and what its log says of calls.
+
+use balafon::Method;
+use balafon::grpc::frame;
+use balafon::prost::Message;
+use balafon::users::pb::{
+    CreateUserRequest, GetUserRequest, UserResponse, UserUpdate, user_service,
+};
+use bytes::{Bytes, BytesMut};
+
+use super::{SPAN, TRACE, hex, traceparent};
+use crate::support::collector::{Collector, attribute};
+use crate::support::peer::{Peer, Reply, framed, request};
+use crate::support::program::{Running, complaint};
+
+/// The value of a field of a line of the log.
+fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let (_, value) = line.split_once(&format!("\"{name}\":\""))?;
+    Some(value.split_once('"')?.0)
+}
+
+/// Ends the program, and gives what is left of its log.
+async fn end(mut running: Running) -> String {
+    running.signal("TERM");
+    let ended = tokio::task::spawn_blocking(move || {
+        let rest = running.rest_of_log();
+        (running.child.wait().unwrap(), rest)
+    });
+    let (code, rest) = ended.await.unwrap();
+    assert!(code.success(), "{rest}");
+    rest
+}
+
+#[tokio::test]
+async fn the_line_of_a_call_has_its_trace_id_whether_or_not_it_is_exported() {
+    let mut running = Running::start(&[], &[]);
+    let mut peer = Peer::connect(running.address.parse().unwrap()).await;
+    let path = user_service::GET_USER.path;
+    let head = request(path).header("traceparent", traceparent("00"));
+    peer.call(head, framed("nobody")).await;
+    let line = running.line_with("balafon::access");
+    assert_eq!(field(&line, "trace_id"), Some(TRACE), "{line}");
+    assert!(field(&line, "correlation_id").is_some(), "{line}");
+    peer.call(request(path), framed("nobody")).await;
+    let line = running.line_with("balafon::access");
+    let id = field(&line, "trace_id").expect("every call has one");
+    assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{line}");
+}
+
+#[tokio::test]
+async fn what_is_not_exported_at_the_end_of_the_drain_is_exported_then() {
+    let mut collector = Collector::start().await;
+    let url = collector.url();
+    let arguments = ["--otlp-endpoint", &url, "--otlp-service-name", "users"];
+    let running = Running::start(&arguments, &[("USER_SERVER_OTLP_SAMPLE_RATIO", "0")]);
+    let mut peer = Peer::connect(running.address.parse().unwrap()).await;
+    let path = user_service::GET_USER.path;
+    peer.call(request(path), framed("nobody")).await;
+    peer.call(request(path).header("traceparent", traceparent("01")), framed("nobody")).await;
+    let log = end(running).await;
+    assert!(log.lines().last().unwrap().contains("drained"), "{log}");
+    let exported = &collector.request().await.resource_spans[0];
+    let resource = exported.resource.as_ref().unwrap();
+    assert_eq!(attribute(&resource.attributes, "service.name").unwrap(), "users");
+    let version = attribute(&resource.attributes, "service.version");
+    assert_eq!(version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
+    let [span] = &*exported.scope_spans[0].spans else { panic!("one was sampled: {exported:?}") };
+    assert_eq!((hex(&span.trace_id), hex(&span.parent_span_id)), (TRACE.into(), SPAN.into()));
+    assert_eq!(span.name, "ru.tinkoff.kora.example.UserService/GetUser");
+}
+
+#[tokio::test]
+async fn a_collector_that_is_not_there_is_a_line_of_the_log_and_no_more() {
+    let collector = Collector::stopped().await;
+    let url = collector.url();
+    drop(collector);
+    let running = Running::start(&["--otlp-endpoint", &url], &[]);
+    let mut peer = Peer::connect(running.address.parse().unwrap()).await;
+    for _ in 0..3 {
+        let reply = peer.call(request(user_service::GET_USER.path), framed("nobody")).await;
+        // That it found nobody is an answer of the service.
+        assert_eq!(reply.grpc_status(), "5");
+    }
+    let log = end(running).await;
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("balafon::traces")).collect();
+    // A first one at once, if it was tried before the end.
+    assert!((1..=2).contains(&lines.len()), "{log}");
+    assert!(lines.iter().all(|line| line.contains(&url)), "{log}");
+    assert!(lines[lines.len() - 1].contains("\"failed\":3"), "{log}");
+    assert!(!log.contains("could not be exported in time"), "{log}");
+}
+
+#[test]
+fn a_collector_that_cannot_be_and_a_share_of_more_than_all_are_one_clear_line() {
+    for (arguments, parts) in [
+        (&["--otlp-endpoint", "localhost:4318"][..], ["--otlp-endpoint", "http://HOST:PORT"]),
+        (
+            &["--otlp-endpoint", "https://collector:4318"],
+            ["--otlp-endpoint", "https is not spoken"],
+        ),
+        (&["--otlp-endpoint", "http://me:word@collector"], ["--otlp-endpoint", "(secret)"]),
+        (&["--otlp-sample-ratio", "1.5"], ["--otlp-sample-ratio", "from 0 to 1"]),
+        (&["--otlp-sample-ratio", "NaN"], ["--otlp-sample-ratio", "from 0 to 1"]),
+        (&["--otlp-sample-ratio", "0.5"], ["--otlp-sample-ratio", "telemetry.otlp-endpoint"]),
+        (&["--otlp-service-name", "users"], ["--otlp-service-name", "telemetry.otlp-endpoint"]),
+    ] {
+        let line = complaint(arguments);
+        assert!(parts.iter().all(|part| line.contains(part)), "{line}");
+        assert!(!line.contains("word"), "{line}");
+    }
+}
+
+const PRIVATE: [&str; 2] = ["zebulon", "secret-mailbox"];
+
+fn user(number: u32, host: &str) -> CreateUserRequest {
+    let email = format!("{}{number}{host}", PRIVATE[1]);
+    CreateUserRequest { name: format!("{} {number}", PRIVATE[0]), email }
+}
+
+async fn call<M: Message>(peer: &mut Peer, method: &Method, messages: &[M]) -> Reply {
+    let mut body = BytesMut::new();
+    for message in messages {
+        frame::encode(&mut body, message, usize::MAX).unwrap();
+    }
+    peer.call(request(method.path), body.freeze()).await
+}
+
+#[tokio::test]
+async fn names_and_addresses_of_users_are_neither_logged_nor_exported() {
+    let mut collector = Collector::start().await;
+    let running = Running::start(&["--otlp-endpoint", &collector.url()], &[]);
+    let mut peer = Peer::connect(running.address.parse().unwrap()).await;
+    let peer = &mut peer;
+    let (good, bad) = (user(1, "@example.com"), user(2, "@@example.com"));
+
+    let created = call(peer, &user_service::CREATE_USER, std::slice::from_ref(&good)).await;
+    let created = UserResponse::decode(created.body.slice(5..)).unwrap();
+    let mut refused =
+        vec![call(peer, &user_service::CREATE_USER, std::slice::from_ref(&bad)).await];
+    call(peer, &user_service::CREATE_USERS, &[good.clone(), bad.clone()]).await;
+    call(peer, &user_service::GET_USER, &[GetUserRequest { user_id: created.id.clone() }]).await;
+    let all = call::<()>(peer, &user_service::GET_ALL_USERS, &[()]).await;
+    assert!(PRIVATE.iter().all(|word| contains(&all.body, word)), "they are served, after all");
+    let update = |user_id: &str, user: &CreateUserRequest| UserUpdate {
+        user_id: user_id.to_owned(),
+        name: user.name.clone(),
+        email: user.email.clone(),
+    };
+    call(peer, &user_service::UPDATE_USERS, &[update(&created.id, &good)]).await;
+    for update in [update(&created.id, &bad), update("nobody", &good)] {
+        refused.push(call(peer, &user_service::UPDATE_USERS, &[update]).await);
+    }
+    let codes: Vec<_> = refused.iter().map(Reply::grpc_status).collect();
+    assert_eq!(codes, ["3", "3", "5"]);
+
+    let log = end(running).await;
+    assert_eq!(log.matches("balafon::access").count(), 8, "{log}");
+    let spans = collector.bytes().await;
+    assert!(contains(&spans, "UpdateUsers"));
+    for word in PRIVATE {
+        assert!(!log.to_lowercase().contains(word), "{log}");
+        assert!(!contains(&spans, word));
+    }
+}
+
+fn contains(bytes: &Bytes, word: &str) -> bool {
+    bytes.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word.as_bytes()))
+}
