@@ -11,6 +11,7 @@ use balafon::grpc::frame::encode;
 use balafon::interceptors::Metrics;
 use balafon::interceptors::auth::{Auth, DevelopmentToken, KeyFile, Permissions};
 use balafon::interceptors::rate_limit::RateLimit;
+use balafon::interceptors::traces::Traces;
 use balafon::prost::Message;
 use balafon::users::Users;
 use balafon::users::pb::{
@@ -44,7 +45,7 @@ pub(crate) struct Workload {
     call: fn(user_id: String) -> Call,
 }
 
-pub(crate) const WORKLOADS: [Workload; 7] = [
+pub(crate) const WORKLOADS: [Workload; 8] = [
     Workload {
         name: "unary",
         batch: BATCH,
@@ -59,6 +60,14 @@ pub(crate) const WORKLOADS: [Workload; 7] = [
             let metrics = Metrics::new(&router);
             router.intercept(metrics)
         },
+        authorization: None,
+        call: |user_id| call("GetUser", [GetUserRequest { user_id }]),
+    },
+    Workload {
+        name: "unary-traces",
+        batch: BATCH,
+        // What every call takes; spans are made of those that are sampled.
+        chain: |router| router.intercept(Traces::new()),
         authorization: None,
         call: |user_id| call("GetUser", [GetUserRequest { user_id }]),
     },

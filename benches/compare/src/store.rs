@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use balafon::users::domain::{NewUser, Timestamp, User, UserChange, UserId};
 use balafon::users::store::memory::MemoryStore;
-use balafon::users::store::{Extent, IdSequence, StoreError, UserStore};
+use balafon::users::store::{Extent, IdSequence, IdempotencyKey, StoreError, UserStore};
 
 /// How many created users are kept.
 const KEPT: usize = 4096;
@@ -63,6 +63,11 @@ impl UserStore for BoundedStore {
     async fn create_all(&self, users: Vec<NewUser>) -> Result<Vec<UserId>, StoreError> {
         let mut latest = self.latest();
         Ok(users.into_iter().map(|user| latest.create(user).id).collect())
+    }
+
+    /// Whoever sends a key is none of the loads.
+    async fn create_once(&self, _: IdempotencyKey, user: NewUser) -> Result<Arc<User>, StoreError> {
+        self.create(user).await
     }
 
     async fn get(&self, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
