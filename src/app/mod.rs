@@ -23,6 +23,7 @@ use std::time::{Duration, SystemTime};
 
 use prometheus::Registry;
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
 use self::admin::Admin;
 use self::check::Finding;
@@ -37,6 +38,7 @@ use crate::users::Users;
 use crate::users::pb::{UserService, user_service};
 use crate::users::store::UserStore;
 use crate::users::store::memory::MemoryStore;
+use crate::users::store::postgres::{Options, PostgresStore};
 use crate::users::store::sqlite::SqliteStore;
 use crate::{Listeners, Router, Server, SharedTls, shutdown_signal};
 
@@ -121,11 +123,22 @@ fn run(config: &Config, layers: &Layers) -> Result<(), StartError> {
     // Accepts connections and waits for signals; calls run on the workers' own runtimes.
     runtime()?.block_on(async {
         match &config.store {
-            Store::Memory => serve(config, layers, MemoryStore::new()).await,
+            Store::Memory => serve(config, layers, MemoryStore::new(), None).await,
             Store::Sqlite(path) => {
                 let store = SqliteStore::open(path, config.store_durability)
                     .map_err(|error| StartError(format!("{}: {error}", layers.place("store"))))?;
-                serve(config, layers, store).await
+                serve(config, layers, store, None).await
+            }
+            Store::Postgres(url) => {
+                let store = PostgresStore::connect(&Options {
+                    url: url.clone(),
+                    ca: config.store_ca.clone(),
+                    connections: config.store_connections as usize,
+                })
+                .await
+                .map_err(|error| StartError(format!("{}: {error}", layers.place("store"))))?;
+                let available = store.availability();
+                serve(config, layers, store, Some(available)).await
             }
         }
     })
@@ -136,7 +149,13 @@ fn runtime() -> Result<Runtime, StartError> {
     runtime.map_err(|error| StartError(format!("cannot start the runtime: {error}")))
 }
 
-async fn serve(config: &Config, layers: &Layers, store: impl UserStore) -> Result<(), StartError> {
+/// `available` tells whether the store is there, if that can change.
+async fn serve(
+    config: &Config,
+    layers: &Layers,
+    store: impl UserStore,
+    available: Option<watch::Receiver<bool>>,
+) -> Result<(), StartError> {
     let mut server = server(config);
     if let Some(files) = tls::Files::of(config, layers) {
         let contents = files.read()?;
@@ -151,6 +170,9 @@ async fn serve(config: &Config, layers: &Layers, store: impl UserStore) -> Resul
     }
     let health = Health::new();
     health.set(user_service::NAME, ServingStatus::Serving);
+    if let Some(available) = available {
+        tokio::spawn(follow(available, health.clone()));
+    }
     let mut router = Router::new().add(users(config, store).into_service()).add(health.service());
     if config.reflection {
         router = reflection::reflect(router);
@@ -198,6 +220,20 @@ async fn serve(config: &Config, layers: &Layers, store: impl UserStore) -> Resul
     export.finish().await;
     tracing::info!("drained");
     Ok(())
+}
+
+/// Health is that of the store, until it is shut down.
+async fn follow(mut available: watch::Receiver<bool>, health: Health) {
+    loop {
+        let status = match *available.borrow_and_update() {
+            true => ServingStatus::Serving,
+            false => ServingStatus::NotServing,
+        };
+        health.set_all(status);
+        if available.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 fn users<S: UserStore>(config: &Config, store: S) -> Users<S> {

@@ -1,10 +1,15 @@
 //! The one place where errors of the domain and of stores become statuses.
 
-use crate::rpc::{BadRequest, ErrorInfo};
+use std::time::Duration;
+
+use crate::rpc::{BadRequest, ErrorInfo, RetryInfo};
 use crate::users::domain::Invalid;
 use crate::users::pb;
 use crate::users::store::StoreError;
 use crate::{Code, Status};
+
+/// When a store that is away may be back: it is looked at twice a second.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl From<StoreError> for Status {
     fn from(error: StoreError) -> Self {
@@ -26,7 +31,11 @@ impl From<StoreError> for Status {
         };
         // The cause is for the operator: it may name hosts, files and statements.
         tracing::error!(%error, "user store");
-        Status::new(code, message)
+        let status = Status::new(code, message);
+        match code {
+            Code::Unavailable => status.with_detail(&RetryInfo::after(RETRY_AFTER)),
+            _ => status,
+        }
     }
 }
 

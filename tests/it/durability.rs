@@ -5,9 +5,14 @@ use std::process::Command;
 
 use balafon::prost::Message;
 use balafon::users::pb::{CreateUserRequest, GetUserRequest, UserResponse, user_service};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 
 use crate::support::folder::{Folder, text};
+use crate::support::patiently;
 use crate::support::peer::{Peer, Reply, request};
+#[cfg(target_os = "linux")]
+use crate::support::postgres;
 use crate::support::program::{Running, complaint, user_server};
 
 fn store(folder: &Folder) -> String {
@@ -73,6 +78,39 @@ fn a_file_that_is_no_database_is_one_clear_line() {
     let line =
         complaint(&["--listen", "127.0.0.1:0", "--log-level", "off", "--store", &store(&folder)]);
     assert!(line.contains("--store") && line.contains("file is not a database"), "{line}");
+}
+
+/// What health says of the server.
+#[cfg(target_os = "linux")]
+async fn is_serving(peer: &mut Peer) -> bool {
+    let body = bytes::Bytes::from_static(&[0; 5]);
+    let reply = peer.call(request("/grpc.health.v1.Health/Check"), body).await;
+    assert_eq!(reply.grpc_status(), "0");
+    reply.body == [0, 0, 0, 0, 2, 8, 1][..]
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn health_follows_the_database() {
+    let Some(database) = tokio::task::spawn_blocking(postgres::own).await.unwrap() else { return };
+    let running = Running::start(&["--workers", "1", "--store", &database.database()], &[]);
+    let mut peer = connect(&running).await;
+    assert_eq!(create(&mut peer, "Alice").await.grpc_status(), "0");
+    assert!(is_serving(&mut peer).await);
+
+    database.stop();
+    patiently(async { while is_serving(&mut peer).await {} }).await;
+    let refused = create(&mut peer, "Bob").await;
+    assert_eq!(refused.grpc_status(), "14");
+    assert_eq!(refused.trailer("grpc-message"), Some("the user store is not available now"));
+    let details = refused.trailer("grpc-status-details-bin").unwrap();
+    let details = BASE64.decode(details).unwrap();
+    let details = balafon::rpc::Status::decode(&*details).unwrap();
+    assert!(details.details[0].type_url.ends_with("google.rpc.RetryInfo"));
+
+    database.resume();
+    patiently(async { while !is_serving(&mut peer).await {} }).await;
+    assert_eq!(create(&mut peer, "Bob").await.grpc_status(), "0");
 }
 
 /// The program without the right to write what its file modes forbid, which root has.

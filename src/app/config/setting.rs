@@ -75,8 +75,8 @@ impl Setting {
     }
 }
 
-/// A URL, or what somebody has written in its place.
-fn without_password(text: &str) -> Cow<'_, str> {
+/// A URL as it may be shown, or what somebody has written in its place.
+pub(super) fn without_password(text: &str) -> Cow<'_, str> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text
             .rsplit_once('@')

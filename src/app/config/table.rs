@@ -57,7 +57,21 @@ settings! {
         default: Some("sqlite:users.db"),
         secret: Secret::Password,
         help: "Where users are kept. sqlite:PATH keeps them in a file, which is made if there is \
-            none; memory: keeps them until the server stops",
+            none; postgres://USER:PASSWORD@HOST/DATABASE in PostgreSQL, for several servers; memory: \
+            keeps them until the server stops",
+    }
+    store_ca: Optional<File> = "store-ca" {
+        flag: "store-ca",
+        value: "FILE",
+        example: "/etc/user-server/database-ca.pem",
+        help: "The authorities that sign the certificate of PostgreSQL, a PEM file: the connection is \
+            then TLS. Without it there is none",
+    }
+    store_connections: Count<1, 1024> = "store-connections" {
+        flag: "store-connections",
+        value: "N",
+        default: Some("16"),
+        help: "Connections to PostgreSQL at a time, besides one that looks whether it is there",
     }
     store_durability: Choice<Durability> = "store-durability" {
         flag: "store-durability",

@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::kind::{Choices, Kind};
+use super::setting::without_password;
 use crate::interceptors::traces::Endpoint;
 use crate::users::store::sqlite::Durability;
 
@@ -28,6 +29,8 @@ pub(in crate::app) enum Mode {}
 pub(in crate::app) enum Store {
     Memory,
     Sqlite(PathBuf),
+    /// The URL, maybe with a password.
+    Postgres(String),
 }
 
 /// What is logged.
@@ -115,13 +118,16 @@ impl Kind for Store {
     type Value = Self;
 
     fn wanted() -> String {
-        "sqlite:PATH, such as sqlite:users.db, or memory:".to_owned()
+        "sqlite:PATH, such as sqlite:users.db, postgres://USER@HOST/DATABASE, or memory:".to_owned()
     }
 
     fn parse(text: &str) -> Option<Self> {
         match text.split_once(':')? {
             ("memory", "") => Some(Self::Memory),
             ("sqlite", path) if !path.is_empty() => Some(Self::Sqlite(path.into())),
+            ("postgres" | "postgresql", rest) if rest.starts_with("//") => {
+                Some(Self::Postgres(text.to_owned()))
+            }
             _ => None,
         }
     }
@@ -132,6 +138,7 @@ impl fmt::Display for Store {
         match self {
             Self::Memory => f.write_str("memory:"),
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(url) => f.write_str(&without_password(url)),
         }
     }
 }
@@ -191,7 +198,10 @@ mod tests {
             assert_eq!(store, Some(Store::Sqlite(path.into())));
             assert_eq!(store.unwrap().to_string(), format!("sqlite:{path}"));
         }
-        for text in ["", "memory", "memory:x", "sqlite:", "users.db", "floppy:a"] {
+        let store = Store::parse("postgres://me:hunter2@db/users").unwrap();
+        assert_eq!(store.to_string(), "postgres://me:(secret)@db/users");
+        for text in ["", "memory", "memory:x", "postgres:users", "sqlite:", "users.db", "floppy:a"]
+        {
             assert!(Store::parse(text).is_none(), "{text}");
         }
     }

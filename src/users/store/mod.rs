@@ -16,6 +16,7 @@ use super::domain::{NewUser, Timestamp, User, UserChange, UserId};
 
 pub mod memory;
 mod once;
+pub mod postgres;
 pub mod sqlite;
 
 /// How many users a page of a [`Scan`] has.
@@ -286,6 +287,11 @@ impl StoreError {
     /// A fault that no caller can do anything about, such as a refused statement.
     pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { kind: Kind::Internal, cause: cause.into() }
+    }
+
+    /// The same for another caller.
+    fn copied(&self) -> Self {
+        Self { kind: self.kind, cause: self.cause.to_string().into() }
     }
 
     /// Whether the same call may succeed later.

@@ -2,4 +2,6 @@
 
 mod contract;
 mod memory;
+#[cfg(target_os = "linux")]
+mod postgres;
 mod sqlite;

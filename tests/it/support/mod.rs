@@ -4,6 +4,8 @@ pub mod collector;
 pub mod echo;
 pub mod folder;
 pub mod peer;
+#[cfg(target_os = "linux")]
+pub mod postgres;
 pub mod program;
 pub mod raw;
 pub mod redis;

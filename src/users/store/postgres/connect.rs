@@ -1,0 +1,60 @@
+//! Connections.
+
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use tokio_postgres::Config;
+use tokio_postgres::config::SslMode;
+
+use super::tls::Tls;
+use super::{Options, StoreError};
+
+/// For TCP, TLS and the login together: networks of data centres take milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a call waits for a connection to be free. Those that have a deadline wait no longer than
+/// that.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest that a statement may take, for those whose call was not able to cancel it, in
+/// milliseconds. A page of the largest users takes a few.
+const STATEMENT_TIMEOUT: &str = "-c statement_timeout=10000 -c lock_timeout=5000 \
+     -c idle_in_transaction_session_timeout=10000";
+
+/// What the URL says, and what we add.
+pub(super) fn config(options: &Options) -> Result<Config, StoreError> {
+    let config = options.url.parse::<Config>();
+    // Its error never shows the URL, which may have a password.
+    let mut config = config.map_err(|error| StoreError::internal(super::error::text(&error)))?;
+    if options.ca.is_some() && config.get_ssl_mode() == SslMode::Prefer {
+        config.ssl_mode(SslMode::Require);
+    }
+    if options.ca.is_none() {
+        match config.get_ssl_mode() {
+            SslMode::Require => {
+                return Err(StoreError::internal("sslmode=require needs a CA to trust"));
+            }
+            _ => config.ssl_mode(SslMode::Disable),
+        };
+    }
+    if config.get_application_name().is_none() {
+        config.application_name("user-server");
+    }
+    if config.get_options().is_none() {
+        config.options(STATEMENT_TIMEOUT);
+    }
+    config.connect_timeout(CONNECT_TIMEOUT);
+    Ok(config)
+}
+
+pub(super) fn pool(config: &Config, tls: &Tls, connections: usize) -> Result<Pool, StoreError> {
+    let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_config(config.clone(), tls.clone(), manager);
+    Pool::builder(manager)
+        .max_size(connections)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(WAIT_TIMEOUT))
+        .create_timeout(Some(CONNECT_TIMEOUT))
+        .build()
+        .map_err(StoreError::internal)
+}

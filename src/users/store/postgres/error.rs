@@ -1,0 +1,67 @@
+//! What PostgreSQL's errors mean for a store.
+
+use std::error::Error as _;
+
+use deadpool_postgres::PoolError;
+use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
+
+use super::StoreError;
+
+pub(super) fn of_call(error: &Error) -> StoreError {
+    let text = text(error);
+    let Some(state) = error.code() else {
+        return if is_lost(error) {
+            StoreError::unavailable(text)
+        } else {
+            StoreError::internal(text)
+        };
+    };
+    match state {
+        &SqlState::DISK_FULL => StoreError::full(text),
+        &SqlState::DATA_CORRUPTED | &SqlState::INDEX_CORRUPTED => StoreError::corrupt(text),
+        // A standby, or one that is about to be the primary.
+        &SqlState::READ_ONLY_SQL_TRANSACTION => StoreError::unavailable(text),
+        // The classes "connection exception", "transaction rollback", "insufficient resources",
+        // "lock not available" and such, "operator intervention", "system error", and those of
+        // logins and names, which somebody has to mend at the database.
+        state => match &state.code()[..2] {
+            "08" | "28" | "3D" | "40" | "53" | "55" | "57" | "58" => StoreError::unavailable(text),
+            _ => StoreError::internal(text),
+        },
+    }
+}
+
+pub(super) fn of_pool(error: PoolError) -> StoreError {
+    match error {
+        PoolError::Backend(error) if error.code().is_some() => of_call(&error),
+        PoolError::Backend(error) => StoreError::unavailable(text(&error)),
+        PoolError::Timeout(_) => {
+            StoreError::unavailable("no connection is free, or is made in time")
+        }
+        error => StoreError::internal(error),
+    }
+}
+
+/// Whether the connection is no more, so that nobody knows what has become of the statement.
+pub(super) fn is_lost(error: &Error) -> bool {
+    let io = error.source().is_some_and(|source| source.is::<std::io::Error>());
+    // An administrator has ended it, or the server has stopped.
+    let ended = error.code().is_some_and(|state| state.code().starts_with("57P"));
+    error.is_closed() || io || ended
+}
+
+/// Whether the statement, with its transaction, was rolled back because of another one's.
+pub(super) fn is_conflict(error: &Error) -> bool {
+    let conflicts = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
+    error.code().is_some_and(|state| conflicts.contains(state))
+}
+
+/// With the cause, which `Display` leaves out; without details, which have values of rows.
+pub(super) fn text(error: &Error) -> String {
+    match (error.as_db_error(), error.source()) {
+        (Some(error), _) => format!("{} ({})", error.message(), error.code().code()),
+        (None, Some(cause)) => format!("{error}: {cause}"),
+        (None, None) => error.to_string(),
+    }
+}

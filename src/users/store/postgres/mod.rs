@@ -1,0 +1,226 @@
+//! Users in PostgreSQL, or in what speaks its protocol: for many servers on one database.
+//!
+//! ```text
+//!  create, create_once, create_all ──> queue ──> one task: BEGIN; lock the sequence; all; COMMIT
+//!  get, update, page, extent ──> a connection of the pool each ──> one statement
+//!  every half second ──> a connection of its own ──> SELECT 1 ──> breaker ──> health
+//! ```
+//!
+//! Users appear in order of their ids, across servers: whoever creates some locks the one row of
+//! `user_sequence`, which has the newest id, until they are committed. So creations of one server are
+//! gathered, as they are for SQLite, and share that turn and its wait for the disk.
+//!
+//! A call that is over cancels its statement. While the database is away, calls fail at once.
+
+mod breaker;
+mod connect;
+mod error;
+mod plan;
+mod rows;
+mod schema;
+mod session;
+mod tls;
+mod writer;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use deadpool_postgres::Pool;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use self::breaker::Breaker;
+use self::session::Session;
+use self::tls::Tls;
+use self::writer::Write;
+use super::once::{Creation, forgotten};
+use super::{Extent, IdSequence, IdempotencyKey, StoreError, UserStore};
+use crate::users::domain::{NewUser, User, UserChange, UserId};
+
+/// How many creations wait in the queue at most; more wait to be let in.
+const QUEUE_LEN: usize = 1024;
+
+/// How to reach a database.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=require`, or whatever else libpq takes.
+    pub url: String,
+    /// Who signs the certificate of the database, a PEM file. Without it there is no TLS.
+    pub ca: Option<PathBuf>,
+    /// Connections at a time, besides one that looks whether the database is there.
+    pub connections: usize,
+}
+
+/// A [`UserStore`] in PostgreSQL. Its tasks run on the runtime on which it was connected, and end
+/// when it is dropped.
+pub struct PostgresStore {
+    pool: Pool,
+    tls: Tls,
+    creations: mpsc::Sender<Write>,
+    breaker: Arc<Breaker>,
+    _tasks: JoinSet<()>,
+}
+
+impl PostgresStore {
+    /// Connects, and brings the schema up to date; of servers that do so at once, one does.
+    ///
+    /// # Errors
+    ///
+    /// Unavailable if the database cannot be reached; internal if the URL or the CA is wrong, or if
+    /// the schema is that of a newer version of this program.
+    pub async fn connect(options: &Options) -> Result<Self, StoreError> {
+        let tls = Tls::new(options.ca.as_deref())?;
+        let config = connect::config(options)?;
+        let pool = connect::pool(&config, &tls, options.connections)?;
+        let mut session = pool.get().await.map_err(error::of_pool)?;
+        schema::migrate(&mut session).await?;
+        drop(session);
+
+        let breaker = Arc::new(Breaker::new());
+        let (creations, jobs) = mpsc::channel(QUEUE_LEN);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(breaker::probe(config, tls.clone(), breaker.clone()));
+        tasks.spawn(writer::run(pool.clone(), jobs, breaker.clone()));
+        Ok(Self { pool, tls, creations, breaker, _tasks: tasks })
+    }
+
+    /// Whether the database is there, now and later on: looked at twice a second.
+    pub fn availability(&self) -> watch::Receiver<bool> {
+        self.breaker.availability()
+    }
+
+    async fn create_by<T>(&self, write: impl FnOnce(Reply<T>) -> Write) -> Result<T, StoreError> {
+        let stopped = || StoreError::internal("its task has stopped");
+        self.breaker.check()?;
+        let (reply, answer) = oneshot::channel();
+        self.creations.send(write(reply)).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    /// The rows of one statement, on a connection of its own.
+    async fn query(
+        &self,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+        again: Again,
+    ) -> Result<Vec<tokio_postgres::Row>, StoreError> {
+        let mut left = ATTEMPTS;
+        loop {
+            self.breaker.check()?;
+            let session = match self.pool.get().await {
+                Ok(client) => Session::new(client, &self.tls),
+                Err(error) => {
+                    self.breaker.suspect();
+                    return Err(error::of_pool(error));
+                }
+            };
+            left -= 1;
+            match session.query(sql, values).await {
+                Ok(rows) => return Ok(rows),
+                Err(error) if left > 0 && again.may_follow(&error) => {}
+                Err(error) => {
+                    if error::is_lost(&error) {
+                        self.breaker.suspect();
+                    }
+                    return Err(error::of_call(&error));
+                }
+            }
+        }
+    }
+}
+
+const GET: &str = "SELECT id, name, email, created_seconds, created_nanos, status
+    FROM users WHERE id = $1";
+
+const UPDATE: &str = "UPDATE users SET name = coalesce($2, name), email = coalesce($3, email)
+    WHERE id = $1 RETURNING id, name, email, created_seconds, created_nanos, status";
+
+const PAGE: &str = "SELECT id, name, email, created_seconds, created_nanos, status
+    FROM users WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3";
+
+/// How often a statement is tried: conflicts are rare, and a connection that was lost with all of its
+/// pool is found to be so by each that takes one of them.
+const ATTEMPTS: usize = 3;
+
+/// When a statement may be tried again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// Whatever has happened, it changes nothing.
+    Reads,
+    /// Only if it certainly has not happened.
+    Writes,
+}
+
+impl Again {
+    fn may_follow(self, error: &tokio_postgres::Error) -> bool {
+        error::is_conflict(error) || self == Self::Reads && error::is_lost(error)
+    }
+}
+
+/// Where a task puts what a call waits for. Closed when nobody waits any more.
+type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+impl UserStore for PostgresStore {
+    async fn create(&self, user: NewUser) -> Result<Arc<User>, StoreError> {
+        self.create_by(|reply| Write::One(None, user, reply)).await
+    }
+
+    async fn create_once(
+        &self,
+        key: IdempotencyKey,
+        user: NewUser,
+    ) -> Result<Arc<User>, StoreError> {
+        self.create_by(|reply| Write::One(Some(key), user, reply)).await
+    }
+
+    async fn create_all(&self, users: Vec<NewUser>) -> Result<Vec<UserId>, StoreError> {
+        self.create_by(|reply| Write::All(users, reply)).await
+    }
+
+    async fn get(&self, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
+        let rows = self.query(GET, &[&Uuid::from(id)], Again::Reads).await?;
+        rows.first().map(|row| rows::read(row).map(Arc::new)).transpose()
+    }
+
+    async fn update(
+        &self,
+        id: UserId,
+        change: UserChange,
+    ) -> Result<Option<Arc<User>>, StoreError> {
+        let values: [&(dyn ToSql + Sync); 3] = [&Uuid::from(id), &change.name(), &change.email()];
+        let rows = self.query(UPDATE, &values, Again::Writes).await?;
+        rows.first().map(|row| rows::read(row).map(Arc::new)).transpose()
+    }
+
+    async fn extent(&self) -> Result<Extent, StoreError> {
+        let sql = "SELECT newest, total FROM user_sequence";
+        let rows = self.query(sql, &[], Again::Reads).await?;
+        let row = rows.first().ok_or_else(|| StoreError::corrupt("its sequence is missing"))?;
+        rows::extent(row)
+    }
+
+    async fn page(
+        &self,
+        after: Option<UserId>,
+        until: UserId,
+        limit: usize,
+        page: &mut Vec<Arc<User>>,
+    ) -> Result<(), StoreError> {
+        let after = after.map_or(Uuid::nil(), Uuid::from);
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self.query(PAGE, &[&after, &Uuid::from(until), &limit], Again::Reads).await?;
+        for row in &rows {
+            page.push(Arc::new(rows::read(row)?));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").finish_non_exhaustive()
+    }
+}

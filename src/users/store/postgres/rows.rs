@@ -1,0 +1,64 @@
+//! Users as rows.
+
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::{Creation, Extent, StoreError, error};
+use crate::users::domain::{Timestamp, User, UserId, UserStatus};
+
+/// As the column has it.
+pub(super) fn status(status: UserStatus) -> i16 {
+    match status {
+        UserStatus::Active => 0,
+        UserStatus::Inactive => 1,
+        UserStatus::Suspended => 2,
+    }
+}
+
+/// Of the columns id, name, email, created_seconds, created_nanos and status.
+pub(super) fn read(row: &Row) -> Result<User, StoreError> {
+    let id: UserId = value::<Uuid>(row, 0)?.into();
+    let corrupt = |what| StoreError::corrupt(format!("user {id} has a bad {what}"));
+    let created_at = Timestamp::new(value(row, 3)?, value(row, 4)?);
+    let number: i16 = value(row, 5)?;
+    let all = [UserStatus::Active, UserStatus::Inactive, UserStatus::Suspended];
+    Ok(User {
+        id,
+        name: value(row, 1)?,
+        email: value(row, 2)?,
+        created_at: created_at.ok_or_else(|| corrupt("creation time"))?,
+        status: all
+            .into_iter()
+            .find(|it| status(*it) == number)
+            .ok_or_else(|| corrupt("status"))?,
+    })
+}
+
+/// Of the columns newest and total.
+pub(super) fn extent(row: &Row) -> Result<Extent, StoreError> {
+    let total: i64 = value(row, 1)?;
+    Ok(Extent { total: total.unsigned_abs(), newest: newest(row)? })
+}
+
+/// Of the column newest, the first.
+pub(super) fn newest(row: &Row) -> Result<Option<UserId>, StoreError> {
+    Ok(value::<Option<Uuid>>(row, 0)?.map(UserId::from))
+}
+
+/// Of the columns fingerprint, user_id, created_seconds and created_nanos.
+pub(super) fn creation(row: &Row) -> Result<Creation, StoreError> {
+    let corrupt = || StoreError::corrupt("a remembered creation is damaged");
+    let fingerprint: &[u8] = value(row, 0)?;
+    Ok(Creation {
+        fingerprint: fingerprint.try_into().map_err(|_| corrupt())?,
+        id: value::<Uuid>(row, 1)?.into(),
+        created_at: Timestamp::new(value(row, 2)?, value(row, 3)?).ok_or_else(corrupt)?,
+    })
+}
+
+fn value<'row, T: tokio_postgres::types::FromSql<'row>>(
+    row: &'row Row,
+    column: usize,
+) -> Result<T, StoreError> {
+    row.try_get(column).map_err(|error| error::of_call(&error))
+}

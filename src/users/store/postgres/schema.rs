@@ -1,0 +1,70 @@
+//! What is in the database, and how an older schema becomes a newer one.
+
+use deadpool_postgres::Object;
+use tokio_postgres::Error;
+
+use super::{StoreError, error};
+
+/// How the schema came about, as for SQLite: an entry that was released is never changed.
+const MIGRATIONS: &[&str] = &[
+    "CREATE TABLE users (
+        id              uuid PRIMARY KEY,
+        name            text NOT NULL,
+        email           text NOT NULL,
+        created_seconds bigint NOT NULL,   -- since 1970
+        created_nanos   integer NOT NULL,  -- which timestamptz does not have
+        status          smallint NOT NULL  -- 0 active, 1 inactive, 2 suspended
+    );
+    -- One row, locked by whoever creates users: the order of commits is that of ids.
+    CREATE TABLE user_sequence (
+        single boolean PRIMARY KEY DEFAULT true CHECK (single),
+        newest uuid,
+        total  bigint NOT NULL
+    );
+    INSERT INTO user_sequence (total) VALUES (0);",
+    // What was created with a key, for a day. Nothing here says who it was.
+    "CREATE TABLE idempotency_keys (
+        principal       text NOT NULL,
+        key             text NOT NULL,
+        fingerprint     bytea NOT NULL,    -- of the name and the address
+        user_id         uuid NOT NULL,
+        created_seconds bigint NOT NULL,   -- of the user
+        created_nanos   integer NOT NULL,
+        PRIMARY KEY (principal, key)
+    );
+    CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_seconds);",
+];
+
+/// Servers that start at the same time take turns: "user" in ASCII.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(1970496882)";
+
+/// Makes the schema one of this version, in one step.
+pub(super) async fn migrate(client: &mut Object) -> Result<(), StoreError> {
+    match try_migrate(client).await.map_err(|error| error::of_call(&error))? {
+        found if found <= MIGRATIONS.len() => Ok(()),
+        found => Err(StoreError::internal(format!(
+            "it has schema {found}, written by a newer version of this program, which knows up to {}",
+            MIGRATIONS.len()
+        ))),
+    }
+}
+
+/// Gives the version that was found.
+async fn try_migrate(client: &mut Object) -> Result<usize, Error> {
+    let transaction = client.transaction().await?;
+    let versions = "CREATE TABLE IF NOT EXISTS user_schema (version integer NOT NULL)";
+    transaction.batch_execute(LOCK).await?;
+    transaction.batch_execute(versions).await?;
+    let found = transaction.query_opt("SELECT max(version) FROM user_schema", &[]).await?;
+    let found = found.and_then(|row| row.get::<_, Option<i32>>(0)).unwrap_or(0);
+    let found = usize::try_from(found).unwrap_or(usize::MAX);
+    if found < MIGRATIONS.len() {
+        for step in &MIGRATIONS[found..] {
+            transaction.batch_execute(step).await?;
+        }
+        let version = MIGRATIONS.len() as i32;
+        transaction.execute("INSERT INTO user_schema VALUES ($1)", &[&version]).await?;
+    }
+    transaction.commit().await?;
+    Ok(found)
+}

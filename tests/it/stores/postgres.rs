@@ -1,0 +1,221 @@
+//! The store in PostgreSQL. What is its own beyond the contract: several servers on one database,
+//! and a database that goes away.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use balafon::users::domain::{NewUser, UserChange};
+use balafon::users::store::postgres::{Options, PostgresStore};
+use balafon::users::store::{StoreError, UserStore};
+use tokio::task::JoinSet;
+
+use super::contract::{Place, contract, durable};
+use crate::support::patiently;
+use crate::support::postgres::{Postgres, own, shared};
+
+struct InDatabase {
+    server: Arc<Postgres>,
+    options: Options,
+}
+
+impl InDatabase {
+    async fn new() -> Option<Self> {
+        Self::on(shared).await
+    }
+
+    /// On a server that nobody else uses.
+    async fn alone() -> Option<Self> {
+        Self::on(own).await
+    }
+
+    async fn on(server: fn() -> Option<Arc<Postgres>>) -> Option<Self> {
+        let server = tokio::task::spawn_blocking(server).await.unwrap()?;
+        let options = Options { url: server.database(), ca: None, connections: 8 };
+        Some(Self { server, options })
+    }
+
+    async fn try_open(&self) -> Result<PostgresStore, StoreError> {
+        PostgresStore::connect(&self.options).await
+    }
+
+    fn run_sql(&self, sql: &str) -> String {
+        let (_, database) = self.options.url.rsplit_once('/').unwrap();
+        self.server.run_sql(database, sql).unwrap()
+    }
+}
+
+impl Place for InDatabase {
+    type Store = PostgresStore;
+
+    async fn open(&self) -> PostgresStore {
+        self.try_open().await.unwrap()
+    }
+}
+
+contract!(InDatabase::new());
+durable!(InDatabase::new());
+
+fn alice() -> NewUser {
+    NewUser::parse("Alice", "alice@example.com").unwrap()
+}
+
+#[tokio::test]
+async fn servers_that_start_at_once_make_the_schema_once() {
+    let Some(place) = InDatabase::new().await else { return };
+    let mut starting = JoinSet::new();
+    for _ in 0..8 {
+        let options = place.options.clone();
+        starting.spawn(async move { PostgresStore::connect(&options).await.map(drop) });
+    }
+    for started in starting.join_all().await {
+        started.unwrap();
+    }
+    assert_eq!(place.run_sql("SELECT count(*) FROM user_schema"), "1\n");
+}
+
+#[tokio::test]
+async fn a_schema_of_a_newer_version_is_left_alone() {
+    let Some(place) = InDatabase::new().await else { return };
+    drop(place.open().await);
+    place.run_sql("UPDATE user_schema SET version = 99");
+    let error = place.try_open().await.unwrap_err().to_string();
+    assert!(error.contains("schema 99, written by a newer version"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn users_of_several_servers_appear_in_order_of_their_ids() {
+    let Some(place) = InDatabase::new().await else { return };
+    let mut creators = JoinSet::new();
+    for _ in 0..3 {
+        let store = Arc::new(place.open().await);
+        for _ in 0..4 {
+            let store = store.clone();
+            creators.spawn(async move {
+                for _ in 0..50 {
+                    store.create(alice()).await.unwrap();
+                }
+            });
+        }
+    }
+    let watcher = place.open().await;
+    let (mut last, mut seen) = (None, 0);
+    while seen < 600 {
+        let Some(newest) = watcher.extent().await.unwrap().newest else { continue };
+        let mut page = Vec::new();
+        watcher.page(last, newest, usize::MAX, &mut page).await.unwrap();
+        seen += page.len();
+        last = page.last().map(|user| user.id).or(last);
+    }
+    creators.join_all().await;
+    assert_eq!(watcher.extent().await.unwrap().newest, last);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn updates_from_two_servers_lose_nothing() {
+    let Some(place) = InDatabase::new().await else { return };
+    let stores = [Arc::new(place.open().await), Arc::new(place.open().await)];
+    let ids = Arc::new(stores[0].create_all(vec![alice(); 100]).await.unwrap());
+    let mut updaters = JoinSet::new();
+    // Each server owns one field: nothing but a lost change can put an old value back.
+    for (server, store) in stores.iter().enumerate() {
+        for worker in 0..4 {
+            let (store, ids) = (store.clone(), ids.clone());
+            updaters.spawn(async move {
+                for round in 0..5 {
+                    for id in ids.iter().skip(worker).step_by(4) {
+                        let values = [format!("name {round}"), format!("a{round}@b.co")];
+                        let change = match server {
+                            0 => UserChange::parse(&values[0], ""),
+                            _ => UserChange::parse("", &values[1]),
+                        };
+                        let user = store.update(*id, change.unwrap()).await.unwrap().unwrap();
+                        let now = if server == 0 { &user.name } else { &user.email };
+                        assert_eq!(*now, values[server]);
+                    }
+                }
+            });
+        }
+    }
+    updaters.join_all().await;
+    for id in ids.iter() {
+        let user = stores[0].get(*id).await.unwrap().unwrap();
+        assert_eq!((&*user.name, &*user.email), ("name 4", "a4@b.co"));
+    }
+}
+
+#[tokio::test]
+async fn a_key_given_to_two_servers_is_one_creation() {
+    use balafon::users::store::IdempotencyKey;
+    let Some(place) = InDatabase::new().await else { return };
+    let key = || IdempotencyKey { principal: String::new(), key: "k".into() };
+    let (one, two) = (place.open().await, place.open().await);
+    let (first, second) =
+        tokio::join!(one.create_once(key(), alice()), two.create_once(key(), alice()));
+    assert_eq!(first.unwrap(), second.unwrap());
+}
+
+#[tokio::test]
+async fn a_call_that_is_over_cancels_its_statement() {
+    let Some(place) = InDatabase::new().await else { return };
+    let store = place.open().await;
+    let id = store.create(alice()).await.unwrap().id;
+    place.run_sql(
+        "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN PERFORM pg_sleep(3600); RETURN new; END';
+        CREATE TRIGGER slowly BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION slowly()",
+    );
+    let active = "SELECT count(*) FROM pg_stat_activity
+        WHERE state = 'active' AND query LIKE 'UPDATE users%' AND datname = current_database()";
+    let change = UserChange::parse("Bob", "").unwrap();
+    {
+        let update = store.update(id, change);
+        tokio::pin!(update);
+        while place.run_sql(active) != "1\n" {
+            let moment = Duration::from_millis(1);
+            assert!(tokio::time::timeout(moment, &mut update).await.is_err());
+        }
+    }
+    patiently(async {
+        while place.run_sql(active) != "0\n" {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(store.get(id).await.unwrap().unwrap().name, "Alice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_database_is_away_calls_fail_at_once_and_then_go_on() {
+    let Some(place) = InDatabase::alone().await else { return };
+    let store = place.open().await;
+    let id = store.create(alice()).await.unwrap().id;
+    let mut available = store.availability();
+    assert!(*available.borrow_and_update());
+
+    place.server.stop();
+    patiently(available.wait_for(|available| !available)).await.unwrap();
+    for _ in 0..100 {
+        let started = Instant::now();
+        assert!(store.get(id).await.unwrap_err().is_unavailable());
+        assert!(store.create(alice()).await.unwrap_err().is_unavailable());
+        assert!(started.elapsed() < Duration::from_millis(100));
+    }
+
+    place.server.resume();
+    let back = Instant::now();
+    patiently(available.wait_for(|available| *available)).await.unwrap();
+    assert!(back.elapsed() < Duration::from_secs(2));
+    assert_eq!(store.get(id).await.unwrap().unwrap().id, id);
+    assert!(store.create(alice()).await.unwrap().id > id);
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_reached_says_so() {
+    let options = |url: &str| Options { url: url.into(), ca: None, connections: 1 };
+    let nobody = options("postgres://me:hunter2@127.0.0.1:1/users");
+    let error = PostgresStore::connect(&nobody).await.unwrap_err();
+    assert!(error.is_unavailable() && !error.to_string().contains("hunter2"), "{error}");
+    let plain = options("postgres://me:hunter2@127.0.0.1:1/users?sslmode=require");
+    let error = PostgresStore::connect(&plain).await.unwrap_err().to_string();
+    assert!(error.contains("needs a CA") && !error.contains("hunter2"), "{error}");
+}
