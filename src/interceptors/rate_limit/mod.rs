@@ -137,7 +137,9 @@ impl RateLimit {
     /// `None` if nothing is shared, or nobody there to ask.
     #[cfg(feature = "redis")]
     async fn take_shared(&self, method: &Method, client: Client<'_>, rate: Rate) -> Option<Taken> {
-        self.shared.as_ref()?.take(method, client, rate).await
+        let shared = self.shared.as_ref()?;
+        // On the heap: calls that share nothing would have room for it as well.
+        Box::pin(shared.take(method, client, rate)).await
     }
 
     #[cfg(not(feature = "redis"))]
