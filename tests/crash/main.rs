@@ -1,10 +1,17 @@
 //! See `run`.
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // It is a test, and tells what it has done.
 
+#[path = "../it/support/folder.rs"]
+#[allow(dead_code, unreachable_pub)] // It is shared with the other tests.
+mod folder;
+#[path = "../it/support/postgres.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod postgres;
 mod server;
 mod workers;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use balafon::users::pb::UserResponse;
@@ -12,10 +19,16 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use uuid::Uuid;
 
+use self::folder::Folder;
+use self::postgres::Postgres;
 use self::server::{Client, Server};
 use self::workers::{Creator, Updater};
 
+/// Of each kind.
 const WORKERS: usize = 32;
+
+/// Longer than anything takes to start.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a round is: from hardly begun to a few thousand calls.
 const SHORTEST: Duration = Duration::from_millis(20);
@@ -23,21 +36,35 @@ const LONGEST: Duration = Duration::from_millis(400);
 
 #[tokio::main]
 async fn main() {
-    let rounds = rounds();
-    let folder = std::env::temp_dir().join(format!("balafon-crash-{}", std::process::id()));
-    std::fs::create_dir(&folder).unwrap();
-    let store = format!("sqlite:{}", folder.join("users.db").display());
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    let (store, rounds) = match &args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [store @ ("sqlite" | "postgres")] => (*store, 200),
+        [store @ ("sqlite" | "postgres"), "--rounds", count] => {
+            (*store, count.parse().expect("--rounds wants a number"))
+        }
+        _ => panic!("usage: tests/crash/run sqlite|postgres [--rounds N]"),
+    };
+    let folder = Folder::new();
+    let database = match store {
+        "postgres" => Some(postgres::own().expect("PostgreSQL has to be installed")),
+        _ => None,
+    };
+    let store = match &database {
+        Some(database) => database.database(),
+        None => format!("sqlite:{}", folder::text(&folder.path("users.db"))),
+    };
     let started = Instant::now();
     let mut all = Expected::default();
-    for _ in 0..rounds {
-        all.round(&store).await;
+    for round in 0..rounds {
+        // Of the database and its server, one after the other is killed.
+        let victim = database.as_ref().filter(|_| round % 2 == 1);
+        all.round(&store, victim).await;
     }
     // Once more from the beginning: what was there once may be gone.
     all.newest = None;
     let mut server = Server::start(&store);
     all.verify(&mut server.client().await).await;
     server.kill();
-    std::fs::remove_dir_all(&folder).unwrap();
     println!(
         "{rounds} rounds in {:.0?}: {} creations and {} updates acknowledged, all there; {} \
          creations unanswered, asked for again",
@@ -46,15 +73,6 @@ async fn main() {
         all.updaters.iter().map(|it| it.acknowledged).sum::<u64>(),
         all.creators.iter().map(|it| it.repeated).sum::<usize>(),
     );
-}
-
-fn rounds() -> usize {
-    let args: Vec<_> = std::env::args().skip(1).collect();
-    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => 200,
-        ["--rounds", count] => count.parse().expect("--rounds wants a number"),
-        _ => panic!("usage: tests/crash/run [--rounds N]"),
-    }
 }
 
 /// What has to be in the store.
@@ -67,8 +85,8 @@ struct Expected {
 }
 
 impl Expected {
-    /// Starts the server, looks at what it has, and kills it while it is busy.
-    async fn round(&mut self, store: &str) {
+    /// Starts the server, looks at what it has, and kills it, or its database, while it is busy.
+    async fn round(&mut self, store: &str, database: Option<&Arc<Postgres>>) {
         let mut server = Server::start(store);
         let mut client = server.client().await;
         self.verify(&mut client).await;
@@ -96,9 +114,17 @@ impl Expected {
         // A random moment is what this is about, not a condition.
         let random = u32::from(Uuid::now_v7().as_bytes()[15]);
         sleep(SHORTEST + (LONGEST - SHORTEST) * random / 255).await;
-        server.kill();
+        if let Some(database) = database {
+            database.stop();
+        } else {
+            server.kill();
+        }
         self.creators = creators.join_all().await;
         self.updaters = updaters.join_all().await;
+        if let Some(database) = database {
+            server.kill();
+            database.resume();
+        }
     }
 
     /// Looks for all that was acknowledged.

@@ -24,7 +24,8 @@ impl Server {
         command.args(["--log-level", "info,balafon::access=off"]);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let listening = lines.next().expect("the server does not start").unwrap();
+        let listening = lines.by_ref().map_while(Result::ok).find(|it| it.contains("listening"));
+        let listening = listening.expect("the server does not start");
         let (_, address) = listening.split_once(r#""address":""#).expect(&listening);
         let address = address.split_once('"').unwrap().0.to_owned();
         // Whatever else it says, it must not wait for anybody to read it.
@@ -40,6 +41,13 @@ impl Server {
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

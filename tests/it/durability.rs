@@ -93,7 +93,10 @@ async fn is_serving(peer: &mut Peer) -> bool {
 #[tokio::test]
 async fn health_follows_the_database() {
     let Some(database) = tokio::task::spawn_blocking(postgres::own).await.unwrap() else { return };
-    let running = Running::start(&["--workers", "1", "--store", &database.database()], &[]);
+    // Nobody reads the lines of so many calls.
+    let quiet = ["--log-level", "info,balafon::access=off"];
+    let arguments = ["--workers", "1", "--store", &database.database(), quiet[0], quiet[1]];
+    let running = Running::start(&arguments, &[]);
     let mut peer = connect(&running).await;
     assert_eq!(create(&mut peer, "Alice").await.grpc_status(), "0");
     assert!(is_serving(&mut peer).await);

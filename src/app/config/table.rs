@@ -71,7 +71,8 @@ settings! {
         flag: "store-connections",
         value: "N",
         default: Some("16"),
-        help: "Connections to PostgreSQL at a time, besides one that looks whether it is there",
+        help: "Connections to PostgreSQL at a time, besides one that creates users and one that looks \
+            whether it is there",
     }
     store_durability: Choice<Durability> = "store-durability" {
         flag: "store-durability",

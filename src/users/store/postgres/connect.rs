@@ -16,10 +16,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// that.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest that a statement may take, for those whose call was not able to cancel it, in
-/// milliseconds. A page of the largest users takes a few.
-const STATEMENT_TIMEOUT: &str = "-c statement_timeout=10000 -c lock_timeout=5000 \
-     -c idle_in_transaction_session_timeout=10000";
+/// For every connection, unless the URL has options of its own. The longest that a statement may take,
+/// for those whose call was not able to cancel it, is in milliseconds: a page of the largest users
+/// takes a few. That a table is there already is no news.
+const OPTIONS: &str = "-c statement_timeout=10000 -c lock_timeout=5000 \
+     -c idle_in_transaction_session_timeout=10000 -c client_min_messages=warning";
 
 /// What the URL says, and what we add.
 pub(super) fn config(options: &Options) -> Result<Config, StoreError> {
@@ -41,7 +42,7 @@ pub(super) fn config(options: &Options) -> Result<Config, StoreError> {
         config.application_name("user-server");
     }
     if config.get_options().is_none() {
-        config.options(STATEMENT_TIMEOUT);
+        config.options(OPTIONS);
     }
     config.connect_timeout(CONNECT_TIMEOUT);
     Ok(config)

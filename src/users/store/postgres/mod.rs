@@ -50,7 +50,8 @@ pub struct Options {
     pub url: String,
     /// Who signs the certificate of the database, a PEM file. Without it there is no TLS.
     pub ca: Option<PathBuf>,
-    /// Connections at a time, besides one that looks whether the database is there.
+    /// Connections at a time, besides one that creates users and one that looks whether the database
+    /// is there.
     pub connections: usize,
 }
 
@@ -82,8 +83,11 @@ impl PostgresStore {
         let breaker = Arc::new(Breaker::new());
         let (creations, jobs) = mpsc::channel(QUEUE_LEN);
         let mut tasks = JoinSet::new();
+        // Creations have a connection of their own: they do not queue for one while others queue for
+        // them.
+        let own = connect::pool(&config, &tls, 1)?;
+        tasks.spawn(writer::run(own, jobs, breaker.clone()));
         tasks.spawn(breaker::probe(config, tls.clone(), breaker.clone()));
-        tasks.spawn(writer::run(pool.clone(), jobs, breaker.clone()));
         Ok(Self { pool, tls, creations, breaker, _tasks: tasks })
     }
 
