@@ -8,7 +8,7 @@ use balafon::users::pb::{
 };
 use balafon::users::store::UserStore;
 use balafon::users::store::memory::MemoryStore;
-use balafon::users::{IDEMPOTENCY_KEY, USERS_FAILED, USERS_TOTAL, Users};
+use balafon::users::{Caller, IDEMPOTENCY_KEY, USERS_FAILED, USERS_TOTAL, Users};
 use balafon::{AsciiValue, Code, Request, Status, Streaming};
 
 fn service() -> Users<MemoryStore> {
@@ -63,6 +63,21 @@ async fn create_user_with_the_key_of_another_user_fails_and_says_so() {
     let status = service.create_user(with_key("k", "Bob")).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert_eq!(status.detail::<ErrorInfo>().unwrap().reason, "IDEMPOTENCY_KEY_REUSED");
+}
+
+#[tokio::test]
+async fn create_user_with_the_key_of_another_caller_makes_another_user() {
+    let service = service();
+    let called_by = |caller: &str| {
+        let mut request = with_key("k", "Alice");
+        request.extensions_mut().insert(Caller(caller.into()));
+        request
+    };
+    let first = service.create_user(called_by("one")).await.unwrap().message;
+    let other = service.create_user(called_by("other")).await.unwrap().message;
+    assert_ne!(other.id, first.id);
+    let again = service.create_user(called_by("one")).await.unwrap().message;
+    assert_eq!(again, first);
 }
 
 #[tokio::test]
