@@ -18,13 +18,17 @@ use tracing_subscriber::registry::LookupSpan;
 /// The name that tracing gives to an event's text.
 const MESSAGE: &str = "message";
 
-/// `2026-11-22T13:12:19.348865Z  INFO balafon::app: listening address=127.0.0.1:9090 tls=false`
-pub struct Text;
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lines {
+    /// `2026-11-22T13:12:19.348865Z  INFO balafon::app: listening address=127.0.0.1:9090 tls=false`
+    Text,
+    /// An object a line: `timestamp`, `level`, the event's fields, of which `message` is one,
+    /// `target`.
+    Json,
+}
 
-/// An object a line: `timestamp`, `level`, the event's fields, of which `message` is one, `target`.
-pub struct Json;
-
-impl<S, N> FormatEvent<S, N> for Text
+impl<S, N> FormatEvent<S, N> for Lines
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -36,107 +40,87 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let metadata = event.metadata();
-        write_time(&mut writer)?;
-        // As wide as the longest of them.
-        writer.write_str(match *metadata.level() {
-            Level::ERROR => " ERROR ",
-            Level::WARN => "  WARN ",
-            Level::INFO => "  INFO ",
-            Level::DEBUG => " DEBUG ",
-            Level::TRACE => " TRACE ",
-        })?;
-        writer.write_str(metadata.target())?;
-        writer.write_char(':')?;
-        let mut fields = TextFields { writer: writer.by_ref(), result: Ok(()) };
-        event.record(&mut fields);
-        fields.result?;
-        writer.write_char('\n')
-    }
-}
-
-impl<S, N> FormatEvent<S, N> for Json
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        _: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let metadata = event.metadata();
-        writer.write_str("{\"timestamp\":\"")?;
-        write_time(&mut writer)?;
-        writer.write_str("\",\"level\":\"")?;
-        writer.write_str(metadata.level().as_str())?;
-        writer.write_char('"')?;
-        let mut fields = JsonFields { writer: writer.by_ref(), result: Ok(()) };
-        event.record(&mut fields);
-        fields.result?;
-        writer.write_str(",\"target\":\"")?;
-        writer.write_str(metadata.target())?;
-        writer.write_str("\"}\n")
-    }
-}
-
-struct TextFields<'a> {
-    writer: Writer<'a>,
-    result: fmt::Result,
-}
-
-impl TextFields<'_> {
-    fn write(&mut self, field: &Field, value: fmt::Arguments<'_>, quoted: bool) -> fmt::Result {
-        let Self { writer, .. } = self;
-        writer.write_char(' ')?;
-        if field.name() != MESSAGE {
-            writer.write_str(field.name())?;
-            writer.write_char('=')?;
-            if quoted {
-                return write_quoted(writer, value);
+        let target = metadata.target();
+        match self {
+            Self::Text => {
+                write_time(&mut writer)?;
+                // As wide as the longest of them.
+                writer.write_str(match *metadata.level() {
+                    Level::ERROR => " ERROR ",
+                    Level::WARN => "  WARN ",
+                    Level::INFO => "  INFO ",
+                    Level::DEBUG => " DEBUG ",
+                    Level::TRACE => " TRACE ",
+                })?;
+                writer.write_str(target)?;
+                writer.write_char(':')?;
+                self.write_fields(&mut writer, event)?;
+                writer.write_char('\n')
+            }
+            Self::Json => {
+                writer.write_str("{\"timestamp\":\"")?;
+                write_time(&mut writer)?;
+                writer.write_str("\",\"level\":\"")?;
+                writer.write_str(metadata.level().as_str())?;
+                writer.write_char('"')?;
+                self.write_fields(&mut writer, event)?;
+                writer.write_str(",\"target\":\"")?;
+                writer.write_str(target)?;
+                writer.write_str("\"}\n")
             }
         }
-        Escaped { writer, quoted: false }.write_fmt(value)
-    }
-
-    fn add(&mut self, field: &Field, value: fmt::Arguments<'_>, quoted: bool) {
-        self.result = self.result.and_then(|()| self.write(field, value, quoted));
     }
 }
 
-impl Visit for TextFields<'_> {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field, format_args!("{value}"), true);
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.add(field, format_args!("{value:?}"), false);
+impl Lines {
+    fn write_fields(self, writer: &mut Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut fields = Fields { lines: self, writer: writer.by_ref(), result: Ok(()) };
+        event.record(&mut fields);
+        fields.result
     }
 }
 
-struct JsonFields<'a> {
+struct Fields<'a> {
+    lines: Lines,
     writer: Writer<'a>,
     result: fmt::Result,
 }
 
-impl JsonFields<'_> {
-    fn write(&mut self, field: &Field, value: fmt::Arguments<'_>, quoted: bool) -> fmt::Result {
-        let Self { writer, .. } = self;
-        writer.write_str(",\"")?;
-        writer.write_str(field.name())?;
-        writer.write_str("\":")?;
-        if quoted { write_quoted(writer, value) } else { writer.write_fmt(value) }
-    }
-
+impl Fields<'_> {
     fn add(&mut self, field: &Field, value: fmt::Arguments<'_>, quoted: bool) {
         self.result = self.result.and_then(|()| self.write(field, value, quoted));
     }
+
+    fn write(&mut self, field: &Field, value: fmt::Arguments<'_>, quoted: bool) -> fmt::Result {
+        let Self { lines, writer, .. } = self;
+        match lines {
+            Lines::Text if field.name() == MESSAGE => {
+                writer.write_char(' ')?;
+                return Escaped { writer, quoted: false }.write_fmt(value);
+            }
+            Lines::Text => {
+                writer.write_char(' ')?;
+                writer.write_str(field.name())?;
+                writer.write_char('=')?;
+            }
+            Lines::Json => {
+                writer.write_str(",\"")?;
+                writer.write_str(field.name())?;
+                writer.write_str("\":")?;
+            }
+        }
+        if quoted {
+            write_quoted(writer, value)
+        } else {
+            Escaped { writer, quoted: false }.write_fmt(value)
+        }
+    }
 }
 
-/// What has no form in JSON is a text.
-impl Visit for JsonFields<'_> {
+impl Visit for Fields<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.add(field, format_args!("{value}"), !value.is_finite());
+        let quoted = self.lines == Lines::Json && !value.is_finite();
+        self.add(field, format_args!("{value:?}"), quoted);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
@@ -155,8 +139,9 @@ impl Visit for JsonFields<'_> {
         self.add(field, format_args!("{value}"), true);
     }
 
+    /// What has no form in JSON is a text there.
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.add(field, format_args!("{value:?}"), true);
+        self.add(field, format_args!("{value:?}"), self.lines == Lines::Json);
     }
 }
 
@@ -230,9 +215,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
+    struct Output(Arc<Mutex<Vec<u8>>>);
 
-    impl io::Write for Lines {
+    impl io::Write for Output {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().write(bytes)
         }
@@ -242,7 +227,7 @@ mod tests {
         }
     }
 
-    impl Lines {
+    impl Output {
         /// Logs an event of each kind of value.
         fn of(log: impl FnOnce(Self) -> tracing::Dispatch) -> String {
             let lines = Self::default();
@@ -262,16 +247,16 @@ mod tests {
 
     #[test]
     fn a_line_of_text_is_that_of_the_library() {
-        let builder = |lines: Lines| fmt().with_ansi(false).with_writer(move || lines.clone());
-        let ours = Lines::of(|lines| builder(lines).event_format(Text).finish().into());
-        let theirs = Lines::of(|lines| builder(lines).finish().into());
+        let builder = |lines: Output| fmt().with_ansi(false).with_writer(move || lines.clone());
+        let ours = Output::of(|lines| builder(lines).event_format(Lines::Text).finish().into());
+        let theirs = Output::of(|lines| builder(lines).finish().into());
         assert_eq!(untimed(&ours), untimed(&theirs));
     }
 
     #[test]
     fn a_line_of_json_is_an_object_of_typed_values() {
-        let lines = Lines::of(|lines| {
-            fmt().with_writer(move || lines.clone()).event_format(Json).finish().into()
+        let lines = Output::of(|lines| {
+            fmt().with_writer(move || lines.clone()).event_format(Lines::Json).finish().into()
         });
         let mut lines: Vec<Value> =
             lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -292,9 +277,9 @@ mod tests {
     #[test]
     fn what_a_client_sends_begins_no_line_and_rings_no_bell() {
         let attack = "x\nINFO forged \u{1b}[31m\u{9b}1m\u{7f}";
-        let lines = Lines::default();
+        let lines = Output::default();
         let writer = lines.clone();
-        let log = fmt().with_writer(move || writer.clone()).event_format(Text).finish();
+        let log = fmt().with_writer(move || writer.clone()).event_format(Lines::Text).finish();
         with_default(log, || tracing::info!(%attack, text = attack, "{attack}"));
         let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         assert_eq!(lines.matches("x\\nINFO forged \\u001b[31m\\u009b1m\\u007f").count(), 3);

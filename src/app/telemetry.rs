@@ -3,7 +3,7 @@ use std::io::{IsTerminal, stderr};
 use tracing_subscriber::{EnvFilter, fmt};
 
 use super::config::{Config, LogFormat};
-use super::log;
+use super::log::Lines;
 
 /// Starts the log, on the standard error output.
 pub(super) fn init(config: &Config) {
@@ -13,7 +13,7 @@ pub(super) fn init(config: &Config) {
     let builder = fmt().with_env_filter(filter).with_writer(stderr).log_internal_errors(false);
     match config.log_format {
         LogFormat::Pretty if stderr().is_terminal() => builder.init(),
-        LogFormat::Pretty => builder.event_format(log::Text).init(),
-        LogFormat::Json => builder.event_format(log::Json).init(),
+        LogFormat::Pretty => builder.event_format(Lines::Text).init(),
+        LogFormat::Json => builder.event_format(Lines::Json).init(),
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::{env, fs, io};
 
-use balafon::app::log;
+use balafon::app::log::Lines;
 use tokio::runtime::{Builder, Runtime};
 
 /// How a server is to run.
@@ -56,7 +56,7 @@ impl Args {
         let _ = rustls::crypto::ring::default_provider().install_default();
         if args.access_log {
             // As user-server writes it.
-            tracing_subscriber::fmt().with_writer(io::stderr).event_format(log::Text).init();
+            tracing_subscriber::fmt().with_writer(io::stderr).event_format(Lines::Text).init();
         }
         args
     }

@@ -24,8 +24,10 @@ pub fn user_server_under(limit: &str) -> Command {
     command
 }
 
+/// In memory unless the arguments say where: tests at the same time would all open the default store.
 pub fn fails(arguments: &[&str]) -> Output {
-    let output = user_server().args(arguments).output().unwrap();
+    let mut command = user_server();
+    let output = command.env("USER_SERVER_STORE", "memory:").args(arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     output
 }
