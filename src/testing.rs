@@ -162,7 +162,9 @@ where
     Fut: Future<Output = Outcome> + Send + 'static,
 {
     let handler = raw(handler);
-    interceptor.intercept(call, Next { interceptors: &[], handler: &*handler }).await
+    let exchange = call.exchange().clone();
+    let next = Next { interceptors: &[], handler: &*handler, exchange: &exchange };
+    interceptor.intercept(call, next).await
 }
 
 /// A stream of requests that a test feeds while the handler runs.

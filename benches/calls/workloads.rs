@@ -3,15 +3,17 @@
 #[path = "../client/mod.rs"]
 mod client;
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use balafon::app::log::Lines;
 use balafon::grpc::frame::encode;
-use balafon::interceptors::Metrics;
 use balafon::interceptors::auth::{Auth, DevelopmentToken, KeyFile, Permissions};
 use balafon::interceptors::rate_limit::RateLimit;
 use balafon::interceptors::traces::Traces;
+use balafon::interceptors::{AccessLog, Metrics};
 use balafon::prost::Message;
 use balafon::users::Users;
 use balafon::users::pb::{
@@ -45,7 +47,7 @@ pub(crate) struct Workload {
     call: fn(user_id: String) -> Call,
 }
 
-pub(crate) const WORKLOADS: [Workload; 8] = [
+pub(crate) const WORKLOADS: [Workload; 10] = [
     Workload {
         name: "unary",
         batch: BATCH,
@@ -79,18 +81,34 @@ pub(crate) const WORKLOADS: [Workload; 8] = [
         authorization: Some(|| format!("Bearer {}", token())),
         call: |user_id| call("GetUser", [GetUserRequest { user_id }]),
     },
-    // That is never reached.
     Workload {
         name: "unary-rate-limit",
         batch: BATCH,
+        chain: |router| router.intercept(rate_limit()),
+        authorization: None,
+        call: |user_id| call("GetUser", [GetUserRequest { user_id }]),
+    },
+    Workload {
+        name: "unary-access-log",
+        batch: BATCH,
         chain: |router| {
-            let limit = RateLimit::new()
-                .unlimited("grpc.health.v1.Health/*")
-                .and_then(|it| it.limit("*/CreateUsers", u32::MAX, Duration::from_secs(60)))
-                .and_then(|it| it.limit("*", u32::MAX, Duration::from_secs(60)));
-            router.intercept(limit.expect("patterns"))
+            log();
+            router.intercept(AccessLog)
         },
         authorization: None,
+        call: |user_id| call("GetUser", [GetUserRequest { user_id }]),
+    },
+    // What a server in production has.
+    Workload {
+        name: "unary-production",
+        batch: BATCH,
+        chain: |router| {
+            log();
+            let metrics = Metrics::new(&router);
+            let router = router.intercept(metrics).intercept(AccessLog);
+            router.intercept(auth()).intercept(rate_limit())
+        },
+        authorization: Some(|| format!("Bearer {}", token())),
         call: |user_id| call("GetUser", [GetUserRequest { user_id }]),
     },
     Workload {
@@ -191,6 +209,22 @@ fn token() -> String {
         .claim("aud", "users")
         .sign(&secret(), "HS256")
         .expect("a secret")
+}
+
+/// Lines are written in full, to nowhere.
+fn log() {
+    let log = tracing_subscriber::fmt().with_writer(io::sink).event_format(Lines::Text);
+    // Another workload of this process may have begun it.
+    let _ = log.try_init();
+}
+
+/// With limits that are never reached.
+fn rate_limit() -> RateLimit {
+    RateLimit::new()
+        .unlimited("grpc.health.v1.Health/*")
+        .and_then(|it| it.limit("*/CreateUsers", u32::MAX, Duration::from_secs(60)))
+        .and_then(|it| it.limit("*", u32::MAX, Duration::from_secs(60)))
+        .expect("patterns")
 }
 
 /// With as many rules as a service has that is in use.

@@ -40,7 +40,7 @@ def ratio(figures, server, field):
 
 def markdown(record):
     summary = summarise(record)
-    parts = [head(record), overview(record, summary)]
+    parts = [head(record), overview(record, summary), prices(summary)]
     parts += [section(workload, record, summary[workload["name"]])
               for workload in record["workloads"] if workload["name"] in summary]
     parts += [counts(record, summary), problems(record)]
@@ -75,6 +75,20 @@ def overview(record, summary):
         rows.append([workload["name"], *("" if r is None else f"{r:.2f}" for r in ratios)])
     title = f"## CPU time per call, as a ratio to {BASELINE}\n\nLess is better.\n"
     return "\n".join([title, *table(["workload", *names], rows)])
+
+
+def prices(summary):
+    """What a call costs more with interceptors than without."""
+    plain, rows = summary.get("unary-c8m32", {}), []
+    for name in ["access-log-c8m32", "production-c8m32"]:
+        for server, got in summary.get(name, {}).items():
+            if server in plain:
+                without, cpu = (it["cpu_us"]["median"] for it in (plain[server], got))
+                rows.append([f"{name}, {server}", number(without), number(cpu), f"{cpu / without - 1:+.0%}"])
+    if not rows:
+        return ""
+    title = "## What interceptors cost\n\nCPU µs per call, over unary-c8m32.\n"
+    return "\n".join([title, *table(["workload", "without", "with", "more"], rows)])
 
 
 def section(workload, record, figures):

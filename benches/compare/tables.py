@@ -82,7 +82,7 @@ WORKLOADS = [
              frozenset({"tls"})),
     Workload("access-log-c8m32", "unary-c8m32 with an access log and correlation ids", "get", 8, 32,
              frozenset({"interceptors"}), flags=("--access-log",)),
-    Workload("production-c8m32", "unary-c8m32 with metrics, an access log, and tokens and roles that are looked at",
+    Workload("production-c8m32", "unary-c8m32 with metrics, an access log, tokens and roles, and a rate limit",
              "get", 8, 32, frozenset({"interceptors", "token"})),
     Workload("rate-10k", "GetUser, 10,000 calls a second on 8 connections, whatever comes back",
              "get", 8, 64, rate=10_000),

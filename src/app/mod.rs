@@ -116,7 +116,8 @@ impl From<StartError> for Problems {
 }
 
 fn run(config: &Config, layers: &Layers) -> Result<(), StartError> {
-    telemetry::init(config);
+    let _log = telemetry::init(config)
+        .map_err(|error| StartError(format!("cannot start the log: {error}")))?;
     for warning in layers.warnings() {
         tracing::warn!("{warning}");
     }

@@ -27,6 +27,7 @@ pub(crate) struct CallParts {
     pub(crate) unknown_path: Option<Box<str>>,
     pub(crate) metadata: Metadata,
     pub(crate) peer: Arc<Peer>,
+    pub(crate) started: Instant,
     pub(crate) deadline: Option<tokio::time::Instant>,
     pub(crate) extensions: Extensions,
     /// Set if the handler is to be a task of its own. On the heap, since few are.
@@ -47,6 +48,7 @@ impl Call {
             unknown_path: None,
             metadata: Metadata::new(),
             peer: Arc::new(Peer::new(PeerAddr::Memory)),
+            started: Instant::now(),
             deadline: None,
             extensions: Extensions::new(),
             apart: None,
@@ -93,6 +95,11 @@ impl Call {
     /// Who calls.
     pub fn peer(&self) -> &Arc<Peer> {
         &self.parts.peer
+    }
+
+    /// When the server began with the call, by a clock that its connection reads once for many.
+    pub fn started(&self) -> Instant {
+        self.parts.started
     }
 
     /// When the call is ended with DEADLINE_EXCEEDED; `None` if the client set no timeout.
@@ -194,12 +201,24 @@ impl From<Status> for Outcome {
 pub struct Peer {
     /// Where it is.
     pub addr: PeerAddr,
+    /// The address, for logs: it is written once a connection, and read for each call.
+    pub(crate) text: Box<str>,
     pub(crate) certificates: Vec<Bytes>,
 }
 
 impl Peer {
     pub(crate) fn new(addr: PeerAddr) -> Self {
-        Self { addr, certificates: Vec::new() }
+        let text = match addr {
+            PeerAddr::Tcp(addr) => addr.to_string().into(),
+            PeerAddr::Unix => "unix".into(),
+            PeerAddr::Memory => "memory".into(),
+        };
+        Self { addr, text, certificates: Vec::new() }
+    }
+
+    /// The address as text: `192.0.2.1:50000`, `[2001:db8::1]:50000`, `unix`, `memory`.
+    pub fn as_str(&self) -> &str {
+        &self.text
     }
 
     /// The certificates of a TLS client, each in DER; none if it has not shown any, or was not
@@ -236,11 +255,7 @@ pub enum PeerAddr {
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.addr {
-            PeerAddr::Tcp(addr) => addr.fmt(f),
-            PeerAddr::Unix => f.write_str("unix"),
-            PeerAddr::Memory => f.write_str("memory"),
-        }
+        f.write_str(&self.text)
     }
 }
 
@@ -303,19 +318,21 @@ pub struct Counts {
 impl Counts {
     /// Messages taken by the handler.
     pub fn received(&self) -> u64 {
-        self.exchange.counts().0
+        self.exchange.received()
     }
 
     /// Messages given by the handler.
     pub fn sent(&self) -> u64 {
-        self.exchange.counts().1
+        self.exchange.sent()
     }
 }
 
 impl fmt::Debug for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (received, sent) = self.exchange.counts();
-        f.debug_struct("Counts").field("received", &received).field("sent", &sent).finish()
+        f.debug_struct("Counts")
+            .field("received", &self.received())
+            .field("sent", &self.sent())
+            .finish()
     }
 }
 

@@ -1,8 +1,8 @@
 use std::any::Any;
 use std::future::Future;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use pin_project::pin_project;
@@ -22,18 +22,18 @@ use super::status::Status;
 ///   runtime goes down there is no cooperative budget, and a handler that relies on being told to
 ///   yield would never return.
 #[pin_project]
-pub(crate) struct Guard<F> {
+pub(crate) struct Guard<E, F> {
     #[pin]
     future: Option<F>,
     /// Of a panic before there was a future.
     failed: Option<Outcome>,
-    exchange: Arc<Exchange>,
+    exchange: E,
     of_handler: bool,
 }
 
-impl<F> Guard<F> {
+impl<E, F> Guard<E, F> {
     /// Guards a future, and the code that makes it.
-    pub(crate) fn new(exchange: Arc<Exchange>, make: impl FnOnce() -> F) -> Self {
+    pub(crate) fn new(exchange: E, make: impl FnOnce() -> F) -> Self {
         match catch_unwind(AssertUnwindSafe(make)) {
             Ok(future) => Self { future: Some(future), failed: None, exchange, of_handler: false },
             Err(panic) => {
@@ -44,12 +44,16 @@ impl<F> Guard<F> {
     }
 
     /// Guards a handler: there is nothing further in.
-    pub(crate) fn of_handler(exchange: Arc<Exchange>, make: impl FnOnce() -> F) -> Self {
+    pub(crate) fn of_handler(exchange: E, make: impl FnOnce() -> F) -> Self {
         Self { of_handler: true, ..Self::new(exchange, make) }
     }
 }
 
-impl<F: Future<Output = Outcome>> Future for Guard<F> {
+impl<E, F> Future for Guard<E, F>
+where
+    E: Deref<Target = Exchange>,
+    F: Future<Output = Outcome>,
+{
     type Output = Outcome;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {

@@ -2,6 +2,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::call::{Call, Outcome};
+use super::exchange::Exchange;
 use super::guard::Guard;
 use super::handler::{BoxFuture, Handler};
 
@@ -43,8 +44,7 @@ pub(crate) trait DynInterceptor: Send + Sync + 'static {
 
 impl<I: Interceptor> DynInterceptor for I {
     fn intercept<'a>(&'a self, call: Call, next: Next<'a>) -> BoxFuture<'a, Outcome> {
-        let exchange = call.exchange().clone();
-        Box::pin(Guard::new(exchange, || Interceptor::intercept(self, call, next)))
+        Box::pin(Guard::new(next.exchange, || Interceptor::intercept(self, call, next)))
     }
 }
 
@@ -52,6 +52,8 @@ impl<I: Interceptor> DynInterceptor for I {
 pub struct Next<'a> {
     pub(crate) interceptors: &'a [Arc<dyn DynInterceptor>],
     pub(crate) handler: &'a dyn Handler,
+    /// That of the call.
+    pub(crate) exchange: &'a Exchange,
 }
 
 impl<'a> Next<'a> {
@@ -59,9 +61,7 @@ impl<'a> Next<'a> {
     /// deadline or a cancellation further in.
     pub fn run(self, call: Call) -> impl Future<Output = Outcome> + Send + 'a {
         match self.interceptors {
-            [first, rest @ ..] => {
-                first.intercept(call, Next { interceptors: rest, handler: self.handler })
-            }
+            [first, rest @ ..] => first.intercept(call, Next { interceptors: rest, ..self }),
             [] => self.handler.handle(call),
         }
     }

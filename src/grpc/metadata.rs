@@ -141,6 +141,9 @@ impl Metadata {
             self.headers = other.headers;
             return;
         }
+        if other.is_empty() {
+            return;
+        }
         let mut name = None;
         for (next, value) in other.headers {
             // HeaderMap names an entry's key only with its first value.

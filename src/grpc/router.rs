@@ -162,9 +162,10 @@ impl Router {
         if self.interceptors.is_empty() {
             return handler.handle(call);
         }
-        let (router, handler) = (self.clone(), handler.clone());
+        let (router, handler, exchange) = (self.clone(), handler.clone(), call.exchange().clone());
         Box::pin(async move {
-            Next { interceptors: &router.interceptors, handler: &*handler }.run(call).await
+            let interceptors = &*router.interceptors;
+            Next { interceptors, handler: &*handler, exchange: &exchange }.run(call).await
         })
     }
 

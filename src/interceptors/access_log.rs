@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::time::Instant;
 
 use uuid::timestamp::context::{ContextV7, ThreadLocalContext};
 use uuid::{Timestamp, Uuid};
@@ -32,14 +31,13 @@ pub struct CorrelationId(pub Arc<str>);
 
 impl Interceptor for AccessLog {
     async fn intercept(&self, mut call: Call, next: Next<'_>) -> Outcome {
-        let start = Instant::now();
         let id = correlation_id(call.metadata());
         if let Ok(value) = AsciiValue::try_from(&*id) {
             call.response_metadata().insert(&X_REQUEST_ID, value.unindexed());
         }
         call.extensions_mut().insert(CorrelationId(id.clone()));
         let trace_id = call.extensions().get().map(TraceContext::trace_id);
-        let (peer, counts) = (call.peer().clone(), call.counts());
+        let (start, peer, counts) = (call.started(), call.peer().clone(), call.counts());
         let method = call.method();
         // A known path is static; an unknown one is the client's text, and goes with the call.
         let unknown: Option<Box<str>> = (call.path() != method.path).then(|| call.path().into());
@@ -49,7 +47,7 @@ impl Interceptor for AccessLog {
         tracing::info!(
             target: "balafon::access",
             method = unknown.as_deref().unwrap_or(method.path),
-            %peer,
+            peer = peer.as_str(),
             status = outcome.status.code().name(),
             error = (!outcome.status.is_ok()).then(|| outcome.status.message()),
             duration_us = start.elapsed().as_micros() as u64,
@@ -66,7 +64,7 @@ impl Interceptor for AccessLog {
 fn correlation_id(metadata: &Metadata) -> Arc<str> {
     match metadata.get(&X_REQUEST_ID) {
         Some(id) if !id.is_empty() && id.len() <= MAX_ID_LEN => id.into(),
-        _ => new_id().to_string().into(),
+        _ => (&*new_id().hyphenated().encode_lower(&mut Uuid::encode_buffer())).into(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::{env, fs, io};
 
-use balafon::app::log::Lines;
+use balafon::app::log::{Lines, Output};
 use tokio::runtime::{Builder, Runtime};
 
 /// How a server is to run.
@@ -14,7 +14,7 @@ pub struct Args {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// One line of the log for each call.
     pub access_log: bool,
-    /// Besides the access log: metrics, and tokens signed with the secret in this file.
+    /// Besides the access log: metrics, tokens signed with the secret in this file, a rate limit.
     pub production: Option<PathBuf>,
     /// The settings that suit these workloads best, rather than the library's defaults.
     pub tuned: bool,
@@ -56,7 +56,8 @@ impl Args {
         let _ = rustls::crypto::ring::default_provider().install_default();
         if args.access_log {
             // As user-server writes it.
-            tracing_subscriber::fmt().with_writer(io::stderr).event_format(Lines::Text).init();
+            let output = Output::new(io::stderr()).expect("a thread for the log");
+            tracing_subscriber::fmt().with_writer(output).event_format(Lines::Text).init();
         }
         args
     }

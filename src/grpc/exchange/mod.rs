@@ -219,8 +219,14 @@ impl Exchange {
         observers.iter_mut().for_each(|observer| observer(event));
     }
 
-    pub(crate) fn counts(&self) -> (u64, u64) {
-        (self.received.load(Ordering::Relaxed), self.lock().outbound.sent())
+    /// Messages that the handler has taken.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Messages that the handler has given.
+    pub(crate) fn sent(&self) -> u64 {
+        self.lock().outbound.sent()
     }
 
     // The handler's side.

@@ -295,7 +295,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             match self.h2.poll_accept(cx) {
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    match Rpc::start(request, respond, &self.host) {
+                    match Rpc::start(request, respond, self.clock.now(), &self.host) {
                         Ok(rpc) => self.accepted.push(rpc),
                         Err(foreign) => self.foreign.push(foreign),
                     }

@@ -78,10 +78,11 @@ enum Reply {
 }
 
 impl Rpc {
-    /// Starts a call, if it is one.
+    /// Starts a call that has arrived, if it is one.
     pub(super) fn start(
         request: Request<RecvStream>,
         respond: SendResponse<Bytes>,
+        started: std::time::Instant,
         host: &Arc<Host>,
     ) -> Result<Self, Box<Foreign>> {
         let (mut parts, body) = request.into_parts();
@@ -124,6 +125,7 @@ impl Rpc {
             unknown_path: (path != method.path).then(|| path.into()),
             metadata: parts.headers.into(),
             peer: host.peer.clone(),
+            started,
             deadline,
             extensions: Extensions::new(),
             apart: host.apart(&options).map(Box::new),

@@ -311,7 +311,7 @@ impl SharedTls {
             return Some((stream, peer));
         };
         let certificates = chain.iter().map(|der| Bytes::copy_from_slice(der)).collect();
-        let peer = Peer { certificates, ..Peer::new(peer.addr.clone()) };
+        let peer = Peer { certificates, ..(*peer).clone() };
         Some((stream, Arc::new(peer)))
     }
 }

@@ -1,6 +1,7 @@
 use std::array;
-use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
+
+use rustc_hash::FxHashMap;
 
 use super::principal::Principal;
 
@@ -21,7 +22,7 @@ const TAIL: usize = 32;
 /// generation of files in which it was put in: new keys and revocations hold at once.
 #[derive(Debug)]
 pub(super) struct Cache {
-    shards: [RwLock<HashMap<[u8; TAIL], Entry>>; SHARDS],
+    shards: [RwLock<FxHashMap<[u8; TAIL], Entry>>; SHARDS],
 }
 
 struct Entry {
@@ -72,7 +73,7 @@ impl Cache {
         shard.insert(tail, Entry { credential: credential.into(), principal, validity: valid });
     }
 
-    fn shard(&self, tail: &[u8; TAIL]) -> &RwLock<HashMap<[u8; TAIL], Entry>> {
+    fn shard(&self, tail: &[u8; TAIL]) -> &RwLock<FxHashMap<[u8; TAIL], Entry>> {
         &self.shards[usize::from(tail[0]) % SHARDS]
     }
 }

@@ -4,7 +4,7 @@ mod table;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{LabelPair, MetricFamily, MetricType};
@@ -129,9 +129,8 @@ impl Interceptor for Metrics {
         let Shared { rows, buckets, table, .. } = &*self.shared;
         let row = rows.get(&address(call.method())).copied().unwrap_or_default();
         let row = table.row(row);
-        let counts = call.counts();
+        let (start, counts) = (call.started(), call.counts());
         row.add(STARTED, 1);
-        let start = Instant::now();
 
         let outcome = next.run(call).await;
 

@@ -2,8 +2,10 @@
 
 use std::error::Error;
 use std::path::Path;
+use std::time::Duration;
 
 use balafon::interceptors::auth::{Auth, KeyFile, Permissions};
+use balafon::interceptors::rate_limit::RateLimit;
 use balafon::interceptors::{AccessLog, Metrics};
 use balafon::services::health::{Health, ServingStatus};
 use balafon::services::reflection;
@@ -12,7 +14,7 @@ use balafon::users::pb::{UserService, user_service};
 use balafon::{Request, Response, Router, Server, Status, Tls};
 use compare::args::Args;
 use compare::echo::{Echo, Payload};
-use compare::production::{AUDIENCE, ISSUER, ROLES};
+use compare::production::{AUDIENCE, CALLS_PER_MINUTE, ISSUER, ROLES};
 use compare::users::seeded;
 
 struct Echoes;
@@ -45,7 +47,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         router = router.intercept(AccessLog);
     }
     if let Some(secret) = &args.production {
-        router = router.intercept(auth(secret)?);
+        let minute = Duration::from_secs(60);
+        let limit = RateLimit::new().limit("*", CALLS_PER_MINUTE.get(), minute)?;
+        router = router.intercept(auth(secret)?).intercept(limit);
     }
     server.run(args.address, router)?;
     Ok(())

@@ -11,6 +11,7 @@ use balafon::users::pb::{
 };
 use compare::args::Args;
 use compare::echo::Payload;
+use compare::production::CALLS_PER_MINUTE;
 use compare::tonic_pb::echo::echo_server::{Echo, EchoServer};
 use compare::tonic_pb::users::user_service_server::{UserService, UserServiceServer};
 use compare::users::{Fault, Users, message};
@@ -20,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use self::layers::access_log::AccessLog;
 use self::layers::metrics::Metrics;
-use self::layers::{auth, watched};
+use self::layers::{auth, rate_limit, watched};
 
 type Answers = Pin<Box<dyn Stream<Item = Result<UserResponse, Status>> + Send>>;
 
@@ -121,7 +122,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             let mut server = server
                 .layer(watched(Metrics::new()))
                 .layer(watched(AccessLog))
-                .layer(auth::layer(secret)?);
+                .layer(auth::layer(secret)?)
+                .layer(rate_limit::layer(CALLS_PER_MINUTE));
             server.add_service(users).add_service(echo).serve(args.address).await?;
         } else if args.access_log {
             let mut server = server.layer(watched(AccessLog));

@@ -23,12 +23,17 @@ use tower::{Layer, Service};
 
 /// Who calls, in the request's extensions.
 #[derive(Debug, Clone)]
-pub struct Principal(#[allow(dead_code)] Arc<Claims>);
+pub struct Principal(Arc<Claims>);
+
+impl Principal {
+    pub fn name(&self) -> &Arc<str> {
+        &self.0.sub
+    }
+}
 
 #[derive(Debug, Deserialize)]
 struct Claims {
-    #[allow(dead_code)] // For handlers, as `balafon::interceptors::auth::Principal` has it.
-    sub: String,
+    sub: Arc<str>,
     iss: String,
     aud: String,
     exp: u64,

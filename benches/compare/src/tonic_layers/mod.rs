@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod auth;
 pub mod metrics;
+pub mod rate_limit;
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
