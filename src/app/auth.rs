@@ -57,6 +57,8 @@ fn authentication(config: &Config, permissions: Permissions) -> Result<Auth, Aut
     auth = keys.into_iter().flatten().fold(auth, |auth, keys| auth.keys(keys));
     auth = config.auth_issuer.iter().fold(auth, |auth, issuer| auth.issuer(issuer));
     auth = config.auth_audience.iter().fold(auth, |auth, audience| auth.audience(audience));
+    auth = auth.failures_per_minute(config.auth_failures);
+    auth = config.trusted_proxies.iter().fold(auth, |auth, proxy| auth.trust_proxy(*proxy));
     auth = config.auth_revoked.iter().fold(auth, |auth, file| auth.revoked(file));
     auth = config.auth_api_keys.iter().fold(auth, |auth, file| auth.api_keys(file));
     auth = config.auth_certificates.iter().fold(auth, |auth, file| auth.certificates(file));

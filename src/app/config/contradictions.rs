@@ -28,7 +28,11 @@ fn without_what_they_need(config: &Config, layers: &Layers, problems: &mut Probl
         ("rate-limit.redis-timeout", config.rate_limit_redis.is_some(), "rate-limit.redis"),
         ("rate-limit.redis", !config.rate_limit_rules.is_empty(), "rate-limit.rules"),
         ("rate-limit.clients", !config.rate_limit_rules.is_empty(), "rate-limit.rules"),
-        ("rate-limit.trusted-proxies", !config.rate_limit_rules.is_empty(), "rate-limit.rules"),
+        (
+            "rate-limit.trusted-proxies",
+            !config.rate_limit_rules.is_empty() || config.asks_who_calls(),
+            "rate-limit.rules",
+        ),
         ("telemetry.sample-ratio", config.otlp_endpoint.is_some(), "telemetry.otlp-endpoint"),
         ("telemetry.service-name", config.otlp_endpoint.is_some(), "telemetry.otlp-endpoint"),
         (
@@ -63,7 +67,11 @@ fn authentication(config: &Config, layers: &Layers, problems: &mut Problems) {
     let ways =
         ["auth.jwks", "auth.public-key", "auth.secret", "auth.api-keys", "auth.certificates"];
     for (keys, is_there, any_of) in [
-        (&["auth.allow", "auth.limit"][..], config.asks_who_calls(), &ways[..]),
+        (
+            &["auth.allow", "auth.limit", "auth.failures-per-minute"][..],
+            config.asks_who_calls(),
+            &ways[..],
+        ),
         (
             &["auth.issuer", "auth.audience", "auth.leeway", "auth.revoked"],
             config.accepts_tokens(),

@@ -183,6 +183,15 @@ settings! {
         example: "/etc/user-server/revoked",
         help: "Refuse tokens whose id (jti) is in this file, one a line, and those without one",
     }
+    auth_failures: Or<Unlimited, Count<1, { u32::MAX }>> = "auth.failures-per-minute" {
+        flag: "auth-failures-per-minute",
+        value: "N",
+        default: Some("600"),
+        help: "Calls with bad credentials that an address may make a minute; more end with \
+            RESOURCE_EXHAUSTED, and tokens and certificates from there that are new are not even \
+            verified. Those that were verified before, and API keys, are good all the same. Behind \
+            a proxy, set rate-limit.trusted-proxies: its clients otherwise have one address",
+    }
     auth_allow: Many<Allow> = "auth.allow" {
         flag: "auth-allow",
         value: "ROLE=METHODS",

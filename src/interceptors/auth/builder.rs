@@ -7,10 +7,12 @@ use std::time::Duration;
 use super::api_key::ApiKeys;
 use super::cache::Cache;
 use super::certificate::{Certificates, Roles};
+use super::failures::FailureLimit;
 use super::file::Watched;
 use super::jwt::{Claims, Tokens};
 use super::state::{State, watch};
 use super::{Auth, KeyFile, Permissions, crypto, table};
+use crate::interceptors::rate_limit::TrustedProxy;
 
 /// Clocks of machines that are kept by NTP differ by less.
 const LEEWAY: Duration = Duration::from_secs(30);
@@ -30,6 +32,7 @@ pub struct AuthBuilder {
     api_keys: Option<PathBuf>,
     certificates: Option<PathBuf>,
     permissions: Permissions,
+    failures: FailureLimit,
     reload: Duration,
 }
 
@@ -48,6 +51,7 @@ impl AuthBuilder {
             api_keys: None,
             certificates: None,
             permissions: Permissions::new(),
+            failures: FailureLimit::new(),
             reload: RELOAD,
         }
     }
@@ -101,8 +105,8 @@ impl AuthBuilder {
     }
 
     /// Accepts API keys in `x-api-key`. A line of the file is
-    /// `<SHA-256 of the key in hex> <name> [<role>,…]`. Keys have to be random: nothing slows down
-    /// those who guess.
+    /// `<SHA-256 of the key in hex> <name> [<role>,…]`. Keys have to be random: a guess that
+    /// is right is let in however many were not.
     #[must_use]
     pub fn api_keys(mut self, file: impl Into<PathBuf>) -> Self {
         self.api_keys = Some(file.into());
@@ -122,6 +126,23 @@ impl AuthBuilder {
     #[must_use]
     pub fn permissions(mut self, permissions: Permissions) -> Self {
         self.permissions = permissions;
+        self
+    }
+
+    /// How many calls with bad credentials an address may make a minute: 600 unless set, `None` is
+    /// any number. More end with RESOURCE_EXHAUSTED, and tokens and certificates from there are no
+    /// longer verified, but for those that were before. Of an IPv6 address the /64 counts.
+    #[must_use]
+    pub fn failures_per_minute(mut self, most: Option<u32>) -> Self {
+        self.failures.per_minute = most;
+        self
+    }
+
+    /// Believes this proxy, in its `x-forwarded-for`, from whose address it has a call. May be
+    /// repeated. Without it all clients of a proxy have one address.
+    #[must_use]
+    pub fn trust_proxy(mut self, proxy: TrustedProxy) -> Self {
+        self.failures.trust_proxy(proxy);
         self
     }
 
@@ -151,6 +172,7 @@ impl AuthBuilder {
             api_keys,
             certificates,
             permissions: self.permissions,
+            failures: self.failures.start(),
             generation: AtomicU64::new(0),
         });
         watch(&state, self.reload)?;

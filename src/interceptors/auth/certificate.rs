@@ -35,6 +35,8 @@ pub(super) struct Certificates {
 }
 
 impl Certificates {
+    /// Whom a certificate names that is not in the cache; from now on it is.
+    ///
     /// The name is the first of the alternative names (a URI, else a DNS name, else an e-mail
     /// address) that is listed, or else the subject's common name if that is; of a certificate that
     /// is not listed it is the first that it has, without roles.
@@ -44,9 +46,6 @@ impl Certificates {
         now: u64,
         generation: u64,
     ) -> Result<Principal, String> {
-        if let Some(principal) = self.cache.get(der, now, generation) {
-            return Ok(principal);
-        }
         let certificate = Certificate::from_der(der)
             .map_err(|error| format!("a certificate that cannot be read: {error}"))?;
         let times = certificate.tbs_certificate().validity();

@@ -15,6 +15,7 @@ mod builder;
 mod cache;
 mod certificate;
 mod crypto;
+mod failures;
 mod file;
 mod jwt;
 mod keys;
@@ -39,6 +40,8 @@ use crate::{Call, Interceptor, Next, Outcome, Status, UNKNOWN_METHOD};
 /// - Nobody looks at the credentials of calls to methods that are open.
 /// - Missing and bad credentials: UNAUTHENTICATED. Credentials are taken from `authorization`, else
 ///   from `x-api-key`, else from the certificate; bad ones are never passed over for the next kind.
+/// - Too many bad ones from one address: RESOURCE_EXHAUSTED, with the time to wait. They are no longer
+///   verified then; who has been verified before, or has an API key, calls as always.
 /// - Not allowed: PERMISSION_DENIED. Who it was stands in the log, target `balafon::audit`.
 /// - Methods that do not exist are UNIMPLEMENTED, for those who have proved who they are: others
 ///   learn nothing of what there is.
@@ -83,7 +86,7 @@ impl Interceptor for Auth {
         }
         let principal = match self.state.authenticate(&call) {
             Ok(principal) => principal,
-            Err(refusal) => return refuse(&call, &refusal).into(),
+            Err(refusal) => return refuse(&call, refusal).into(),
         };
         if !permissions.allow(&principal, method) {
             return if method == &UNKNOWN_METHOD {
@@ -97,10 +100,13 @@ impl Interceptor for Auth {
     }
 }
 
-fn refuse(call: &Call, refusal: &Refusal) -> Status {
+fn refuse(call: &Call, refusal: Refusal) -> Status {
     let (why, answer) = match refusal {
-        Refusal::Missing => ("no credentials", "authentication required"),
-        Refusal::Invalid(why) => (why.as_str(), "invalid credentials"),
+        Refusal::Missing => {
+            ("no credentials".to_owned(), Status::unauthenticated("authentication required"))
+        }
+        Refusal::Invalid(why) => (why, Status::unauthenticated("invalid credentials")),
+        Refusal::TooMany(answer) => ("too many invalid ones from this address".to_owned(), answer),
     };
     tracing::info!(
         target: "balafon::auth",
@@ -110,7 +116,7 @@ fn refuse(call: &Call, refusal: &Refusal) -> Status {
         correlation_id = correlation_id(call),
         "unauthenticated"
     );
-    Status::unauthenticated(answer)
+    answer
 }
 
 fn deny(call: &Call, principal: &Principal) -> Status {

@@ -9,11 +9,12 @@ use tracing::dispatcher;
 use super::AuthError;
 use super::api_key::ApiKeys;
 use super::certificate::Certificates;
+use super::failures::Failures;
 use super::file::Watched;
 use super::jwt::Tokens;
 use super::permissions::Permissions;
 use super::principal::Principal;
-use crate::Call;
+use crate::{Call, Status};
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -24,6 +25,8 @@ pub(super) struct State {
     pub(super) api_keys: Option<Watched<ApiKeys>>,
     pub(super) certificates: Option<Certificates>,
     pub(super) permissions: Permissions,
+    /// `None` if nobody counts them.
+    pub(super) failures: Option<Failures>,
     /// Counts the changes of files: what was verified before one is verified again.
     pub(super) generation: AtomicU64,
 }
@@ -33,30 +36,59 @@ pub(super) enum Refusal {
     Missing,
     /// The reason is for the log.
     Invalid(String),
+    /// There were too many of these from its address; what to answer.
+    TooMany(Status),
+}
+
+impl From<String> for Refusal {
+    fn from(why: String) -> Self {
+        Self::Invalid(why)
+    }
 }
 
 impl State {
     pub(super) fn authenticate(&self, call: &Call) -> Result<Principal, Refusal> {
+        let known = self.identify(call);
+        let (Err(Refusal::Invalid(_)), Some(failures)) = (&known, &self.failures) else {
+            return known;
+        };
+        failures.count(call).map_or(known, |answer| Err(Refusal::TooMany(answer)))
+    }
+
+    fn identify(&self, call: &Call) -> Result<Principal, Refusal> {
         let headers = call.metadata().as_headers();
         // Before anything is read of the files: see `Cache::put`.
         let generation = self.generation.load(Ordering::Acquire);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let verified =
-            if let (Some(tokens), Some(value)) = (&self.tokens, single(headers, &AUTHORIZATION)?) {
-                let token = bearer(value).ok_or_else(|| {
-                    Refusal::Invalid("authorization is not of the scheme Bearer".to_owned())
-                })?;
-                tokens.verify(token, now, generation)
-            } else if let (Some(keys), Some(key)) = (&self.api_keys, single(headers, &X_API_KEY)?) {
-                keys.current().verify(key)
-            } else if let (Some(certificates), [der, ..]) =
-                (&self.certificates, call.peer().certificates())
-            {
-                certificates.verify(der, now, generation)
-            } else {
-                return Err(Refusal::Missing);
-            };
-        verified.map_err(Refusal::Invalid)
+        if let (Some(tokens), Some(value)) = (&self.tokens, single(headers, &AUTHORIZATION)?) {
+            let token = bearer(value).ok_or_else(|| {
+                Refusal::Invalid("authorization is not of the scheme Bearer".to_owned())
+            })?;
+            if let Some(principal) = tokens.cache.get(token.as_bytes(), now, generation) {
+                return Ok(principal);
+            }
+            self.afford(call)?;
+            Ok(tokens.verify(token, now, generation)?)
+        } else if let (Some(keys), Some(key)) = (&self.api_keys, single(headers, &X_API_KEY)?) {
+            // Whether it is known costs no more to find out than whether it may be asked.
+            Ok(keys.current().verify(key)?)
+        } else if let (Some(certificates), [der, ..]) =
+            (&self.certificates, call.peer().certificates())
+        {
+            if let Some(principal) = certificates.cache.get(der, now, generation) {
+                return Ok(principal);
+            }
+            self.afford(call)?;
+            Ok(certificates.verify(der, now, generation)?)
+        } else {
+            Err(Refusal::Missing)
+        }
+    }
+
+    /// Whether credentials that are not known yet may be verified.
+    fn afford(&self, call: &Call) -> Result<(), Refusal> {
+        let excess = self.failures.as_ref().and_then(|failures| failures.excess(call));
+        excess.map_or(Ok(()), |answer| Err(Refusal::TooMany(answer)))
     }
 
     fn refresh(&self) {

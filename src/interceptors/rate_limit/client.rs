@@ -6,7 +6,7 @@ use crate::{Call, PeerAddr};
 
 /// For whom a call counts. As text it is the same on all instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Client<'a> {
+pub(in crate::interceptors) enum Client<'a> {
     /// A principal, by the way in which it is proved: a token and an API key may share a name. Or
     /// something on this machine.
     Named(&'static str, &'a str),
@@ -18,9 +18,11 @@ impl<'a> Client<'a> {
     /// The principal, else the address: that from which the call comes, or which proxies that are
     /// trusted have forwarded.
     pub(super) fn of(call: &'a Call, proxies: &Proxies) -> Self {
-        if let Some(principal) = principal(call) {
-            return principal;
-        }
+        principal(call).unwrap_or_else(|| Self::where_it_is(call, proxies))
+    }
+
+    /// The address, whoever it is.
+    pub(in crate::interceptors) fn where_it_is(call: &Call, proxies: &Proxies) -> Self {
         match (proxies.forwarded(call), &call.peer().addr) {
             (Some(address), _) => Self::address(address),
             (None, PeerAddr::Tcp(address)) => Self::address(address.ip()),

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::{Mutex, PoisonError};
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
@@ -22,7 +23,7 @@ const SHARDS: usize = 64;
 /// that is full, a new one takes the place that would be free first: mostly one in which nothing
 /// counts any more, else that client's count begins anew. The memory is taken as zeros, which the
 /// system provides as they are used.
-pub(super) struct Local {
+pub(in crate::interceptors) struct Local {
     origin: Instant,
     hasher: RandomState,
     shards: Box<[Mutex<Shard>]>,
@@ -38,19 +39,32 @@ struct Shard {
 
 impl Local {
     /// With room for at least so many clients.
-    pub(super) fn with_room_for(clients: usize) -> Self {
+    pub(in crate::interceptors) fn with_room_for(clients: usize) -> Self {
         let places = clients.saturating_mul(SPARE).div_ceil(SHARDS).next_multiple_of(WAYS);
         let shards = (0..SHARDS).map(|_| Mutex::new(Shard::new(places)));
         Self { origin: Instant::now(), hasher: RandomState::new(), shards: shards.collect() }
     }
 
     /// Counts a call, or says how long the client has to wait for the next.
-    pub(super) fn take(&self, client: impl Hash, rate: Rate) -> Taken {
-        let now = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    pub(in crate::interceptors) fn take(&self, client: impl Hash, rate: Rate) -> Taken {
         let hash = self.hasher.hash_one(client);
-        let shard = &self.shards[hash as usize % SHARDS];
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        shard.take(hash, rate, now)
+        self.shard(hash).take(hash, rate, self.now())
+    }
+
+    /// What [`take`](Self::take) would give, without counting anything.
+    #[cfg(feature = "auth")]
+    pub(in crate::interceptors) fn look(&self, client: impl Hash, rate: Rate) -> Taken {
+        let hash = self.hasher.hash_one(client);
+        let mut window = self.shard(hash).find(hash).map_or(Window::default(), |(_, it)| it);
+        window.take(rate, self.now())
+    }
+
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        self.shards[hash as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
@@ -60,27 +74,35 @@ impl Shard {
     }
 
     fn take(&mut self, hash: u64, rate: Rate, now: u64) -> Taken {
-        let tag = hash.max(1);
-        let sets = self.tags.len() / WAYS;
-        let first = hash as usize / SHARDS % sets * WAYS;
-        let set = first..first + WAYS;
-        let known = self.tags[set.clone()].iter().position(|it| *it == tag);
-        let (place, mut window) = match known.map(|at| first + at) {
-            Some(place) => {
-                let [previous, current] = self.counts[place];
-                (place, Window { over: self.over[place], previous, current })
-            }
-            None => {
-                let place = set.min_by_key(|place| self.over[*place]).unwrap_or(first);
-                self.tags[place] = tag;
-                (place, Window::default())
-            }
-        };
+        let (place, mut window) = self.find(hash).unwrap_or_else(|| {
+            let set = self.set(hash);
+            let first = set.start;
+            let place = set.min_by_key(|place| self.over[*place]).unwrap_or(first);
+            self.tags[place] = tag(hash);
+            (place, Window::default())
+        });
         let taken = window.take(rate, now);
         self.over[place] = window.over;
         self.counts[place] = [window.previous, window.current];
         taken
     }
+
+    fn find(&self, hash: u64) -> Option<(usize, Window)> {
+        let place = self.set(hash).find(|place| self.tags[*place] == tag(hash))?;
+        let [previous, current] = self.counts[place];
+        Some((place, Window { over: self.over[place], previous, current }))
+    }
+
+    /// The places where a client may be.
+    fn set(&self, hash: u64) -> Range<usize> {
+        let sets = self.tags.len() / WAYS;
+        let first = hash as usize / SHARDS % sets * WAYS;
+        first..first + WAYS
+    }
+}
+
+fn tag(hash: u64) -> u64 {
+    hash.max(1)
 }
 
 impl fmt::Debug for Local {
@@ -145,6 +167,15 @@ mod tests {
             (0..places / 4).filter(|client| table.take(("there", *client), RATE).is_err());
         // A set may be full of them by chance.
         assert!(refused.count() > places / 4 * 9 / 10);
+    }
+
+    #[cfg(feature = "auth")]
+    #[test]
+    fn a_look_counts_nothing() {
+        let table = Local::with_room_for(1000);
+        assert!((0..10).all(|_| table.look("client", RATE).is_ok()));
+        assert!((0..3).all(|_| table.take("client", RATE).is_ok()));
+        assert!(table.look("client", RATE).is_err() && table.look("other", RATE).is_ok());
     }
 
     #[test]

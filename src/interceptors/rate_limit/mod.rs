@@ -16,13 +16,13 @@ mod window;
 
 use std::time::Duration;
 
-use self::client::Client;
-use self::local::Local;
-use self::proxies::Proxies;
+pub(super) use self::client::Client;
+pub(super) use self::local::Local;
+pub(super) use self::proxies::Proxies;
 pub use self::proxies::{InvalidProxy, TrustedProxy};
 #[cfg(feature = "redis")]
 pub use self::shared::{InvalidRedis, RedisUrl, SharedLimits};
-use self::window::{Rate, Taken};
+pub(super) use self::window::{Rate, Taken};
 use super::{InvalidPattern, MethodPattern};
 use crate::rpc::RetryInfo;
 use crate::{AsciiKey, Call, Interceptor, Metadata, Method, Next, Outcome, Status};
@@ -170,12 +170,13 @@ impl Interceptor for RateLimit {
         };
         match taken {
             Ok(()) => next.run(call).await,
-            Err(wait) => refusal(rate, wait).into(),
+            Err(wait) => refusal(rate, "calls", wait).into(),
         }
     }
 }
 
-fn refusal(rate: Rate, wait: Duration) -> Status {
+/// `what` there was too much of; another is welcome after `wait`.
+pub(super) fn refusal(rate: Rate, what: &str, wait: Duration) -> Status {
     // Whole milliseconds, and never too few.
     let millis = wait.as_nanos().div_ceil(1_000_000);
     let mut metadata = Metadata::new();
@@ -183,7 +184,7 @@ fn refusal(rate: Rate, wait: Duration) -> Status {
     let wait = Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
     let Rate { calls, period } = rate;
     Status::resource_exhausted(format!(
-        "more than {calls} calls in {period:?}: the next will pass in {wait:?}"
+        "more than {calls} {what} in {period:?}: try again in {wait:?}"
     ))
     .with_detail(&RetryInfo::after(wait))
     .with_metadata(metadata)

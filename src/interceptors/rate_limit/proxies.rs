@@ -81,8 +81,8 @@ impl fmt::Display for InvalidProxy {
 impl std::error::Error for InvalidProxy {}
 
 /// All that are trusted.
-#[derive(Debug, Default)]
-pub(super) struct Proxies(pub(super) Vec<TrustedProxy>);
+#[derive(Debug, Clone, Default)]
+pub(in crate::interceptors) struct Proxies(pub(in crate::interceptors) Vec<TrustedProxy>);
 
 impl Proxies {
     /// The address that trusted proxies have forwarded; `None` if the call does not come from one,

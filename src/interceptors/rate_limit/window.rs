@@ -4,9 +4,9 @@ use std::time::Duration;
 
 /// So many calls in each period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Rate {
-    pub(super) calls: u32,
-    pub(super) period: Duration,
+pub(in crate::interceptors) struct Rate {
+    pub(in crate::interceptors) calls: u32,
+    pub(in crate::interceptors) period: Duration,
 }
 
 impl Rate {
@@ -23,7 +23,7 @@ impl Rate {
 }
 
 /// A call was counted, or the next will be after this time.
-pub(super) type Taken = Result<(), Duration>;
+pub(in crate::interceptors) type Taken = Result<(), Duration>;
 
 /// A period that begins with the first call, and the one before it. Of the latter's calls those
 /// count that would be in the last period now, if they had come evenly:

@@ -10,7 +10,7 @@ use crate::support::folder::Folder;
 use crate::tls::{Authority, Client};
 
 /// The hash is that of `key`.
-const API_KEYS: &str =
+pub const API_KEYS: &str =
     "2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683 robot reader\n";
 
 #[tokio::test]
