@@ -102,7 +102,8 @@ fn unsupported(encoding: &HeaderValue) -> Rejection {
     let ours = compression::accepted();
     let ours = String::from_utf8_lossy(ours.as_bytes());
     let message = format!("grpc-encoding {name:?} is not supported: wanted one of {ours}");
-    Rejection::Status(Status::unimplemented(message))
+    let status = Status::unimplemented(message);
+    Rejection::Status(status.with_log_message("grpc-encoding is not supported"))
 }
 
 /// `application/grpc`, alone or followed by `+subtype` or `;parameters`. The subtype is `proto`.
@@ -123,7 +124,8 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
             }
             let text = String::from_utf8_lossy(subtype);
             let message = format!("no codec for the content subtype {text:?}: wanted proto");
-            Err(Rejection::Status(Status::unimplemented(message)))
+            let status = Status::unimplemented(message);
+            Err(Rejection::Status(status.with_log_message("no codec for the content subtype")))
         }
         _ => Err(FOREIGN),
     }

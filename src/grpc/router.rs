@@ -177,6 +177,7 @@ impl Router {
 
 fn unimplemented_path(call: &Call) -> Status {
     Status::unimplemented(format!("unknown method {}", call.path()))
+        .with_log_message("unknown method")
 }
 
 impl Default for Router {

@@ -42,6 +42,7 @@ pub struct Status {
 struct Extra {
     details: Vec<Any>,
     metadata: Metadata,
+    log_message: Option<Cow<'static, str>>,
 }
 
 macro_rules! constructors {
@@ -109,6 +110,20 @@ impl Status {
     /// The message; may be empty.
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// Gives logs and traces a text of their own. For messages that repeat what the client has sent,
+    /// which may be personal data, and of any length.
+    #[must_use]
+    pub fn with_log_message(mut self, text: impl Into<Cow<'static, str>>) -> Self {
+        self.extra.get_or_insert_default().log_message = Some(text.into());
+        self
+    }
+
+    /// What is to stand in logs and traces: the message, unless there is another text for them.
+    pub fn log_message(&self) -> &str {
+        let own = self.extra.as_ref().and_then(|extra| extra.log_message.as_deref());
+        own.unwrap_or(&self.message)
     }
 
     /// Whether the call succeeded.

@@ -14,7 +14,7 @@ const MAX_ID_LEN: usize = 128;
 
 /// Writes one structured line for each call, whatever its shape and however it ended: an event of
 /// level INFO and target `balafon::access` with the fields `method`, `peer`, `status`, `error`
-/// (its message), `duration_us`, `messages_in`, `messages_out` and `correlation_id`; and `trace_id`,
+/// (its [`log_message`](crate::Status::log_message)), `duration_us`, `messages_in`, `messages_out` and `correlation_id`; and `trace_id`,
 /// if there is a [`TraceContext`] in the call's extensions.
 ///
 /// The correlation id is the client's `x-request-id`, or a new UUID where there is none. The client
@@ -49,7 +49,7 @@ impl Interceptor for AccessLog {
             method = unknown.as_deref().unwrap_or(method.path),
             peer = peer.as_str(),
             status = outcome.status.code().name(),
-            error = (!outcome.status.is_ok()).then(|| outcome.status.message()),
+            error = (!outcome.status.is_ok()).then(|| outcome.status.log_message()),
             duration_us = start.elapsed().as_micros() as u64,
             messages_in = counts.received(),
             messages_out = counts.sent(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::rpc::{BadRequest, ErrorInfo, RetryInfo};
-use crate::users::domain::Invalid;
+use crate::users::domain::{Invalid, UserId};
 use crate::users::pb;
 use crate::users::store::StoreError;
 use crate::{Code, Status};
@@ -53,8 +53,13 @@ pub(super) fn bad_request(detail: BadRequest, path: &str, invalid: Invalid) -> B
     })
 }
 
-pub(super) fn user_not_found(id: &str) -> Status {
-    Status::not_found(format!("User not found: {id}"))
+/// `text` is what the client has sent: what is no id may be anything, and is not for the log.
+pub(super) fn user_not_found(text: &str) -> Status {
+    let status = Status::not_found(format!("User not found: {text}"));
+    match UserId::parse(text) {
+        Some(_) => status,
+        None => status.with_log_message("User not found"),
+    }
 }
 
 pub(super) fn empty_user_id() -> Status {

@@ -14,9 +14,9 @@ use crate::support::program::{Running, complaint, user_server};
 
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef\n";
 
-const SERVICE: &str = "/ru.tinkoff.kora.example.UserService/";
+pub const SERVICE: &str = "/ru.tinkoff.kora.example.UserService/";
 
-fn encoded(message: &impl Message) -> Bytes {
+pub fn encoded(message: &impl Message) -> Bytes {
     let mut wire = BytesMut::new();
     frame::encode(&mut wire, message, usize::MAX).unwrap();
     wire.freeze()

@@ -9,7 +9,7 @@ use balafon::users::pb::{
 use balafon::users::store::UserStore;
 use balafon::users::store::memory::MemoryStore;
 use balafon::users::{Caller, IDEMPOTENCY_KEY, USERS_FAILED, USERS_TOTAL, Users};
-use balafon::{AsciiValue, Code, Request, Status, Streaming};
+use balafon::{AsciiValue, Code, Request, Streaming};
 
 fn service() -> Users<MemoryStore> {
     Users::new(MemoryStore::new())
@@ -95,7 +95,7 @@ async fn create_user_refuses_what_is_no_key() {
 async fn get_user_answers_not_found_with_the_id() {
     let request = Request::new(GetUserRequest { user_id: "nobody".into() });
     let status = service().get_user(request).await.unwrap_err();
-    assert_eq!(status, Status::not_found("User not found: nobody"));
+    assert_eq!((status.code(), status.message()), (Code::NotFound, "User not found: nobody"));
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ mod handlers;
 mod imports;
 mod interceptors;
 mod lifetimes;
+mod privacy;
 mod program;
 mod rate_limit;
 mod raw_wire;

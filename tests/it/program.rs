@@ -132,7 +132,7 @@ async fn each_call_is_one_line_of_the_access_log() {
     for field in [
         r#""method":"/ru.tinkoff.kora.example.UserService/GetUser""#,
         r#""status":"NOT_FOUND""#,
-        r#""error":"User not found: nobody""#,
+        r#""error":"User not found""#,
         r#""messages_in":1"#,
         r#""messages_out":0"#,
         r#""correlation_id":"abc-123""#,

@@ -76,7 +76,7 @@ fn span(span: &Span) -> otlp::Span {
     ];
     attributes.extend(place(peer));
     let status = if is_error(status.code()) {
-        let message = status.message().to_owned();
+        let message = status.log_message().to_owned();
         otlp::Status { code: StatusCode::Error.into(), message }
     } else {
         otlp::Status::default()

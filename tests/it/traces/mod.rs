@@ -1,7 +1,7 @@
 //! Traces: what is exported of which calls, what handlers and logs learn, and what a collector can do
 //! to calls.
 
-mod program;
+pub mod program;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
