@@ -77,9 +77,10 @@
 //! - `tls` (default): `Server::tls`, by rustls with ring.
 //! - `access-log`: `interceptors::AccessLog`.
 //! - `auth`: `interceptors::auth`, JWT by jsonwebtoken with ring.
-//! - `rate-limit`: `interceptors::rate_limit`; `redis`: the same for several instances together.
+//! - `rate-limit`: `interceptors::rate_limit`; `redis`: the same for several instances together,
+//!   with `tls`.
 //! - `metrics`: `interceptors::Metrics`, for Prometheus.
-//! - `otlp`: `interceptors::traces`, spans for a collector.
+//! - `otlp`: `interceptors::traces`, spans for a collector, with `tls`.
 //! - `gzip`, `deflate`, `zstd`: compression of messages.
 
 // Generated code names this crate as its users' code does.
@@ -88,6 +89,8 @@ extern crate self as balafon;
 #[cfg(feature = "user-server")]
 #[doc(hidden)]
 pub mod app;
+#[cfg(any(feature = "otlp", feature = "redis"))]
+mod client_tls;
 pub mod grpc;
 pub mod interceptors;
 pub mod services;
@@ -115,6 +118,9 @@ pub mod rpc {
 pub use prost;
 pub use prost_types;
 
+#[cfg(any(feature = "otlp", feature = "redis"))]
+#[doc(inline)]
+pub use crate::client_tls::ClientTls;
 #[doc(inline)]
 pub use crate::grpc::call::{Call, Cancellation, Counts, MetadataMut, Outcome, Peer, PeerAddr};
 #[doc(inline)]

@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use super::config::{Config, Layers};
-use super::tls::Files;
-use super::{auth, limits, runtime};
+use super::tls::{Files, trust};
+use super::{auth, limits, runtime, traces};
 
 /// How long before its end a certificate is worth a warning: those that are renewed by themselves
 /// are renewed a month before it.
@@ -35,6 +35,7 @@ pub(super) fn run(config: &Config, layers: &Layers) -> Vec<Finding> {
     findings.extend(certificate(config, layers));
     findings.extend(authentication(config, layers));
     findings.extend(redis(config, layers));
+    findings.extend(authorities(config, layers));
     findings.push(Finding::Ok(format!("store {}", config.store)));
     findings
 }
@@ -68,10 +69,18 @@ fn authentication(config: &Config, layers: &Layers) -> Option<Finding> {
     }
 }
 
+/// Files of authorities that cannot be used. Whether those who are trusted are there is not looked at.
+fn authorities(config: &Config, layers: &Layers) -> Vec<Finding> {
+    let store = trust("store-ca", config.store_ca.as_deref(), layers).err();
+    let collector = traces::endpoint(config, layers).err();
+    store.into_iter().chain(collector).map(|error| Finding::Error(error.to_string())).collect()
+}
+
 /// `None` without one. That it is away is no error: the server does without it.
 fn redis(config: &Config, layers: &Layers) -> Option<Finding> {
-    let shared = match runtime() {
-        Ok(runtime) => runtime.block_on(limits::shared(config))?,
+    let shared = runtime().and_then(|runtime| runtime.block_on(limits::shared(config, layers)));
+    let shared = match shared {
+        Ok(shared) => shared?,
         Err(error) => return Some(Finding::Error(error.to_string())),
     };
     Some(match shared.is_there() {

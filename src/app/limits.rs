@@ -2,7 +2,8 @@
 
 use super::StartError;
 use super::auth::HEALTH;
-use super::config::Config;
+use super::config::{Config, Layers};
+use super::tls::trust;
 use crate::interceptors::rate_limit::{RateLimit, SharedLimits};
 use crate::interceptors::{ConcurrencyLimit, InvalidPattern};
 
@@ -15,7 +16,10 @@ pub(super) fn at_a_time(config: &Config) -> Result<Option<ConcurrencyLimit>, Sta
 
 /// The limits of each client. Health is served in any case here too: load balancers ask for it
 /// often, and from few addresses.
-pub(super) async fn of_clients(config: &Config) -> Result<Option<RateLimit>, StartError> {
+pub(super) async fn of_clients(
+    config: &Config,
+    layers: &Layers,
+) -> Result<Option<RateLimit>, StartError> {
     if config.rate_limit_rules.is_empty() {
         return Ok(None);
     }
@@ -32,16 +36,23 @@ pub(super) async fn of_clients(config: &Config) -> Result<Option<RateLimit>, Sta
     for proxy in &config.trusted_proxies {
         limit = limit.trust_proxy(*proxy);
     }
-    Ok(Some(match shared(config).await {
+    Ok(Some(match shared(config, layers).await? {
         Some(shared) => limit.share(shared),
         None => limit,
     }))
 }
 
 /// What shares them with other instances, if anything.
-pub(super) async fn shared(config: &Config) -> Option<SharedLimits> {
-    let redis = config.rate_limit_redis.clone()?;
-    Some(SharedLimits::redis(redis, config.rate_limit_redis_timeout).await)
+pub(super) async fn shared(
+    config: &Config,
+    layers: &Layers,
+) -> Result<Option<SharedLimits>, StartError> {
+    let Some(mut redis) = config.rate_limit_redis.clone() else { return Ok(None) };
+    if let Some(tls) = trust("rate-limit.redis-ca", config.rate_limit_redis_ca.as_deref(), layers)?
+    {
+        redis = redis.trust(tls);
+    }
+    Ok(Some(SharedLimits::redis(redis, config.rate_limit_redis_timeout).await))
 }
 
 fn unusable(error: InvalidPattern) -> StartError {

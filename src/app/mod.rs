@@ -133,7 +133,7 @@ fn run(config: &Config, layers: &Layers) -> Result<(), StartError> {
             Store::Postgres(url) => {
                 let store = PostgresStore::connect(&Options {
                     url: url.clone(),
-                    ca: config.store_ca.clone(),
+                    tls: tls::trust("store-ca", config.store_ca.as_deref(), layers)?,
                     connections: config.store_connections as usize,
                 })
                 .await
@@ -179,7 +179,7 @@ async fn serve(
         router = reflection::reflect(router);
     }
     let metrics = config.admin_listen.is_some().then(|| Metrics::new(&router));
-    let (traces, export) = traces::start(config)?;
+    let (traces, export) = traces::start(config, layers)?;
     // From the outside in: all that is logged has its trace, and what is refused is counted and
     // logged as well.
     router = router.intercept(traces);
@@ -195,7 +195,7 @@ async fn serve(
         router = router.intercept(auth);
     }
     // Who calls is known here.
-    if let Some(limit) = limits::of_clients(config).await? {
+    if let Some(limit) = limits::of_clients(config, layers).await? {
         router = router.intercept(limit);
     }
     if let Some(access) = access {

@@ -1,5 +1,5 @@
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use tokio::task::spawn_blocking;
@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::StartError;
 use super::config::{ClientAuth, Config, Layers, TlsVersion};
-use crate::{ClientCertificate, SharedTls, Tls};
+use crate::{ClientCertificate, ClientTls, SharedTls, Tls};
 
 /// How often the files are looked at. Whoever renews a certificate will not wait longer to see that
 /// it is in use, and three small files cost nothing.
@@ -123,6 +123,20 @@ impl Files {
         tls.replace(new);
         Ok(())
     }
+}
+
+/// Whom to trust as a client, by the file of authorities that the setting `key` names.
+pub(super) fn trust(
+    key: &str,
+    path: Option<&Path>,
+    layers: &Layers,
+) -> Result<Option<ClientTls>, StartError> {
+    let Some(path) = path else { return Ok(None) };
+    let file = File { path: path.to_owned(), place: layers.place(key).to_string() };
+    let tls = ClientTls::trusting(&file.read()?);
+    tls.map(Some).map_err(|error| {
+        StartError(format!("{}: cannot use {}: {error}", file.place, path.display()))
+    })
 }
 
 impl File {

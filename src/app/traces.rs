@@ -4,8 +4,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::StartError;
-use super::config::Config;
-use crate::interceptors::traces::{Exporter, Resource, Traces};
+use super::config::{Config, Layers};
+use super::tls::trust;
+use crate::interceptors::traces::{Endpoint, Exporter, Resource, Traces};
 
 /// What the last spans have at the end of a drain: a collector that answers takes milliseconds, and
 /// for one that does not nobody should wait.
@@ -22,20 +23,30 @@ pub(super) struct Export {
 }
 
 /// The interceptor, to be registered before all others, and what it exports to.
-pub(super) fn start(config: &Config) -> Result<(Traces, Export), StartError> {
+pub(super) fn start(config: &Config, layers: &Layers) -> Result<(Traces, Export), StartError> {
     let mut traces = Traces::new().sample_ratio(config.sample_ratio);
     let mut exporter = None;
-    if let Some(endpoint) = &config.otlp_endpoint {
+    if let Some(endpoint) = endpoint(config, layers)? {
         let resource = Resource::new(&config.service_name)
             .attribute("service.version", env!("CARGO_PKG_VERSION"));
-        let started = Exporter::start(endpoint.clone(), resource)
-            .map_err(|error| StartError(format!("cannot start to export traces: {error}")))?;
         tracing::info!(%endpoint, "exporting traces");
+        let started = Exporter::start(endpoint, resource)
+            .map_err(|error| StartError(format!("cannot start to export traces: {error}")))?;
         traces = traces.export_to(&started);
         exporter = Some(started);
     }
     let drain_timeout = config.drain_timeout;
     Ok((traces, Export { exporter, drain_timeout, drain_began: Arc::default() }))
+}
+
+/// The collector, if there is one.
+pub(super) fn endpoint(config: &Config, layers: &Layers) -> Result<Option<Endpoint>, StartError> {
+    let Some(endpoint) = config.otlp_endpoint.clone() else { return Ok(None) };
+    let tls = trust("telemetry.otlp-ca", config.otlp_ca.as_deref(), layers)?;
+    Ok(Some(match tls {
+        Some(tls) => endpoint.trust(tls),
+        None => endpoint,
+    }))
 }
 
 impl Export {

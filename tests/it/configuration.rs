@@ -214,7 +214,8 @@ level = "inof"
          10.0.0.0/8, or unix"
             .to_owned(),
         "20: rate-limit.redis is \"(secret)@localhost\": wanted \
-         redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE] or redis+unix:///PATH"
+         redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE], the same with rediss://, or \
+         redis+unix:///PATH"
             .to_owned(),
         format!(r#"22: shutdown.lame-duck is "30": wanted {duration}"#),
         r#"25: log.format is "xml": wanted pretty or json"#.to_owned(),
@@ -286,6 +287,16 @@ fn contradictions_name_both_settings() {
             "[rate-limit]\nrules = ['*=1/1s']\nredis-timeout = '1s'",
             "3: rate-limit.redis-timeout needs rate-limit.redis (--rate-limit-redis), which is not \
              set",
+        ),
+        (
+            "[rate-limit]\nrules = ['*=1/1s']\nredis = 'rediss://:hunter2@redis'",
+            "3: rate-limit.redis is rediss: this needs rate-limit.redis-ca (--rate-limit-redis-ca), \
+             the authorities to trust",
+        ),
+        (
+            "telemetry.otlp-endpoint = 'http://localhost'\ntelemetry.otlp-ca = 'ca.pem'",
+            "2: telemetry.otlp-ca is for https, which telemetry.otlp-endpoint (--otlp-endpoint) is \
+             not",
         ),
         (
             "auth.certificates = 'c'",

@@ -33,5 +33,6 @@ mod stores;
 mod support;
 mod tls;
 mod traces;
+mod trust;
 mod views;
 mod wire;

@@ -4,9 +4,12 @@ use super::layers::Layers;
 use super::problem::Problems;
 use super::table::{Config, SETTINGS};
 use super::values::ClientAuth;
+use crate::interceptors::rate_limit::RedisUrl;
+use crate::interceptors::traces::Endpoint;
 
 pub(super) fn find(config: &Config, layers: &Layers, problems: &mut Problems) {
     without_what_they_need(config, layers, problems);
+    authorities(config, layers, problems);
     authentication(config, layers, problems);
     parts_and_wholes(config, layers, problems);
     for (index, address) in config.listen.iter().enumerate() {
@@ -58,6 +61,27 @@ fn without_what_they_need(config: &Config, layers: &Layers, problems: &mut Probl
                 named("tls.client-ca")
             ),
         );
+    }
+}
+
+/// TLS to others and whom to trust in it need each other. The values stay out of it: they may have
+/// passwords.
+fn authorities(config: &Config, layers: &Layers, problems: &mut Problems) {
+    let collector = config.otlp_endpoint.as_ref().is_some_and(Endpoint::is_tls);
+    let redis = config.rate_limit_redis.as_ref().is_some_and(RedisUrl::is_tls);
+    for (is_tls, scheme, url, ca) in [
+        (collector, "https", "telemetry.otlp-endpoint", "telemetry.otlp-ca"),
+        (redis, "rediss", "rate-limit.redis", "rate-limit.redis-ca"),
+    ] {
+        if is_tls && !layers.is_set(ca) {
+            let ca = named(ca);
+            let problem = format_args!("is {scheme}: this needs {ca}, the authorities to trust");
+            problems.add(layers.place(url), problem);
+        }
+        if !is_tls && layers.is_set(ca) {
+            let problem = format_args!("is for {scheme}, which {} is not", named(url));
+            problems.add(layers.place(ca), problem);
+        }
     }
 }
 

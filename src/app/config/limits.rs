@@ -44,7 +44,9 @@ impl Kind for Redis {
     type Value = RedisUrl;
 
     fn wanted() -> String {
-        "redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE] or redis+unix:///PATH".to_owned()
+        "redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE], the same with rediss://, or \
+         redis+unix:///PATH"
+            .to_owned()
     }
 
     fn parse(text: &str) -> Option<RedisUrl> {

@@ -233,9 +233,16 @@ settings! {
     rate_limit_redis: Optional<Redis> = "rate-limit.redis" {
         flag: "rate-limit-redis",
         value: "URL",
-        example: "redis://localhost:6379/0",
+        example: "rediss://localhost:6379/0",
         secret: Secret::Password,
-        help: "Hold the limits together with all instances that have the same Redis",
+        help: "Hold the limits together with all instances that have the same Redis; rediss:// is \
+            one with TLS",
+    }
+    rate_limit_redis_ca: Optional<File> = "rate-limit.redis-ca" {
+        flag: "rate-limit-redis-ca",
+        value: "FILE",
+        example: "/etc/user-server/redis-ca.pem",
+        help: "The authorities that sign the certificate of a Redis of rediss, a PEM file",
     }
     rate_limit_redis_timeout: Period = "rate-limit.redis-timeout" {
         flag: "rate-limit-redis-timeout",
@@ -413,10 +420,16 @@ settings! {
     otlp_endpoint: Optional<Collector> = "telemetry.otlp-endpoint" {
         flag: "otlp-endpoint",
         value: "URL",
-        example: "http://localhost:4318",
+        example: "https://localhost:4318",
         secret: Secret::Password,
-        help: "The collector that is given a span of each call, by OTLP over HTTP in the clear. \
-            Traces are followed all the same if unset: log lines have their ids",
+        help: "The collector that is given a span of each call, by OTLP over HTTP. Traces are \
+            followed all the same if unset: log lines have their ids",
+    }
+    otlp_ca: Optional<File> = "telemetry.otlp-ca" {
+        flag: "otlp-ca",
+        value: "FILE",
+        example: "/etc/user-server/collector-ca.pem",
+        help: "The authorities that sign the certificate of a collector of https, a PEM file",
     }
     sample_ratio: Share = "telemetry.sample-ratio" {
         flag: "otlp-sample-ratio",

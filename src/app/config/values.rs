@@ -92,8 +92,8 @@ impl Kind for Collector {
     type Value = Endpoint;
 
     fn wanted() -> String {
-        "http://HOST:PORT, such as http://localhost:4318, without a user or a query; https is not \
-         spoken"
+        "http://HOST:PORT or https://HOST:PORT, such as http://localhost:4318, without a user or a \
+         query"
             .to_owned()
     }
 

@@ -61,6 +61,8 @@ pub use self::stats::ServerStats;
 use self::timer::later;
 #[cfg(feature = "tls")]
 pub use self::tls::{ClientCertificate, SharedTls, Tls, TlsError};
+#[cfg(any(feature = "otlp", feature = "redis"))]
+pub(crate) use self::tls::{provider, roots};
 use self::workers::{Job, Workers};
 use super::call::{Peer, PeerAddr};
 use super::compression::Compression;

@@ -103,12 +103,7 @@ impl Tls {
         authorities: &[u8],
         certificate: ClientCertificate,
     ) -> Result<Self, TlsError> {
-        let mut roots = RootCertStore::empty();
-        for (index, authority) in certificates("client CA", authorities)?.into_iter().enumerate() {
-            roots
-                .add(authority)
-                .map_err(|error| TlsError::certificate("client CA", index, error))?;
-        }
+        let roots = roots("client CA", authorities)?;
         let builder =
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(provider()));
         let builder = match certificate {
@@ -180,9 +175,18 @@ impl fmt::Debug for Tls {
     }
 }
 
-fn provider() -> CryptoProvider {
+pub(crate) fn provider() -> CryptoProvider {
     // The AEAD suites with ephemeral keys alone: none that RFC 9113 (9.2.2) forbids.
     ring::default_provider()
+}
+
+/// The authorities of a PEM, at least one.
+pub(crate) fn roots(of: &str, pem: &[u8]) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for (index, authority) in certificates(of, pem)?.into_iter().enumerate() {
+        roots.add(authority).map_err(|error| TlsError::certificate(of, index, error))?;
+    }
+    Ok(roots)
 }
 
 fn certificates(of: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {

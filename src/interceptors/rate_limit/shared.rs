@@ -16,14 +16,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, RedisError, Script};
+use redis::{AsyncConnectionConfig, ConnectionAddr, RedisError, Script};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::client::Client;
 use super::window::{Rate, Taken};
-use crate::Method;
+use crate::{ClientTls, Method};
 
 /// Between two tries, and the least time that limits stay local: a Redis that answers now and then
 /// would otherwise cost every other call its whole wait.
@@ -158,8 +158,7 @@ impl Link {
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let connect = async {
-            let mut connection =
-                self.redis.0.get_multiplexed_async_connection_with_config(&config).await?;
+            let mut connection = self.redis.connect(config).await?;
             self.script.load_async(&mut connection).await?;
             Ok(connection)
         };
@@ -182,23 +181,65 @@ impl fmt::Debug for SharedLimits {
     }
 }
 
-/// Where a Redis is, such as `redis://user:password@host:6379/0` or
-/// `redis+unix:///run/redis.sock`.
+/// Where a Redis is, such as `redis://user:password@host:6379/0`, `rediss://…` for one with TLS that
+/// has to be [trusted](Self::trust), or `redis+unix:///run/redis.sock`.
 #[derive(Clone)]
-pub struct RedisUrl(redis::Client);
+pub struct RedisUrl {
+    client: redis::Client,
+    /// `None` is in the clear.
+    tls: Option<ClientTls>,
+}
+
+impl RedisUrl {
+    /// Whether it is one of `rediss`.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Says who has to have signed the certificate of Redis, if it is one of `rediss`: until then
+    /// nobody is trusted, and Redis away.
+    #[must_use]
+    pub fn trust(mut self, tls: ClientTls) -> Self {
+        self.tls = self.tls.map(|_| tls);
+        self
+    }
+
+    async fn connect(
+        &self,
+        config: AsyncConnectionConfig,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        let info = self.client.get_connection_info();
+        let (Some(tls), ConnectionAddr::Tcp(host, port)) = (&self.tls, info.addr()) else {
+            return self.client.get_multiplexed_async_connection_with_config(&config).await;
+        };
+        let stream = tls.connect(host, *port).await?;
+        let settings = info.redis_settings();
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(settings, stream, config).await?;
+        // It ends with the connection.
+        tokio::spawn(driver);
+        Ok(connection)
+    }
+}
 
 impl FromStr for RedisUrl {
     type Err = InvalidRedis;
 
     fn from_str(url: &str) -> Result<Self, InvalidRedis> {
-        redis::Client::open(url).map(Self).map_err(InvalidRedis)
+        // The TLS is ours; for all else it is a URL like others.
+        let (url, tls) = match url.strip_prefix("rediss://") {
+            Some(rest) => (format!("redis://{rest}"), Some(ClientTls::trusting_nobody())),
+            None => (url.to_owned(), None),
+        };
+        let client = redis::Client::open(url).map_err(InvalidRedis)?;
+        Ok(Self { client, tls })
     }
 }
 
 /// Without the password.
 impl fmt::Debug for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self.0.get_connection_info().addr(), f)
+        fmt::Display::fmt(self.client.get_connection_info().addr(), f)
     }
 }
 

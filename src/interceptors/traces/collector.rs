@@ -12,10 +12,12 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use prost::Message;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::otlp::ExportTraceServiceResponse;
+use crate::ClientTls;
 
 /// Of OTLP over HTTP.
 const DEFAULT_PORT: u16 = 4318;
@@ -30,14 +32,13 @@ const TIME_LIMIT: Duration = Duration::from_secs(10);
 const MAX_ANSWER: usize = 64 * 1024;
 
 /// The URL of a collector, such as `http://localhost:4318`. The port is 4318 if there is none, and
-/// traces go to `/v1/traces` below its path.
-///
-/// TLS is not spoken: a collector beside the server, as they are run most often, can speak it to
-/// those further away.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// traces go to `/v1/traces` below its path. One of `https` has to be [trusted](Self::trust).
+#[derive(Debug, Clone)]
 pub struct Endpoint {
     authority: Authority,
     path: PathAndQuery,
+    /// `None` is in the clear.
+    tls: Option<ClientTls>,
 }
 
 /// A text that is no [`Endpoint`].
@@ -68,12 +69,29 @@ impl Endpoint {
         // What Uri takes for no port at all, such as 70000, it leaves in the text.
         let rest = authority.as_str().strip_prefix(authority.host())?;
         let is_port = rest.is_empty() || authority.port_u16().is_some_and(|port| port != 0);
-        let is_plain = uri.scheme() == Some(&Scheme::HTTP) && uri.query().is_none();
-        if !is_plain || !is_port || authority.host().is_empty() || text.contains('#') {
+        if uri.query().is_some() || !is_port || authority.host().is_empty() || text.contains('#') {
             return None;
         }
+        let tls = match uri.scheme()? {
+            scheme if *scheme == Scheme::HTTP => None,
+            scheme if *scheme == Scheme::HTTPS => Some(ClientTls::trusting_nobody()),
+            _ => return None,
+        };
         let path = format!("{}{PATH}", uri.path().trim_end_matches('/')).parse().ok()?;
-        Some(Self { authority, path })
+        Some(Self { authority, path, tls })
+    }
+
+    /// Whether it is one of `https`.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Says who has to have signed the collector's certificate, if it is one of `https`: until then
+    /// nobody is trusted, and nothing exported.
+    #[must_use]
+    pub fn trust(mut self, tls: ClientTls) -> Self {
+        self.tls = self.tls.map(|_| tls);
+        self
     }
 
     /// Posts an encoded request for so many spans.
@@ -94,7 +112,11 @@ impl Endpoint {
     async fn exchange(&self, body: Bytes) -> Result<(StatusCode, Bytes), BoxError> {
         let (host, port) = (self.authority.host(), self.authority.port_u16());
         let host = host.trim_matches(['[', ']']);
-        let stream = TcpStream::connect((host, port.unwrap_or(DEFAULT_PORT))).await?;
+        let port = port.unwrap_or(DEFAULT_PORT);
+        let stream: Box<dyn Stream> = match &self.tls {
+            None => Box::new(TcpStream::connect((host, port)).await?),
+            Some(tls) => Box::new(tls.connect(host, port).await?),
+        };
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let request = Request::post(self.path.clone())
             .header(HOST, self.authority.as_str())
@@ -131,17 +153,23 @@ impl Endpoint {
     }
 }
 
+/// With TLS or without.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.path)
+        let scheme = if self.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
+        write!(f, "{scheme}://{}{}", self.authority, self.path)
     }
 }
 
 impl fmt::Display for InvalidEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not the URL of a collector, http://HOST:PORT, without user and query")
+        f.write_str("not the URL of a collector, http(s)://HOST:PORT, without user and query")
     }
 }
 
@@ -158,6 +186,7 @@ mod tests {
             ("http://localhost:4318/", "http://localhost:4318/v1/traces"),
             ("http://collector", "http://collector/v1/traces"),
             ("http://[::1]:1/otlp/", "http://[::1]:1/otlp/v1/traces"),
+            ("https://collector:443", "https://collector:443/v1/traces"),
         ] {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), posts_to);
         }
@@ -174,14 +203,13 @@ mod tests {
             "http://host:",
             "http://host:70000",
             "http://host:0",
-            "https://host:4318",
             "grpc://host:4317",
             "http://user:secret@host:4318",
             "http://host:4318?key=secret",
             "http://host:4318/#there",
             "http://a b",
         ] {
-            assert_eq!(text.parse::<Endpoint>(), Err(InvalidEndpoint(())), "{text}");
+            assert!(text.parse::<Endpoint>().is_err(), "{text}");
         }
     }
 }

@@ -19,7 +19,7 @@ async fn serve(limit: RateLimit) -> TestServer {
 }
 
 /// How many of so many calls pass; the others have to be refused for their number.
-async fn passed(peer: &mut Peer, path: &str, headers: &[(&str, &str)], calls: usize) -> usize {
+pub async fn passed(peer: &mut Peer, path: &str, headers: &[(&str, &str)], calls: usize) -> usize {
     let mut passed = 0;
     for _ in 0..calls {
         let head =

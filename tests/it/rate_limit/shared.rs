@@ -110,8 +110,7 @@ async fn a_redis_that_is_stopped_leaves_each_instance_its_own_limit() {
 
 #[test]
 fn what_is_no_redis_is_an_error_without_its_password() {
-    for url in ["", "localhost", "http://a:hunter2@b", "rediss://a:hunter2@b", "redis://:hunter2@"]
-    {
+    for url in ["", "localhost", "http://a:hunter2@b", "rediss://:hunter2@", "redis://:hunter2@"] {
         let error = url.parse::<RedisUrl>().unwrap_err().to_string();
         assert!(error.contains("wanted a URL such as redis://"), "{error}");
         assert!(!error.contains("hunter2"), "{error}");

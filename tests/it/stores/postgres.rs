@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use balafon::ClientTls;
 use balafon::users::domain::{NewUser, UserChange};
 use balafon::users::store::postgres::{Options, PostgresStore};
 use balafon::users::store::{StoreError, UserStore};
@@ -12,6 +13,7 @@ use tokio::task::JoinSet;
 use super::contract::{Place, contract, durable};
 use crate::support::patiently;
 use crate::support::postgres::{Postgres, own, shared};
+use crate::tls::Authority;
 
 struct InDatabase {
     server: Arc<Postgres>,
@@ -30,7 +32,7 @@ impl InDatabase {
 
     async fn on(server: fn() -> Option<Arc<Postgres>>) -> Option<Self> {
         let server = tokio::task::spawn_blocking(server).await.unwrap()?;
-        let options = Options { url: server.database(), ca: None, connections: 8 };
+        let options = Options { url: server.database(), tls: None, connections: 8 };
         Some(Self { server, options })
     }
 
@@ -211,11 +213,28 @@ async fn while_the_database_is_away_calls_fail_at_once_and_then_go_on() {
 
 #[tokio::test]
 async fn a_database_that_cannot_be_reached_says_so() {
-    let options = |url: &str| Options { url: url.into(), ca: None, connections: 1 };
+    let options = |url: &str| Options { url: url.into(), tls: None, connections: 1 };
     let nobody = options("postgres://me:hunter2@127.0.0.1:1/users");
     let error = PostgresStore::connect(&nobody).await.unwrap_err();
     assert!(error.is_unavailable() && !error.to_string().contains("hunter2"), "{error}");
     let plain = options("postgres://me:hunter2@127.0.0.1:1/users?sslmode=require");
     let error = PostgresStore::connect(&plain).await.unwrap_err().to_string();
     assert!(error.contains("needs a CA") && !error.contains("hunter2"), "{error}");
+}
+
+#[tokio::test]
+async fn over_tls_a_database_is_trusted_by_its_authority_alone() {
+    let Some(mut place) = InDatabase::alone().await else { return };
+    let (own, other) = (Authority::new(), Authority::named("another"));
+    let identity = own.loopback();
+    let server = place.server.clone();
+    tokio::task::spawn_blocking(move || server.speak_tls(&identity)).await.unwrap();
+    let trusting =
+        |authority: &Authority| Some(ClientTls::trusting(authority.pem.as_bytes()).unwrap());
+    place.options.tls = trusting(&own);
+    let store = place.open().await;
+    assert!(store.create(alice()).await.is_ok());
+    place.options.tls = trusting(&other);
+    let error = place.try_open().await.map(drop).unwrap_err();
+    assert!(error.is_unavailable() && error.to_string().contains("UnknownIssuer"), "{error}");
 }

@@ -19,10 +19,17 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::patiently;
+use crate::tls::Identity;
 
 /// What a collector makes of a request.
 #[derive(Clone, Copy, Default)]
@@ -61,19 +68,34 @@ impl Collector {
         Self { addr, listener: Some(listener), received, sender }
     }
 
+    /// One behind TLS.
+    pub async fn with(identity: &Identity) -> Self {
+        let mut collector = Self::stopped().await;
+        let listener = collector.listener.take().expect("it is stopped");
+        let (sender, tls) = (collector.sender.clone(), acceptor(identity));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // A client that trusts somebody else goes away.
+                if let Ok(stream) = tls.accept(stream).await {
+                    serve(stream, Answer::Accepted, &sender);
+                }
+            }
+        });
+        collector
+    }
+
     pub fn go_on(&mut self, answers: impl Into<Vec<Answer>>) {
         let listener = self.listener.take().expect("it is stopped");
         let (sender, mut answers) = (self.sender.clone(), answers.into().into_iter());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let answer = answers.next().unwrap_or_default();
-                let sender = Arc::new(sender.clone());
-                let service = service_fn(move |request| respond(request, answer, sender.clone()));
-                let connection =
-                    http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                tokio::spawn(connection);
+                serve(stream, answers.next().unwrap_or_default(), &sender);
             }
         });
+    }
+
+    pub fn port(&self) -> u16 {
+        self.addr.port()
     }
 
     pub fn url(&self) -> String {
@@ -107,6 +129,27 @@ impl Collector {
         }
         all
     }
+}
+
+fn acceptor(identity: &Identity) -> TlsAcceptor {
+    let chain = CertificateDer::pem_slice_iter(identity.chain.as_bytes());
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain.map(Result::unwrap).collect(), key)
+        .unwrap();
+    Arc::new(config).into()
+}
+
+fn serve<S>(stream: S, answer: Answer, received: &mpsc::UnboundedSender<Bytes>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let received = Arc::new(received.clone());
+    let service = service_fn(move |request| respond(request, answer, received.clone()));
+    tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
 }
 
 async fn respond(

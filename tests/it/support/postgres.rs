@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::folder::{Folder, text};
+use crate::tls::Identity;
 
 /// A server on a free port of the loopback address. It ends when it is dropped.
 pub struct Postgres {
@@ -110,6 +111,22 @@ impl Postgres {
         while self.run_sql("postgres", "SELECT 1").is_err() {
             assert!(std::time::Instant::now() < deadline, "PostgreSQL does not start");
         }
+    }
+
+    /// Starts it anew, and now it speaks TLS to those who ask for it.
+    pub fn speak_tls(&self, identity: &Identity) {
+        self.stop();
+        let data = self.data();
+        for (name, text) in [("server.crt", &identity.chain), ("server.key", &identity.key)] {
+            std::fs::write(data.join(name), text).unwrap();
+        }
+        let key = text(&data.join("server.key"));
+        assert!(Command::new("chmod").args(["600", &key]).status().unwrap().success());
+        if is_root() {
+            assert!(Command::new("chown").args(["nobody", &key]).status().unwrap().success());
+        }
+        std::fs::write(data.join("postgresql.auto.conf"), "ssl = on\n").unwrap();
+        self.resume();
     }
 
     /// Stops it as a crash would.

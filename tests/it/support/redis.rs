@@ -3,6 +3,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
 
 use super::folder::Folder;
+use crate::tls::Identity;
 
 /// So that whoever shows the URL shows a secret.
 const PASSWORD: &str = "hunter2";
@@ -12,12 +13,23 @@ pub struct Redis {
     port: u16,
     folder: Folder,
     child: Option<Child>,
+    /// Of certificate and key, if it speaks TLS.
+    tls: Option<[String; 2]>,
 }
 
 impl Redis {
     /// `None`, and the test is to end, where it is not installed. Where `CI` is set it has to be.
     pub fn start() -> Option<Self> {
         let mut redis = Self::stopped()?;
+        redis.go_on();
+        Some(redis)
+    }
+
+    /// One that speaks TLS and nothing else.
+    pub fn with(identity: &Identity) -> Option<Self> {
+        let mut redis = Self::stopped()?;
+        let write = |name, pem| redis.folder.write(name, pem);
+        redis.tls = Some([write("cert.pem", &identity.chain), write("key.pem", &identity.key)]);
         redis.go_on();
         Some(redis)
     }
@@ -32,17 +44,25 @@ impl Redis {
         }
         let port =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        Some(Self { port, folder: Folder::new(), child: None })
+        Some(Self { port, folder: Folder::new(), child: None, tls: None })
     }
 
     pub fn url(&self) -> String {
-        format!("redis://:{PASSWORD}@127.0.0.1:{}/0", self.port)
+        let scheme = if self.tls.is_some() { "rediss" } else { "redis" };
+        format!("{scheme}://:{PASSWORD}@127.0.0.1:{}/0", self.port)
     }
 
     /// Starts it, on the same port as before.
     pub fn go_on(&mut self) {
-        let mut child = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
+        let (mut command, port) = (Command::new("redis-server"), self.port.to_string());
+        match &self.tls {
+            None => command.args(["--port", &port]),
+            Some([certificate, key]) => command
+                .args(["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no"])
+                .args(["--tls-cert-file", certificate, "--tls-key-file", key]),
+        };
+        let mut child = command
+            .args(["--bind", "127.0.0.1"])
             .args(["--requirepass", PASSWORD, "--save", "", "--appendonly", "no", "--dir"])
             .arg(self.folder.path(""))
             .stdout(Stdio::piped())

@@ -33,8 +33,8 @@ pub struct Authority {
 
 /// A certificate and its key.
 pub struct Identity {
-    chain: String,
-    key: String,
+    pub chain: String,
+    pub key: String,
 }
 
 impl Authority {
@@ -42,7 +42,12 @@ impl Authority {
         Self::named("authority")
     }
 
-    fn named(name: &str) -> Self {
+    /// For a server on the loopback address.
+    pub fn loopback(&self) -> Identity {
+        self.sign(CertificateParams::new(["127.0.0.1".to_owned()]).unwrap())
+    }
+
+    pub fn named(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);

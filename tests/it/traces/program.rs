@@ -88,10 +88,7 @@ async fn a_collector_that_is_not_there_is_a_line_of_the_log_and_no_more() {
 fn a_collector_that_cannot_be_and_a_share_of_more_than_all_are_one_clear_line() {
     for (arguments, parts) in [
         (&["--otlp-endpoint", "localhost:4318"][..], ["--otlp-endpoint", "http://HOST:PORT"]),
-        (
-            &["--otlp-endpoint", "https://collector:4318"],
-            ["--otlp-endpoint", "https is not spoken"],
-        ),
+        (&["--otlp-endpoint", "https://collector:4318"], ["--otlp-endpoint", "--otlp-ca"]),
         (&["--otlp-endpoint", "http://me:word@collector"], ["--otlp-endpoint", "(secret)"]),
         (&["--otlp-sample-ratio", "1.5"], ["--otlp-sample-ratio", "from 0 to 1"]),
         (&["--otlp-sample-ratio", "NaN"], ["--otlp-sample-ratio", "from 0 to 1"]),

@@ -27,10 +27,10 @@ pub(super) fn config(options: &Options) -> Result<Config, StoreError> {
     let config = options.url.parse::<Config>();
     // Its error never shows the URL, which may have a password.
     let mut config = config.map_err(|error| StoreError::internal(super::error::text(&error)))?;
-    if options.ca.is_some() && config.get_ssl_mode() == SslMode::Prefer {
+    if options.tls.is_some() && config.get_ssl_mode() == SslMode::Prefer {
         config.ssl_mode(SslMode::Require);
     }
-    if options.ca.is_none() {
+    if options.tls.is_none() {
         match config.get_ssl_mode() {
             SslMode::Require => {
                 return Err(StoreError::internal("sslmode=require needs a CA to trust"));

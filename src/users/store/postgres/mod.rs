@@ -23,7 +23,6 @@ mod tls;
 mod writer;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use deadpool_postgres::Pool;
@@ -38,6 +37,7 @@ use self::tls::Tls;
 use self::writer::Write;
 use super::once::{Creation, forgotten};
 use super::{Extent, IdSequence, IdempotencyKey, StoreError, UserStore};
+use crate::ClientTls;
 use crate::users::domain::{NewUser, User, UserChange, UserId};
 
 /// How many creations wait in the queue at most; more wait to be let in.
@@ -48,8 +48,8 @@ const QUEUE_LEN: usize = 1024;
 pub struct Options {
     /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=require`, or whatever else libpq takes.
     pub url: String,
-    /// Who signs the certificate of the database, a PEM file. Without it there is no TLS.
-    pub ca: Option<PathBuf>,
+    /// With this the connection is TLS.
+    pub tls: Option<ClientTls>,
     /// Connections at a time, besides one that creates users and one that looks whether the database
     /// is there.
     pub connections: usize,
@@ -70,10 +70,9 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// Unavailable if the database cannot be reached; internal if the URL or the CA is wrong, or if
-    /// the schema is that of a newer version of this program.
+    /// Unavailable if the database cannot be reached; internal if the URL is wrong, or if the schema is that of a newer version of this program.
     pub async fn connect(options: &Options) -> Result<Self, StoreError> {
-        let tls = Tls::new(options.ca.as_deref())?;
+        let tls = Tls(options.tls.clone().unwrap_or_else(ClientTls::trusting_nobody));
         let config = connect::config(options)?;
         let pool = connect::pool(&config, &tls, options.connections)?;
         let mut session = pool.get().await.map_err(error::of_pool)?;

@@ -1,0 +1,66 @@
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use crate::TlsError;
+use crate::grpc::server::{provider, roots};
+
+/// What TLS to another server needs, such as a database, a Redis or a collector of traces: whom to
+/// trust. TLS 1.2 and 1.3 are spoken, by rustls.
+#[derive(Clone)]
+pub struct ClientTls(Arc<ClientConfig>);
+
+impl ClientTls {
+    /// Trusts servers that have a certificate for their name from one of these authorities, in PEM.
+    /// Those of the system do not count by themselves; most systems have them in a file, such as
+    /// `/etc/ssl/certs/ca-certificates.crt`.
+    ///
+    /// # Errors
+    /// If there is no certificate in the PEM, or one that cannot be used.
+    pub fn trusting(authorities: &[u8]) -> Result<Self, TlsError> {
+        Ok(Self::with(roots("CA", authorities)?))
+    }
+
+    /// Refuses all servers.
+    pub(crate) fn trusting_nobody() -> Self {
+        Self::with(RootCertStore::empty())
+    }
+
+    fn with(roots: RootCertStore) -> Self {
+        let config = ClientConfig::builder_with_provider(Arc::new(provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring has cipher suites and key exchange groups for TLS 1.2 and 1.3")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self(Arc::new(config))
+    }
+
+    /// Connects to a server by TCP, and does the handshake with it.
+    pub(crate) async fn connect(&self, host: &str, port: u16) -> io::Result<TlsStream<TcpStream>> {
+        self.handshake(host, TcpStream::connect((host, port)).await?).await
+    }
+
+    /// Does the handshake with a server that is to have a certificate for `host`, a name or an
+    /// address.
+    pub(crate) async fn handshake<S>(&self, host: &str, stream: S) -> io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        TlsConnector::from(self.0.clone()).connect(name, stream).await
+    }
+}
+
+/// Without the certificates, of which there may be many.
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientTls").finish_non_exhaustive()
+    }
+}
