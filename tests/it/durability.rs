@@ -7,6 +7,8 @@ use balafon::prost::Message;
 use balafon::users::pb::{CreateUserRequest, GetUserRequest, UserResponse, user_service};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
+#[cfg(target_os = "linux")]
+use h2::{RecvStream, SendStream};
 
 use crate::support::folder::{Folder, text};
 use crate::support::patiently;
@@ -80,29 +82,45 @@ fn a_file_that_is_no_database_is_one_clear_line() {
     assert!(line.contains("--store") && line.contains("file is not a database"), "{line}");
 }
 
-/// What health says of the server.
+/// What health says of the server, now and whenever that changes.
 #[cfg(target_os = "linux")]
-async fn is_serving(peer: &mut Peer) -> bool {
-    let body = bytes::Bytes::from_static(&[0; 5]);
-    let reply = peer.call(request("/grpc.health.v1.Health/Check"), body).await;
-    assert_eq!(reply.grpc_status(), "0");
-    reply.body == [0, 0, 0, 0, 2, 8, 1][..]
+struct Health {
+    _send: SendStream<bytes::Bytes>,
+    statuses: RecvStream,
 }
 
 #[cfg(target_os = "linux")]
-#[tokio::test]
+impl Health {
+    async fn watch(peer: &mut Peer) -> Self {
+        let mut call = peer.open("/grpc.health.v1.Health/Watch").await;
+        call.send.send_data(bytes::Bytes::from_static(&[0; 5]), true).unwrap();
+        let (send, statuses) = call.split().await.unwrap();
+        Self { _send: send, statuses }
+    }
+
+    async fn is_serving(&mut self) -> bool {
+        let status = patiently(self.statuses.data()).await.unwrap().unwrap();
+        match status[..] {
+            [0, 0, 0, 0, 2, 8, 1] => true,
+            [0, 0, 0, 0, 2, 8, 2] => false,
+            _ => panic!("{status:?}"),
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_follows_the_database() {
     let Some(database) = tokio::task::spawn_blocking(postgres::own).await.unwrap() else { return };
-    // Nobody reads the lines of so many calls.
-    let quiet = ["--log-level", "info,balafon::access=off"];
-    let arguments = ["--workers", "1", "--store", &database.database(), quiet[0], quiet[1]];
+    let arguments = ["--workers", "1", "--store", &database.database()];
     let running = Running::start(&arguments, &[]);
     let mut peer = connect(&running).await;
+    let mut health = Health::watch(&mut peer).await;
     assert_eq!(create(&mut peer, "Alice").await.grpc_status(), "0");
-    assert!(is_serving(&mut peer).await);
+    assert!(health.is_serving().await);
 
     database.stop();
-    patiently(async { while is_serving(&mut peer).await {} }).await;
+    assert!(!health.is_serving().await);
     let refused = create(&mut peer, "Bob").await;
     assert_eq!(refused.grpc_status(), "14");
     assert_eq!(refused.trailer("grpc-message"), Some("the user store is not available now"));
@@ -112,7 +130,7 @@ async fn health_follows_the_database() {
     assert!(details.details[0].type_url.ends_with("google.rpc.RetryInfo"));
 
     database.resume();
-    patiently(async { while !is_serving(&mut peer).await {} }).await;
+    assert!(health.is_serving().await);
     assert_eq!(create(&mut peer, "Bob").await.grpc_status(), "0");
 }
 

@@ -1,9 +1,10 @@
 //! A PostgreSQL server of the tests' own, from the programs that are installed.
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::folder::{Folder, text};
@@ -19,14 +20,9 @@ pub struct Postgres {
 
 /// The server that tests share, each with a database of its own; `None` if there is no PostgreSQL
 /// here, which CI does not let pass.
-#[allow(clippy::print_stderr)] // A test that does not run should say so.
 pub fn shared() -> Option<Arc<Postgres>> {
     static SHARED: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
-    let Some(programs) = programs() else {
-        assert!(std::env::var_os("CI").is_none(), "PostgreSQL is not installed");
-        eprintln!("skipped: not installed: PostgreSQL");
-        return None;
-    };
+    let programs = programs()?;
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     Some(shared.upgrade().unwrap_or_else(|| {
         let server = Arc::new(Postgres::start(programs));
@@ -37,11 +33,11 @@ pub fn shared() -> Option<Arc<Postgres>> {
 
 /// A server for one test alone, which may stop it.
 pub fn own() -> Option<Arc<Postgres>> {
-    shared()?;
     programs().map(|programs| Arc::new(Postgres::start(programs)))
 }
 
 /// Where `initdb`, `postgres` and `psql` are: Debian keeps them out of the path.
+#[allow(clippy::print_stderr)] // A test that does not run should say so.
 fn programs() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
@@ -50,14 +46,18 @@ fn programs() -> Option<PathBuf> {
     let has_all = |folder: &PathBuf| {
         ["initdb", "postgres", "psql"].iter().all(|program| folder.join(program).exists())
     };
-    folders.into_iter().rev().chain(std::env::split_paths(&path)).find(has_all)
+    let found = folders.into_iter().rev().chain(std::env::split_paths(&path)).find(has_all);
+    if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "PostgreSQL is not installed");
+        eprintln!("skipped: not installed: PostgreSQL");
+    }
+    found
 }
 
 impl Postgres {
     fn start(programs: PathBuf) -> Self {
         let folder = Folder::new();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let server = Self { programs, folder, port, running: Mutex::new(None) };
+        let server = Self { programs, folder, port: port(), running: Mutex::new(None) };
         let data = text(&server.data());
         std::fs::create_dir(&data).unwrap();
         // It refuses to run as root.
@@ -89,28 +89,30 @@ impl Postgres {
         command
     }
 
-    /// Starts it, if it was stopped, and waits until it answers.
+    /// Starts it, if it was stopped, and waits until it says that it is ready.
     pub fn resume(&self) {
         let mut running = self.running.lock().unwrap();
         if running.is_some() {
             return;
         }
-        let child = self
+        let mut child = self
             .command("postgres")
             .args(["-D", &text(&self.data()), "-p", &self.port.to_string()])
             .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
             // That is about the disk, which no test here takes away.
             .args(["-c", "fsync=off", "-c", "max_connections=400"])
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
         *running = Some(child);
-        drop(running);
-        let deadline = std::time::Instant::now() + super::PATIENCE;
-        while self.run_sql("postgres", "SELECT 1").is_err() {
-            assert!(std::time::Instant::now() < deadline, "PostgreSQL does not start");
+        let (mut lines, mut said) = (log.lines().map_while(Result::ok), String::new());
+        while !said.contains("ready to accept connections") {
+            said += &lines.next().unwrap_or_else(|| panic!("PostgreSQL does not start: {said}"));
         }
+        // What it has to say later must not fill the pipe.
+        std::thread::spawn(move || lines.for_each(drop));
     }
 
     /// Starts it anew, and now it speaks TLS to those who ask for it.
@@ -160,6 +162,20 @@ impl Postgres {
         let [stdout, stderr] = texts;
         if output.status.success() { Ok(stdout) } else { Err(stderr) }
     }
+}
+
+/// A free port that stays so while the server is stopped: below those that the system gives to
+/// whoever does not care, which are the clients and the other servers of the tests.
+fn port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const PORTS: std::ops::Range<u16> = 20_000..30_000;
+    let begin = std::process::id() as u16 % 100 * 100;
+    let port = || {
+        let count = begin + NEXT.fetch_add(1, Ordering::Relaxed);
+        PORTS.start + count % PORTS.len() as u16
+    };
+    let mut ports = std::iter::repeat_with(port).take(PORTS.len());
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 impl Drop for Postgres {
