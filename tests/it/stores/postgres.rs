@@ -15,6 +15,21 @@ use crate::support::patiently;
 use crate::support::postgres::{Postgres, own, shared};
 use crate::tls::Authority;
 
+/// What the store sets.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For a call to go on.
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// Makes a kind of statement take as long as it is let.
+fn slow(kind: &str) -> String {
+    format!(
+        "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN PERFORM pg_sleep(3600); RETURN new; END';
+        CREATE TRIGGER slowly BEFORE {kind} ON users FOR EACH ROW EXECUTE FUNCTION slowly()"
+    )
+}
+
 struct InDatabase {
     server: Arc<Postgres>,
     options: Options,
@@ -43,6 +58,24 @@ impl InDatabase {
     fn run_sql(&self, sql: &str) -> String {
         let (_, database) = self.options.url.rsplit_once('/').unwrap();
         self.server.run_sql(database, sql).unwrap()
+    }
+
+    /// How many statements that begin so are being executed.
+    fn active(&self, statement: &str) -> usize {
+        let count = self.run_sql(&format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'
+                AND query LIKE '{statement}%' AND datname = current_database()"
+        ));
+        count.trim().parse().unwrap()
+    }
+
+    /// Waits until there are none, which must not take until they time out.
+    async fn cancelled(&self, statement: &str) {
+        let started = Instant::now();
+        while self.active(statement) > 0 {
+            assert!(started.elapsed() < STATEMENT_TIMEOUT / 2, "{statement} goes on");
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -161,29 +194,35 @@ async fn a_call_that_is_over_cancels_its_statement() {
     let Some(place) = InDatabase::new().await else { return };
     let store = place.open().await;
     let id = store.create(alice()).await.unwrap().id;
-    place.run_sql(
-        "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS
-        'BEGIN PERFORM pg_sleep(3600); RETURN new; END';
-        CREATE TRIGGER slowly BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION slowly()",
-    );
-    let active = "SELECT count(*) FROM pg_stat_activity
-        WHERE state = 'active' AND query LIKE 'UPDATE users%' AND datname = current_database()";
+    place.run_sql(&slow("UPDATE"));
     let change = UserChange::parse("Bob", "").unwrap();
     {
         let update = store.update(id, change);
         tokio::pin!(update);
-        while place.run_sql(active) != "1\n" {
-            let moment = Duration::from_millis(1);
-            assert!(tokio::time::timeout(moment, &mut update).await.is_err());
+        while place.active("UPDATE users") != 1 {
+            assert!(tokio::time::timeout(MOMENT, &mut update).await.is_err());
         }
     }
-    patiently(async {
-        while place.run_sql(active) != "0\n" {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    place.cancelled("UPDATE users").await;
     assert_eq!(store.get(id).await.unwrap().unwrap().name, "Alice");
+}
+
+#[tokio::test]
+async fn creations_for_which_nobody_waits_any_more_are_cancelled() {
+    let Some(place) = InDatabase::new().await else { return };
+    let store = place.open().await;
+    place.run_sql(&slow("INSERT"));
+    {
+        let (one, all) = (store.create(alice()), store.create_all(vec![alice(); 2]));
+        let mut both = std::pin::pin!(async { tokio::join!(one, all) });
+        while place.active("INSERT INTO users") != 1 {
+            assert!(tokio::time::timeout(MOMENT, &mut both).await.is_err());
+        }
+    }
+    place.cancelled("INSERT INTO users").await;
+    place.run_sql("DROP TRIGGER slowly ON users");
+    store.create(alice()).await.unwrap();
+    assert_eq!(store.extent().await.unwrap().total, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -209,6 +248,53 @@ async fn while_the_database_is_away_calls_fail_at_once_and_then_go_on() {
     assert!(back.elapsed() < Duration::from_secs(2));
     assert_eq!(store.get(id).await.unwrap().unwrap().id, id);
     assert!(store.create(alice()).await.unwrap().id > id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_hangs_holds_no_call_and_is_used_again_when_it_answers() {
+    let Some(place) = InDatabase::alone().await else { return };
+    let store = Arc::new(place.open().await);
+    let id = store.create(alice()).await.unwrap().id;
+    let mut available = store.availability();
+
+    place.server.freeze();
+    let mut calls = JoinSet::new();
+    // More than there are connections: some wait for one.
+    for _ in 0..2 * place.options.connections {
+        let store = store.clone();
+        calls.spawn(async move { store.get(id).await.map(drop) });
+    }
+    for _ in 0..2 {
+        let store = store.clone();
+        calls.spawn(async move { store.create(alice()).await.map(drop) });
+    }
+    for ended in patiently(calls.join_all()).await {
+        assert!(ended.unwrap_err().is_unavailable());
+    }
+    assert!(!*available.borrow_and_update());
+
+    place.server.wake();
+    patiently(available.wait_for(|available| *available)).await.unwrap();
+    assert_eq!(store.get(id).await.unwrap().unwrap().id, id);
+    assert!(store.create(alice()).await.unwrap().id > id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_ended_alone_is_no_loss_of_the_database() {
+    let Some(place) = InDatabase::new().await else { return };
+    let store = place.open().await;
+    let id = store.create(alice()).await.unwrap().id;
+    let mut available = store.availability();
+    available.mark_unchanged();
+    for _ in 0..10 {
+        place.run_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        );
+        assert!(store.get(id).await.is_ok());
+        assert!(store.create(alice()).await.is_ok());
+    }
+    assert!(!available.has_changed().unwrap());
 }
 
 #[tokio::test]

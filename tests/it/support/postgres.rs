@@ -142,6 +142,27 @@ impl Postgres {
         }
     }
 
+    /// Lets it answer nothing, although it is there, until it [wakes up](Self::wake).
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn wake(&self) {
+        self.signal("CONT");
+    }
+
+    /// To all its processes: the first one starts the others, none while it is stopped.
+    fn signal(&self, name: &str) {
+        let running = self.running.lock().unwrap();
+        let first = running.as_ref().unwrap().id().to_string();
+        // Some of the others may end meanwhile, which is no fault.
+        let kill = |pids: &[&str]| Command::new("kill").args(["-s", name]).args(pids).output();
+        assert!(kill(&[&first]).unwrap().status.success());
+        let others = format!("/proc/{first}/task/{first}/children");
+        let others = std::fs::read_to_string(others).unwrap();
+        kill(&others.split_whitespace().collect::<Vec<_>>()).unwrap();
+    }
+
     /// A new, empty database.
     pub fn database(&self) -> String {
         static COUNT: AtomicUsize = AtomicUsize::new(0);

@@ -1,9 +1,9 @@
 //! Whether the database is there.
 //!
 //! ```text
-//!               a call loses its connection, or the probe fails
-//!   available ────────────────────────────────────────────────────> away: calls fail at once
-//!       ^                                                             |
+//!                         the probe is not answered
+//!   available ────────────────────────────────────────────────────> away: calls fail at once,
+//!       ^                                                             |   also those that wait
 //!       `────────────────── the probe is answered ────────────────────'
 //! ```
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
-use tokio_postgres::{Client, Config};
+use tokio_postgres::{Client, Config, Error};
 
 use super::tls::Tls;
 use super::{StoreError, error};
@@ -22,6 +22,13 @@ const INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long the probe waits for it.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The longest that a call without a deadline waits: for a connection to be free (5 s), and for the
+/// longest statement (10 s). That is for connections that hang alone; PostgreSQL itself is sooner.
+const LONGEST: Duration = Duration::from_secs(15);
+
+/// The least that shows that statements are answered.
+const QUESTION: &str = "SELECT 1";
 
 /// Lets calls through, or not.
 pub(super) struct Breaker {
@@ -35,24 +42,31 @@ impl Breaker {
         Self { available: watch::Sender::new(true), suspected: Notify::new() }
     }
 
-    /// # Errors
-    /// Unavailable while the database is away.
-    pub(super) fn check(&self) -> Result<(), StoreError> {
-        match *self.available.borrow() {
-            true => Ok(()),
-            false => Err(away()),
-        }
-    }
-
     /// A call has lost its connection: it may be that connection alone.
     pub(super) fn suspect(&self) {
         self.suspected.notify_one();
     }
 
-    /// When the database is away.
-    pub(super) async fn opened(&self) {
-        // The sender is here, so it is not gone.
-        let _ = self.availability().wait_for(|available| !available).await;
+    /// What `work` gives, unless the database is away, or goes away meanwhile.
+    ///
+    /// # Errors
+    /// Those of `work`; and unavailable, then or after the longest time.
+    pub(super) async fn guard<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let mut available = self.availability();
+        tokio::select! {
+            biased;
+            // The sender is here, so it is not gone.
+            _ = available.wait_for(|available| !available) => {
+                Err(StoreError::unavailable("the database is away"))
+            }
+            outcome = timeout(LONGEST, work) => outcome.unwrap_or_else(|_| {
+                self.suspect();
+                Err(StoreError::unavailable("the database takes too long"))
+            }),
+        }
     }
 
     pub(super) fn availability(&self) -> watch::Receiver<bool> {
@@ -76,10 +90,6 @@ impl Breaker {
     }
 }
 
-pub(super) fn away() -> StoreError {
-    StoreError::unavailable("the database is away")
-}
-
 /// Looks whether the database is there, for as long as it is let.
 pub(super) async fn probe(config: Config, tls: Tls, breaker: Arc<Breaker>) {
     let mut client = None;
@@ -88,31 +98,43 @@ pub(super) async fn probe(config: Config, tls: Tls, breaker: Arc<Breaker>) {
             Ok(outcome) => outcome.map_err(|error| error::text(&error)),
             Err(_) => Err("it does not answer".to_owned()),
         };
-        if outcome.is_err() {
-            client = None;
-        }
         breaker.set(outcome);
         // Sooner if a call has noticed something.
         let _ = timeout(INTERVAL, breaker.suspected.notified()).await;
     }
 }
 
-/// One question, on the connection of before if there is one.
-async fn ask(
-    client: &mut Option<Client>,
-    config: &Config,
-    tls: &Tls,
-) -> Result<(), tokio_postgres::Error> {
-    let connected = match client.take() {
-        Some(client) => client,
-        None => {
-            let (client, connection) = config.connect(tls.clone()).await?;
-            // It ends with its client, and tells that what is wrong.
-            tokio::spawn(connection);
-            client
-        }
-    };
-    connected.simple_query("SELECT 1").await?;
-    *client = Some(connected);
+/// One question, on the connection of before if that is still good. There is none when this was
+/// dropped, or has failed.
+async fn ask(client: &mut Option<Client>, config: &Config, tls: &Tls) -> Result<(), Error> {
+    if let Some(known) = client.take()
+        && known.simple_query(QUESTION).await.is_ok()
+    {
+        *client = Some(known);
+        return Ok(());
+    }
+    // The connection may have been ended alone, by whoever looks after the database.
+    let (new, connection) = config.connect(tls.clone()).await?;
+    // It ends with its client, and tells that what is wrong.
+    tokio::spawn(connection);
+    new.simple_query(QUESTION).await?;
+    *client = Some(new);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_hangs_alone_holds_no_call_for_ever() {
+        let (breaker, started) = (Breaker::new(), Instant::now());
+        let outcome = breaker.guard(pending::<Result<(), _>>()).await;
+        assert!(outcome.unwrap_err().is_unavailable());
+        assert_eq!(started.elapsed(), LONGEST);
+    }
 }

@@ -16,6 +16,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// that.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a peer may be silent that has something to acknowledge, and a quiet connection before it is
+/// asked: whoever has lost its power says nothing. Linux would wait for a quarter of an hour, and for
+/// two hours.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// For every connection, unless the URL has options of its own. The longest that a statement may take,
 /// for those whose call was not able to cancel it, is in milliseconds: a page of the largest users
 /// takes a few. That a table is there already is no news.
@@ -43,6 +48,12 @@ pub(super) fn config(options: &Options) -> Result<Config, StoreError> {
     }
     if config.get_options().is_none() {
         config.options(OPTIONS);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(SILENCE);
+    }
+    if config.get_keepalives_idle() == Config::new().get_keepalives_idle() {
+        config.keepalives_idle(SILENCE).keepalives_interval(SILENCE);
     }
     config.connect_timeout(CONNECT_TIMEOUT);
     Ok(config)

@@ -10,7 +10,8 @@
 //! `user_sequence`, which has the newest id, until they are committed. So creations of one server are
 //! gathered, as they are for SQLite, and share that turn and its wait for the disk.
 //!
-//! A call that is over cancels its statement. While the database is away, calls fail at once.
+//! A call that is over cancels its statement; creations are cancelled when all of their calls are.
+//! While the database is away calls fail at once, and when it goes away those that wait for it.
 
 mod breaker;
 mod connect;
@@ -28,13 +29,14 @@ use std::sync::Arc;
 use deadpool_postgres::Pool;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use self::breaker::Breaker;
 use self::session::Session;
 use self::tls::Tls;
-use self::writer::Write;
+use self::writer::{Job, Write, Writer};
 use super::once::{Creation, forgotten};
 use super::{Extent, IdSequence, IdempotencyKey, StoreError, UserStore};
 use crate::ClientTls;
@@ -60,7 +62,7 @@ pub struct Options {
 pub struct PostgresStore {
     pool: Pool,
     tls: Tls,
-    creations: mpsc::Sender<Write>,
+    creations: mpsc::Sender<Job>,
     breaker: Arc<Breaker>,
     _tasks: JoinSet<()>,
 }
@@ -85,7 +87,9 @@ impl PostgresStore {
         // Creations have a connection of their own: they do not queue for one while others queue for
         // them.
         let own = connect::pool(&config, &tls, 1)?;
-        tasks.spawn(writer::run(own, jobs, breaker.clone()));
+        let ids = IdSequence::new();
+        let writer = Writer { pool: own, tls: tls.clone(), breaker: breaker.clone(), ids };
+        tasks.spawn(writer.run(jobs));
         tasks.spawn(breaker::probe(config, tls.clone(), breaker.clone()));
         Ok(Self { pool, tls, creations, breaker, _tasks: tasks })
     }
@@ -95,12 +99,28 @@ impl PostgresStore {
         self.breaker.availability()
     }
 
-    async fn create_by<T>(&self, write: impl FnOnce(Reply<T>) -> Write) -> Result<T, StoreError> {
+    async fn write(
+        &self,
+        key: Option<IdempotencyKey>,
+        users: Vec<NewUser>,
+    ) -> Result<Vec<Arc<User>>, StoreError> {
         let stopped = || StoreError::internal("its task has stopped");
-        self.breaker.check()?;
-        let (reply, answer) = oneshot::channel();
-        self.creations.send(write(reply)).await.map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?
+        let write = async {
+            let (reply, answer) = oneshot::channel();
+            let job = (Write { key, users }, reply);
+            self.creations.send(job).await.map_err(|_| stopped())?;
+            answer.await.map_err(|_| stopped())?
+        };
+        self.breaker.guard(write).await
+    }
+
+    async fn write_one(
+        &self,
+        key: Option<IdempotencyKey>,
+        user: NewUser,
+    ) -> Result<Arc<User>, StoreError> {
+        let written = self.write(key, vec![user]).await?;
+        written.into_iter().next().ok_or_else(|| StoreError::internal("nothing was written"))
     }
 
     /// The rows of one statement, on a connection of its own.
@@ -109,19 +129,28 @@ impl PostgresStore {
         sql: &str,
         values: &[&(dyn ToSql + Sync)],
         again: Again,
-    ) -> Result<Vec<tokio_postgres::Row>, StoreError> {
+    ) -> Result<Vec<Row>, StoreError> {
+        self.breaker.guard(self.try_query(sql, values, again)).await
+    }
+
+    async fn try_query(
+        &self,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+        again: Again,
+    ) -> Result<Vec<Row>, StoreError> {
         let mut left = ATTEMPTS;
         loop {
-            self.breaker.check()?;
-            let session = match self.pool.get().await {
-                Ok(client) => Session::new(client, &self.tls),
-                Err(error) => {
-                    self.breaker.suspect();
-                    return Err(error::of_pool(error));
-                }
-            };
+            let opened = Session::open(&self.pool, &self.tls).await;
+            let mut session = opened.inspect_err(|_| self.breaker.suspect())?;
             left -= 1;
-            match session.query(sql, values).await {
+            let client = session.client();
+            let answer = match client.prepare_cached(sql).await {
+                Ok(statement) => client.query(&statement, values).await,
+                Err(error) => Err(error),
+            };
+            session.release();
+            match answer {
                 Ok(rows) => return Ok(rows),
                 Err(error) if left > 0 && again.may_follow(&error) => {}
                 Err(error) => {
@@ -163,12 +192,9 @@ impl Again {
     }
 }
 
-/// Where a task puts what a call waits for. Closed when nobody waits any more.
-type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
-
 impl UserStore for PostgresStore {
     async fn create(&self, user: NewUser) -> Result<Arc<User>, StoreError> {
-        self.create_by(|reply| Write::One(None, user, reply)).await
+        self.write_one(None, user).await
     }
 
     async fn create_once(
@@ -176,11 +202,12 @@ impl UserStore for PostgresStore {
         key: IdempotencyKey,
         user: NewUser,
     ) -> Result<Arc<User>, StoreError> {
-        self.create_by(|reply| Write::One(Some(key), user, reply)).await
+        self.write_one(Some(key), user).await
     }
 
     async fn create_all(&self, users: Vec<NewUser>) -> Result<Vec<UserId>, StoreError> {
-        self.create_by(|reply| Write::All(users, reply)).await
+        let written = self.write(None, users).await?;
+        Ok(written.iter().map(|user| user.id).collect())
     }
 
     async fn get(&self, id: UserId) -> Result<Option<Arc<User>>, StoreError> {

@@ -7,7 +7,7 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
-use super::writer::Write;
+use super::writer::{Answer, Write};
 use super::{Creation, IdSequence, IdempotencyKey, StoreError, error, forgotten, rows};
 use crate::users::domain::{NewUser, Timestamp, User, UserId, UserStatus};
 
@@ -20,11 +20,6 @@ pub(super) struct Plan {
     keys: Vec<(IdempotencyKey, Creation)>,
     /// One for each call.
     answers: Vec<Answer>,
-}
-
-pub(super) enum Answer {
-    User(Result<Arc<User>, StoreError>),
-    Ids(Vec<UserId>),
 }
 
 /// Why nothing was stored, as far as is known.
@@ -78,23 +73,20 @@ impl Plan {
             keys: Vec::new(),
             answers: Vec::with_capacity(group.len()),
         };
-        for write in group {
-            let answer = match write {
-                Write::One(None, user, _) => Answer::User(Ok(plan.create(ids, user))),
-                Write::One(Some(key), user, _) => Answer::User(match known.get(key) {
-                    Some(creation) => creation
-                        .answer(user.clone())
-                        .map(Arc::new)
-                        .ok_or_else(StoreError::key_reused),
-                    None => {
-                        let user = plan.create(ids, user);
-                        known.insert(key.clone(), Creation::of(&user));
-                        plan.keys.push((key.clone(), Creation::of(&user)));
-                        Ok(user)
+        for Write { key, users } in group {
+            let answer = match key.as_ref().and_then(|key| known.get(key)) {
+                Some(creation) => users
+                    .iter()
+                    .map(|user| creation.answer(user.clone()).map(Arc::new))
+                    .collect::<Option<_>>()
+                    .ok_or_else(StoreError::key_reused),
+                None => {
+                    let users: Vec<_> = users.iter().map(|user| plan.create(ids, user)).collect();
+                    if let (Some(key), [user]) = (key, &users[..]) {
+                        known.insert(key.clone(), Creation::of(user));
+                        plan.keys.push((key.clone(), Creation::of(user)));
                     }
-                }),
-                Write::All(users, _) => {
-                    Answer::Ids(users.iter().map(|user| plan.create(ids, user).id).collect())
+                    Ok(users)
                 }
             };
             plan.answers.push(answer);
@@ -178,11 +170,7 @@ async fn recall(
     now: Timestamp,
     group: &[Write],
 ) -> Result<HashMap<IdempotencyKey, Creation>, Fault> {
-    let given = group.iter().filter_map(|write| match write {
-        Write::One(key, ..) => key.as_ref(),
-        Write::All(..) => None,
-    });
-    let (principals, keys) = names(given);
+    let (principals, keys) = names(group.iter().filter_map(|write| write.key.as_ref()));
     if keys.is_empty() {
         return Ok(HashMap::new());
     }

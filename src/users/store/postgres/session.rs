@@ -1,38 +1,39 @@
-//! A connection for one statement.
+//! A connection for one piece of work.
 
-use deadpool_postgres::Object;
+use std::time::Duration;
+
+use deadpool_postgres::{Object, Pool};
 use tokio::runtime::Handle;
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error, Row};
+use tokio::time::timeout;
 
 use super::tls::Tls;
+use super::{StoreError, error};
 
-/// A connection of the pool that is asked once. If the question is dropped, it is cancelled, and the
-/// connection is not used again: an answer may still come.
+/// How long a cancellation may take: the server has other ways to find out, `statement_timeout`.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection of the pool. If it is dropped before it is [released](Self::release), what it was
+/// asked is cancelled, and it is not used again: an answer may still come.
 pub(super) struct Session<'a> {
-    /// `None` once it is answered.
+    /// `None` once it is released.
     client: Option<Object>,
     tls: &'a Tls,
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(client: Object, tls: &'a Tls) -> Self {
-        Self { client: Some(client), tls }
+    /// Waits for a connection to be free, or makes one.
+    pub(super) async fn open(pool: &Pool, tls: &'a Tls) -> Result<Self, StoreError> {
+        let client = pool.get().await.map_err(error::of_pool)?;
+        Ok(Self { client: Some(client), tls })
     }
 
-    pub(super) async fn query(
-        mut self,
-        sql: &str,
-        values: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>, Error> {
-        let Some(client) = &self.client else { return Ok(Vec::new()) };
-        let answer = match client.prepare_cached(sql).await {
-            Ok(statement) => client.query(&statement, values).await,
-            Err(error) => Err(error),
-        };
-        // To the pool, which throws away those that are closed.
+    pub(super) fn client(&mut self) -> &mut Object {
+        self.client.as_mut().expect("nobody has it after its release")
+    }
+
+    /// All is answered. The pool throws away those that are closed.
+    pub(super) fn release(mut self) {
         drop(self.client.take());
-        answer
     }
 }
 
@@ -45,8 +46,10 @@ impl Drop for Session<'_> {
         // Without a runtime the process is about to end, and its connections with it.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
-                if let Err(error) = cancel.cancel_query(tls).await {
-                    tracing::debug!(%error, "cannot cancel a statement");
+                match timeout(CANCEL_TIMEOUT, cancel.cancel_query(tls)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::debug!(%error, "cannot cancel a statement"),
+                    Err(_) => tracing::debug!("a cancellation is not taken"),
                 }
             });
         }
