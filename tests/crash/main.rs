@@ -4,10 +4,18 @@
 #[path = "../it/support/folder.rs"]
 #[allow(dead_code, unreachable_pub)] // It is shared with the other tests.
 mod folder;
+#[path = "../it/support/health.rs"]
+#[allow(unreachable_pub)]
+mod health;
+mod outage;
+#[path = "../it/support/peer.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod peer;
 #[path = "../it/support/postgres.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod postgres;
 mod server;
+mod two;
 mod workers;
 
 use std::collections::HashMap;
@@ -16,10 +24,11 @@ use std::time::{Duration, Instant};
 
 use balafon::users::pb::UserResponse;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use self::folder::Folder;
+use self::outage::Fault;
 use self::postgres::Postgres;
 use self::server::{Client, Server};
 use self::workers::{Creator, Updater};
@@ -37,32 +46,54 @@ const LONGEST: Duration = Duration::from_millis(400);
 #[tokio::main]
 async fn main() {
     let args: Vec<_> = std::env::args().skip(1).collect();
-    let (store, rounds) = match &args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [store @ ("sqlite" | "postgres")] => (*store, 200),
-        [store @ ("sqlite" | "postgres"), "--rounds", count] => {
-            (*store, count.parse().expect("--rounds wants a number"))
+    let number = |text: &str| text.parse().expect("wanted a number");
+    match &args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["sqlite"] => in_a_file(200).await,
+        ["sqlite", "--rounds", rounds] => in_a_file(number(rounds)).await,
+        ["postgres"] => in_postgres(200).await,
+        ["postgres", "--rounds", rounds] => in_postgres(number(rounds)).await,
+        ["two"] => two::run(&own_postgres().database(), 50).await,
+        ["two", "--rounds", rounds] => {
+            two::run(&own_postgres().database(), number(rounds)).await;
         }
-        _ => panic!("usage: tests/crash/run sqlite|postgres [--rounds N]"),
-    };
+        ["outage"] => outages(10).await,
+        ["outage", "--seconds", seconds] => outages(number(seconds)).await,
+        _ => panic!("usage: see tests/crash/run"),
+    }
+}
+
+fn own_postgres() -> Arc<Postgres> {
+    postgres::own().expect("PostgreSQL has to be installed")
+}
+
+async fn in_a_file(rounds: usize) {
     let folder = Folder::new();
-    let database = match store {
-        "postgres" => Some(postgres::own().expect("PostgreSQL has to be installed")),
-        _ => None,
-    };
-    let store = match &database {
-        Some(database) => database.database(),
-        None => format!("sqlite:{}", folder::text(&folder.path("users.db"))),
-    };
+    let store = format!("sqlite:{}", folder::text(&folder.path("users.db")));
+    kill(&store, None, rounds).await;
+}
+
+async fn in_postgres(rounds: usize) {
+    let database = own_postgres();
+    kill(&database.database(), Some(&database), rounds).await;
+}
+
+async fn outages(seconds: usize) {
+    let (database, time) = (own_postgres(), Duration::from_secs(seconds as u64));
+    for fault in [Fault::Stops, Fault::Hangs] {
+        outage::run(fault, &database, time).await;
+    }
+}
+
+/// Kills the server, or every other time its database.
+async fn kill(store: &str, database: Option<&Arc<Postgres>>, rounds: usize) {
     let started = Instant::now();
     let mut all = Expected::default();
     for round in 0..rounds {
-        // Of the database and its server, one after the other is killed.
-        let victim = database.as_ref().filter(|_| round % 2 == 1);
-        all.round(&store, victim).await;
+        all.round(store, database.filter(|_| round % 2 == 1)).await;
     }
     // Once more from the beginning: what was there once may be gone.
     all.newest = None;
-    let mut server = Server::start(&store);
+    let mut server = Server::start(store);
     all.verify(&mut server.client().await).await;
     server.kill();
     println!(
@@ -73,6 +104,17 @@ async fn main() {
         all.updaters.iter().map(|it| it.acknowledged).sum::<u64>(),
         all.creators.iter().map(|it| it.repeated).sum::<usize>(),
     );
+}
+
+/// A random moment is what this is about, not a condition.
+fn random_time() -> Duration {
+    let random = u32::from(Uuid::now_v7().as_bytes()[15]);
+    SHORTEST + (LONGEST - SHORTEST) * random / 255
+}
+
+/// Fails rather than waiting for ever.
+async fn patiently<F: IntoFuture>(future: F) -> F::Output {
+    timeout(PATIENCE, future).await.expect("this takes far less time")
 }
 
 /// What has to be in the store.
@@ -111,9 +153,7 @@ impl Expected {
                 updater
             });
         }
-        // A random moment is what this is about, not a condition.
-        let random = u32::from(Uuid::now_v7().as_bytes()[15]);
-        sleep(SHORTEST + (LONGEST - SHORTEST) * random / 255).await;
+        sleep(random_time()).await;
         if let Some(database) = database {
             database.stop();
         } else {

@@ -14,7 +14,7 @@ use tonic_prost::ProstCodec;
 
 pub(crate) struct Server {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Server {

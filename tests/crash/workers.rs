@@ -9,7 +9,7 @@ use crate::server::Client;
 
 /// Creates users one after the other, each with a name and a key of its own.
 pub(crate) struct Creator {
-    number: usize,
+    pub(crate) number: usize,
     /// The creation that is to be answered next.
     next: usize,
     /// The ids that it was given, by names.
@@ -25,21 +25,26 @@ impl Creator {
 
     /// Until the server is no more. It begins with what was not answered the last time.
     pub(crate) async fn run(&mut self, mut client: Client) {
-        loop {
-            let name = format!("creator {} user {}", self.number, self.next);
-            let email = format!("{}.{}@example.com", self.number, self.next);
-            let mut request = Request::new(CreateUserRequest { name: name.clone(), email });
-            let key = format!("{}-{}", self.number, self.next).parse().unwrap();
-            request.metadata_mut().insert("idempotency-key", key);
-            match client.call(&user_service::CREATE_USER, request).await {
-                Ok(user) => {
-                    assert_eq!(user.name, name);
-                    self.acknowledged.push((name, user.id));
-                    self.next += 1;
-                }
-                Err(_) => break self.repeated += 1,
+        while self.create(&mut client).await {}
+    }
+
+    /// Whether it was acknowledged. If not, it is asked for again the next time.
+    pub(crate) async fn create(&mut self, client: &mut Client) -> bool {
+        let name = format!("creator {} user {}", self.number, self.next);
+        let email = format!("{}.{}@example.com", self.number, self.next);
+        let mut request = Request::new(CreateUserRequest { name: name.clone(), email });
+        let key = format!("{}-{}", self.number, self.next).parse().unwrap();
+        request.metadata_mut().insert("idempotency-key", key);
+        let answer = client.call(&user_service::CREATE_USER, request).await;
+        match &answer {
+            Ok(user) => {
+                assert_eq!(user.name, name);
+                self.acknowledged.push((name, user.id.clone()));
+                self.next += 1;
             }
+            Err(_) => self.repeated += 1,
         }
+        answer.is_ok()
     }
 
     /// Looks for what was acknowledged, of the users above `after`.

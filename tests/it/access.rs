@@ -1,26 +1,18 @@
 //! The program with authentication on: from a token on the command line to the audit log.
 
-use balafon::grpc::frame;
 use balafon::prost::Message;
 use balafon::users::pb::{CreateUserRequest, GetUserRequest, UserResponse};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::{Bytes, BytesMut};
 
 use crate::admin;
 use crate::support::folder::Folder;
-use crate::support::peer::{Peer, Reply, request};
+use crate::support::peer::{Peer, Reply, encoded, request};
 use crate::support::program::{Running, complaint, user_server};
 
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef\n";
 
 pub const SERVICE: &str = "/ru.tinkoff.kora.example.UserService/";
-
-pub fn encoded(message: &impl Message) -> Bytes {
-    let mut wire = BytesMut::new();
-    frame::encode(&mut wire, message, usize::MAX).unwrap();
-    wire.freeze()
-}
 
 pub fn token(secret: &str, arguments: &[&str]) -> String {
     let output = user_server()

@@ -7,12 +7,12 @@ use balafon::prost::Message;
 use balafon::users::pb::{CreateUserRequest, GetUserRequest, UserResponse, user_service};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
-#[cfg(target_os = "linux")]
-use h2::{RecvStream, SendStream};
 
 use crate::support::folder::{Folder, text};
+#[cfg(target_os = "linux")]
+use crate::support::health::Health;
 use crate::support::patiently;
-use crate::support::peer::{Peer, Reply, request};
+use crate::support::peer::{Peer, Reply, encoded, request};
 #[cfg(target_os = "linux")]
 use crate::support::postgres;
 use crate::support::program::{Running, complaint, user_server};
@@ -27,13 +27,7 @@ fn start(folder: &Folder) -> Running {
 
 async fn create(peer: &mut Peer, name: &str) -> Reply {
     let user = CreateUserRequest { name: name.into(), email: "a@b.co".into() };
-    peer.call(request(user_service::CREATE_USER.path), message(&user)).await
-}
-
-fn message(message: &impl Message) -> bytes::Bytes {
-    let mut buffer = bytes::BytesMut::new();
-    balafon::grpc::frame::encode(&mut buffer, message, usize::MAX).unwrap();
-    buffer.freeze()
+    peer.call(request(user_service::CREATE_USER.path), encoded(&user)).await
 }
 
 async fn connect(running: &Running) -> Peer {
@@ -49,7 +43,7 @@ async fn users_survive_a_restart_and_a_kill() {
         let mut peer = connect(&running).await;
         for user_id in ids.clone() {
             let known = GetUserRequest { user_id };
-            let reply = peer.call(request(user_service::GET_USER.path), message(&known)).await;
+            let reply = peer.call(request(user_service::GET_USER.path), encoded(&known)).await;
             assert_eq!(reply.grpc_status(), "0");
         }
         let created = create(&mut peer, "Alice").await;
@@ -82,32 +76,6 @@ fn a_file_that_is_no_database_is_one_clear_line() {
     assert!(line.contains("--store") && line.contains("file is not a database"), "{line}");
 }
 
-/// What health says of the server, now and whenever that changes.
-#[cfg(target_os = "linux")]
-struct Health {
-    _send: SendStream<bytes::Bytes>,
-    statuses: RecvStream,
-}
-
-#[cfg(target_os = "linux")]
-impl Health {
-    async fn watch(peer: &mut Peer) -> Self {
-        let mut call = peer.open("/grpc.health.v1.Health/Watch").await;
-        call.send.send_data(bytes::Bytes::from_static(&[0; 5]), true).unwrap();
-        let (send, statuses) = call.split().await.unwrap();
-        Self { _send: send, statuses }
-    }
-
-    async fn is_serving(&mut self) -> bool {
-        let status = patiently(self.statuses.data()).await.unwrap().unwrap();
-        match status[..] {
-            [0, 0, 0, 0, 2, 8, 1] => true,
-            [0, 0, 0, 0, 2, 8, 2] => false,
-            _ => panic!("{status:?}"),
-        }
-    }
-}
-
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_follows_the_database() {
@@ -117,10 +85,10 @@ async fn health_follows_the_database() {
     let mut peer = connect(&running).await;
     let mut health = Health::watch(&mut peer).await;
     assert_eq!(create(&mut peer, "Alice").await.grpc_status(), "0");
-    assert!(health.is_serving().await);
+    assert!(patiently(health.is_serving()).await);
 
     database.stop();
-    assert!(!health.is_serving().await);
+    assert!(!patiently(health.is_serving()).await);
     let refused = create(&mut peer, "Bob").await;
     assert_eq!(refused.grpc_status(), "14");
     assert_eq!(refused.trailer("grpc-message"), Some("the user store is not available now"));
@@ -130,7 +98,7 @@ async fn health_follows_the_database() {
     assert!(details.details[0].type_url.ends_with("google.rpc.RetryInfo"));
 
     database.resume();
-    assert!(health.is_serving().await);
+    assert!(patiently(health.is_serving()).await);
     assert_eq!(create(&mut peer, "Bob").await.grpc_status(), "0");
 }
 
@@ -214,7 +182,7 @@ async fn a_full_disk_refuses_users_and_keeps_those_it_has() {
     assert_eq!(refused.trailer("grpc-message"), Some("the user store is full"));
     running.line_with("database or disk is full");
     let known = GetUserRequest { user_id: last };
-    let reply = peer.call(request(user_service::GET_USER.path), message(&known)).await;
+    let reply = peer.call(request(user_service::GET_USER.path), encoded(&known)).await;
     assert_eq!(reply.grpc_status(), "0");
     running.signal("TERM");
     assert!(running.child.wait().unwrap().success());

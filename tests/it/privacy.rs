@@ -4,9 +4,9 @@ use balafon::prost::Message;
 use balafon::users::pb::{CreateUserRequest, GetUserRequest, UserResponse, UserUpdate};
 use bytes::Bytes;
 
-use crate::access::{SERVICE, encoded};
+use crate::access::SERVICE;
 use crate::support::collector::Collector;
-use crate::support::peer::{Peer, request};
+use crate::support::peer::{Peer, encoded, request};
 use crate::support::program::Running;
 use crate::traces::program::end;
 

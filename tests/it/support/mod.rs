@@ -3,6 +3,8 @@
 pub mod collector;
 pub mod echo;
 pub mod folder;
+#[cfg(target_os = "linux")]
+pub mod health;
 pub mod peer;
 #[cfg(target_os = "linux")]
 pub mod postgres;

@@ -177,7 +177,11 @@ pub fn request(path: &str) -> http::request::Builder {
 }
 
 pub fn framed(message: &str) -> Bytes {
+    encoded(&message.to_owned())
+}
+
+pub fn encoded(message: &impl Message) -> Bytes {
     let mut buffer = BytesMut::new();
-    frame::encode(&mut buffer, &message.to_string(), usize::MAX).unwrap();
+    frame::encode(&mut buffer, message, usize::MAX).unwrap();
     buffer.freeze()
 }
