@@ -4,15 +4,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use balafon::ClientTls;
+use balafon::users::Users;
 use balafon::users::domain::{NewUser, UserChange};
+use balafon::users::pb::{CreateUserRequest, UserService, UserUpdate, user_service};
 use balafon::users::store::postgres::{Options, PostgresStore};
 use balafon::users::store::{StoreError, UserStore};
+use balafon::{ClientTls, Router};
 use tokio::task::JoinSet;
 
 use super::contract::{Place, contract, durable};
-use crate::support::patiently;
+use crate::support::peer::{Peer, encoded, request};
 use crate::support::postgres::{Postgres, own, shared};
+use crate::support::{TestServer, patiently};
 use crate::tls::Authority;
 
 /// What the store sets.
@@ -205,6 +208,35 @@ async fn a_call_that_is_over_cancels_its_statement() {
     }
     place.cancelled("UPDATE users").await;
     assert_eq!(store.get(id).await.unwrap().unwrap().name, "Alice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_statement_runs_beyond_the_deadline_of_its_call() {
+    let Some(place) = InDatabase::new().await else { return };
+    let store = place.open().await;
+    let id = store.create(alice()).await.unwrap().id;
+    place.run_sql(&slow("INSERT OR UPDATE"));
+    let server = TestServer::start(Router::new().add(Users::new(store).into_service())).await;
+    let peer = Peer::connect(server.addr).await;
+    let user = CreateUserRequest { name: "Bob".into(), email: "b@c.de".into() };
+    let update = UserUpdate { user_id: id.to_string(), name: "Bob".into(), email: String::new() };
+    let (create, update) = (encoded(&user), encoded(&update));
+    let mut calls = JoinSet::new();
+    // More than there are connections: some wait for one.
+    for number in 0..2 * place.options.connections {
+        let (path, message) = match number % 4 {
+            0 => (user_service::CREATE_USER.path, create.clone()),
+            _ => (user_service::UPDATE_USERS.path, update.clone()),
+        };
+        let (mut peer, request) = (peer.clone(), request(path).header("grpc-timeout", "2S"));
+        calls.spawn(async move { peer.call(request, message).await.grpc_status().to_owned() });
+    }
+    while place.active("UPDATE users") == 0 || place.active("INSERT INTO users") == 0 {
+        assert!(calls.try_join_next().is_none(), "a call has ended early");
+    }
+    assert!(calls.join_all().await.iter().all(|status| status == "4"));
+    place.cancelled("UPDATE users").await;
+    place.cancelled("INSERT INTO users").await;
 }
 
 #[tokio::test]
