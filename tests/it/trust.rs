@@ -24,7 +24,7 @@ async fn export(identity: &Identity, authority: &Authority) -> (String, usize) {
 #[tokio::test]
 async fn a_collector_with_a_certificate_of_its_authority_is_given_spans() {
     let authority = Authority::new();
-    let (log, spans) = export(&authority.loopback(), &authority).await;
+    let (log, spans) = export(&authority.identity_of("127.0.0.1"), &authority).await;
     assert_eq!(spans, 1, "{log}");
 }
 
@@ -32,7 +32,7 @@ async fn a_collector_with_a_certificate_of_its_authority_is_given_spans() {
 async fn a_collector_with_any_other_certificate_is_given_nothing_and_the_log_says_why() {
     let authority = Authority::new();
     for (identity, why) in [
-        (Authority::named("another").loopback(), "UnknownIssuer"),
+        (Authority::named("another").identity_of("127.0.0.1"), "UnknownIssuer"),
         (authority.identity(), "certificate not valid for name"),
     ] {
         let (log, spans) = export(&identity, &authority).await;
@@ -45,7 +45,7 @@ async fn a_collector_with_any_other_certificate_is_given_nothing_and_the_log_say
 #[tokio::test]
 async fn a_redis_with_a_certificate_of_its_authority_shares_limits_and_any_other_is_away() {
     let (authority, folder) = (Authority::new(), Folder::new());
-    let Some(redis) = Redis::with(&authority.loopback()) else { return };
+    let Some(redis) = Redis::with(&authority.identity_of("127.0.0.1")) else { return };
     let own = folder.write("own.pem", &authority.pem);
     let other = folder.write("other.pem", Authority::named("another").pem);
     for (ca, says) in [(own, "limits are shared by Redis"), (other, "UnknownIssuer")] {

@@ -65,7 +65,9 @@ settings! {
         value: "FILE",
         example: "/etc/user-server/database-ca.pem",
         help: "The authorities that sign the certificate of PostgreSQL, a PEM file: the connection is \
-            then TLS. Without it there is none",
+            then TLS, and the certificate has to be for the host of the URL, as with libpq's \
+            verify-full; sslmode=disable is refused. Without it there is no TLS, and sslmode=require \
+            is refused",
     }
     store_connections: Count<1, 1024> = "store-connections" {
         flag: "store-connections",

@@ -1,6 +1,7 @@
 //! The store in PostgreSQL. What is its own beyond the contract: several servers on one database,
 //! and a database that goes away.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,9 +15,9 @@ use tokio::task::JoinSet;
 
 use super::contract::{Place, contract, durable};
 use crate::support::peer::{Peer, encoded, request};
-use crate::support::postgres::{Postgres, own, shared};
+use crate::support::postgres::{Postgres, own, own_with_tls, shared};
 use crate::support::{TestServer, patiently};
-use crate::tls::Authority;
+use crate::tls::{Authority, Identity};
 
 /// What the store sets.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -340,19 +341,73 @@ async fn a_database_that_cannot_be_reached_says_so() {
     assert!(error.contains("needs a CA") && !error.contains("hunter2"), "{error}");
 }
 
+fn trusting(authority: &Authority) -> Option<ClientTls> {
+    Some(ClientTls::trusting(authority.pem.as_bytes()).unwrap())
+}
+
+/// A database that is reached by TLS alone, by an address for which this authority vouches, or not.
+async fn over_tls(authority: &Authority, name: &str) -> Option<InDatabase> {
+    let Identity { chain, key } = authority.identity_of(name);
+    let start = move || own_with_tls(&chain, &key);
+    let server = tokio::task::spawn_blocking(start).await.unwrap()?;
+    let options = Options { url: server.database(), tls: trusting(authority), connections: 2 };
+    Some(InDatabase { server, options })
+}
+
 #[tokio::test]
-async fn over_tls_a_database_is_trusted_by_its_authority_alone() {
-    let Some(mut place) = InDatabase::alone().await else { return };
-    let (own, other) = (Authority::new(), Authority::named("another"));
-    let identity = own.loopback();
-    let server = place.server.clone();
-    tokio::task::spawn_blocking(move || server.speak_tls(&identity)).await.unwrap();
-    let trusting =
-        |authority: &Authority| Some(ClientTls::trusting(authority.pem.as_bytes()).unwrap());
-    place.options.tls = trusting(&own);
+async fn a_database_over_tls_is_one_that_the_authority_vouches_for() {
+    let authority = Authority::new();
+    let Some(mut place) = over_tls(&authority, "127.0.0.1").await else { return };
     let store = place.open().await;
-    assert!(store.create(alice()).await.is_ok());
-    place.options.tls = trusting(&other);
-    let error = place.try_open().await.map(drop).unwrap_err();
-    assert!(error.is_unavailable() && error.to_string().contains("UnknownIssuer"), "{error}");
+    let id = store.create(alice()).await.unwrap().id;
+    assert_eq!(store.get(id).await.unwrap().unwrap().id, id);
+    let plain = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+        WHERE application_name = 'user-server' AND NOT ssl";
+    assert_eq!(place.run_sql(plain), "0\n");
+
+    // Cancellations are connections, too.
+    place.run_sql(&slow("UPDATE"));
+    {
+        let mut update = std::pin::pin!(store.update(id, UserChange::parse("Bob", "").unwrap()));
+        while place.active("UPDATE users") != 1 {
+            assert!(tokio::time::timeout(MOMENT, &mut update).await.is_err());
+        }
+    }
+    place.cancelled("UPDATE users").await;
+
+    let tls = mem::replace(&mut place.options.tls, trusting(&Authority::new()));
+    let error = place.try_open().await.unwrap_err().to_string();
+    assert!(error.contains("invalid peer certificate"), "{error}");
+
+    place.options.tls = None;
+    let error = place.try_open().await.unwrap_err().to_string();
+    assert!(error.contains("no encryption"), "{error}");
+
+    place.options.tls = tls;
+    let url = place.options.url.clone();
+    for (mode, accepted) in [("require", true), ("prefer", true), ("disable", false)] {
+        place.options.url = format!("{url}?sslmode={mode}");
+        assert_eq!(place.try_open().await.is_ok(), accepted, "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_with_a_certificate_for_another_name_is_not_trusted() {
+    let Some(place) = over_tls(&Authority::new(), "elsewhere").await else { return };
+    let error = place.try_open().await.unwrap_err().to_string();
+    assert!(error.contains("not valid for name \"127.0.0.1\""), "{error}");
+}
+
+#[tokio::test]
+async fn with_an_authority_a_database_without_tls_is_not_trusted() {
+    let Some(mut place) = InDatabase::new().await else { return };
+    place.options.tls = trusting(&Authority::new());
+    let error = place.try_open().await.unwrap_err().to_string();
+    assert!(error.contains("server does not support TLS"), "{error}");
+    place.options.url += "?sslmode=disable";
+    let error = place.try_open().await.unwrap_err().to_string();
+    assert!(error.contains("sslmode=disable contradicts the CA"), "{error}");
+    place.options.url = place.options.url.replace("disable", "verify-full");
+    let error = place.try_open().await.unwrap_err().to_string();
+    assert!(error.contains("sslmode"), "{error}");
 }

@@ -2,13 +2,13 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::folder::{Folder, text};
-use crate::tls::Identity;
 
 /// A server on a free port of the loopback address. It ends when it is dropped.
 pub struct Postgres {
@@ -36,6 +36,17 @@ pub fn own() -> Option<Arc<Postgres>> {
     programs().map(|programs| Arc::new(Postgres::start(programs)))
 }
 
+/// The same, for whoever comes by TLS alone. It has this certificate, and this key.
+pub fn own_with_tls(certificate: &str, key: &str) -> Option<Arc<Postgres>> {
+    let server = Postgres::new(programs()?);
+    server.configure("server.crt", certificate);
+    server.configure("server.key", key);
+    server.configure("pg_hba.conf", "hostssl all all 127.0.0.1/32 trust");
+    server.configure("postgresql.auto.conf", "ssl = on");
+    server.resume();
+    Some(Arc::new(server))
+}
+
 /// Where `initdb`, `postgres` and `psql` are: Debian keeps them out of the path.
 #[allow(clippy::print_stderr)] // A test that does not run should say so.
 fn programs() -> Option<PathBuf> {
@@ -56,14 +67,17 @@ fn programs() -> Option<PathBuf> {
 
 impl Postgres {
     fn start(programs: PathBuf) -> Self {
+        let server = Self::new(programs);
+        server.resume();
+        server
+    }
+
+    fn new(programs: PathBuf) -> Self {
         let folder = Folder::new();
         let server = Self { programs, folder, port: port(), running: Mutex::new(None) };
         let data = text(&server.data());
         std::fs::create_dir(&data).unwrap();
-        // It refuses to run as root.
-        if is_root() {
-            assert!(Command::new("chown").args(["nobody", &data]).status().unwrap().success());
-        }
+        give_away(&data);
         let initialized = server
             .command("initdb")
             .args(["--pgdata", &data, "--username", "tests", "--auth", "trust"])
@@ -71,8 +85,16 @@ impl Postgres {
             .output()
             .unwrap();
         assert!(initialized.status.success(), "{initialized:?}");
-        server.resume();
         server
+    }
+
+    /// Writes a file of its data.
+    fn configure(&self, file: &str, content: &str) {
+        let path = self.data().join(file);
+        std::fs::write(&path, content).unwrap();
+        // It does not take a key that others may read.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        give_away(&text(&path));
     }
 
     fn data(&self) -> PathBuf {
@@ -113,22 +135,6 @@ impl Postgres {
         }
         // What it has to say later must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
-    }
-
-    /// Starts it anew, and now it speaks TLS to those who ask for it.
-    pub fn speak_tls(&self, identity: &Identity) {
-        self.stop();
-        let data = self.data();
-        for (name, text) in [("server.crt", &identity.chain), ("server.key", &identity.key)] {
-            std::fs::write(data.join(name), text).unwrap();
-        }
-        let key = text(&data.join("server.key"));
-        assert!(Command::new("chmod").args(["600", &key]).status().unwrap().success());
-        if is_root() {
-            assert!(Command::new("chown").args(["nobody", &key]).status().unwrap().success());
-        }
-        std::fs::write(data.join("postgresql.auto.conf"), "ssl = on\n").unwrap();
-        self.resume();
     }
 
     /// Stops it as a crash would.
@@ -205,7 +211,13 @@ impl Drop for Postgres {
     }
 }
 
+/// To whom it runs as: it refuses to run as root.
+fn give_away(path: &str) {
+    if is_root() {
+        assert!(Command::new("chown").args(["nobody", path]).status().unwrap().success());
+    }
+}
+
 fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }

@@ -42,11 +42,6 @@ impl Authority {
         Self::named("authority")
     }
 
-    /// For a server on the loopback address.
-    pub fn loopback(&self) -> Identity {
-        self.sign(CertificateParams::new(["127.0.0.1".to_owned()]).unwrap())
-    }
-
     pub fn named(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -63,7 +58,12 @@ impl Authority {
     }
 
     pub fn identity(&self) -> Identity {
-        self.sign(CertificateParams::new(["test".to_owned()]).unwrap())
+        self.identity_of("test")
+    }
+
+    /// Of a server with this name, or address.
+    pub fn identity_of(&self, name: &str) -> Identity {
+        self.sign(CertificateParams::new([name.to_owned()]).unwrap())
     }
 
     fn expired(&self) -> Identity {

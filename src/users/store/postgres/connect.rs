@@ -32,17 +32,13 @@ pub(super) fn config(options: &Options) -> Result<Config, StoreError> {
     let config = options.url.parse::<Config>();
     // Its error never shows the URL, which may have a password.
     let mut config = config.map_err(|error| StoreError::internal(super::error::text(&error)))?;
-    if options.tls.is_some() && config.get_ssl_mode() == SslMode::Prefer {
-        config.ssl_mode(SslMode::Require);
-    }
-    if options.tls.is_none() {
-        match config.get_ssl_mode() {
-            SslMode::Require => {
-                return Err(StoreError::internal("sslmode=require needs a CA to trust"));
-            }
-            _ => config.ssl_mode(SslMode::Disable),
-        };
-    }
+    let mode = match (&options.tls, config.get_ssl_mode()) {
+        (Some(_), SslMode::Disable) => Err("sslmode=disable contradicts the CA"),
+        (Some(_), _) => Ok(SslMode::Require),
+        (None, SslMode::Require) => Err("sslmode=require needs a CA to trust"),
+        (None, _) => Ok(SslMode::Disable),
+    };
+    config.ssl_mode(mode.map_err(StoreError::internal)?);
     if config.get_application_name().is_none() {
         config.application_name("user-server");
     }

@@ -50,7 +50,8 @@ const QUEUE_LEN: usize = 1024;
 pub struct Options {
     /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=require`, or whatever else libpq takes.
     pub url: String,
-    /// With this the connection is TLS.
+    /// With this connections are TLS, to the host that the certificate names, and `sslmode=disable` is
+    /// an error. Without it there is no TLS, and `sslmode=require` is one.
     pub tls: Option<ClientTls>,
     /// Connections at a time, besides one that creates users and one that looks whether the database
     /// is there.
