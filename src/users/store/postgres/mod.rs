@@ -78,11 +78,13 @@ impl PostgresStore {
         let tls = Tls(options.tls.clone().unwrap_or_else(ClientTls::trusting_nobody));
         let config = connect::config(options)?;
         let pool = connect::pool(&config, &tls, options.connections)?;
-        let mut session = pool.get().await.map_err(error::of_pool)?;
-        schema::migrate(&mut session).await?;
-        drop(session);
-
         let breaker = Arc::new(Breaker::new());
+        let migrate = async {
+            let mut client = pool.get().await.map_err(error::of_pool)?;
+            schema::migrate(&mut client).await
+        };
+        breaker.guard(migrate).await?;
+
         let (creations, jobs) = mpsc::channel(QUEUE_LEN);
         let mut tasks = JoinSet::new();
         // Creations have a connection of their own: they do not queue for one while others queue for
