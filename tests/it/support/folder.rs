@@ -8,9 +8,14 @@ pub struct Folder(PathBuf);
 
 impl Folder {
     pub fn new() -> Self {
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// For what is to be on a disk, which the system's folder for such files may not be.
+    pub fn within(folder: &Path) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let (pid, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(format!("balafon-{pid}-{count}"));
+        let path = folder.join(format!("balafon-{pid}-{count}"));
         fs::create_dir(&path).unwrap();
         Self(path)
     }
