@@ -133,9 +133,8 @@ impl UserStore for SqliteStore {
         limit: usize,
         page: &mut Vec<Arc<User>>,
     ) -> Result<(), StoreError> {
-        page.append(
-            &mut self.readers.ask(|reply| Read::Page { after, until, limit, reply }).await?,
-        );
+        let found = self.readers.ask(|reply| Read::Page { after, until, limit, reply }).await?;
+        page.extend(found.users().map(Arc::new));
         Ok(())
     }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::{Connection, Statement};
+use rusqlite::{Connection, Statement, params};
 use tokio::sync::mpsc;
 
-use super::rows::{self, COLUMNS};
+use super::rows::{self, COLUMNS, Packed};
 use super::{Reply, StoreError, error};
 use crate::users::domain::{User, UserId};
 
@@ -17,7 +17,7 @@ pub(super) enum Read {
         after: Option<UserId>,
         until: UserId,
         limit: usize,
-        reply: Reply<Vec<Arc<User>>>,
+        reply: Reply<Packed>,
     },
 }
 
@@ -65,7 +65,9 @@ impl<'c> Statements<'c> {
     }
 
     fn get(&mut self, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
-        Ok(collect(&mut self.get, &[&rows::key(&id)])?.pop())
+        let mut rows = self.get.query([rows::key(&id)]).map_err(|error| error::of_call(&error))?;
+        let row = rows.next().map_err(|error| error::of_call(&error))?;
+        row.map(|row| rows::read(row).map(Arc::new)).transpose()
     }
 
     fn page(
@@ -73,22 +75,16 @@ impl<'c> Statements<'c> {
         after: Option<UserId>,
         until: UserId,
         limit: usize,
-    ) -> Result<Vec<Arc<User>>, StoreError> {
+    ) -> Result<Packed, StoreError> {
         // Any key is greater than the empty one.
         let after = after.as_ref().map_or(Vec::new(), |after| rows::key(after).into());
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        collect(&mut self.page, &[&after, &rows::key(&until), &limit])
+        let rows = self.page.query(params![after, rows::key(&until), limit]);
+        let mut rows = rows.map_err(|error| error::of_call(&error))?;
+        let mut page = Packed::default();
+        while let Some(row) = rows.next().map_err(|error| error::of_call(&error))? {
+            page.push(row)?;
+        }
+        Ok(page)
     }
-}
-
-fn collect(
-    statement: &mut Statement<'_>,
-    values: &[&dyn rusqlite::ToSql],
-) -> Result<Vec<Arc<User>>, StoreError> {
-    let mut found = Vec::new();
-    let mut rows = statement.query(values).map_err(|error| error::of_call(&error))?;
-    while let Some(row) = rows.next().map_err(|error| error::of_call(&error))? {
-        found.push(Arc::new(rows::read(row)?));
-    }
-    Ok(found)
 }
