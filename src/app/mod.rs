@@ -124,11 +124,11 @@ fn run(config: &Config, layers: &Layers) -> Result<(), StartError> {
     // Accepts connections and waits for signals; calls run on the workers' own runtimes.
     runtime()?.block_on(async {
         match &config.store {
-            Store::Memory => serve(config, layers, MemoryStore::new(), None).await,
+            Store::Memory => serve(config, layers, MemoryStore::new()).await,
             Store::Sqlite(path) => {
                 let store = SqliteStore::open(path, config.store_durability)
                     .map_err(|error| StartError(format!("{}: {error}", layers.place("store"))))?;
-                serve(config, layers, store, None).await
+                serve(config, layers, store).await
             }
             Store::Postgres(url) => {
                 let store = PostgresStore::connect(&Options {
@@ -138,8 +138,7 @@ fn run(config: &Config, layers: &Layers) -> Result<(), StartError> {
                 })
                 .await
                 .map_err(|error| StartError(format!("{}: {error}", layers.place("store"))))?;
-                let available = store.availability();
-                serve(config, layers, store, Some(available)).await
+                serve(config, layers, store).await
             }
         }
     })
@@ -150,13 +149,7 @@ fn runtime() -> Result<Runtime, StartError> {
     runtime.map_err(|error| StartError(format!("cannot start the runtime: {error}")))
 }
 
-/// `available` tells whether the store is there, if that can change.
-async fn serve(
-    config: &Config,
-    layers: &Layers,
-    store: impl UserStore,
-    available: Option<watch::Receiver<bool>>,
-) -> Result<(), StartError> {
+async fn serve(config: &Config, layers: &Layers, store: impl UserStore) -> Result<(), StartError> {
     let mut server = server(config);
     if let Some(files) = tls::Files::of(config, layers) {
         let contents = files.read()?;
@@ -171,9 +164,7 @@ async fn serve(
     }
     let health = Health::new();
     health.set(user_service::NAME, ServingStatus::Serving);
-    if let Some(available) = available {
-        tokio::spawn(follow(available, health.clone()));
-    }
+    tokio::spawn(follow(store.availability(), health.clone()));
     let mut router = Router::new().add(users(config, store).into_service()).add(health.service());
     if config.reflection {
         router = reflection::reflect(router);

@@ -8,6 +8,8 @@ use balafon::users::pb::{CreateUserRequest, GetUserRequest, UserResponse, user_s
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 
+#[cfg(target_os = "linux")]
+use crate::admin;
 use crate::support::folder::{Folder, text};
 #[cfg(target_os = "linux")]
 use crate::support::health::Health;
@@ -20,6 +22,10 @@ use crate::support::program::{Running, complaint, user_server};
 fn store(folder: &Folder) -> String {
     format!("sqlite:{}", text(&folder.path("users.db")))
 }
+
+/// For a server whose lines nobody reads.
+#[cfg(target_os = "linux")]
+const QUIET: [&str; 2] = ["--log-level", "info,balafon::access=off"];
 
 fn start(folder: &Folder) -> Running {
     Running::start(&["--workers", "1", "--store", &store(folder)], &[])
@@ -80,7 +86,7 @@ fn a_file_that_is_no_database_is_one_clear_line() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_follows_the_database() {
     let Some(database) = tokio::task::spawn_blocking(postgres::own).await.unwrap() else { return };
-    let arguments = ["--workers", "1", "--store", &database.database()];
+    let arguments = ["--workers", "1", "--store", &database.database(), QUIET[0], QUIET[1]];
     let running = Running::start(&arguments, &[]);
     let mut peer = connect(&running).await;
     let mut health = Health::watch(&mut peer).await;
@@ -100,6 +106,49 @@ async fn health_follows_the_database() {
     database.resume();
     assert!(patiently(health.is_serving()).await);
     assert_eq!(create(&mut peer, "Bob").await.grpc_status(), "0");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_whose_file_is_moved_is_not_ready_until_it_is_back() {
+    let folder = Folder::new();
+    let (_running, admin) = admin::start(&["--store", &store(&folder)]);
+    let is_ready = || admin::http(&admin, "GET /readyz").starts_with("HTTP/1.1 200");
+    assert!(is_ready());
+    let elsewhere = folder.path("elsewhere");
+    for name in ["users.db", "users.db-wal", "users.db-lock"] {
+        fs::rename(folder.path(name), &elsewhere).unwrap();
+        while is_ready() {}
+        // An empty file would be a database.
+        folder.write(name, "");
+        fs::rename(&elsewhere, folder.path(name)).unwrap();
+        while !is_ready() {}
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn health_follows_what_can_be_read() {
+    use std::os::unix::fs::FileExt;
+
+    let folder = Folder::new();
+    let mut running = start(&folder);
+    create(&mut connect(&running).await, "Alice").await;
+    running.signal("TERM");
+    assert!(running.child.wait().unwrap().success());
+
+    let running = Running::start(&["--store", &store(&folder), QUIET[0], QUIET[1]], &[]);
+    let mut peer = connect(&running).await;
+    let mut health = Health::watch(&mut peer).await;
+    assert!(health.is_serving().await);
+    // All pages but the first, which has the schema.
+    let database = fs::File::options().write(true).open(folder.path("users.db")).unwrap();
+    let content = fs::read(folder.path("users.db")).unwrap();
+    let pages = &content[4096..];
+    database.write_all_at(&vec![0x5a; pages.len()], 4096).unwrap();
+    assert!(!patiently(health.is_serving()).await);
+    database.write_all_at(pages, 4096).unwrap();
+    assert!(patiently(health.is_serving()).await);
 }
 
 /// The program without the right to write what its file modes forbid, which root has.
@@ -130,26 +179,20 @@ fn a_file_that_cannot_be_written_is_one_clear_line() {
     assert!(line.contains("readonly") && line.contains("users.db"), "{line}");
 }
 
-/// The disk is one of 4 MiB in memory, which takes the right to mount: that of root, or of a user
+/// The disk is one of 5 MiB in memory, which takes the right to mount: that of root, or of a user
 /// to whom the system gives name spaces.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 #[allow(clippy::print_stderr)] // A test that does not run should say so.
-async fn a_full_disk_refuses_users_and_keeps_those_it_has() {
+async fn a_full_disk_refuses_users_and_keeps_those_it_has_until_there_is_room() {
     let folder = Folder::new();
     let disk = text(&folder.path("disk"));
     fs::create_dir(&disk).unwrap();
-    let mount = r#"mount -t tmpfs -o size=4m users "$0" && "#;
+    let mount = r#"mount -t tmpfs -o size=5m users "$0" && head -c 1m /dev/zero >"$0/other""#;
     let unshare = |script: &str| {
+        let script = format!("{mount} && {script}");
         let mut command = Command::new("unshare");
-        command.args([
-            "--map-root-user",
-            "--mount",
-            "sh",
-            "-c",
-            &format!("{mount}{script}"),
-            &disk,
-        ]);
+        command.args(["--map-root-user", "--mount", "sh", "-c", &script, &disk]);
         command
     };
     if !unshare("true").status().is_ok_and(|status| status.success()) {
@@ -160,15 +203,11 @@ async fn a_full_disk_refuses_users_and_keeps_those_it_has() {
     let plain = user_server();
     let mut command = unshare(r#"exec "$@""#);
     let store = format!("sqlite:{disk}/users.db");
-    // Nobody reads the lines of so many calls.
-    command.arg(plain.get_program()).args([
-        "--store",
-        &store,
-        "--log-level",
-        "info,balafon::access=off",
-    ]);
+    command.arg(plain.get_program()).args(["--store", &store, QUIET[0], QUIET[1]]);
     let mut running = Running::spawn(command);
     let mut peer = connect(&running).await;
+    let mut health = Health::watch(&mut peer).await;
+    assert!(health.is_serving().await);
     let name = "😀".repeat(200);
     let mut last = String::new();
     let refused = loop {
@@ -181,9 +220,21 @@ async fn a_full_disk_refuses_users_and_keeps_those_it_has() {
     assert_eq!(refused.grpc_status(), "8");
     assert_eq!(refused.trailer("grpc-message"), Some("the user store is full"));
     running.line_with("database or disk is full");
+    // There may be room for less than this user.
+    loop {
+        tokio::select! {
+            serving = health.is_serving() => break assert!(!serving),
+            _ = create(&mut peer, &name) => {}
+        }
+    }
     let known = GetUserRequest { user_id: last };
     let reply = peer.call(request(user_service::GET_USER.path), encoded(&known)).await;
     assert_eq!(reply.grpc_status(), "0");
+
+    // As the server sees its file systems.
+    fs::remove_file(format!("/proc/{}/root{disk}/other", running.child.id())).unwrap();
+    assert!(patiently(health.is_serving()).await);
+    assert_eq!(create(&mut peer, &name).await.grpc_status(), "0");
     running.signal("TERM");
     assert!(running.child.wait().unwrap().success());
 }

@@ -9,11 +9,13 @@ use std::task::Poll;
 
 use futures_util::FutureExt;
 use futures_util::future::{MaybeDone, maybe_done};
+use tokio::sync::watch;
 use uuid::{ClockSequence, ContextV7, Uuid};
 
 pub use self::once::IdempotencyKey;
 use super::domain::{NewUser, Timestamp, User, UserChange, UserId};
 
+mod availability;
 pub mod memory;
 mod once;
 pub mod postgres;
@@ -112,6 +114,13 @@ pub trait UserStore: Send + Sync + 'static {
         limit: usize,
         page: &mut Vec<Arc<User>>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Whether users can be read and written, now and later on: what calls would find that came now.
+    /// Changes are seen within about a second. One that is closed stays as it is; so does this one,
+    /// for stores that are always there.
+    fn availability(&self) -> watch::Receiver<bool> {
+        watch::Sender::new(true).subscribe()
+    }
 }
 
 /// What a store holds at one moment.

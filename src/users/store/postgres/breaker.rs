@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Config, Error};
 
 use super::tls::Tls;
-use super::{StoreError, error};
+use super::{Availability, StoreError, error};
 
 /// How long an answer of the probe is taken for the truth.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -32,14 +32,14 @@ const QUESTION: &str = "SELECT 1";
 
 /// Lets calls through, or not.
 pub(super) struct Breaker {
-    available: watch::Sender<bool>,
+    availability: Availability,
     /// Asks the probe to look at once.
     suspected: Notify,
 }
 
 impl Breaker {
     pub(super) fn new() -> Self {
-        Self { available: watch::Sender::new(true), suspected: Notify::new() }
+        Self { availability: Availability::new(), suspected: Notify::new() }
     }
 
     /// A call has lost its connection: it may be that connection alone.
@@ -55,7 +55,7 @@ impl Breaker {
         &self,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let mut available = self.availability();
+        let mut available = self.watch();
         tokio::select! {
             biased;
             // The sender is here, so it is not gone.
@@ -69,24 +69,8 @@ impl Breaker {
         }
     }
 
-    pub(super) fn availability(&self) -> watch::Receiver<bool> {
-        self.available.subscribe()
-    }
-
-    fn set(&self, outcome: Result<(), String>) {
-        self.available.send_if_modified(|available| match (*available, outcome) {
-            (true, Err(error)) => {
-                tracing::warn!(%error, "the database is away");
-                *available = false;
-                true
-            }
-            (false, Ok(())) => {
-                tracing::info!("the database is back");
-                *available = true;
-                true
-            }
-            _ => false,
-        });
+    pub(super) fn watch(&self) -> watch::Receiver<bool> {
+        self.availability.watch()
     }
 }
 
@@ -98,7 +82,7 @@ pub(super) async fn probe(config: Config, tls: Tls, breaker: Arc<Breaker>) {
             Ok(outcome) => outcome.map_err(|error| error::text(&error)),
             Err(_) => Err("it does not answer".to_owned()),
         };
-        breaker.set(outcome);
+        breaker.availability.set(outcome);
         // Sooner if a call has noticed something.
         let _ = timeout(INTERVAL, breaker.suspected.notified()).await;
     }

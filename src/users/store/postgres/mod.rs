@@ -37,6 +37,7 @@ use self::breaker::Breaker;
 use self::session::Session;
 use self::tls::Tls;
 use self::writer::{Job, Write, Writer};
+use super::availability::Availability;
 use super::once::{Creation, forgotten};
 use super::{Extent, IdSequence, IdempotencyKey, StoreError, UserStore};
 use crate::ClientTls;
@@ -95,11 +96,6 @@ impl PostgresStore {
         tasks.spawn(writer.run(jobs));
         tasks.spawn(breaker::probe(config, tls.clone(), breaker.clone()));
         Ok(Self { pool, tls, creations, breaker, _tasks: tasks })
-    }
-
-    /// Whether the database is there, now and later on: looked at twice a second.
-    pub fn availability(&self) -> watch::Receiver<bool> {
-        self.breaker.availability()
     }
 
     async fn write(
@@ -249,6 +245,11 @@ impl UserStore for PostgresStore {
             page.push(Arc::new(rows::read(row)?));
         }
         Ok(())
+    }
+
+    /// Looked at twice a second.
+    fn availability(&self) -> watch::Receiver<bool> {
+        self.breaker.watch()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 
 use super::rows::{self, COLUMNS};
-use super::{Creation, Extent, IdSequence, IdempotencyKey, StoreError, forgotten};
+use super::{Creation, Extent, IdSequence, IdempotencyKey, StoreError, forgotten, schema};
 use crate::users::domain::{NewUser, Timestamp, User, UserChange, UserId};
 
 /// A transaction that begins with its first change, and the next one when it is over.
@@ -142,6 +142,12 @@ impl<'c> Changes<'c> {
             self.update.query(params![rows::key(&id), change.name(), change.email()])?;
         let user = found.next()?.map(|row| rows::read(row).map(Arc::new));
         user.transpose().map_err(Fault::Call)
+    }
+
+    /// Writes the head of the file as it is.
+    pub(super) fn nothing(&mut self) -> rusqlite::Result<()> {
+        self.begin()?;
+        schema::rewrite(self.connection)
     }
 
     fn begin(&mut self) -> rusqlite::Result<()> {

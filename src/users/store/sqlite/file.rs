@@ -1,6 +1,7 @@
-//! The file: who may have it open, and how.
+//! The file: who may have it open, and how, and whether it is in its place.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::{Durability, StoreError, error};
 
 /// How long a call waits for another program that has the database locked, such as a backup by
 /// SQLite's own tools: they hold it for moments.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// When the log is copied into the database, in pages of 4 KiB. Four times the default: each copy
 /// waits for the disk twice, and rewritten pages are copied once.
@@ -77,7 +78,7 @@ impl Lock {
     /// Locks a file beside the database: closing another handle on the database itself would undo
     /// the locks of SQLite (see "POSIX advisory locks" in its `os_unix.c`).
     pub(super) fn take(database: &Path) -> Result<Self, StoreError> {
-        let path = beside(database);
+        let path = beside(database, LOCK);
         let cannot =
             |error| StoreError::unavailable(format!("cannot open {}: {error}", path.display()));
         // Nothing is written: its content is nobody's business.
@@ -94,8 +95,67 @@ impl Lock {
     }
 }
 
-fn beside(database: &Path) -> PathBuf {
+/// The files that a store consists of, as they were when it was opened.
+pub(super) struct Files {
+    database: PathBuf,
+    all: Vec<(PathBuf, Identity)>,
+}
+
+impl Files {
+    /// Of a database that is open.
+    pub(super) fn of(database: &Path) -> Result<Self, StoreError> {
+        let identified = |path: PathBuf| Ok((path.clone(), identity(&path)?));
+        let paths = [database.into(), beside(database, LOG), beside(database, LOCK)];
+        let all = paths.into_iter().map(identified).collect::<io::Result<_>>();
+        Ok(Self { database: database.into(), all: all.map_err(StoreError::unavailable)? })
+    }
+
+    /// Whether they still are what everybody finds under their names, and may be written: SQLite does
+    /// not notice if they are moved or removed, and writes on to what nobody will ever read.
+    pub(super) fn are_in_place(&self) -> Result<(), String> {
+        for (path, opened) in &self.all {
+            match identity(path) {
+                Ok(there) if there == *opened => {}
+                Ok(_) => return Err(format!("{} is another file by now", path.display())),
+                Err(error) => return Err(format!("{}: {error}", path.display())),
+            }
+        }
+        // Of the lock, since of the database it would undo the locks of SQLite.
+        match OpenOptions::new().write(true).open(beside(&self.database, LOCK)) {
+            // That there are no file descriptors left is another matter.
+            Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => Err(error.to_string()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What tells a file from another one in its place.
+#[cfg(unix)]
+type Identity = (u64, u64);
+
+#[cfg(unix)]
+fn identity(path: &Path) -> io::Result<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
+/// Elsewhere files that are open cannot be replaced.
+#[cfg(not(unix))]
+type Identity = ();
+
+#[cfg(not(unix))]
+fn identity(path: &Path) -> io::Result<Identity> {
+    fs::metadata(path).map(drop)
+}
+
+/// Of the file that is locked.
+const LOCK: &str = "-lock";
+
+/// Of SQLite's write-ahead log, which is there while the database is open.
+const LOG: &str = "-wal";
+
+fn beside(database: &Path, suffix: &str) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
-    path.push("-lock");
+    path.push(suffix);
     path.into()
 }

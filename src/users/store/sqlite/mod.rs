@@ -13,11 +13,13 @@
 //! the more calls, the fewer waits for each (group commit). Readers see what is committed and are
 //! never held up by the writer, nor hold it up (write-ahead log).
 //!
-//! The process that opens the file is its only writer: a lock on a file beside it makes sure.
+//! The process that opens the file is its only writer: a lock on a file beside it makes sure. One
+//! more thread looks whether it is there, and can be read and written.
 
 mod changes;
 mod error;
 mod file;
+mod probe;
 mod reader;
 mod rows;
 mod schema;
@@ -28,10 +30,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::watch;
+
 use self::file::{Access, Lock};
+use self::probe::{Probe, Progress};
 use self::reader::Read;
 use self::threads::{Reply, Threads};
 use self::writer::{Write, Writer};
+use super::availability::Availability;
 use super::once::{Creation, forgotten};
 use super::{Extent, IdSequence, IdempotencyKey, StoreError, UserStore};
 use crate::users::domain::{NewUser, User, UserChange, UserId};
@@ -53,6 +59,8 @@ pub enum Durability {
 
 /// A [`UserStore`] in a file. Calls wait for its threads, which end when it is dropped.
 pub struct SqliteStore {
+    /// Dropped before the writer, which it asks.
+    probe: Probe,
     /// Dropped before the writer: SQLite has all in one file again when its last connection ends.
     readers: Threads<Read>,
     writer: Threads<Write>,
@@ -87,8 +95,11 @@ impl SqliteStore {
             readers.start("users-read", move || reader::run(&connection, &jobs))?;
         }
         let (mut threads, jobs) = Threads::new();
-        threads.start("users-write", move || writer.run(jobs))?;
-        Ok(Self { readers, writer: threads, extent, path: path.into(), _lock: lock })
+        let progress = Arc::new(Progress::default());
+        let of_writer = progress.clone();
+        threads.start("users-write", move || writer.run(jobs, &of_writer))?;
+        let probe = Probe::start(path, threads.queue()?.clone(), progress)?;
+        Ok(Self { probe, readers, writer: threads, extent, path: path.into(), _lock: lock })
     }
 }
 
@@ -136,6 +147,11 @@ impl UserStore for SqliteStore {
         let found = self.readers.ask(|reply| Read::Page { after, until, limit, reply }).await?;
         page.extend(found.users().map(Arc::new));
         Ok(())
+    }
+
+    /// Looked at each second, and when a commit fails.
+    fn availability(&self) -> watch::Receiver<bool> {
+        self.probe.availability()
     }
 }
 

@@ -47,10 +47,15 @@ pub(super) fn migrate(connection: &Connection) -> Result<(), SchemaError> {
     let migrated = MIGRATIONS[found..].iter().try_for_each(|step| connection.execute_batch(step));
     migrated.and_then(|()| {
         connection.pragma_update(None, "application_id", APPLICATION_ID)?;
-        connection.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
+        rewrite(connection)?;
         connection.execute_batch("COMMIT")
     })?;
     Ok(())
+}
+
+/// Writes the number of this version to the head of the file, which may have it already.
+pub(super) fn rewrite(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "user_version", MIGRATIONS.len() as i64)
 }
 
 /// How many migrations the file has seen.

@@ -36,14 +36,21 @@ impl<Job: Send> Threads<Job> {
         Ok(())
     }
 
+    /// Where jobs are put.
+    pub(super) fn queue(&self) -> Result<&mpsc::Sender<Job>, StoreError> {
+        self.queue.as_ref().ok_or_else(stopped)
+    }
+
     /// Has a job done. If the future is dropped, so is the job, unless it was begun.
     pub(super) async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
-        let stopped = || StoreError::internal("its thread has stopped");
         let (reply, answer) = oneshot::channel();
-        let queue = self.queue.as_ref().ok_or_else(stopped)?;
-        queue.send(job(reply)).await.map_err(|_| stopped())?;
+        self.queue()?.send(job(reply)).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
+}
+
+fn stopped() -> StoreError {
+    StoreError::internal("its thread has stopped")
 }
 
 impl<Job> Drop for Threads<Job> {

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::changes::{Changes, Fault};
+use super::probe::Progress;
 use super::{Extent, IdSequence, IdempotencyKey, Reply, StoreError, error};
 use crate::users::domain::{NewUser, User, UserChange, UserId};
 
@@ -20,6 +21,8 @@ pub(super) enum Write {
     CreateOnce(IdempotencyKey, NewUser, Reply<Arc<User>>),
     CreateAll(Vec<NewUser>, Reply<Vec<UserId>>),
     Update(UserId, UserChange, Reply<Option<Arc<User>>>),
+    /// To see whether it can be done.
+    Nothing,
 }
 
 /// The thread's own.
@@ -49,14 +52,18 @@ impl Writer {
     }
 
     /// Commits what comes, until the queue is closed.
-    pub(super) fn run(self, mut queue: mpsc::Receiver<Write>) {
+    pub(super) fn run(self, mut queue: mpsc::Receiver<Write>, progress: &Progress) {
         let Self { connection, ids, extent } = self;
         let committed = *extent.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changes = match Changes::new(&connection, ids, committed) {
             Ok(changes) => changes,
-            Err(error) => return tracing::error!(%error, "the thread cannot write users"),
+            Err(error) => {
+                tracing::error!(%error, "the thread cannot write users");
+                return progress.end(Some(error.to_string()));
+            }
         };
         while let Some(first) = queue.blocking_recv() {
+            progress.begin();
             let mut answers = Vec::new();
             let outcome = gather(first, &mut queue, &mut changes, &mut answers);
             let outcome = changes.commit(outcome);
@@ -66,8 +73,20 @@ impl Writer {
             for answer in answers {
                 answer(outcome.as_ref().map(drop).map_err(error::of_call));
             }
+            let fault = outcome.err().and_then(|error| fault(error, &mut changes));
+            progress.end(fault.map(|error| error.to_string()));
         }
     }
+}
+
+/// What is wrong with the file, if that is why a transaction has failed. It may be what one call alone
+/// has come across, or what is too large for the room that is left.
+fn fault(error: rusqlite::Error, changes: &mut Changes<'_>) -> Option<rusqlite::Error> {
+    if error::of_call(&error).is_unavailable() {
+        return Some(error);
+    }
+    let nothing = changes.nothing();
+    changes.commit(nothing).err()
 }
 
 /// Makes the changes of `first`, and of what is in the queue then, and so on; to be committed, or
@@ -98,6 +117,7 @@ impl Write {
             }
             Self::CreateAll(users, reply) => answers.note(reply, || changes.create_all(users)),
             Self::Update(id, change, reply) => answers.note(reply, || changes.update(id, &change)),
+            Self::Nothing => changes.nothing(),
         }
     }
 }
