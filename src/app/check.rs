@@ -3,9 +3,12 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use super::config::{Config, Layers};
-use super::tls::{Files, trust};
-use super::{auth, limits, runtime, traces};
+use super::config::{Config, Layers, Store};
+use super::tls::Files;
+use super::{StartError, auth, limits, postgres, runtime, traces};
+use crate::users::store::Found;
+use crate::users::store::postgres::PostgresStore;
+use crate::users::store::sqlite::SqliteStore;
 
 /// How long before its end a certificate is worth a warning: those that are renewed by themselves
 /// are renewed a month before it.
@@ -35,8 +38,8 @@ pub(super) fn run(config: &Config, layers: &Layers) -> Vec<Finding> {
     findings.extend(certificate(config, layers));
     findings.extend(authentication(config, layers));
     findings.extend(redis(config, layers));
-    findings.extend(authorities(config, layers));
-    findings.push(Finding::Ok(format!("store {}", config.store)));
+    findings.extend(collector(config, layers));
+    findings.push(store(config, layers));
     findings
 }
 
@@ -69,11 +72,10 @@ fn authentication(config: &Config, layers: &Layers) -> Option<Finding> {
     }
 }
 
-/// Files of authorities that cannot be used. Whether those who are trusted are there is not looked at.
-fn authorities(config: &Config, layers: &Layers) -> Vec<Finding> {
-    let store = trust("store-ca", config.store_ca.as_deref(), layers).err();
-    let collector = traces::endpoint(config, layers).err();
-    store.into_iter().chain(collector).map(|error| Finding::Error(error.to_string())).collect()
+/// The file of authorities by which it is trusted, if that cannot be used. Whether it is there is not
+/// looked at.
+fn collector(config: &Config, layers: &Layers) -> Option<Finding> {
+    traces::endpoint(config, layers).err().map(|error| Finding::Error(error.to_string()))
 }
 
 /// `None` without one. That it is away is no error: the server does without it.
@@ -90,4 +92,29 @@ fn redis(config: &Config, layers: &Layers) -> Option<Finding> {
             Finding::Warning(format!("{place}: it does not answer: limits would be local"))
         }
     })
+}
+
+/// Looked at, and left as it is.
+fn store(config: &Config, layers: &Layers) -> Finding {
+    let found = match &config.store {
+        Store::Memory => Ok(Found::Current),
+        Store::Sqlite(path) => SqliteStore::inspect(path),
+        Store::Postgres(url) => {
+            let inspect = || -> Result<_, StartError> {
+                let options = postgres(config, layers, url)?;
+                Ok(runtime()?.block_on(PostgresStore::inspect(&options)))
+            };
+            match inspect() {
+                Ok(found) => found,
+                Err(error) => return Finding::Error(error.to_string()),
+            }
+        }
+    };
+    let store = &config.store;
+    match found {
+        Ok(Found::Current) => Finding::Ok(format!("store {store}")),
+        Ok(Found::Nothing) => Finding::Ok(format!("store {store}: would be made")),
+        Ok(Found::Older) => Finding::Ok(format!("store {store}: would be brought up to date")),
+        Err(error) => Finding::Error(format!("{}: {error}", layers.place("store"))),
+    }
 }

@@ -131,16 +131,20 @@ fn run(config: &Config, layers: &Layers) -> Result<(), StartError> {
                 serve(config, layers, store).await
             }
             Store::Postgres(url) => {
-                let store = PostgresStore::connect(&Options {
-                    url: url.clone(),
-                    tls: tls::trust("store-ca", config.store_ca.as_deref(), layers)?,
-                    connections: config.store_connections as usize,
-                })
-                .await
-                .map_err(|error| StartError(format!("{}: {error}", layers.place("store"))))?;
+                let store = PostgresStore::connect(&postgres(config, layers, url)?)
+                    .await
+                    .map_err(|error| StartError(format!("{}: {error}", layers.place("store"))))?;
                 serve(config, layers, store).await
             }
         }
+    })
+}
+
+fn postgres(config: &Config, layers: &Layers, url: &str) -> Result<Options, StartError> {
+    Ok(Options {
+        url: url.to_owned(),
+        tls: tls::trust("store-ca", config.store_ca.as_deref(), layers)?,
+        connections: config.store_connections as usize,
     })
 }
 

@@ -334,9 +334,9 @@ fn a_variable_that_looks_like_a_typing_error_is_a_warning_and_others_are_none() 
     command.env("USER_SERVER_WORKRS", "3");
     // Kubernetes sets such ones for a service of this name.
     command.env("USER_SERVER_PORT_9090_TCP_ADDR", "10.0.0.1");
-    let (out, _, code) = run(command.arg("check"));
+    let (out, _, code) = run(command.args(["check", "--store", "memory:"]));
     let warning = "USER_SERVER_WORKRS is no setting: is USER_SERVER_WORKERS meant?";
-    assert_eq!(out, format!("ok: configuration\nwarning: {warning}\nok: store sqlite:users.db\n"));
+    assert_eq!(out, format!("ok: configuration\nwarning: {warning}\nok: store memory:\n"));
     assert_eq!(code, 0);
     let mut running = Running::start(&[], &[("USER_SERVER_WORKRS", "3")]);
     assert!(running.before.contains(warning));
@@ -364,12 +364,19 @@ fn check_looks_at_certificates_and_keys() {
     let expired_key = folder.write("expired.key", &expired_key);
 
     let check = |cert: &str, key: &str| {
-        let (out, err, code) =
-            run(user_server().args(["check", "--tls-cert", cert, "--tls-key", key]));
+        let (out, err, code) = run(user_server().args([
+            "check",
+            "--store",
+            "memory:",
+            "--tls-cert",
+            cert,
+            "--tls-key",
+            key,
+        ]));
         assert_eq!(err, "");
         let (first, rest) = out.split_once('\n').unwrap();
         let (tls, last) = rest.split_once('\n').unwrap();
-        assert_eq!((first, last), ("ok: configuration", "ok: store sqlite:users.db\n"));
+        assert_eq!((first, last), ("ok: configuration", "ok: store memory:\n"));
         (tls.to_owned(), code)
     };
     let valid = "ok: TLS: the certificate is valid, and the key is its";

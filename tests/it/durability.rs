@@ -1,5 +1,6 @@
 //! Users outlive the program, and what becomes of it when the disk does not play along.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
@@ -177,6 +178,131 @@ fn a_file_that_cannot_be_written_is_one_clear_line() {
     let line = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{line}");
     assert!(line.contains("readonly") && line.contains("users.db"), "{line}");
+}
+
+/// What `check` says of a store, and its exit code.
+fn check(mut program: Command, store: &str) -> (String, i32) {
+    let output = program.args(["check", "--store", store]).output().unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    (out.lines().last().unwrap().to_owned(), output.status.code().unwrap())
+}
+
+/// All that is in the folder; of the index of SQLite's log only that it is there.
+fn files(folder: &Folder) -> BTreeMap<String, Vec<u8>> {
+    let files = fs::read_dir(folder.path("")).unwrap().map(|file| {
+        let path = text(&file.unwrap().path());
+        let content = if path.ends_with("-shm") { Vec::new() } else { fs::read(&path).unwrap() };
+        (path, content)
+    });
+    files.collect()
+}
+
+#[tokio::test]
+async fn check_says_what_there_is_and_leaves_it_as_it_is() {
+    let folder = Folder::new();
+    let found = |suffix: &str| (format!("ok: store {}{suffix}", store(&folder)), 0);
+    assert_eq!(check(user_server(), &store(&folder)), found(": would be made"));
+    assert_eq!(files(&folder).len(), 0);
+    for signal in ["KILL", "TERM"] {
+        let mut running = start(&folder);
+        create(&mut connect(&running).await, "Alice").await;
+        running.signal(signal);
+        running.child.wait().unwrap();
+        let before = files(&folder);
+        assert_eq!(before.keys().any(|path| path.ends_with("-wal")), signal == "KILL");
+        assert_eq!(check(user_server(), &store(&folder)), found(""));
+        assert!(files(&folder) == before);
+    }
+    set_version(&folder, 1);
+    let before = files(&folder);
+    assert_eq!(check(user_server(), &store(&folder)), found(": would be brought up to date"));
+    assert!(files(&folder) == before);
+}
+
+fn set_version(folder: &Folder, version: i64) {
+    let file = rusqlite::Connection::open(folder.path("users.db")).unwrap();
+    file.pragma_update(None, "user_version", version).unwrap();
+}
+
+#[test]
+fn check_names_the_setting_of_a_store_that_cannot_be_used() {
+    let folder = Folder::new();
+    let refused = |store: &str, why: &str| {
+        let (line, code) = check(user_server(), store);
+        assert!(line.starts_with("error: --store: ") && line.contains(why), "{line}");
+        assert_eq!(code, 2);
+    };
+    refused(&format!("sqlite:{}", text(&folder.path("no/users.db"))), "cannot make");
+    let running = start(&folder);
+    refused(&store(&folder), "is in use by another process");
+    drop(running);
+    set_version(&folder, 99);
+    refused(&store(&folder), "written by a newer version");
+    set_version(&folder, 2);
+    let content = fs::read(folder.path("users.db")).unwrap();
+    let damaged = [&content[..4096], &vec![0x5a; content.len() - 4096]].concat();
+    folder.write("users.db", damaged);
+    refused(&store(&folder), "malformed");
+    folder.write("users.db", "no database at all ".repeat(100));
+    refused(&store(&folder), "file is not a database");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn check_sees_what_cannot_be_written() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = Folder::new();
+    drop(start(&folder));
+    let set_mode = |name: &str, mode| {
+        fs::set_permissions(folder.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set_mode("users.db", 0o400);
+    let (line, code) = check(user_server_like_anybody(), &store(&folder));
+    assert!(line.starts_with("error: --store: ") && line.contains("readonly"), "{line}");
+    assert_eq!(code, 2);
+    set_mode("", 0o500);
+    let other = format!("sqlite:{}", text(&folder.path("other.db")));
+    let (line, code) = check(user_server_like_anybody(), &other);
+    assert!(line.starts_with("error: --store: ") && line.contains("cannot make"), "{line}");
+    assert_eq!(code, 2);
+    set_mode("", 0o700);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn check_asks_the_database_and_leaves_it_as_it_is() {
+    let Some(server) = postgres::shared() else { return };
+    let url = server.database();
+    let (_, database) = url.rsplit_once('/').unwrap();
+    let (line, code) = check(user_server(), &url);
+    assert!(line.starts_with("ok: store ") && line.ends_with(": would be made"), "{line}");
+    assert_eq!(code, 0);
+    let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
+    assert_eq!(server.run_sql(database, tables).unwrap(), "0\n");
+
+    drop(Running::start(&["--store", &url], &[]));
+    let (line, code) = check(user_server(), &url);
+    assert!(line.starts_with("ok: store ") && line.ends_with(database), "{line}");
+    assert_eq!(code, 0);
+    for (sql, why) in [
+        ("UPDATE user_schema SET version = 99".to_owned(), "written by a newer version"),
+        (format!("ALTER DATABASE {database} SET default_transaction_read_only = on"), "read-only"),
+    ] {
+        server.run_sql(database, &sql).unwrap();
+        let (line, code) = check(user_server(), &url);
+        assert!(line.starts_with("error: --store: ") && line.contains(why), "{line}");
+        assert_eq!(code, 2);
+    }
+}
+
+#[test]
+fn check_does_not_wait_for_a_database_that_says_nothing() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://me:hunter2@{}/users", silent.local_addr().unwrap());
+    let (line, code) = check(user_server(), &url);
+    assert!(line.starts_with("error: --store: ") && !line.contains("hunter2"), "{line}");
+    assert_eq!(code, 2);
 }
 
 /// The disk is one of 5 MiB in memory, which takes the right to mount: that of root, or of a user

@@ -123,6 +123,28 @@ pub trait UserStore: Send + Sync + 'static {
     }
 }
 
+/// What there is for a store to open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing yet: it would be made.
+    Nothing,
+    /// What an older version of this program has left: its schema would be brought up to date.
+    Older,
+    /// What this version can use as it is.
+    Current,
+}
+
+impl Found {
+    /// Of the migrations that a store has seen, and those that there are.
+    fn of(seen: usize, known: usize) -> Self {
+        match seen {
+            0 => Self::Nothing,
+            seen if seen < known => Self::Older,
+            _ => Self::Current,
+        }
+    }
+}
+
 /// What a store holds at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {

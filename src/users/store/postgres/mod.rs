@@ -25,10 +25,12 @@ mod writer;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use deadpool_postgres::Pool;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -39,12 +41,15 @@ use self::tls::Tls;
 use self::writer::{Job, Write, Writer};
 use super::availability::Availability;
 use super::once::{Creation, forgotten};
-use super::{Extent, IdSequence, IdempotencyKey, StoreError, UserStore};
+use super::{Extent, Found, IdSequence, IdempotencyKey, StoreError, UserStore};
 use crate::ClientTls;
 use crate::users::domain::{NewUser, User, UserChange, UserId};
 
 /// How many creations wait in the queue at most; more wait to be let in.
 const QUEUE_LEN: usize = 1024;
+
+/// How long a look at the database may take: longer than it takes to connect.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How to reach a database.
 #[derive(Clone, Debug)]
@@ -76,7 +81,7 @@ impl PostgresStore {
     ///
     /// Unavailable if the database cannot be reached; internal if the URL is wrong, or if the schema is that of a newer version of this program.
     pub async fn connect(options: &Options) -> Result<Self, StoreError> {
-        let tls = Tls(options.tls.clone().unwrap_or_else(ClientTls::trusting_nobody));
+        let tls = Tls::of(options);
         let config = connect::config(options)?;
         let pool = connect::pool(&config, &tls, options.connections)?;
         let breaker = Arc::new(Breaker::new());
@@ -96,6 +101,19 @@ impl PostgresStore {
         tasks.spawn(writer.run(jobs));
         tasks.spawn(breaker::probe(config, tls.clone(), breaker.clone()));
         Ok(Self { pool, tls, creations, breaker, _tasks: tasks })
+    }
+
+    /// What [`connect`](Self::connect) would find, and all of its errors, without changing anything.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`connect`](Self::connect); unavailable also if it takes longer than some seconds.
+    pub async fn inspect(options: &Options) -> Result<Found, StoreError> {
+        let tls = Tls::of(options);
+        let pool = connect::pool(&connect::config(options)?, &tls, 1)?;
+        let inspect = async { schema::inspect(&pool.get().await.map_err(error::of_pool)?).await };
+        let late = |_| Err(StoreError::unavailable("the database does not answer in time"));
+        timeout(PATIENCE, inspect).await.unwrap_or_else(late)
     }
 
     async fn write(

@@ -1,9 +1,9 @@
 //! What is in the database, and how an older schema becomes a newer one.
 
 use deadpool_postgres::Object;
-use tokio_postgres::Error;
+use tokio_postgres::{Error, Row};
 
-use super::{StoreError, error};
+use super::{Found, StoreError, error};
 
 /// How the schema came about, as for SQLite: an entry that was released is never changed.
 const MIGRATIONS: &[&str] = &[
@@ -40,13 +40,50 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(1970496882)";
 
 /// Makes the schema one of this version, in one step.
 pub(super) async fn migrate(client: &mut Object) -> Result<(), StoreError> {
-    match try_migrate(client).await.map_err(|error| error::of_call(&error))? {
-        found if found <= MIGRATIONS.len() => Ok(()),
-        found => Err(StoreError::internal(format!(
-            "it has schema {found}, written by a newer version of this program, which knows up to {}",
-            MIGRATIONS.len()
-        ))),
+    let found = try_migrate(client).await.map_err(|error| error::of_call(&error))?;
+    known(found).map(drop)
+}
+
+/// What there is to migrate, which it leaves as it is.
+pub(super) async fn inspect(client: &Object) -> Result<Found, StoreError> {
+    let ask = async {
+        let is_read_only = "SELECT current_setting('transaction_read_only')::boolean";
+        let is_read_only = client.query_one(is_read_only, &[]).await?.get(0);
+        Ok((is_read_only, version(client).await?))
+    };
+    match ask.await.map_err(|error| error::of_call(&error))? {
+        (true, _) => Err(StoreError::unavailable("the database is read-only")),
+        (false, version) => known(version),
     }
+}
+
+/// How many migrations the database has seen.
+async fn version(client: &Object) -> Result<usize, Error> {
+    let is_there = "SELECT to_regclass('user_schema') IS NOT NULL";
+    if client.query_one(is_there, &[]).await?.get(0) {
+        Ok(number(client.query_opt(NEWEST, &[]).await?))
+    } else {
+        Ok(0)
+    }
+}
+
+const NEWEST: &str = "SELECT max(version) FROM user_schema";
+
+fn number(newest: Option<Row>) -> usize {
+    let version = newest.and_then(|row| row.get::<_, Option<i32>>(0)).unwrap_or(0);
+    usize::try_from(version).unwrap_or(usize::MAX)
+}
+
+/// # Errors
+/// That it is a newer one.
+fn known(version: usize) -> Result<Found, StoreError> {
+    if version <= MIGRATIONS.len() {
+        return Ok(Found::of(version, MIGRATIONS.len()));
+    }
+    Err(StoreError::internal(format!(
+        "it has schema {version}, written by a newer version of this program, which knows up to {}",
+        MIGRATIONS.len()
+    )))
 }
 
 /// Gives the version that was found.
@@ -55,9 +92,7 @@ async fn try_migrate(client: &mut Object) -> Result<usize, Error> {
     let versions = "CREATE TABLE IF NOT EXISTS user_schema (version integer NOT NULL)";
     transaction.batch_execute(LOCK).await?;
     transaction.batch_execute(versions).await?;
-    let found = transaction.query_opt("SELECT max(version) FROM user_schema", &[]).await?;
-    let found = found.and_then(|row| row.get::<_, Option<i32>>(0)).unwrap_or(0);
-    let found = usize::try_from(found).unwrap_or(usize::MAX);
+    let found = number(transaction.query_opt(NEWEST, &[]).await?);
     if found < MIGRATIONS.len() {
         for step in &MIGRATIONS[found..] {
             transaction.batch_execute(step).await?;

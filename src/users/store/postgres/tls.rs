@@ -8,11 +8,18 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 
+use super::Options;
 use crate::ClientTls;
 
 /// TLS for the next connection.
 #[derive(Clone)]
-pub(super) struct Tls(pub(super) ClientTls);
+pub(super) struct Tls(ClientTls);
+
+impl Tls {
+    pub(super) fn of(options: &Options) -> Self {
+        Self(options.tls.clone().unwrap_or_else(ClientTls::trusting_nobody))
+    }
+}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> MakeTlsConnect<S> for Tls {
     type Stream = Stream<S>;

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{Durability, StoreError, error};
@@ -32,6 +33,8 @@ const READER_CACHE: u32 = 2 << 10;
 pub(super) enum Access {
     Read,
     Write(Durability),
+    /// For somebody who leaves everything as it was.
+    Inspect,
 }
 
 /// Opens a connection, which blocks.
@@ -55,6 +58,12 @@ fn connect(path: &Path, access: Access) -> rusqlite::Result<Connection> {
             cache(READER_CACHE)?;
             connection.pragma_update(None, "query_only", true)?;
         }
+        // A log that a killed server has left is for the next one. Without one, what SQLite makes is
+        // gone again when it is closed.
+        Access::Inspect if beside(path, LOG).exists() => {
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        }
+        Access::Inspect => {}
         Access::Write(durability) => {
             cache(WRITER_CACHE)?;
             let synchronous = match durability {
@@ -71,21 +80,33 @@ fn connect(path: &Path, access: Access) -> rusqlite::Result<Connection> {
 
 /// That this process alone has the store open. Its end, however it comes, is the end of the lock.
 pub(super) struct Lock {
-    _file: File,
+    /// `None` if nobody has ever had one.
+    _file: Option<File>,
 }
 
 impl Lock {
     /// Locks a file beside the database: closing another handle on the database itself would undo
     /// the locks of SQLite (see "POSIX advisory locks" in its `os_unix.c`).
     pub(super) fn take(database: &Path) -> Result<Self, StoreError> {
+        // Nothing is written: its content is nobody's business.
+        Self::open(database, OpenOptions::new().create(true).truncate(false))
+    }
+
+    /// The same without making that file: where there is none, nobody has the store open.
+    pub(super) fn inspect(database: &Path) -> Result<Self, StoreError> {
+        match beside(database, LOCK).exists() {
+            true => Self::open(database, &mut OpenOptions::new()),
+            false => Ok(Self { _file: None }),
+        }
+    }
+
+    fn open(database: &Path, options: &mut OpenOptions) -> Result<Self, StoreError> {
         let path = beside(database, LOCK);
         let cannot =
             |error| StoreError::unavailable(format!("cannot open {}: {error}", path.display()));
-        // Nothing is written: its content is nobody's business.
-        let mut options = OpenOptions::new();
-        let file = options.create(true).truncate(false).write(true).open(&path).map_err(cannot)?;
+        let file = options.write(true).open(&path).map_err(cannot)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { _file: Some(file) }),
             Err(TryLockError::WouldBlock) => Err(StoreError::unavailable(format!(
                 "{} is in use by another process",
                 database.display()
@@ -93,6 +114,15 @@ impl Lock {
             Err(TryLockError::Error(error)) => Err(cannot(error)),
         }
     }
+}
+
+/// Whether there can be files in the folder of a database: makes one, and removes it.
+pub(super) fn try_folder(database: &Path) -> Result<(), StoreError> {
+    let path = beside(database, "-check");
+    let made = OpenOptions::new().write(true).create_new(true).open(&path);
+    made.and_then(|_| fs::remove_file(&path)).map_err(|error| {
+        StoreError::unavailable(format!("cannot make {}: {error}", database.display()))
+    })
 }
 
 /// The files that a store consists of, as they were when it was opened.

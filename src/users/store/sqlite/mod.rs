@@ -39,7 +39,7 @@ use self::threads::{Reply, Threads};
 use self::writer::{Write, Writer};
 use super::availability::Availability;
 use super::once::{Creation, forgotten};
-use super::{Extent, IdSequence, IdempotencyKey, StoreError, UserStore};
+use super::{Extent, Found, IdSequence, IdempotencyKey, StoreError, UserStore};
 use crate::users::domain::{NewUser, User, UserChange, UserId};
 
 /// Threads that read. Each answers tens of thousands of calls a second; more than one so that a
@@ -100,6 +100,26 @@ impl SqliteStore {
         threads.start("users-write", move || writer.run(jobs, &of_writer))?;
         let probe = Probe::start(path, threads.queue()?.clone(), progress)?;
         Ok(Self { probe, readers, writer: threads, extent, path: path.into(), _lock: lock })
+    }
+
+    /// What [`open`](Self::open) would find, and all of its errors, without making or changing
+    /// anything. It too counts the users, to see that they can be read.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open).
+    pub fn inspect(path: impl AsRef<Path>) -> Result<Found, StoreError> {
+        let path = path.as_ref();
+        if !path.exists() {
+            return file::try_folder(path).map(|()| Found::Nothing);
+        }
+        let _lock = Lock::inspect(path)?;
+        let connection = file::open(path, Access::Inspect)?;
+        let found = schema::inspect(&connection).map_err(|error| error.of(path))?;
+        if found != Found::Nothing {
+            writer::extent(&connection).map_err(|error| error::of_file(path, &error))?;
+        }
+        Ok(found)
     }
 }
 

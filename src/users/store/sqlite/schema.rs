@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::{StoreError, error};
+use super::{Found, StoreError, error};
 
 /// How the schema came about. A file has a number: that of the entries that it has seen. An entry
 /// that was released is never changed; what is new is added at the end.
@@ -56,6 +56,16 @@ pub(super) fn migrate(connection: &Connection) -> Result<(), SchemaError> {
 /// Writes the number of this version to the head of the file, which may have it already.
 pub(super) fn rewrite(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "user_version", MIGRATIONS.len() as i64)
+}
+
+/// What there is to [`migrate`], unless it must not or cannot be.
+pub(super) fn inspect(connection: &Connection) -> Result<Found, SchemaError> {
+    let found = Found::of(version(connection)?, MIGRATIONS.len());
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    // Fails if the file cannot be written; nothing leaves this connection's memory.
+    rewrite(connection)?;
+    connection.execute_batch("ROLLBACK")?;
+    Ok(found)
 }
 
 /// How many migrations the file has seen.

@@ -35,13 +35,7 @@ pub(super) struct Writer {
 impl Writer {
     /// A writer that goes on where the last one has stopped.
     pub(super) fn new(connection: Connection) -> rusqlite::Result<Self> {
-        let extent = "SELECT count(*), max(id) FROM users";
-        let extent = connection.query_row(extent, [], |row| {
-            let newest: Option<[u8; 16]> = row.get(1)?;
-            let newest = newest.map(|key| Uuid::from_bytes(key).into());
-            let total: i64 = row.get(0)?;
-            Ok(Extent { total: total.unsigned_abs(), newest })
-        })?;
+        let extent = extent(&connection)?;
         let ids = extent.newest.map_or_else(IdSequence::new, IdSequence::resume);
         Ok(Self { connection, ids, extent: Arc::new(Mutex::new(extent)) })
     }
@@ -77,6 +71,16 @@ impl Writer {
             progress.end(fault.map(|error| error.to_string()));
         }
     }
+}
+
+/// Counts the users of a file, which goes through all of its pages that have some.
+pub(super) fn extent(connection: &Connection) -> rusqlite::Result<Extent> {
+    connection.query_row("SELECT count(*), max(id) FROM users", [], |row| {
+        let newest: Option<[u8; 16]> = row.get(1)?;
+        let newest = newest.map(|key| Uuid::from_bytes(key).into());
+        let total: i64 = row.get(0)?;
+        Ok(Extent { total: total.unsigned_abs(), newest })
+    })
 }
 
 /// What is wrong with the file, if that is why a transaction has failed. It may be what one call alone
