@@ -115,6 +115,11 @@ fn store(config: &Config, layers: &Layers) -> Finding {
         Ok(Found::Current) => Finding::Ok(format!("store {store}")),
         Ok(Found::Nothing) => Finding::Ok(format!("store {store}: would be made")),
         Ok(Found::Older) => Finding::Ok(format!("store {store}: would be brought up to date")),
+        // That may be the server which is to be restarted with this configuration.
+        Ok(Found::InUse) => Finding::Warning(format!(
+            "{}: {store} is in use by another process: not looked into",
+            layers.place("store")
+        )),
         Err(error) => Finding::Error(format!("{}: {error}", layers.place("store"))),
     }
 }

@@ -1,7 +1,9 @@
 //! The one place where errors of the domain and of stores become statuses.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::grpc::server::Recurring;
 use crate::rpc::{BadRequest, ErrorInfo, RetryInfo};
 use crate::users::domain::{Invalid, UserId};
 use crate::users::pb;
@@ -10,6 +12,9 @@ use crate::{Code, Status};
 
 /// When a store that is away may be back: it is looked at twice a second.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// While a store is away, every call fails, and soon.
+static AWAY: Mutex<Recurring> = Mutex::new(Recurring::new(10));
 
 impl From<StoreError> for Status {
     fn from(error: StoreError) -> Self {
@@ -30,7 +35,12 @@ impl From<StoreError> for Status {
             (Code::Internal, "the user store failed")
         };
         // The cause is for the operator: it may name hosts, files and statements.
-        tracing::error!(%error, "user store");
+        if error.is_unavailable() {
+            let mut away = AWAY.lock().unwrap_or_else(PoisonError::into_inner);
+            away.log(|times| tracing::error!(%error, times, "user store"));
+        } else {
+            tracing::error!(%error, "user store");
+        }
         let status = Status::new(code, message);
         match code {
             Code::Unavailable => status.with_detail(&RetryInfo::after(RETRY_AFTER)),

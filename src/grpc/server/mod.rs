@@ -53,6 +53,8 @@ use self::host::Common;
 use self::listener::Listener;
 pub use self::listeners::Listeners;
 use self::police::PingPolicy;
+#[cfg(feature = "user-server")]
+pub(crate) use self::recurring::Recurring;
 use self::settings::Settings;
 pub(crate) use self::signals::exit_at_next_signal;
 pub use self::signals::shutdown_signal;

@@ -8,7 +8,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Trouble that may come a thousand times a second.
 #[derive(Debug)]
-pub(super) struct Recurring {
+pub(crate) struct Recurring {
     /// Lines in an [`INTERVAL`].
     enough: u32,
     begun: Option<Instant>,
@@ -18,12 +18,12 @@ pub(super) struct Recurring {
 }
 
 impl Recurring {
-    pub(super) fn new(enough: u32) -> Self {
+    pub(crate) const fn new(enough: u32) -> Self {
         Self { enough, begun: None, logged: 0, unlogged: 0 }
     }
 
     /// Gives `line` how often it has happened since the last line, unless there were enough just now.
-    pub(super) fn log(&mut self, line: impl FnOnce(u64)) {
+    pub(crate) fn log(&mut self, line: impl FnOnce(u64)) {
         self.unlogged += 1;
         if self.begun.is_none_or(|begun| begun.elapsed() >= INTERVAL) {
             self.begun = Some(Instant::now());

@@ -132,6 +132,8 @@ pub enum Found {
     Older,
     /// What this version can use as it is.
     Current,
+    /// What another process has open, and nobody can look into meanwhile.
+    InUse,
 }
 
 impl Found {

@@ -89,28 +89,30 @@ impl Lock {
     /// the locks of SQLite (see "POSIX advisory locks" in its `os_unix.c`).
     pub(super) fn take(database: &Path) -> Result<Self, StoreError> {
         // Nothing is written: its content is nobody's business.
-        Self::open(database, OpenOptions::new().create(true).truncate(false))
+        let lock = Self::open(database, OpenOptions::new().create(true).truncate(false))?;
+        lock.ok_or_else(|| {
+            let database = database.display();
+            StoreError::unavailable(format!("{database} is in use by another process"))
+        })
     }
 
-    /// The same without making that file: where there is none, nobody has the store open.
-    pub(super) fn inspect(database: &Path) -> Result<Self, StoreError> {
+    /// The same without making that file: where there is none, nobody has the store open. `None` if
+    /// somebody has.
+    pub(super) fn inspect(database: &Path) -> Result<Option<Self>, StoreError> {
         match beside(database, LOCK).exists() {
             true => Self::open(database, &mut OpenOptions::new()),
-            false => Ok(Self { _file: None }),
+            false => Ok(Some(Self { _file: None })),
         }
     }
 
-    fn open(database: &Path, options: &mut OpenOptions) -> Result<Self, StoreError> {
+    fn open(database: &Path, options: &mut OpenOptions) -> Result<Option<Self>, StoreError> {
         let path = beside(database, LOCK);
         let cannot =
             |error| StoreError::unavailable(format!("cannot open {}: {error}", path.display()));
         let file = options.write(true).open(&path).map_err(cannot)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: Some(file) }),
-            Err(TryLockError::WouldBlock) => Err(StoreError::unavailable(format!(
-                "{} is in use by another process",
-                database.display()
-            ))),
+            Ok(()) => Ok(Some(Self { _file: Some(file) })),
+            Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(cannot(error)),
         }
     }

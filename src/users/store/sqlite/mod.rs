@@ -102,18 +102,18 @@ impl SqliteStore {
         Ok(Self { probe, readers, writer: threads, extent, path: path.into(), _lock: lock })
     }
 
-    /// What [`open`](Self::open) would find, and all of its errors, without making or changing
-    /// anything. It too counts the users, to see that they can be read.
+    /// What [`open`](Self::open) would find, and its errors, without making or changing anything. It
+    /// too counts the users, to see that they can be read.
     ///
     /// # Errors
     ///
-    /// Those of [`open`](Self::open).
+    /// Those of [`open`](Self::open), but that another process has the file.
     pub fn inspect(path: impl AsRef<Path>) -> Result<Found, StoreError> {
         let path = path.as_ref();
         if !path.exists() {
             return file::try_folder(path).map(|()| Found::Nothing);
         }
-        let _lock = Lock::inspect(path)?;
+        let Some(_lock) = Lock::inspect(path)? else { return Ok(Found::InUse) };
         let connection = file::open(path, Access::Inspect)?;
         let found = schema::inspect(&connection).map_err(|error| error.of(path))?;
         if found != Found::Nothing {
