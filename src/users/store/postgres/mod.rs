@@ -79,7 +79,8 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// Unavailable if the database cannot be reached; internal if the URL is wrong, or if the schema is that of a newer version of this program.
+    /// Unavailable if the database cannot be reached; internal if the URL is wrong, or if the schema
+    /// is that of a newer version of this program.
     pub async fn connect(options: &Options) -> Result<Self, StoreError> {
         let tls = Tls::of(options);
         let config = connect::config(options)?;
