@@ -93,6 +93,7 @@ pub mod app;
 mod client_tls;
 pub mod grpc;
 pub mod interceptors;
+mod recurring;
 pub mod services;
 pub mod testing;
 

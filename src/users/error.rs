@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::grpc::server::Recurring;
+use crate::recurring::Recurring;
 use crate::rpc::{BadRequest, ErrorInfo, RetryInfo};
 use crate::users::domain::{Invalid, UserId};
 use crate::users::pb;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::listeners::Listeners;
-use super::recurring::Recurring;
 use super::stats::ServerStats;
 use super::stream::Stream;
 use crate::grpc::call::Peer;
+use crate::recurring::Recurring;
 
 /// How long to wait after `accept` has failed for want of file descriptors or memory: trying again
 /// at once would spin a core until a connection closes.

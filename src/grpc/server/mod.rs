@@ -19,7 +19,6 @@ mod lifetime;
 mod listener;
 mod listeners;
 mod police;
-mod recurring;
 mod rpc;
 mod settings;
 mod signals;
@@ -53,8 +52,6 @@ use self::host::Common;
 use self::listener::Listener;
 pub use self::listeners::Listeners;
 use self::police::PingPolicy;
-#[cfg(feature = "user-server")]
-pub(crate) use self::recurring::Recurring;
 use self::settings::Settings;
 pub(crate) use self::signals::exit_at_next_signal;
 pub use self::signals::shutdown_signal;

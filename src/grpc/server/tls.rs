@@ -20,8 +20,8 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{self, CertificateError, InconsistentKeys, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
-use super::recurring::Recurring;
 use crate::grpc::call::Peer;
+use crate::recurring::Recurring;
 
 /// RFC 9113, 3.2: HTTP/2 over TLS.
 const ALPN: &[u8] = b"h2";
