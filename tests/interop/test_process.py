@@ -24,6 +24,8 @@ SECONDS = 10
 
 
 def start(*arguments, **environment):
+    # In memory unless it is asked otherwise: the default is a file in the working directory.
+    environment = {"USER_SERVER_STORE": "memory:", **environment}
     return subprocess.run(
         [os.environ["SERVER"], *arguments], env=environment, capture_output=True, text=True, timeout=SECONDS
     )
