@@ -1,5 +1,8 @@
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::TryStreamExt;
 
 use super::batch::{Batch, Limits, Mode};
 use super::domain::{NewUser, User, UserChange, UserId, UserStatus};
@@ -8,7 +11,7 @@ use super::idempotency;
 use super::pb::{
     self, CreateUserRequest, CreateUsersResponse, GetUserRequest, UserResponse, UserUpdate,
 };
-use super::store::{Scan, StoreError, UserStore};
+use super::store::{StoreError, UserStore};
 use super::view::{Changes, View};
 use crate::rpc::BadRequest;
 use crate::{AsciiKey, Call, Metadata, Request, Response, Sink, Status, Streaming};
@@ -102,12 +105,12 @@ impl<S: UserStore> pb::UserService for Users<S> {
         }
         out.flush_headers();
 
-        let mut scan = Scan::new(&self.store, extent, after);
+        let mut pages = pin!(self.store.scan(after, extent));
         // One message for all users: its strings keep their memory.
         let mut message = UserResponse::default();
-        while let Some(user) = scan.next().await? {
-            if view.shows(&user) {
-                write_message(&user, view, &mut message);
+        while let Some(page) = pages.try_next().await? {
+            for user in page.iter().filter(|user| view.shows(user)) {
+                write_message(user, view, &mut message);
                 out.send(&message).await?;
             }
         }
@@ -140,7 +143,7 @@ impl<S: UserStore> pb::UserService for Users<S> {
             let Some(user) = self.update(id, change, view).await? else {
                 return Err(user_not_found(user_id));
             };
-            write_message(&user, view, &mut answer);
+            write_message(user.borrowed(), view, &mut answer);
             out.send(&answer).await?;
         }
         Ok(())
@@ -182,16 +185,17 @@ fn resume_after(metadata: &Metadata) -> Result<Option<UserId>, Status> {
 
 fn message_of(user: &User, view: View) -> UserResponse {
     let mut message = UserResponse::default();
-    write_message(user, view, &mut message);
+    write_message(user.borrowed(), view, &mut message);
     message
 }
 
-fn write_message(user: &User, view: View, message: &mut UserResponse) {
+fn write_message(user: User<&str>, view: View, message: &mut UserResponse) {
     message.id.clear();
     message.id.push_str(user.id.encode(&mut [0; UserId::TEXT_LEN]));
-    message.name.clone_from(&user.name);
+    message.name.clear();
+    message.name.push_str(user.name);
     message.email.clear();
-    message.email.push_str(&view.email(&user.email));
+    message.email.push_str(&view.email(user.email));
     message.created_at = Some(prost_types::Timestamp {
         seconds: user.created_at.seconds(),
         nanos: user.created_at.nanos(),

@@ -16,7 +16,7 @@ pub struct View {
 
 impl View {
     /// Whether this user is there.
-    pub fn shows(self, user: &User) -> bool {
+    pub fn shows<Text>(self, user: &User<Text>) -> bool {
         !self.active_only || user.status == UserStatus::Active
     }
 

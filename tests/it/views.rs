@@ -8,9 +8,10 @@ use balafon::users::pb::{
     CreateUserRequest, GetUserRequest, UserResponse, UserService, UserUpdate,
 };
 use balafon::users::store::memory::MemoryStore;
-use balafon::users::store::{Extent, IdempotencyKey, StoreError, UserStore};
+use balafon::users::store::{Extent, IdempotencyKey, Page, StoreError, UserStore};
 use balafon::users::{Changes, USERS_TOTAL, Users, View};
 use balafon::{Code, Request, Status, Streaming};
+use futures_util::{Stream, TryStreamExt};
 
 const LIMITED: View = View { masked_email: true, active_only: true };
 
@@ -18,11 +19,15 @@ const LIMITED: View = View { masked_email: true, active_only: true };
 #[derive(Clone, Default)]
 struct Mixed(Arc<MemoryStore>);
 
-fn mixed(user: Arc<User>) -> Arc<User> {
-    match &*user.name {
-        "Gone" => Arc::new(User { status: UserStatus::Inactive, ..(*user).clone() }),
+fn mixed<Text: AsRef<str>>(user: User<Text>) -> User<Text> {
+    match user.name.as_ref() {
+        "Gone" => User { status: UserStatus::Inactive, ..user },
         _ => user,
     }
+}
+
+fn shared(user: Arc<User>) -> Arc<User> {
+    Arc::new(mixed((*user).clone()))
 }
 
 impl UserStore for Mixed {
@@ -43,7 +48,7 @@ impl UserStore for Mixed {
     }
 
     async fn get(&self, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
-        Ok(self.0.get(id).await?.map(mixed))
+        Ok(self.0.get(id).await?.map(shared))
     }
 
     async fn update(
@@ -51,23 +56,23 @@ impl UserStore for Mixed {
         id: UserId,
         change: UserChange,
     ) -> Result<Option<Arc<User>>, StoreError> {
-        Ok(self.0.update(id, change).await?.map(mixed))
+        Ok(self.0.update(id, change).await?.map(shared))
     }
 
     async fn extent(&self) -> Result<Extent, StoreError> {
         self.0.extent().await
     }
 
-    async fn page(
+    fn scan(
         &self,
         after: Option<UserId>,
-        until: UserId,
-        limit: usize,
-        page: &mut Vec<Arc<User>>,
-    ) -> Result<(), StoreError> {
-        self.0.page(after, until, limit, page).await?;
-        *page = std::mem::take(page).into_iter().map(mixed).collect();
-        Ok(())
+        extent: Extent,
+    ) -> impl Stream<Item = Result<Page, StoreError>> + Send {
+        self.0.scan(after, extent).map_ok(|page| {
+            let mut shown = Page::new();
+            page.iter().for_each(|user| shown.push(mixed(user)));
+            shown
+        })
     }
 }
 

@@ -3,11 +3,13 @@
 //! varies more than the servers do.
 
 use std::collections::VecDeque;
+use std::iter;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use balafon::users::domain::{NewUser, Timestamp, User, UserChange, UserId};
 use balafon::users::store::memory::MemoryStore;
-use balafon::users::store::{Extent, IdSequence, IdempotencyKey, StoreError, UserStore};
+use balafon::users::store::{Extent, IdSequence, IdempotencyKey, Page, StoreError, UserStore};
+use futures_util::{Stream, StreamExt, stream};
 
 /// How many created users are kept.
 const KEPT: usize = 4096;
@@ -98,19 +100,19 @@ impl UserStore for BoundedStore {
         Ok(Extent { total: seeded.total + latest.len() as u64, newest })
     }
 
-    async fn page(
+    fn scan(
         &self,
         after: Option<UserId>,
-        until: UserId,
-        limit: usize,
-        page: &mut Vec<Arc<User>>,
-    ) -> Result<(), StoreError> {
-        let end = page.len() + limit;
-        self.seeded.page(after, until, limit, page).await?;
-        let latest = &self.latest().users;
-        let first = after.map_or(0, |after| latest.partition_point(|user| user.id <= after));
-        let wanted = latest.range(first..).take_while(|user| user.id <= until);
-        page.extend(wanted.take(end.saturating_sub(page.len())).cloned());
-        Ok(())
+        extent: Extent,
+    ) -> impl Stream<Item = Result<Page, StoreError>> + Send {
+        let latest = iter::from_fn(move || {
+            let mut page = Page::new();
+            let latest = &self.latest().users;
+            let first = after.map_or(0, |after| latest.partition_point(|user| user.id <= after));
+            let wanted = latest.range(first..).take_while(|user| Some(user.id) <= extent.newest);
+            wanted.for_each(|user| page.push(user.borrowed()));
+            Some(Ok(page))
+        });
+        self.seeded.scan(after, extent).chain(stream::iter(latest.take(1)))
     }
 }

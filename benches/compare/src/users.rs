@@ -8,7 +8,8 @@ use balafon::prost_types::Timestamp;
 use balafon::users::domain::{Invalid, NewUser, User, UserChange, UserId, UserStatus};
 use balafon::users::pb::{self, UserResponse};
 use balafon::users::store::memory::MemoryStore;
-use balafon::users::store::{PAGE_LEN, UserStore};
+use balafon::users::store::{Extent, Page, UserStore};
+use futures_util::TryStreamExt;
 
 use crate::store::BoundedStore;
 
@@ -83,48 +84,52 @@ impl Users {
         user.ok_or_else(|| not_found(id))
     }
 
-    /// How many users there are, and all of them, read in pages as balafon reads them.
+    /// How many users there are, and the messages of all of them, made one by one of pages, as balafon makes them.
     ///
     /// # Errors
     /// If the store is broken.
-    pub fn all(&self) -> Result<(u64, All), Fault> {
+    pub fn all<M>(&self, message: fn(User<&str>) -> M) -> Result<(u64, All<M>), Fault> {
         let extent = now(self.0.extent()).map_err(|_| Fault::Internal)?;
-        let store = self.0.clone();
-        Ok((extent.total, All { store, after: None, until: extent.newest, page: Vec::new() }))
+        let all = All { store: self.0.clone(), extent, page: Page::new(), position: 0, message };
+        Ok((extent.total, all))
     }
 }
 
-/// All users in order of creation.
-pub struct All {
+/// The messages of all users in order of creation.
+pub struct All<M> {
     store: Arc<BoundedStore>,
-    after: Option<UserId>,
-    until: Option<UserId>,
-    /// Newest first.
-    page: Vec<Arc<User>>,
+    extent: Extent,
+    page: Page,
+    /// Of the next user in the page.
+    position: usize,
+    message: fn(User<&str>) -> M,
 }
 
-impl Iterator for All {
-    type Item = Arc<User>;
+impl<M> Iterator for All<M> {
+    type Item = M;
 
-    fn next(&mut self) -> Option<Arc<User>> {
-        if self.page.is_empty() {
-            let until = self.until.filter(|until| self.after < Some(*until))?;
-            now(self.store.page(self.after, until, PAGE_LEN, &mut self.page)).ok()?;
-            self.page.reverse();
+    fn next(&mut self) -> Option<M> {
+        if self.position == self.page.len() {
+            let after = self.page.last();
+            if after >= self.extent.newest {
+                return None;
+            }
+            self.page = now(pin!(self.store.scan(after, self.extent)).try_next()).ok()??;
+            self.position = 0;
         }
-        let user = self.page.pop()?;
-        self.after = Some(user.id);
-        Some(user)
+        let user = self.page.get(self.position)?;
+        self.position += 1;
+        Some((self.message)(user))
     }
 }
 
 /// A user as prost's message.
 #[must_use]
-pub fn message(user: &User) -> UserResponse {
+pub fn message(user: User<&str>) -> UserResponse {
     UserResponse {
         id: user.id.to_string(),
-        name: user.name.clone(),
-        email: user.email.clone(),
+        name: user.name.to_owned(),
+        email: user.email.to_owned(),
         created_at: Some(Timestamp {
             seconds: user.created_at.seconds(),
             nanos: user.created_at.nanos(),

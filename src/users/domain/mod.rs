@@ -128,15 +128,16 @@ pub enum UserStatus {
     Suspended,
 }
 
-/// A stored user. Its `Debug` output leaves out the personal data.
-#[derive(Clone, PartialEq, Eq)]
-pub struct User {
+/// A stored user, or as `User<&str>` one whose texts are kept elsewhere. Its `Debug` output leaves out
+/// the personal data.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct User<Text = String> {
     /// Given by the store at creation; never changes.
     pub id: UserId,
     /// Valid under the rules of [`NewUser::parse`].
-    pub name: String,
+    pub name: Text,
     /// Valid under the rules of [`NewUser::parse`]; not unique.
-    pub email: String,
+    pub email: Text,
     /// The system clock at creation. If that clock steps back, a later user can have an earlier
     /// time: the order of creation is the order of ids.
     pub created_at: Timestamp,
@@ -144,7 +145,23 @@ pub struct User {
     pub status: UserStatus,
 }
 
-impl fmt::Debug for User {
+impl User {
+    /// The same user, whose texts stay here.
+    pub fn borrowed(&self) -> User<&str> {
+        let Self { id, ref name, ref email, created_at, status } = *self;
+        User { id, name, email, created_at, status }
+    }
+}
+
+impl User<&str> {
+    /// The same user with texts of its own.
+    pub fn into_owned(self) -> User {
+        let Self { id, name, email, created_at, status } = self;
+        User { id, name: name.to_owned(), email: email.to_owned(), created_at, status }
+    }
+}
+
+impl<Text> fmt::Debug for User<Text> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("User")
             .field("id", &self.id)

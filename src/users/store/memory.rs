@@ -5,7 +5,7 @@
 //! user that a scan can see is found by id at once.
 //!
 //! ```text
-//!  create ── Mutex ──> append: slot, then len          get, page, extent: no lock on the log
+//!  create ── Mutex ──> append: slot, then len          get, scan, extent: no lock on the log
 //!                         |                               |
 //!            root [1024] ─> middle [1024] ─> leaf [1024] ─> Record { id, RwLock<Arc<User>> }
 //! ```
@@ -16,11 +16,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::iter;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
+use futures_util::{Stream, stream};
+
 use super::once::{Creation, forgotten};
-use super::{Extent, IdSequence, IdempotencyKey, StoreError, UserStore};
+use super::{Extent, IdSequence, IdempotencyKey, Page, StoreError, UserStore};
 use crate::users::domain::{NewUser, Timestamp, User, UserChange, UserId};
 
 /// How many entries a table of the log has: a leaf is then 48 KiB, which takes microseconds to set
@@ -145,18 +148,23 @@ impl UserStore for MemoryStore {
         Ok(Extent { total: len as u64, newest: newest.map(|record| record.id) })
     }
 
-    async fn page(
+    fn scan(
         &self,
         after: Option<UserId>,
-        until: UserId,
-        limit: usize,
-        page: &mut Vec<Arc<User>>,
-    ) -> Result<(), StoreError> {
+        extent: Extent,
+    ) -> impl Stream<Item = Result<Page, StoreError>> + Send {
         let first = after.map_or(0, |after| self.log.count_while(|id| id <= after));
-        let records = (first..self.log.len()).map_while(|position| self.log.record(position));
-        let wanted = records.take_while(|record| record.id <= until).take(limit);
-        page.extend(wanted.map(Record::user));
-        Ok(())
+        let end = extent.newest.map_or(0, |newest| self.log.count_while(|id| id <= newest));
+        let mut records = (first..end).map_while(|position| self.log.record(position));
+        stream::iter(iter::from_fn(move || {
+            let mut page = Page::new();
+            while !page.is_full()
+                && let Some(record) = records.next()
+            {
+                page.push(record.user().borrowed());
+            }
+            (!page.is_empty()).then_some(Ok(page))
+        }))
     }
 }
 
@@ -299,12 +307,17 @@ impl<T> Table<T> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::ready;
     use super::*;
+    use futures_util::{FutureExt, TryStreamExt};
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Barrier;
     use std::thread;
     use uuid::Uuid;
+
+    /// The output of a future of this store.
+    fn ready<F: Future>(future: F) -> F::Output {
+        future.now_or_never().expect("it is ready at once")
+    }
 
     fn add(store: &MemoryStore) -> Arc<User> {
         ready(store.create(NewUser::parse("Alice", "a@b.co").unwrap())).unwrap()
@@ -314,10 +327,11 @@ mod tests {
         ready(store.get(id)).unwrap()
     }
 
-    fn page(store: &MemoryStore, after: Option<UserId>, limit: usize) -> Vec<UserId> {
-        let mut page = Vec::new();
-        ready(store.page(after, Uuid::max().into(), limit, &mut page)).unwrap();
-        page.iter().map(|user| user.id).collect()
+    /// Up to whatever is there.
+    fn scan(store: &MemoryStore, after: Option<UserId>) -> Vec<UserId> {
+        let extent = Extent { newest: Some(Uuid::max().into()), total: 0 };
+        let pages: Vec<Page> = ready(store.scan(after, extent).try_collect()).unwrap();
+        pages.iter().flat_map(Page::iter).map(|user| user.id).collect()
     }
 
     fn rename(store: &MemoryStore, id: UserId, name: &str) -> Option<Arc<User>> {
@@ -329,8 +343,8 @@ mod tests {
         let store = MemoryStore::new();
         let ids: Vec<_> = (0..2 * FANOUT + 1).map(|_| add(&store).id).collect();
         assert!(ids.iter().all(|id| get(&store, *id).is_some_and(|user| user.id == *id)));
-        assert_eq!(page(&store, None, usize::MAX), ids);
-        assert_eq!(page(&store, Some(ids[FANOUT - 2]), 3), ids[FANOUT - 1..FANOUT + 2]);
+        assert_eq!(scan(&store, None), ids);
+        assert_eq!(scan(&store, Some(ids[FANOUT - 2])), ids[FANOUT - 1..]);
         let extent = Extent { total: ids.len() as u64, newest: ids.last().copied() };
         assert_eq!(ready(store.extent()).unwrap(), extent);
     }
@@ -365,7 +379,7 @@ mod tests {
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert!(created.iter().all(|ids| ids.is_sorted_by(|a, b| a < b)));
-        let log = page(&store, None, usize::MAX);
+        let log = scan(&store, None);
         assert!(log.is_sorted_by(|a, b| a < b));
         let mut created = created.concat();
         created.sort();
@@ -373,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_that_a_page_or_the_extent_shows_is_found_by_id_at_once() {
+    fn a_user_that_a_scan_or_the_extent_shows_is_found_by_id_at_once() {
         let store = MemoryStore::new();
         thread::scope(|scope| {
             let creator = scope.spawn(|| (0..5_000).for_each(|_| drop(add(&store))));
@@ -382,7 +396,7 @@ mod tests {
                 let done = creator.is_finished();
                 let extent = ready(store.extent()).unwrap();
                 assert!(extent.newest.is_none_or(|id| get(&store, id).is_some()));
-                for id in page(&store, last, 100) {
+                for id in scan(&store, last) {
                     assert!(get(&store, id).is_some());
                     last = Some(id);
                 }
@@ -428,7 +442,7 @@ mod tests {
         let _updating = store.log.find(busy).unwrap().user.write().unwrap();
         assert!(get(&store, id).is_some());
         assert!(rename(&store, id, "Bob").is_some());
-        assert_eq!(page(&store, Some(busy), 9), [id]);
+        assert_eq!(scan(&store, Some(busy)), [id]);
         assert_eq!(ready(store.extent()).unwrap().total, 2);
     }
 

@@ -4,14 +4,15 @@
 
 use std::collections::HashSet;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use balafon::users::domain::{
     MAX_EMAIL_BYTES, MAX_NAME_CHARS, NewUser, Timestamp, User, UserChange, UserId, UserStatus,
 };
-use balafon::users::store::{Extent, IdempotencyKey, PAGE_LEN, Scan, UserStore};
+use balafon::users::store::{Extent, IdempotencyKey, PAGE_LEN, Page, StoreError, UserStore};
+use futures_util::{Stream, TryStreamExt};
 use tokio::task::JoinSet;
 
 use crate::support::patiently;
@@ -35,9 +36,13 @@ macro_rules! contract {
             an_update_changes_what_it_names_and_leaves_copies_as_they_were
             concurrent_updates_of_one_user_lose_nothing
             the_extent_counts_the_users_and_names_the_newest
-            a_page_ends_at_its_limit_and_at_its_last_user
+            a_scan_has_every_user_once_in_order_however_many_there_are
+            a_scan_begins_behind_any_id_and_ends_with_its_extent
             a_scan_has_the_users_of_its_beginning_while_others_are_created
+            a_scan_reads_a_few_pages_ahead_and_no_more
+            a_scan_goes_on_where_its_caller_gave_up_waiting
             a_scan_abandoned_halfway_leaves_the_store_as_it_is
+            scans_whose_callers_rest_hold_up_nobody
             a_batch_is_stored_in_order
             a_batch_is_never_seen_in_part
             an_empty_batch_is_nothing
@@ -91,17 +96,34 @@ fn change(name: &str, email: &str) -> UserChange {
     UserChange::parse(name, email).unwrap()
 }
 
-async fn all(store: &impl UserStore) -> Vec<Arc<User>> {
+async fn all(store: &impl UserStore) -> Vec<User> {
     after(store, None).await
 }
 
-/// The users that are there now with ids above `after`, in one page.
-async fn after(store: &impl UserStore, after: Option<UserId>) -> Vec<Arc<User>> {
-    let mut page = Vec::new();
-    if let Some(newest) = store.extent().await.unwrap().newest {
-        store.page(after, newest, usize::MAX, &mut page).await.unwrap();
-    }
-    page
+/// The users that are there now with ids above `after`.
+async fn after(store: &impl UserStore, after: Option<UserId>) -> Vec<User> {
+    users(store.scan(after, store.extent().await.unwrap())).await
+}
+
+type Scanned = Result<Page, StoreError>;
+
+async fn users(scan: impl Stream<Item = Scanned>) -> Vec<User> {
+    let pages: Vec<Page> = scan.try_collect().await.unwrap();
+    pages.iter().flat_map(Page::iter).map(User::into_owned).collect()
+}
+
+async fn ids(scan: impl Stream<Item = Scanned>) -> Vec<UserId> {
+    users(scan).await.iter().map(|user| user.id).collect()
+}
+
+/// The next page of a scan that is not over.
+async fn next(scan: &mut Pin<&mut impl Stream<Item = Scanned>>) -> Page {
+    scan.try_next().await.unwrap().unwrap()
+}
+
+/// Polls once, and gives up.
+fn glance<F: Future>(future: F) -> Poll<F::Output> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
 pub async fn a_created_user_is_found_as_it_was_given(place: &impl Place) {
@@ -112,7 +134,7 @@ pub async fn a_created_user_is_found_as_it_was_given(place: &impl Place) {
     assert_eq!(user.status, UserStatus::Active);
     assert!((before..=Timestamp::now()).contains(&user.created_at));
     assert_eq!(store.get(user.id).await.unwrap(), Some(user.clone()));
-    assert_eq!(all(&store).await, [user]);
+    assert_eq!(all(&store).await, [(*user).clone()]);
 }
 
 pub async fn ids_increase_in_order_of_creation(place: &impl Place) {
@@ -191,7 +213,7 @@ pub async fn an_update_changes_what_it_names_and_leaves_copies_as_they_were(plac
         assert_eq!(store.get(before.id).await.unwrap(), updated);
     }
     assert_eq!(before.name, "Alice");
-    assert_eq!(all(&store).await, [Arc::new(expected), other]);
+    assert_eq!(all(&store).await, [expected, (*other).clone()]);
 }
 
 pub async fn concurrent_updates_of_one_user_lose_nothing(place: &impl Place) {
@@ -229,25 +251,41 @@ pub async fn the_extent_counts_the_users_and_names_the_newest(place: &impl Place
     assert_eq!(store.extent().await.unwrap(), Extent { total: 5, newest });
 }
 
-pub async fn a_page_ends_at_its_limit_and_at_its_last_user(place: &impl Place) {
+pub async fn a_scan_has_every_user_once_in_order_however_many_there_are(place: &impl Place) {
     let store = place.open().await;
-    let ids = store.create_all((0..5).map(named).collect()).await.unwrap();
-    let page = async |after, until, limit| {
-        let mut page = Vec::new();
-        store.page(after, until, limit, &mut page).await.unwrap();
-        page.iter().map(|user| user.id).collect::<Vec<_>>()
-    };
-    assert_eq!(page(None, ids[4], 0).await, []);
-    assert_eq!(page(None, ids[4], usize::MAX).await, ids);
-    assert_eq!(page(Some(ids[0]), ids[4], 2).await, ids[1..3]);
-    assert_eq!(page(Some(ids[1]), ids[2], 9).await, ids[2..3]);
-    assert_eq!(page(Some(ids[4]), ids[4], 9).await, []);
-    assert_eq!(page(Some(ids[3]), ids[1], 9).await, []);
+    let mut created = Vec::new();
+    for count in [0, 1, PAGE_LEN - 1, PAGE_LEN, PAGE_LEN + 1, 3 * PAGE_LEN] {
+        let users = (created.len()..count).map(named).collect();
+        created.extend(store.create_all(users).await.unwrap());
+        let pages: Vec<Page> =
+            store.scan(None, store.extent().await.unwrap()).try_collect().await.unwrap();
+        assert!(pages.iter().all(|page| page.len() <= PAGE_LEN));
+        let scanned: Vec<_> = pages.iter().flat_map(Page::iter).map(|user| user.id).collect();
+        assert_eq!(scanned, created);
+    }
+}
 
-    let mut appended = vec![store.get(ids[4]).await.unwrap().unwrap()];
-    store.page(None, ids[0], 9, &mut appended).await.unwrap();
-    let appended: Vec<_> = appended.iter().map(|user| user.id).collect();
-    assert_eq!(appended, [ids[4], ids[0]]);
+pub async fn a_scan_begins_behind_any_id_and_ends_with_its_extent(place: &impl Place) {
+    let store = place.open().await;
+    let empty = store.extent().await.unwrap();
+    let created = store.create_all((0..5).map(named).collect()).await.unwrap();
+    let extent = store.extent().await.unwrap();
+    store.create(alice()).await.unwrap();
+    assert_eq!(ids(store.scan(None, empty)).await, []);
+    assert_eq!(ids(store.scan(None, extent)).await, created);
+    for (position, id) in created.iter().enumerate() {
+        assert_eq!(ids(store.scan(Some(*id), extent)).await, created[position + 1..]);
+        let until = Extent { newest: Some(*id), ..extent };
+        assert_eq!(ids(store.scan(None, until)).await, created[..=position]);
+    }
+    // No ids of users.
+    let [older_than_all, newer_than_all] = ["00000000", "ffffffff"].map(|digits| {
+        UserId::parse(&format!("{digits}-{0}-{0}-{0}-{0}{digits}", &digits[..4])).unwrap()
+    });
+    assert_eq!(ids(store.scan(Some(older_than_all), extent)).await, created);
+    assert_eq!(ids(store.scan(Some(newer_than_all), extent)).await, []);
+    let until = Extent { newest: Some(created[1]), ..extent };
+    assert_eq!(ids(store.scan(Some(created[3]), until)).await, []);
 }
 
 pub async fn a_scan_has_the_users_of_its_beginning_while_others_are_created(place: &impl Place) {
@@ -255,41 +293,95 @@ pub async fn a_scan_has_the_users_of_its_beginning_while_others_are_created(plac
     const LEN: usize = 2 * PAGE_LEN + 100;
     let ids = store.create_all((0..LEN).map(named).collect()).await.unwrap();
     let last = ids[LEN - 1];
-    let mut scan = Scan::new(&store, store.extent().await.unwrap(), None);
-    let mut seen = Vec::new();
-    while let Some(user) = scan.next().await.unwrap() {
-        seen.push(user.id);
-        if seen.len() % 200 == 0 {
-            store.create(alice()).await.unwrap();
-            store.update(last, change("changed meanwhile", "")).await.unwrap();
+    let mut scan = pin!(store.scan(None, store.extent().await.unwrap()));
+    let (mut seen, mut created) = (Vec::new(), 0);
+    while let Some(page) = scan.try_next().await.unwrap() {
+        for user in page.iter() {
+            // As it was or as it is, never torn.
+            let changed = user.id == last && user.name == "changed meanwhile";
+            assert!(changed || user.name == format!("user {}", seen.len()));
+            seen.push(user.id);
         }
-        // As it was or as it is, never torn.
-        let changed = user.id == last && user.name == "changed meanwhile";
-        assert!(changed || user.name == format!("user {}", seen.len() - 1));
+        store.create(alice()).await.unwrap();
+        store.update(last, change("changed meanwhile", "")).await.unwrap();
+        created += 1;
     }
     assert_eq!(seen, ids);
 
-    let resumed = Scan::new(&store, store.extent().await.unwrap(), Some(last));
-    let mut resumed = pin!(resumed);
-    for _ in 0..LEN / 200 {
-        assert_eq!(resumed.next().await.unwrap().unwrap().name, "Alice");
-    }
-    assert!(resumed.next().await.unwrap().is_none());
+    let later = after(&store, Some(last)).await;
+    assert_eq!(later.len(), created);
+    assert!(later.iter().all(|user| user.name == "Alice"));
 }
+
+pub async fn a_scan_reads_a_few_pages_ahead_and_no_more(place: &impl Place) {
+    let store = place.open().await;
+    const PAGES: usize = 8;
+    let ids = store.create_all((0..PAGES * PAGE_LEN).map(named).collect()).await.unwrap();
+    let last = *ids.last().unwrap();
+    let mut scan = pin!(store.scan(None, store.extent().await.unwrap()));
+    let mut seen = 0;
+    // What is changed then, it has not read yet.
+    for ahead in (4..PAGES).rev() {
+        seen += next(&mut scan).await.len();
+        assert_eq!(seen, (PAGES - ahead) * PAGE_LEN);
+        store.update(last, change(&format!("{ahead} pages ahead"), "")).await.unwrap();
+    }
+    let rest = users(scan).await;
+    assert_eq!(seen + rest.len(), ids.len());
+    assert_eq!(rest.last().unwrap().name, "4 pages ahead");
+}
+
+pub async fn a_scan_goes_on_where_its_caller_gave_up_waiting(place: &impl Place) {
+    let store = place.open().await;
+    let created = store.create_all((0..5 * PAGE_LEN).map(named).collect()).await.unwrap();
+    let mut scan = pin!(store.scan(None, store.extent().await.unwrap()));
+    let mut seen = Vec::new();
+    loop {
+        let page = match glance(scan.try_next()) {
+            Poll::Ready(page) => page,
+            Poll::Pending => scan.try_next().await,
+        };
+        let Some(page) = page.unwrap() else { break };
+        seen.extend(page.iter().map(|user| user.id));
+    }
+    assert_eq!(seen, created);
+    assert!(scan.try_next().await.unwrap().is_none(), "the end stays the end");
+}
+
+/// More than any store has connections or threads.
+const MANY: usize = 64;
 
 pub async fn a_scan_abandoned_halfway_leaves_the_store_as_it_is(place: &impl Place) {
     let store = place.open().await;
-    let ids = store.create_all((0..600).map(named).collect()).await.unwrap();
-    // More than any store has connections.
-    for _ in 0..64 {
-        let mut scan = Scan::new(&store, store.extent().await.unwrap(), None);
-        scan.next().await.unwrap();
-        let mut page = Vec::new();
-        let mut abandoned = pin!(store.page(Some(ids[9]), ids[599], 500, &mut page));
-        let _ = abandoned.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    store.create_all((0..5 * PAGE_LEN).map(named).collect()).await.unwrap();
+    for waited_for in [true, false].into_iter().cycle().take(MANY) {
+        let mut scan = pin!(store.scan(None, store.extent().await.unwrap()));
+        if waited_for {
+            next(&mut scan).await;
+        }
+        let _ = glance(scan.try_next());
     }
     store.create(alice()).await.unwrap();
-    assert_eq!(all(&store).await.len(), 601);
+    assert_eq!(all(&store).await.len(), 5 * PAGE_LEN + 1);
+}
+
+pub async fn scans_whose_callers_rest_hold_up_nobody(place: &impl Place) {
+    let store = place.open().await;
+    let ids = store.create_all((0..5 * PAGE_LEN).map(named).collect()).await.unwrap();
+    let extent = store.extent().await.unwrap();
+    let mut resting: Vec<_> = (0..MANY).map(|_| Box::pin(store.scan(None, extent))).collect();
+    for scan in &mut resting {
+        next(&mut scan.as_mut()).await;
+    }
+    for id in &ids[..MANY] {
+        assert!(store.get(*id).await.unwrap().is_some());
+        assert!(store.update(*id, change("Bob", "")).await.unwrap().is_some());
+        store.create(alice()).await.unwrap();
+    }
+    assert_eq!(all(&store).await.len(), 5 * PAGE_LEN + MANY);
+    for scan in resting {
+        assert_eq!(users(scan).await.len(), 4 * PAGE_LEN);
+    }
 }
 
 pub async fn a_batch_is_stored_in_order(place: &impl Place) {
@@ -307,26 +399,27 @@ pub async fn a_batch_is_stored_in_order(place: &impl Place) {
 
 pub async fn a_batch_is_never_seen_in_part(place: &impl Place) {
     const LEN: usize = 50;
+    const BATCHES: usize = PAGE_LEN / LEN / 2;
     let store = Arc::new(place.open().await);
     let mut creators = JoinSet::new();
     for _ in 0..2 {
         let store = store.clone();
         creators.spawn(async move {
-            for _ in 0..20 {
+            for _ in 0..BATCHES {
                 assert_eq!(store.create_all(vec![alice(); LEN]).await.unwrap().len(), LEN);
             }
         });
     }
     let any = UserId::parse("ffffffff-ffff-ffff-ffff-ffffffffffff").unwrap();
     let mut seen = 0;
-    while seen < 40 * LEN {
+    while seen < 2 * BATCHES * LEN {
         let Extent { total, .. } = store.extent().await.unwrap();
         assert_eq!(total % LEN as u64, 0);
-        let mut page = Vec::new();
-        store.page(None, any, usize::MAX, &mut page).await.unwrap();
-        assert_eq!(page.len() % LEN, 0);
-        assert!(page.len() as u64 >= total);
-        seen = page.len();
+        // Of one moment, as are those of any page.
+        let mut scan = pin!(store.scan(None, Extent { total, newest: Some(any) }));
+        seen = scan.try_next().await.unwrap().map_or(0, |page| page.len());
+        assert_eq!(seen % LEN, 0);
+        assert!(seen as u64 >= total);
     }
     creators.join_all().await;
 }

@@ -2,6 +2,7 @@
 //! and a database that goes away.
 
 use std::mem;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,8 +10,9 @@ use balafon::users::Users;
 use balafon::users::domain::{NewUser, UserChange};
 use balafon::users::pb::{CreateUserRequest, UserService, UserUpdate, user_service};
 use balafon::users::store::postgres::{Options, PostgresStore};
-use balafon::users::store::{StoreError, UserStore};
+use balafon::users::store::{PAGE_LEN, StoreError, UserStore};
 use balafon::{ClientTls, Router};
+use futures_util::TryStreamExt;
 use tokio::task::JoinSet;
 
 use super::contract::{Place, contract, durable};
@@ -139,14 +141,35 @@ async fn users_of_several_servers_appear_in_order_of_their_ids() {
     let watcher = place.open().await;
     let (mut last, mut seen) = (None, 0);
     while seen < 600 {
-        let Some(newest) = watcher.extent().await.unwrap().newest else { continue };
-        let mut page = Vec::new();
-        watcher.page(last, newest, usize::MAX, &mut page).await.unwrap();
-        seen += page.len();
-        last = page.last().map(|user| user.id).or(last);
+        let mut scan = pin!(watcher.scan(last, watcher.extent().await.unwrap()));
+        while let Some(page) = scan.try_next().await.unwrap() {
+            seen += page.len();
+            last = page.last();
+        }
     }
     creators.join_all().await;
     assert_eq!(watcher.extent().await.unwrap().newest, last);
+}
+
+#[tokio::test]
+async fn a_scan_whose_reader_is_gone_does_not_end_as_if_it_were_whole() {
+    let Some(place) = InDatabase::new().await else { return };
+    let store = place.open().await;
+    store.create_all(vec![alice(); 4 * PAGE_LEN]).await.unwrap();
+    let extent = store.extent().await.unwrap();
+    // Of the caller, on which the reader runs.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let mut scan = pin!({
+        let _inside = runtime.enter();
+        store.scan(None, extent)
+    });
+    assert_eq!(scan.try_next().await.unwrap().unwrap().len(), PAGE_LEN);
+    runtime.shutdown_background();
+    let rest = async {
+        while scan.try_next().await?.is_some() {}
+        Ok::<_, StoreError>(())
+    };
+    assert!(patiently(rest).await.unwrap_err().is_internal());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -9,7 +9,8 @@ use std::task::{Context, Waker};
 
 use balafon::users::domain::NewUser;
 use balafon::users::store::sqlite::{Durability, SqliteStore};
-use balafon::users::store::{Scan, StoreError, UserStore};
+use balafon::users::store::{PAGE_LEN, StoreError, UserStore};
+use futures_util::TryStreamExt;
 use rusqlite::Connection;
 
 use super::contract::{Place, contract, durable};
@@ -147,15 +148,18 @@ async fn a_program_that_reads_for_long_holds_up_nobody() {
 async fn damaged_rows_are_told_and_harm_no_others() {
     let place = InFile::new();
     let store = place.open().await;
-    let ids = store.create_all(vec![alice(); 3]).await.unwrap();
+    let ids = store.create_all(vec![alice(); PAGE_LEN + 2]).await.unwrap();
     let damage = "UPDATE users SET status = 7 WHERE id = (SELECT max(id) FROM users)";
     assert_eq!(place.connection().execute(damage, []), Ok(1));
-    assert!(store.get(ids[2]).await.unwrap_err().is_corrupt());
-    assert!(store.get(ids[1]).await.unwrap().is_some());
-    let mut scan = Scan::new(&store, store.extent().await.unwrap(), None);
-    let error = scan.next().await.unwrap_err();
+    assert!(store.get(ids[PAGE_LEN + 1]).await.unwrap_err().is_corrupt());
+    assert!(store.get(ids[PAGE_LEN]).await.unwrap().is_some());
+
+    let mut scan = pin!(store.scan(None, store.extent().await.unwrap()));
+    assert_eq!(scan.try_next().await.unwrap().unwrap().len(), PAGE_LEN);
+    let error = scan.try_next().await.unwrap_err();
     assert!(error.is_corrupt());
-    assert!(error.to_string().contains(&ids[2].to_string()), "{error}");
+    assert!(error.to_string().contains(&ids[PAGE_LEN + 1].to_string()), "{error}");
+    assert!(scan.try_next().await.unwrap().is_none());
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ impl UserService for Service {
         request: ServiceRequest<'_, CreateUserRequest>,
     ) -> ServiceResult<impl Encodable<UserResponse> + Send + use<'a>> {
         let user = self.0.create(request.name, request.email).map_err(error)?;
-        Response::ok(message(&user))
+        Response::ok(message(user.borrowed()))
     }
 
     async fn get_user<'a>(
@@ -40,7 +40,7 @@ impl UserService for Service {
         request: ServiceRequest<'_, GetUserRequest>,
     ) -> ServiceResult<impl Encodable<UserResponse> + Send + use<'a>> {
         let user = self.0.get(request.user_id).map_err(error)?;
-        Response::ok(message(&user))
+        Response::ok(message(user.borrowed()))
     }
 
     async fn get_all_users(
@@ -48,8 +48,8 @@ impl UserService for Service {
         _: RequestContext,
         _: ServiceRequest<'_, Empty>,
     ) -> ServiceResult<ServiceStream<impl Encodable<UserResponse> + Send + use<>>> {
-        let (total, users) = self.0.all().map_err(error)?;
-        let users = stream::iter(users).map(|user| Ok(message(&user)));
+        let (total, users) = self.0.all(message).map_err(error)?;
+        let users = stream::iter(users).map(Ok);
         Ok(Response::stream(users).with_header("users-total", total.to_string()))
     }
 
@@ -80,7 +80,7 @@ impl UserService for Service {
             let update = update?;
             let update = update.view();
             let user = users.update(update.user_id, update.name, update.email);
-            user.map(|user| message(&user)).map_err(error)
+            user.map(|user| message(user.borrowed())).map_err(error)
         })))
     }
 }
@@ -98,11 +98,11 @@ impl Echo for Echoes {
 }
 
 /// All users of this comparison are active, the zero value.
-fn message(user: &User) -> UserResponse {
+fn message(user: User<&str>) -> UserResponse {
     UserResponse {
         id: user.id.to_string(),
-        name: user.name.clone(),
-        email: user.email.clone(),
+        name: user.name.to_owned(),
+        email: user.email.to_owned(),
         created_at: MessageField::some(Timestamp {
             seconds: user.created_at.seconds(),
             nanos: user.created_at.nanos(),

@@ -33,13 +33,13 @@ impl PajamaxService for Service {
         match method {
             0 => {
                 let user = self.0.get(&decode::<GetUserRequest>(request)?.user_id);
-                let reply = user.map(|user| Reply(message(&user))).map_err(status);
+                let reply = user.map(|user| Reply(message(user.borrowed()))).map_err(status);
                 local_build_response(stream, reply)
             }
             1 => {
                 let CreateUserRequest { name, email } = decode(request)?;
                 let user = self.0.create(&name, &email);
-                let reply = user.map(|user| Reply(message(&user))).map_err(status);
+                let reply = user.map(|user| Reply(message(user.borrowed()))).map_err(status);
                 local_build_response(stream, reply)
             }
             _ => local_build_response(stream, Ok(Reply(decode::<Payload>(request)?))),

@@ -35,7 +35,7 @@ impl UserService for Service {
     ) -> Result<Response<UserResponse>, Status> {
         let CreateUserRequest { name, email } = request.get_ref();
         let user = self.0.create(name, email).map_err(status)?;
-        Ok(Response::new(message(&user)))
+        Ok(Response::new(message(user.borrowed())))
     }
 
     async fn get_user(
@@ -43,14 +43,14 @@ impl UserService for Service {
         request: Request<GetUserRequest>,
     ) -> Result<Response<UserResponse>, Status> {
         let user = self.0.get(&request.get_ref().user_id).map_err(status)?;
-        Ok(Response::new(message(&user)))
+        Ok(Response::new(message(user.borrowed())))
     }
 
     type GetAllUsersStream = Answers;
 
     async fn get_all_users(&self, _: Request<()>) -> Result<Response<Answers>, Status> {
-        let (total, users) = self.0.all().map_err(status)?;
-        let users: Answers = Box::pin(stream::iter(users).map(|user| Ok(message(&user))));
+        let (total, users) = self.0.all(message).map_err(status)?;
+        let users: Answers = Box::pin(stream::iter(users).map(Ok));
         let mut response = Response::new(users);
         response.metadata_mut().insert("users-total", total.into());
         Ok(response)
@@ -80,7 +80,10 @@ impl UserService for Service {
         let users = self.0.clone();
         Ok(Response::new(Box::pin(request.into_inner().map(move |update| {
             let UserUpdate { user_id, name, email } = update?;
-            users.update(&user_id, &name, &email).map(|user| message(&user)).map_err(status)
+            users
+                .update(&user_id, &name, &email)
+                .map(|user| message(user.borrowed()))
+                .map_err(status)
         }))))
     }
 }

@@ -17,7 +17,9 @@ mod breaker;
 mod connect;
 mod error;
 mod plan;
+mod queries;
 mod rows;
+mod scan;
 mod schema;
 mod session;
 mod tls;
@@ -27,21 +29,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
+use futures_util::Stream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use self::breaker::Breaker;
-use self::session::Session;
+use self::queries::{ATTEMPTS, Again, Queries};
 use self::tls::Tls;
 use self::writer::{Job, Write, Writer};
 use super::availability::Availability;
 use super::once::{Creation, forgotten};
-use super::{Extent, Found, IdSequence, IdempotencyKey, StoreError, UserStore};
+use super::{Extent, Found, IdSequence, IdempotencyKey, PAGE_LEN, Page, StoreError, UserStore};
 use crate::ClientTls;
 use crate::users::domain::{NewUser, User, UserChange, UserId};
 
@@ -67,10 +68,8 @@ pub struct Options {
 /// A [`UserStore`] in PostgreSQL. Its tasks run on the runtime on which it was connected, and end
 /// when it is dropped.
 pub struct PostgresStore {
-    pool: Pool,
-    tls: Tls,
+    queries: Queries,
     creations: mpsc::Sender<Job>,
-    breaker: Arc<Breaker>,
     _tasks: JoinSet<()>,
 }
 
@@ -101,7 +100,7 @@ impl PostgresStore {
         let writer = Writer { pool: own, tls: tls.clone(), breaker: breaker.clone(), ids };
         tasks.spawn(writer.run(jobs));
         tasks.spawn(breaker::probe(config, tls.clone(), breaker.clone()));
-        Ok(Self { pool, tls, creations, breaker, _tasks: tasks })
+        Ok(Self { queries: Queries { pool, tls, breaker }, creations, _tasks: tasks })
     }
 
     /// What [`connect`](Self::connect) would find, and all of its errors, without changing anything.
@@ -129,7 +128,7 @@ impl PostgresStore {
             self.creations.send(job).await.map_err(|_| stopped())?;
             answer.await.map_err(|_| stopped())?
         };
-        self.breaker.guard(write).await
+        self.queries.breaker.guard(write).await
     }
 
     async fn write_one(
@@ -140,46 +139,6 @@ impl PostgresStore {
         let written = self.write(key, vec![user]).await?;
         written.into_iter().next().ok_or_else(|| StoreError::internal("nothing was written"))
     }
-
-    /// The rows of one statement, on a connection of its own.
-    async fn query(
-        &self,
-        sql: &str,
-        values: &[&(dyn ToSql + Sync)],
-        again: Again,
-    ) -> Result<Vec<Row>, StoreError> {
-        self.breaker.guard(self.try_query(sql, values, again)).await
-    }
-
-    async fn try_query(
-        &self,
-        sql: &str,
-        values: &[&(dyn ToSql + Sync)],
-        again: Again,
-    ) -> Result<Vec<Row>, StoreError> {
-        let mut left = ATTEMPTS;
-        loop {
-            let opened = Session::open(&self.pool, &self.tls).await;
-            let mut session = opened.inspect_err(|_| self.breaker.suspect())?;
-            left -= 1;
-            let client = session.client();
-            let answer = match client.prepare_cached(sql).await {
-                Ok(statement) => client.query(&statement, values).await,
-                Err(error) => Err(error),
-            };
-            session.release();
-            match answer {
-                Ok(rows) => return Ok(rows),
-                Err(error) if left > 0 && again.may_follow(&error) => {}
-                Err(error) => {
-                    if error::is_lost(&error) {
-                        self.breaker.suspect();
-                    }
-                    return Err(error::of_call(&error));
-                }
-            }
-        }
-    }
 }
 
 const GET: &str = "SELECT id, name, email, created_seconds, created_nanos, status
@@ -187,28 +146,6 @@ const GET: &str = "SELECT id, name, email, created_seconds, created_nanos, statu
 
 const UPDATE: &str = "UPDATE users SET name = coalesce($2, name), email = coalesce($3, email)
     WHERE id = $1 RETURNING id, name, email, created_seconds, created_nanos, status";
-
-const PAGE: &str = "SELECT id, name, email, created_seconds, created_nanos, status
-    FROM users WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3";
-
-/// How often a statement is tried: conflicts are rare, and a connection that was lost with all of its
-/// pool is found to be so by each that takes one of them.
-const ATTEMPTS: usize = 3;
-
-/// When a statement may be tried again.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Again {
-    /// Whatever has happened, it changes nothing.
-    Reads,
-    /// Only if it certainly has not happened.
-    Writes,
-}
-
-impl Again {
-    fn may_follow(self, error: &tokio_postgres::Error) -> bool {
-        error::is_conflict(error) || self == Self::Reads && error::is_lost(error)
-    }
-}
 
 impl UserStore for PostgresStore {
     async fn create(&self, user: NewUser) -> Result<Arc<User>, StoreError> {
@@ -229,8 +166,8 @@ impl UserStore for PostgresStore {
     }
 
     async fn get(&self, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
-        let rows = self.query(GET, &[&Uuid::from(id)], Again::Reads).await?;
-        rows.first().map(|row| rows::read(row).map(Arc::new)).transpose()
+        let rows = self.queries.query(GET, &[&Uuid::from(id)], Again::Reads).await?;
+        rows::first(&rows)
     }
 
     async fn update(
@@ -239,36 +176,28 @@ impl UserStore for PostgresStore {
         change: UserChange,
     ) -> Result<Option<Arc<User>>, StoreError> {
         let values: [&(dyn ToSql + Sync); 3] = [&Uuid::from(id), &change.name(), &change.email()];
-        let rows = self.query(UPDATE, &values, Again::Writes).await?;
-        rows.first().map(|row| rows::read(row).map(Arc::new)).transpose()
+        let rows = self.queries.query(UPDATE, &values, Again::Writes).await?;
+        rows::first(&rows)
     }
 
     async fn extent(&self) -> Result<Extent, StoreError> {
         let sql = "SELECT newest, total FROM user_sequence";
-        let rows = self.query(sql, &[], Again::Reads).await?;
+        let rows = self.queries.query(sql, &[], Again::Reads).await?;
         let row = rows.first().ok_or_else(|| StoreError::corrupt("its sequence is missing"))?;
         rows::extent(row)
     }
 
-    async fn page(
+    fn scan(
         &self,
         after: Option<UserId>,
-        until: UserId,
-        limit: usize,
-        page: &mut Vec<Arc<User>>,
-    ) -> Result<(), StoreError> {
-        let after = after.map_or(Uuid::nil(), Uuid::from);
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = self.query(PAGE, &[&after, &Uuid::from(until), &limit], Again::Reads).await?;
-        for row in &rows {
-            page.push(Arc::new(rows::read(row)?));
-        }
-        Ok(())
+        extent: Extent,
+    ) -> impl Stream<Item = Result<Page, StoreError>> + Send {
+        scan::scan(&self.queries, after, extent.newest)
     }
 
     /// Looked at twice a second.
     fn availability(&self) -> watch::Receiver<bool> {
-        self.breaker.watch()
+        self.queries.breaker.watch()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Users as rows.
 
+use std::sync::Arc;
+
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -16,7 +18,7 @@ pub(super) fn status(status: UserStatus) -> i16 {
 }
 
 /// Of the columns id, name, email, created_seconds, created_nanos and status.
-pub(super) fn read(row: &Row) -> Result<User, StoreError> {
+pub(super) fn read(row: &Row) -> Result<User<&str>, StoreError> {
     let id: UserId = value::<Uuid>(row, 0)?.into();
     let corrupt = |what| StoreError::corrupt(format!("user {id} has a bad {what}"));
     let created_at = Timestamp::new(value(row, 3)?, value(row, 4)?);
@@ -32,6 +34,11 @@ pub(super) fn read(row: &Row) -> Result<User, StoreError> {
             .find(|it| status(*it) == number)
             .ok_or_else(|| corrupt("status"))?,
     })
+}
+
+/// The user of the first row, if there is one.
+pub(super) fn first(rows: &[Row]) -> Result<Option<Arc<User>>, StoreError> {
+    rows.first().map(|row| Ok(Arc::new(read(row)?.into_owned()))).transpose()
 }
 
 /// Of the columns newest and total.

@@ -140,7 +140,7 @@ impl<'c> Changes<'c> {
         self.begin()?;
         let mut found =
             self.update.query(params![rows::key(&id), change.name(), change.email()])?;
-        let user = found.next()?.map(|row| rows::read(row).map(Arc::new));
+        let user = found.next()?.map(|row| Ok(Arc::new(rows::read(row)?.into_owned())));
         user.transpose().map_err(Fault::Call)
     }
 

@@ -5,7 +5,7 @@
 //!                                                          |
 //!                                        users.db, users.db-wal ── fsync, once for all of them
 //!                                                          |
-//!                 get, page ──> queue ──> a few readers ───'        extent: from memory
+//!                 get, scan ──> queue ──> a few readers ───'        extent: from memory
 //! ```
 //!
 //! SQLite has one writer at a time and blocks its thread, so the store keeps a thread that writes.
@@ -22,6 +22,7 @@ mod file;
 mod probe;
 mod reader;
 mod rows;
+mod scan;
 mod schema;
 mod threads;
 mod writer;
@@ -30,6 +31,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::Stream;
 use tokio::sync::watch;
 
 use self::file::{Access, Lock};
@@ -39,7 +41,7 @@ use self::threads::{Reply, Threads};
 use self::writer::{Write, Writer};
 use super::availability::Availability;
 use super::once::{Creation, forgotten};
-use super::{Extent, Found, IdSequence, IdempotencyKey, StoreError, UserStore};
+use super::{Extent, Found, IdSequence, IdempotencyKey, Page, StoreError, UserStore};
 use crate::users::domain::{NewUser, User, UserChange, UserId};
 
 /// Threads that read. Each answers tens of thousands of calls a second; more than one so that a
@@ -157,16 +159,12 @@ impl UserStore for SqliteStore {
         Ok(*self.extent.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn page(
+    fn scan(
         &self,
         after: Option<UserId>,
-        until: UserId,
-        limit: usize,
-        page: &mut Vec<Arc<User>>,
-    ) -> Result<(), StoreError> {
-        let found = self.readers.ask(|reply| Read::Page { after, until, limit, reply }).await?;
-        page.extend(found.users().map(Arc::new));
-        Ok(())
+        extent: Extent,
+    ) -> impl Stream<Item = Result<Page, StoreError>> + Send {
+        scan::scan(&self.readers, after, extent.newest)
     }
 
     /// Looked at each second, and when a commit fails.

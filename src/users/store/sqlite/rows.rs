@@ -23,71 +23,22 @@ pub(super) fn status(status: UserStatus) -> i64 {
     }
 }
 
-/// A user of a row of [`COLUMNS`]; corrupt if it cannot be one.
-pub(super) fn read(row: &Row<'_>) -> Result<User, StoreError> {
-    let Fields { id, name, email, created_at, status } = Fields::read(row)?;
-    Ok(User { id, name: name.to_owned(), email: email.to_owned(), created_at, status })
-}
-
-/// Users on their way to another thread, which is to make them: in two pieces of memory, where users
-/// would be three each, which then go back one by one to the thread that has allocated them.
-#[derive(Default)]
-pub(super) struct Packed {
-    /// Their texts are not in them, only where those end.
-    fields: Vec<Fields<usize>>,
-    texts: String,
-}
-
-impl Packed {
-    /// Adds the user of a row, as [`read`] gives it.
-    pub(super) fn push(&mut self, row: &Row<'_>) -> Result<(), StoreError> {
-        let Fields { id, name, email, created_at, status } = Fields::read(row)?;
-        let mut end = |text| {
-            self.texts.push_str(text);
-            self.texts.len()
-        };
-        let (name, email) = (end(name), end(email));
-        self.fields.push(Fields { id, name, email, created_at, status });
-        Ok(())
-    }
-
-    pub(super) fn users(&self) -> impl Iterator<Item = User> {
-        let mut begin = 0;
-        self.fields.iter().map(move |&Fields { id, name, email, created_at, status }| {
-            let texts = (&self.texts[begin..name], &self.texts[name..email]);
-            begin = email;
-            let (name, email) = (texts.0.to_owned(), texts.1.to_owned());
-            User { id, name, email, created_at, status }
-        })
-    }
-}
-
-/// A user but for its texts, which are elsewhere.
-struct Fields<Text> {
-    id: UserId,
-    name: Text,
-    email: Text,
-    created_at: Timestamp,
-    status: UserStatus,
-}
-
-impl<'row> Fields<&'row str> {
-    fn read(row: &'row Row<'_>) -> Result<Self, StoreError> {
-        let id = id(row, 0)?;
-        let corrupt = |what| StoreError::corrupt(format!("user {id} has a bad {what}"));
-        let text = |column, what| match value(row, column)? {
-            ValueRef::Text(text) => str::from_utf8(text).map_err(|_| corrupt(what)),
-            _ => Err(corrupt(what)),
-        };
-        let (name, email) = (text(1, "name")?, text(2, "email")?);
-        let created_at = timestamp(row, 3)?.ok_or_else(|| corrupt("creation time"))?;
-        let number_of_status = number(row, 5)?;
-        let status = [UserStatus::Active, UserStatus::Inactive, UserStatus::Suspended]
-            .into_iter()
-            .find(|it| status(*it) == number_of_status)
-            .ok_or_else(|| corrupt("status"))?;
-        Ok(Self { id, name, email, created_at, status })
-    }
+/// The user of a row of [`COLUMNS`]; corrupt if it cannot be one.
+pub(super) fn read<'row>(row: &'row Row<'_>) -> Result<User<&'row str>, StoreError> {
+    let id = id(row, 0)?;
+    let corrupt = |what| StoreError::corrupt(format!("user {id} has a bad {what}"));
+    let text = |column, what| match value(row, column)? {
+        ValueRef::Text(text) => str::from_utf8(text).map_err(|_| corrupt(what)),
+        _ => Err(corrupt(what)),
+    };
+    let (name, email) = (text(1, "name")?, text(2, "email")?);
+    let created_at = timestamp(row, 3)?.ok_or_else(|| corrupt("creation time"))?;
+    let number_of_status = number(row, 5)?;
+    let status = [UserStatus::Active, UserStatus::Inactive, UserStatus::Suspended]
+        .into_iter()
+        .find(|it| status(*it) == number_of_status)
+        .ok_or_else(|| corrupt("status"))?;
+    Ok(User { id, name, email, created_at, status })
 }
 
 /// What was created with a key: its fingerprint, id, and time of creation.

@@ -41,10 +41,15 @@ impl<Job: Send> Threads<Job> {
         self.queue.as_ref().ok_or_else(stopped)
     }
 
+    /// Waits until there is room for a job in the queue.
+    pub(super) async fn put(&self, job: Job) -> Result<(), StoreError> {
+        self.queue()?.send(job).await.map_err(|_| stopped())
+    }
+
     /// Has a job done. If the future is dropped, so is the job, unless it was begun.
     pub(super) async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.queue()?.send(job(reply)).await.map_err(|_| stopped())?;
+        self.put(job(reply)).await?;
         answer.await.map_err(|_| stopped())?
     }
 }

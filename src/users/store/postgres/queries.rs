@@ -1,0 +1,81 @@
+//! Statements that are transactions of their own.
+
+use std::sync::Arc;
+
+use deadpool_postgres::Pool;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::breaker::Breaker;
+use super::session::Session;
+use super::tls::Tls;
+use super::{StoreError, error};
+
+/// What it takes to ask the database.
+#[derive(Clone)]
+pub(super) struct Queries {
+    pub(super) pool: Pool,
+    pub(super) tls: Tls,
+    pub(super) breaker: Arc<Breaker>,
+}
+
+impl Queries {
+    /// The rows of one statement, on a connection of its own.
+    pub(super) async fn query(
+        &self,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+        again: Again,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.breaker.guard(self.try_query(sql, values, again)).await
+    }
+
+    async fn try_query(
+        &self,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+        again: Again,
+    ) -> Result<Vec<Row>, StoreError> {
+        let mut left = ATTEMPTS;
+        loop {
+            let opened = Session::open(&self.pool, &self.tls).await;
+            let mut session = opened.inspect_err(|_| self.breaker.suspect())?;
+            left -= 1;
+            let client = session.client();
+            let answer = match client.prepare_cached(sql).await {
+                Ok(statement) => client.query(&statement, values).await,
+                Err(error) => Err(error),
+            };
+            session.release();
+            match answer {
+                Ok(rows) => return Ok(rows),
+                Err(error) if left > 0 && again.may_follow(&error) => {}
+                Err(error) => {
+                    if error::is_lost(&error) {
+                        self.breaker.suspect();
+                    }
+                    return Err(error::of_call(&error));
+                }
+            }
+        }
+    }
+}
+
+/// How often a statement is tried: conflicts are rare, and a connection that was lost with all of its
+/// pool is found to be so by each that takes one of them.
+pub(super) const ATTEMPTS: usize = 3;
+
+/// When a statement may be tried again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// Whatever has happened, it changes nothing.
+    Reads,
+    /// Only if it certainly has not happened.
+    Writes,
+}
+
+impl Again {
+    fn may_follow(self, error: &tokio_postgres::Error) -> bool {
+        error::is_conflict(error) || self == Self::Reads && error::is_lost(error)
+    }
+}

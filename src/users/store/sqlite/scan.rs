@@ -1,0 +1,64 @@
+//! The side of a scan that takes what a reader has read.
+
+use futures_util::{Stream, stream};
+use tokio::sync::mpsc;
+
+use super::reader::{self, Read};
+use super::threads::Threads;
+use super::{Page, StoreError};
+use crate::users::domain::UserId;
+
+/// How many pages a reader is ahead: it goes on while whoever takes them is being woken.
+const AHEAD: usize = 2;
+
+/// The users above `after` up to `until`.
+pub(super) fn scan(
+    readers: &Threads<Read>,
+    after: Option<UserId>,
+    until: Option<UserId>,
+) -> impl Stream<Item = Result<Page, StoreError>> + Send {
+    // As if a reader had stopped.
+    let (_, coming) = mpsc::channel(1);
+    let scan = Scan { readers, after, until, coming };
+    stream::try_unfold(scan, async |mut scan| Ok(scan.next().await?.map(|page| (page, scan))))
+}
+
+struct Scan<'a> {
+    readers: &'a Threads<Read>,
+    /// The last user that was taken.
+    after: Option<UserId>,
+    until: Option<UserId>,
+    /// From a reader, until it stops.
+    coming: mpsc::Receiver<Result<Page, StoreError>>,
+}
+
+impl Scan<'_> {
+    async fn next(&mut self) -> Result<Option<Page>, StoreError> {
+        if self.is_over() {
+            return Ok(None);
+        }
+        let page = loop {
+            match self.coming.recv().await {
+                Some(page) => break page?,
+                None => self.ask().await?,
+            }
+        };
+        self.after = page.last().or(self.until);
+        // Before this page is sent, not after it.
+        if self.coming.is_closed() && self.coming.is_empty() && !self.is_over() {
+            self.ask().await?;
+        }
+        Ok(Some(page))
+    }
+
+    fn is_over(&self) -> bool {
+        self.until.is_none_or(|until| self.after >= Some(until))
+    }
+
+    async fn ask(&mut self) -> Result<(), StoreError> {
+        let Some(until) = self.until else { return Ok(()) };
+        let (pages, coming) = mpsc::channel(AHEAD);
+        self.coming = coming;
+        self.readers.put(Read::Scan(reader::Scan { after: self.after, until, pages })).await
+    }
+}
