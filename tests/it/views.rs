@@ -8,7 +8,7 @@ use balafon::users::pb::{
     CreateUserRequest, GetUserRequest, UserResponse, UserService, UserUpdate,
 };
 use balafon::users::store::memory::MemoryStore;
-use balafon::users::store::{Extent, IdempotencyKey, Page, StoreError, UserStore};
+use balafon::users::store::{Extent, IdempotencyKey, Packed, Page, StoreError, UserStore};
 use balafon::users::{Changes, USERS_TOTAL, Users, View};
 use balafon::{Code, Request, Status, Streaming};
 use futures_util::{Stream, TryStreamExt};
@@ -69,9 +69,9 @@ impl UserStore for Mixed {
         extent: Extent,
     ) -> impl Stream<Item = Result<Page, StoreError>> + Send {
         self.0.scan(after, extent).map_ok(|page| {
-            let mut shown = Page::new();
-            page.iter().for_each(|user| shown.push(mixed(user)));
-            shown
+            let mut users = Packed::with_room_for(page.len());
+            page.iter().for_each(|user| users.push(mixed(user)));
+            users.into()
         })
     }
 }

@@ -3,7 +3,6 @@
 //! varies more than the servers do.
 
 use std::collections::VecDeque;
-use std::iter;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use balafon::users::domain::{NewUser, Timestamp, User, UserChange, UserId};
@@ -105,14 +104,12 @@ impl UserStore for BoundedStore {
         after: Option<UserId>,
         extent: Extent,
     ) -> impl Stream<Item = Result<Page, StoreError>> + Send {
-        let latest = iter::from_fn(move || {
-            let mut page = Page::new();
+        let latest = stream::once(async move {
             let latest = &self.latest().users;
             let first = after.map_or(0, |after| latest.partition_point(|user| user.id <= after));
             let wanted = latest.range(first..).take_while(|user| Some(user.id) <= extent.newest);
-            wanted.for_each(|user| page.push(user.borrowed()));
-            Some(Ok(page))
+            Ok(Page::Shared(wanted.cloned().collect()))
         });
-        self.seeded.scan(after, extent).chain(stream::iter(latest.take(1)))
+        self.seeded.scan(after, extent).chain(latest)
     }
 }

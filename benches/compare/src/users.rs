@@ -90,7 +90,13 @@ impl Users {
     /// If the store is broken.
     pub fn all<M>(&self, message: fn(User<&str>) -> M) -> Result<(u64, All<M>), Fault> {
         let extent = now(self.0.extent()).map_err(|_| Fault::Internal)?;
-        let all = All { store: self.0.clone(), extent, page: Page::new(), position: 0, message };
+        let all = All {
+            store: self.0.clone(),
+            extent,
+            page: Page::Shared(Vec::new()),
+            position: 0,
+            message,
+        };
         Ok((extent.total, all))
     }
 }

@@ -16,14 +16,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::iter;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, stream};
 
 use super::once::{Creation, forgotten};
-use super::{Extent, IdSequence, IdempotencyKey, Page, StoreError, UserStore};
+use super::{Extent, IdSequence, IdempotencyKey, PAGE_LEN, Page, StoreError, UserStore};
 use crate::users::domain::{NewUser, Timestamp, User, UserChange, UserId};
 
 /// How many entries a table of the log has: a leaf is then 48 KiB, which takes microseconds to set
@@ -155,16 +154,10 @@ impl UserStore for MemoryStore {
     ) -> impl Stream<Item = Result<Page, StoreError>> + Send {
         let first = after.map_or(0, |after| self.log.count_while(|id| id <= after));
         let end = extent.newest.map_or(0, |newest| self.log.count_while(|id| id <= newest));
-        let mut records = (first..end).map_while(|position| self.log.record(position));
-        stream::iter(iter::from_fn(move || {
-            let mut page = Page::new();
-            while !page.is_full()
-                && let Some(record) = records.next()
-            {
-                page.push(record.user().borrowed());
-            }
-            (!page.is_empty()).then_some(Ok(page))
-        }))
+        stream::iter((first..end).step_by(PAGE_LEN)).map(move |first| {
+            let records = (first..end).map_while(|position| self.log.record(position));
+            Ok(Page::Shared(records.take(PAGE_LEN).map(Record::user).collect()))
+        })
     }
 }
 

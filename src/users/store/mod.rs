@@ -8,7 +8,7 @@ use tokio::sync::watch;
 pub use self::error::StoreError;
 pub use self::ids::IdSequence;
 pub use self::once::IdempotencyKey;
-pub use self::page::{PAGE_LEN, Page};
+pub use self::page::{PAGE_LEN, Packed, Page};
 use super::domain::{NewUser, User, UserChange, UserId};
 
 mod availability;

@@ -1,34 +1,89 @@
 //! Users on their way out of a store.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::users::domain::{User, UserId};
 
-/// How many users a [`Page`] has at most.
-///
-/// To read them is what holds up others who wait for the same thread or connection: half a
-/// millisecond with SQLite.
+/// How many users a [`Page`] has at most. While it is read others wait who want the same thread or
+/// connection: a third of a millisecond with SQLite.
 pub const PAGE_LEN: usize = 1024;
 
-/// From how many bytes of texts on a page takes no more: several times what a page of typical users
-/// has, so that this bounds only what unusual ones may take.
+/// How many bytes of texts are enough for a page: several times those of a page of typical users.
 const PAGE_TEXTS: usize = 128 * 1024;
 
+/// What a typical user has of them.
+const TEXTS: usize = 32;
+
 /// Some users, in order of their ids.
+pub enum Page {
+    /// Of a store that has them in memory.
+    Shared(Vec<Arc<User>>),
+    /// Of one that has read them for this page.
+    Packed(Packed),
+}
+
+impl Page {
+    /// How many users it has.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Shared(users) => users.len(),
+            Self::Packed(packed) => packed.users.len(),
+        }
+    }
+
+    /// Whether it has no users.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The user at a position, from 0 on.
+    pub fn get(&self, position: usize) -> Option<User<&str>> {
+        match self {
+            Self::Shared(users) => users.get(position).map(|user| user.borrowed()),
+            Self::Packed(packed) => packed.get(position),
+        }
+    }
+
+    /// Its users.
+    pub fn iter(&self) -> impl Iterator<Item = User<&str>> {
+        (0..self.len()).map_while(|position| self.get(position))
+    }
+
+    /// The id of its last user.
+    pub fn last(&self) -> Option<UserId> {
+        self.get(self.len().checked_sub(1)?).map(|user| user.id)
+    }
+}
+
+impl From<Packed> for Page {
+    fn from(packed: Packed) -> Self {
+        Self::Packed(packed)
+    }
+}
+
+/// Without the users, whose texts are personal data.
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Page").field("users", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// Users in two pieces of memory, however many they are.
 ///
-/// They are in two pieces of memory, however many they are: users with texts of their own would be
-/// some thousand, most of them given back by another thread than has asked for them.
-#[derive(Default)]
-pub struct Page {
+/// With texts of their own they would be in thousands, made by the thread that reads and then given
+/// back to it one by one by the thread that sends them.
+pub struct Packed {
     /// In the place of each text, where it ends.
     users: Vec<User<usize>>,
     texts: String,
 }
 
-impl Page {
-    /// A page without users.
-    pub fn new() -> Self {
-        Self::default()
+impl Packed {
+    /// No users, and memory for so many of the usual size, or for a full page.
+    pub fn with_room_for(users: usize) -> Self {
+        let users = users.min(PAGE_LEN);
+        Self { users: Vec::with_capacity(users), texts: String::with_capacity(TEXTS * users) }
     }
 
     /// Adds a user, with an id above those of all others.
@@ -42,44 +97,23 @@ impl Page {
         self.users.push(User { id, name, email, created_at, status });
     }
 
-    /// Whether whoever fills it had better begin another one.
+    /// Whether they are enough for a page.
     pub fn is_full(&self) -> bool {
         self.users.len() >= PAGE_LEN || self.texts.len() >= PAGE_TEXTS
     }
 
-    /// Whether it has no users.
-    pub fn is_empty(&self) -> bool {
-        self.users.is_empty()
-    }
-
-    /// How many users it has.
-    pub fn len(&self) -> usize {
-        self.users.len()
-    }
-
-    /// The id of its last user.
-    pub fn last(&self) -> Option<UserId> {
-        self.users.last().map(|user| user.id)
-    }
-
-    /// The user at a position, from 0 on.
-    pub fn get(&self, position: usize) -> Option<User<&str>> {
+    fn get(&self, position: usize) -> Option<User<&str>> {
         let &User { id, name, email, created_at, status } = self.users.get(position)?;
         let before = position.checked_sub(1).map_or(0, |before| self.users[before].email);
         let (name, email) = (&self.texts[before..name], &self.texts[name..email]);
         Some(User { id, name, email, created_at, status })
     }
-
-    /// Its users.
-    pub fn iter(&self) -> impl Iterator<Item = User<&str>> {
-        (0..self.len()).map_while(|position| self.get(position))
-    }
 }
 
-/// Without the users, whose texts are personal data.
-impl fmt::Debug for Page {
+/// Likewise.
+impl fmt::Debug for Packed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Page").field("users", &self.len()).finish_non_exhaustive()
+        f.debug_struct("Packed").field("users", &self.users.len()).finish_non_exhaustive()
     }
 }
 
@@ -98,11 +132,16 @@ mod tests {
     #[test]
     fn users_come_out_of_a_page_as_they_went_in() {
         let users = [user("Alice", "a@b.co"), user("", ""), user("Юля", "юля@пример.рф")];
-        let mut page = Page::new();
-        assert!(page.is_empty() && page.last().is_none());
-        users.iter().for_each(|user| page.push(*user));
-        assert!(page.iter().eq(users));
-        assert_eq!((page.len(), page.is_empty(), page.last()), (3, false, Some(users[2].id)));
+        let mut packed = Packed::with_room_for(1);
+        users.iter().for_each(|user| packed.push(*user));
+        let shared = users.iter().map(|user| Arc::new(user.into_owned())).collect();
+        for page in [packed.into(), Page::Shared(shared)] {
+            assert!(page.iter().eq(users));
+            assert_eq!((page.len(), page.is_empty()), (3, false));
+            assert_eq!((page.last(), page.get(3)), (Some(users[2].id), None));
+        }
+        let empty = Page::from(Packed::with_room_for(0));
+        assert_eq!((empty.len(), empty.is_empty(), empty.last()), (0, true, None));
     }
 
     #[test]
@@ -111,18 +150,19 @@ mod tests {
         let long = user(&long.0, &long.1);
         let many = PAGE_TEXTS.div_ceil(long.name.len() + long.email.len());
         for (user, most) in [(user("Alice", "alice@example.com"), PAGE_LEN), (long, many)] {
-            let mut page = Page::new();
-            while !page.is_full() {
-                page.push(user);
+            let mut packed = Packed::with_room_for(usize::MAX);
+            while !packed.is_full() {
+                packed.push(user);
             }
-            assert_eq!(page.len(), most);
+            assert_eq!(Page::from(packed).len(), most);
         }
     }
 
     #[test]
     fn debug_output_holds_no_personal_data() {
-        let mut page = Page::new();
-        page.push(user("Alice", "a@b.co"));
-        assert_eq!(format!("{page:?}"), "Page { users: 1, .. }");
+        let mut packed = Packed::with_room_for(1);
+        packed.push(user("Alice", "a@b.co"));
+        assert_eq!(format!("{packed:?}"), "Packed { users: 1, .. }");
+        assert_eq!(format!("{:?}", Page::from(packed)), "Page { users: 1, .. }");
     }
 }

@@ -42,7 +42,9 @@ use self::tls::Tls;
 use self::writer::{Job, Write, Writer};
 use super::availability::Availability;
 use super::once::{Creation, forgotten};
-use super::{Extent, Found, IdSequence, IdempotencyKey, PAGE_LEN, Page, StoreError, UserStore};
+use super::{
+    Extent, Found, IdSequence, IdempotencyKey, PAGE_LEN, Packed, Page, StoreError, UserStore,
+};
 use crate::ClientTls;
 use crate::users::domain::{NewUser, User, UserChange, UserId};
 

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::queries::{Again, Queries};
-use super::{PAGE_LEN, Page, StoreError, rows};
+use super::{PAGE_LEN, Packed, Page, StoreError, rows};
 use crate::users::domain::UserId;
 
 /// How many pages are read ahead.
@@ -68,9 +68,9 @@ async fn read_page(
     let after = after.map_or(Uuid::nil(), Uuid::from);
     let limit = i64::try_from(PAGE_LEN).unwrap_or(i64::MAX);
     let rows = queries.query(PAGE, &[&after, &Uuid::from(until), &limit], Again::Reads).await?;
-    let mut page = Page::new();
+    let mut page = Packed::with_room_for(rows.len());
     for row in &rows {
         page.push(rows::read(row)?);
     }
-    Ok(page)
+    Ok(page.into())
 }

@@ -41,7 +41,9 @@ use self::threads::{Reply, Threads};
 use self::writer::{Write, Writer};
 use super::availability::Availability;
 use super::once::{Creation, forgotten};
-use super::{Extent, Found, IdSequence, IdempotencyKey, Page, StoreError, UserStore};
+use super::{
+    Extent, Found, IdSequence, IdempotencyKey, PAGE_LEN, Packed, Page, StoreError, UserStore,
+};
 use crate::users::domain::{NewUser, User, UserChange, UserId};
 
 /// Threads that read. Each answers tens of thousands of calls a second; more than one so that a

@@ -6,7 +6,7 @@ use rusqlite::{Connection, Statement, params};
 use tokio::sync::mpsc;
 
 use super::rows::{self, COLUMNS};
-use super::{Page, Reply, StoreError, error};
+use super::{PAGE_LEN, Packed, Page, Reply, StoreError, error};
 use crate::users::domain::{User, UserId};
 
 /// What a call wants to know.
@@ -90,12 +90,12 @@ impl<'c> Statements<'c> {
         let after = after.as_ref().map_or(Vec::new(), |after| rows::key(after).into());
         let rows = self.page.query(params![after, rows::key(&until)]);
         let mut rows = rows.map_err(|error| error::of_call(&error))?;
-        let mut page = Page::new();
+        let mut page = Packed::with_room_for(PAGE_LEN);
         while !page.is_full()
             && let Some(row) = rows.next().map_err(|error| error::of_call(&error))?
         {
             page.push(rows::read(row)?);
         }
-        Ok(page)
+        Ok(page.into())
     }
 }
