@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
-use balafon::users::domain::NewUser;
+use balafon::users::domain::{NewUser, UserChange};
 use balafon::users::store::sqlite::{Durability, SqliteStore};
 use balafon::users::store::{PAGE_LEN, StoreError, UserStore};
 use futures_util::TryStreamExt;
@@ -142,6 +142,35 @@ async fn a_program_that_reads_for_long_holds_up_nobody() {
     assert_eq!(count(), Ok(1));
     store.create_all(vec![alice(); 10_000]).await.unwrap();
     assert_eq!(count(), Ok(1));
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_that_would_go_where_nobody_looks() {
+    let place = InFile::new();
+    let store = place.open().await;
+    let mut total = 1;
+    let id = store.create(alice()).await.unwrap().id;
+    let elsewhere = place.folder.path("elsewhere");
+    for name in ["users.db", "users.db-wal", "users.db-lock"] {
+        fs::rename(place.folder.path(name), &elsewhere).unwrap();
+        for replaced in [false, true] {
+            if replaced {
+                place.folder.write(name, "");
+            }
+            let refused = store.create(alice()).await.unwrap_err();
+            assert!(refused.is_unavailable() && refused.to_string().contains(name), "{refused}");
+            let change = UserChange::parse("Bob", "").unwrap();
+            assert!(store.update(id, change).await.unwrap_err().is_unavailable());
+        }
+        fs::rename(&elsewhere, place.folder.path(name)).unwrap();
+        total += 1;
+        store.create(alice()).await.unwrap();
+        assert_eq!(store.extent().await.unwrap().total, total);
+    }
+    drop(store);
+    let store = place.open().await;
+    assert_eq!(store.extent().await.unwrap().total, total);
+    assert_eq!(store.get(id).await.unwrap().unwrap().name, "Alice");
 }
 
 #[tokio::test]

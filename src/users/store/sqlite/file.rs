@@ -142,16 +142,18 @@ impl Files {
         Ok(Self { database: database.into(), all: all.map_err(StoreError::unavailable)? })
     }
 
-    /// Whether they still are what everybody finds under their names, and may be written: SQLite does
-    /// not notice if they are moved or removed, and writes on to what nobody will ever read.
+    /// Whether they still are what everybody finds under their names: SQLite does not notice if they are
+    /// moved or removed, and writes on to what nobody will ever read.
     pub(super) fn are_in_place(&self) -> Result<(), String> {
-        for (path, opened) in &self.all {
-            match identity(path) {
-                Ok(there) if there == *opened => {}
-                Ok(_) => return Err(format!("{} is another file by now", path.display())),
-                Err(error) => return Err(format!("{}: {error}", path.display())),
-            }
-        }
+        self.all.iter().try_for_each(|(path, opened)| match identity(path) {
+            Ok(there) if there == *opened => Ok(()),
+            Ok(_) => Err(format!("{} is another file by now", path.display())),
+            Err(error) => Err(format!("{}: {error}", path.display())),
+        })
+    }
+
+    /// Whether the file system has become one that cannot be written.
+    pub(super) fn may_be_written(&self) -> Result<(), String> {
         // Of the lock, since of the database it would undo the locks of SQLite.
         match OpenOptions::new().write(true).open(beside(&self.database, LOCK)) {
             // That there are no file descriptors left is another matter.

@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::Stream;
 use tokio::sync::watch;
 
-use self::file::{Access, Lock};
+use self::file::{Access, Files, Lock};
 use self::probe::{Probe, Progress};
 use self::reader::Read;
 use self::threads::{Reply, Threads};
@@ -89,7 +89,9 @@ impl SqliteStore {
         let lock = Lock::take(path)?;
         let connection = file::open(path, Access::Write(durability))?;
         schema::migrate(&connection).map_err(|error| error.of(path))?;
-        let writer = Writer::new(connection).map_err(|error| error::of_file(path, &error))?;
+        let files = Arc::new(Files::of(path)?);
+        let writer = Writer::new(connection, files.clone());
+        let writer = writer.map_err(|error| error::of_file(path, &error))?;
         let extent = writer.extent();
 
         let (mut readers, jobs) = Threads::new();
@@ -102,7 +104,8 @@ impl SqliteStore {
         let progress = Arc::new(Progress::default());
         let of_writer = progress.clone();
         threads.start("users-write", move || writer.run(jobs, &of_writer))?;
-        let probe = Probe::start(path, threads.queue()?.clone(), progress)?;
+        let connection = file::open(path, Access::Read)?;
+        let probe = Probe::start(connection, files, threads.queue()?.clone(), progress)?;
         Ok(Self { probe, readers, writer: threads, extent, path: path.into(), _lock: lock })
     }
 

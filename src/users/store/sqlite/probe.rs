@@ -8,7 +8,6 @@
 //!
 //! As long as the writer commits, nothing is written to find that out.
 
-use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, watch};
 
-use super::file::{self, Access, Files};
+use super::file::{self, Files};
 use super::writer::Write;
 use super::{Availability, StoreError};
 
@@ -88,16 +87,12 @@ pub(super) struct Probe {
 impl Probe {
     /// Looks at a file that was just opened, and at its writer.
     pub(super) fn start(
-        path: &Path,
+        connection: Connection,
+        files: Arc<Files>,
         writer: mpsc::Sender<Write>,
         progress: Arc<Progress>,
     ) -> Result<Self, StoreError> {
-        let look = Look {
-            files: Files::of(path)?,
-            connection: file::open(path, Access::Read)?,
-            writer,
-            progress: progress.clone(),
-        };
+        let look = Look { files, connection, writer, progress: progress.clone() };
         let availability = Arc::new(Availability::new());
         let told = availability.clone();
         let thread = thread::Builder::new().name("users-probe".into()).spawn(move || {
@@ -124,7 +119,7 @@ impl Drop for Probe {
 
 /// What the thread has.
 struct Look {
-    files: Files,
+    files: Arc<Files>,
     connection: Connection,
     writer: mpsc::Sender<Write>,
     progress: Arc<Progress>,
@@ -133,6 +128,7 @@ struct Look {
 impl Look {
     fn look(&self) -> Result<(), String> {
         self.files.are_in_place()?;
+        self.files.may_be_written()?;
         self.read().map_err(|error| error.to_string())?;
         self.written()
     }

@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::changes::{Changes, Fault};
+use super::file::Files;
 use super::probe::Progress;
 use super::{Extent, IdSequence, IdempotencyKey, Reply, StoreError, error};
 use crate::users::domain::{NewUser, User, UserChange, UserId};
@@ -28,16 +29,17 @@ pub(super) enum Write {
 /// The thread's own.
 pub(super) struct Writer {
     connection: Connection,
+    files: Arc<Files>,
     ids: IdSequence,
     extent: Arc<Mutex<Extent>>,
 }
 
 impl Writer {
     /// A writer that goes on where the last one has stopped.
-    pub(super) fn new(connection: Connection) -> rusqlite::Result<Self> {
+    pub(super) fn new(connection: Connection, files: Arc<Files>) -> rusqlite::Result<Self> {
         let extent = extent(&connection)?;
         let ids = extent.newest.map_or_else(IdSequence::new, IdSequence::resume);
-        Ok(Self { connection, ids, extent: Arc::new(Mutex::new(extent)) })
+        Ok(Self { connection, files, ids, extent: Arc::new(Mutex::new(extent)) })
     }
 
     /// What is committed, now and later on.
@@ -47,7 +49,7 @@ impl Writer {
 
     /// Commits what comes, until the queue is closed.
     pub(super) fn run(self, mut queue: mpsc::Receiver<Write>, progress: &Progress) {
-        let Self { connection, ids, extent } = self;
+        let Self { connection, files, ids, extent } = self;
         let committed = *extent.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changes = match Changes::new(&connection, ids, committed) {
             Ok(changes) => changes,
@@ -60,7 +62,7 @@ impl Writer {
             progress.begin();
             let mut answers = Vec::new();
             let outcome = gather(first, &mut queue, &mut changes, &mut answers);
-            let outcome = changes.commit(outcome);
+            let outcome = changes.commit(outcome.and_then(|()| in_place(&files)));
             if let Ok(committed) = outcome {
                 *extent.lock().unwrap_or_else(PoisonError::into_inner) = committed;
             }
@@ -71,6 +73,14 @@ impl Writer {
             progress.end(fault.map(|error| error.to_string()));
         }
     }
+}
+
+/// Or else what is committed would be gone with the next start.
+fn in_place(files: &Files) -> rusqlite::Result<()> {
+    files.are_in_place().map_err(|why| {
+        // What SQLite itself says where it does notice.
+        rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED), Some(why))
+    })
 }
 
 /// Counts the users of a file, which goes through all of its pages that have some.
