@@ -25,6 +25,7 @@ mod rate_limit;
 mod raw_wire;
 mod robustness;
 mod rules;
+mod scans;
 mod shutdown;
 #[cfg(unix)]
 mod sockets;

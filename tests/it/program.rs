@@ -157,59 +157,9 @@ async fn a_log_that_nobody_reads_any_more_does_not_take_the_service_with_it() {
     assert!(running.child.wait().unwrap().success());
 }
 
-/// Resident memory of a process, in KiB.
-#[cfg(target_os = "linux")]
-fn resident(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
-/// `SCAN_USERS=1000000 cargo test --release --test it slow_reader -- --nocapture` for the figure
-/// with a million users.
-#[cfg(target_os = "linux")]
-#[tokio::test]
-#[allow(clippy::print_stdout)] // The figure is half of what this test is for.
-async fn a_slow_reader_of_all_users_costs_no_memory() {
-    use crate::support::{patiently, peer};
-    use balafon::users::pb::{CreateUserRequest, user_service};
-
-    let count: usize = std::env::var("SCAN_USERS").map_or(100_000, |n| n.parse().unwrap());
-    let running = Running::start(&["--workers", "1", "--max-batch", &count.to_string()], &[]);
-    let pid = running.child.id();
-    let mut client = peer::Peer::connect(running.address.parse().unwrap()).await;
-
-    let user = CreateUserRequest { name: "Some Body".into(), email: "some@example.com".into() };
-    let mut batch = bytes::BytesMut::new();
-    for _ in 0..count {
-        balafon::grpc::frame::encode(&mut batch, &user, usize::MAX).unwrap();
-    }
-    let created = client.call(peer::request(user_service::CREATE_USERS.path), batch.freeze()).await;
-    assert_eq!(created.grpc_status(), "0");
-
-    let mut call = client.open(user_service::GET_ALL_USERS.path).await;
-    call.send.send_data(bytes::Bytes::from_static(&[0; 5]), true).unwrap();
-    let before = resident(pid);
-    let (_send, mut recv) = call.split().await.unwrap();
-    let (mut most, mut chunks, mut bytes) = (before, 0, 0);
-    while let Some(chunk) = patiently(recv.data()).await {
-        let len = chunk.unwrap().len();
-        recv.flow_control().release_capacity(len).unwrap();
-        (chunks, bytes) = (chunks + 1, bytes + len);
-        if chunks % 16 == 0 {
-            // This is how slow the reader is; the server has long filled the window.
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            most = most.max(resident(pid));
-        }
-    }
-    println!("{count} users, {bytes} bytes: {before} KiB before, {most} KiB at most");
-    assert!(bytes > count * 80, "{bytes} bytes are not {count} users");
-    assert!(most < before + 4 * 1024, "memory grew from {before} to {most} KiB");
-}
-
 /// The time that a process has spent on a processor, in ticks of the kernel: a hundred a second.
 #[cfg(target_os = "linux")]
-fn ticks(pid: u32) -> u64 {
+pub fn ticks(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     // The name, in parentheses, may hold anything; utime and stime are the fields 14 and 15.
     let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();

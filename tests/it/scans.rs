@@ -1,0 +1,100 @@
+//! What clients cost who ask for all users and do not read what they get.
+
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::time::Duration;
+
+use balafon::grpc::frame::encode;
+use balafon::users::pb::{CreateUserRequest, user_service};
+use bytes::{Bytes, BytesMut};
+use tokio::time::sleep;
+
+use crate::program::ticks;
+use crate::support::folder::{Folder, text};
+use crate::support::patiently;
+use crate::support::peer::{Opened, Peer, request};
+use crate::support::program::Running;
+
+/// Starts the program with some users.
+async fn start(store: &str, users: usize) -> (Running, Peer) {
+    let batch = users.to_string();
+    let arguments = ["--workers", "1", "--max-batch", &batch, "--store", store];
+    let running = Running::start(&arguments, &[]);
+    let mut client = Peer::connect(running.address.parse().unwrap()).await;
+
+    let user = CreateUserRequest { name: "Some Body".into(), email: "some@example.com".into() };
+    let mut batch = BytesMut::new();
+    for _ in 0..users {
+        encode(&mut batch, &user, usize::MAX).unwrap();
+    }
+    let created = client.call(request(user_service::CREATE_USERS.path), batch.freeze()).await;
+    assert_eq!(created.grpc_status(), "0");
+    (running, client)
+}
+
+async fn ask(client: &mut Peer) -> Opened {
+    let mut call = client.open(user_service::GET_ALL_USERS.path).await;
+    call.send.send_data(Bytes::from_static(&[0; 5]), true).unwrap();
+    call
+}
+
+/// Resident memory of a process, in KiB.
+fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// `SCAN_USERS=1000000 cargo test --release --test it slow_reader -- --nocapture` for the figure
+/// with a million users.
+#[tokio::test]
+#[allow(clippy::print_stdout)] // The figure is half of what this test is for.
+async fn a_slow_reader_of_all_users_costs_no_memory() {
+    let count: usize = std::env::var("SCAN_USERS").map_or(100_000, |n| n.parse().unwrap());
+    let (running, mut client) = start("memory:", count).await;
+    let pid = running.child.id();
+
+    let call = ask(&mut client).await;
+    let before = resident(pid);
+    let (_send, mut recv) = call.split().await.unwrap();
+    let (mut most, mut chunks, mut bytes) = (before, 0, 0);
+    while let Some(chunk) = patiently(recv.data()).await {
+        let len = chunk.unwrap().len();
+        recv.flow_control().release_capacity(len).unwrap();
+        (chunks, bytes) = (chunks + 1, bytes + len);
+        if chunks % 16 == 0 {
+            // This is how slow the reader is; the server has long filled the window.
+            sleep(Duration::from_millis(1)).await;
+            most = most.max(resident(pid));
+        }
+    }
+    println!("{count} users, {bytes} bytes: {before} KiB before, {most} KiB at most");
+    assert!(bytes > count * 80, "{bytes} bytes are not {count} users");
+    assert!(most < before + 4 * 1024, "memory grew from {before} to {most} KiB");
+}
+
+#[tokio::test]
+#[allow(clippy::print_stdout)]
+async fn readers_of_all_users_who_have_stopped_hold_little_memory() {
+    const READERS: u64 = 500;
+    let folder = Folder::new();
+    let sqlite = format!("sqlite:{}", text(&folder.path("users.db")));
+    for store in ["memory:", &sqlite] {
+        let (running, mut client) = start(store, 10_000).await;
+        let pid = running.child.id();
+        let before = resident(pid);
+        let mut stopped = Vec::new();
+        for _ in 0..READERS {
+            stopped.push(patiently(ask(&mut client).await.split()).await.unwrap());
+        }
+        // Until the server has nothing more to do for them.
+        let mut spent = None;
+        while spent.replace(ticks(pid)) != Some(ticks(pid)) {
+            sleep(Duration::from_millis(100)).await;
+        }
+        let each = (resident(pid) - before) / READERS;
+        println!("{store} {each} KiB for each reader");
+        assert!(each < 128, "{each} KiB for each reader of {store}");
+    }
+}
