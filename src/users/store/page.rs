@@ -6,11 +6,12 @@ use std::sync::Arc;
 use crate::users::domain::{User, UserId};
 
 /// How many users a [`Page`] has at most. While it is read others wait who want the same thread or
-/// connection: 70 µs with SQLite.
-pub const PAGE_LEN: usize = 256;
+/// connection: a third of a millisecond with SQLite. Whoever sends it is woken once for it: with a
+/// quarter of this, SQLite reads a fifth less.
+pub const PAGE_LEN: usize = 1024;
 
 /// How many bytes of texts are enough for a page: several times those of a page of typical users.
-const PAGE_TEXTS: usize = 32 * 1024;
+const PAGE_TEXTS: usize = 128 * 1024;
 
 /// What a typical user has of them.
 const TEXTS: usize = 32;
@@ -77,13 +78,16 @@ pub struct Packed {
     /// In the place of each text, where it ends.
     users: Vec<User<usize>>,
     texts: String,
+    /// How many users are enough.
+    room: usize,
 }
 
 impl Packed {
-    /// No users, and memory for so many of the usual size, or for a full page.
+    /// No users, and room for so many, or for a whole page if that is less.
     pub fn with_room_for(users: usize) -> Self {
-        let users = users.min(PAGE_LEN);
-        Self { users: Vec::with_capacity(users), texts: String::with_capacity(TEXTS * users) }
+        let room = users.min(PAGE_LEN);
+        let texts = String::with_capacity(TEXTS * room);
+        Self { users: Vec::with_capacity(room), texts, room }
     }
 
     /// Adds a user, with an id above those of all others.
@@ -97,9 +101,9 @@ impl Packed {
         self.users.push(User { id, name, email, created_at, status });
     }
 
-    /// Whether they are enough for a page.
+    /// Whether they are as many as there was room for, or so long that they are enough.
     pub fn is_full(&self) -> bool {
-        self.users.len() >= PAGE_LEN || self.texts.len() >= PAGE_TEXTS
+        self.users.len() >= self.room || self.texts.len() >= PAGE_TEXTS
     }
 
     fn get(&self, position: usize) -> Option<User<&str>> {

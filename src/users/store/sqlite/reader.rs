@@ -19,6 +19,8 @@ pub(super) enum Read {
 pub(super) struct Scan {
     pub(super) after: Option<UserId>,
     pub(super) until: UserId,
+    /// How many users the next page has; twice as many each time.
+    pub(super) len: usize,
     /// Pages that nobody has taken yet: a reader goes on for as long as there is room.
     pub(super) pages: mpsc::Sender<Result<Page, StoreError>>,
 }
@@ -55,7 +57,8 @@ impl Scan {
             && let Ok(room) = self.pages.try_reserve()
         {
             let statements = statements.as_mut().map_err(|error| error.copied());
-            let page = statements.and_then(|it| it.page(self.after, self.until));
+            let page = statements.and_then(|it| it.page(self.after, self.until, self.len));
+            self.len = PAGE_LEN.min(2 * self.len);
             // An error is the end, and so is a page without users.
             self.after = page.as_ref().ok().and_then(Page::last).or(Some(self.until));
             room.send(page);
@@ -85,12 +88,17 @@ impl<'c> Statements<'c> {
         row.map(|row| Ok(Arc::new(rows::read(row)?.into_owned()))).transpose()
     }
 
-    fn page(&mut self, after: Option<UserId>, until: UserId) -> Result<Page, StoreError> {
+    fn page(
+        &mut self,
+        after: Option<UserId>,
+        until: UserId,
+        len: usize,
+    ) -> Result<Page, StoreError> {
         // Any key is greater than the empty one.
         let after = after.as_ref().map_or(Vec::new(), |after| rows::key(after).into());
         let rows = self.page.query(params![after, rows::key(&until)]);
         let mut rows = rows.map_err(|error| error::of_call(&error))?;
-        let mut page = Packed::with_room_for(PAGE_LEN);
+        let mut page = Packed::with_room_for(len);
         while !page.is_full()
             && let Some(row) = rows.next().map_err(|error| error::of_call(&error))?
         {

@@ -11,6 +11,10 @@ use crate::users::domain::UserId;
 /// How many pages a reader is ahead: it goes on while whoever takes them is being woken.
 const AHEAD: usize = 2;
 
+/// How many users the first page has; each has twice as many as the one before it, up to those of a
+/// whole page: so whoever asks for all users and reads none of them holds less than half as much.
+const FIRST_LEN: usize = 64;
+
 /// The users above `after` up to `until`.
 pub(super) fn scan(
     readers: &Threads<Read>,
@@ -19,7 +23,7 @@ pub(super) fn scan(
 ) -> impl Stream<Item = Result<Page, StoreError>> + Send {
     // As if a reader had stopped.
     let (_, coming) = mpsc::channel(1);
-    let scan = Scan { readers, after, until, coming };
+    let scan = Scan { readers, after, until, len: FIRST_LEN, coming };
     stream::try_unfold(scan, async |mut scan| Ok(scan.next().await?.map(|page| (page, scan))))
 }
 
@@ -28,6 +32,8 @@ struct Scan<'a> {
     /// The last user that was taken.
     after: Option<UserId>,
     until: Option<UserId>,
+    /// How many users to ask for.
+    len: usize,
     /// From a reader, until it stops.
     coming: mpsc::Receiver<Result<Page, StoreError>>,
 }
@@ -44,6 +50,7 @@ impl Scan<'_> {
             }
         };
         self.after = page.last().or(self.until);
+        self.len = FIRST_LEN.max(2 * page.len());
         // Before this page is sent, not after it.
         if self.coming.is_closed() && self.coming.is_empty() && !self.is_over() {
             self.ask().await?;
@@ -56,9 +63,10 @@ impl Scan<'_> {
     }
 
     async fn ask(&mut self) -> Result<(), StoreError> {
+        let Self { after, len, .. } = *self;
         let Some(until) = self.until else { return Ok(()) };
         let (pages, coming) = mpsc::channel(AHEAD);
         self.coming = coming;
-        self.readers.put(Read::Scan(reader::Scan { after: self.after, until, pages })).await
+        self.readers.put(Read::Scan(reader::Scan { after, until, len, pages })).await
     }
 }
