@@ -173,6 +173,20 @@ async fn nothing_is_acknowledged_that_would_go_where_nobody_looks() {
     assert_eq!(store.get(id).await.unwrap().unwrap().name, "Alice");
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_symbolic_link_is_the_file_that_it_leads_to() {
+    let place = InFile::new();
+    let id = place.open().await.create(alice()).await.unwrap().id;
+    let link = place.folder.path("link.db");
+    std::os::unix::fs::symlink(place.file(), &link).unwrap();
+    let store = SqliteStore::open(&link, Durability::Full).unwrap();
+    assert!(store.get(id).await.unwrap().is_some());
+    store.create(alice()).await.unwrap();
+    // One store, one lock, under whichever name.
+    assert!(place.try_open().unwrap_err().to_string().contains("in use"));
+}
+
 #[tokio::test]
 async fn damaged_rows_are_told_and_harm_no_others() {
     let place = InFile::new();

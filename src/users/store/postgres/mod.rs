@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  create, create_once, create_all ──> queue ──> one task: BEGIN; lock the sequence; all; COMMIT
-//!  get, update, page, extent ──> a connection of the pool each ──> one statement
+//!  get, update, extent ──> a connection of the pool each ──> one statement
+//!  scan ──> a task ──> the same for each page
 //!  every half second ──> a connection of its own ──> SELECT 1 ──> breaker ──> health
 //! ```
 //!
@@ -68,7 +69,7 @@ pub struct Options {
 }
 
 /// A [`UserStore`] in PostgreSQL. Its tasks run on the runtime on which it was connected, and end
-/// when it is dropped.
+/// when it is dropped; that of a scan runs on the caller's runtime, of which there has to be one.
 pub struct PostgresStore {
     queries: Queries,
     creations: mpsc::Sender<Job>,

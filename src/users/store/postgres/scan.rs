@@ -50,10 +50,12 @@ async fn read(
     until: UserId,
     pages: mpsc::Sender<Result<Page, StoreError>>,
 ) {
+    let mut len = PAGE_LEN;
     while after < Some(until)
         && let Ok(room) = pages.reserve().await
     {
-        let page = read_page(&queries, after, until).await;
+        let page = read_page(&queries, after, until, len).await;
+        len = page.as_ref().map_or(0, Page::next_len);
         // An error is the end, and so is a page without users.
         after = page.as_ref().ok().and_then(Page::last).or(Some(until));
         room.send(page);
@@ -64,12 +66,16 @@ async fn read_page(
     queries: &Queries,
     after: Option<UserId>,
     until: UserId,
+    len: usize,
 ) -> Result<Page, StoreError> {
     let after = after.map_or(Uuid::nil(), Uuid::from);
-    let limit = i64::try_from(PAGE_LEN).unwrap_or(i64::MAX);
+    let limit = i64::try_from(len).unwrap_or(i64::MAX);
     let rows = queries.query(PAGE, &[&after, &Uuid::from(until), &limit], Again::Reads).await?;
     let mut page = Packed::with_room_for(rows.len());
     for row in &rows {
+        if page.is_full() {
+            break; // The next page begins there.
+        }
         page.push(rows::read(row)?);
     }
     Ok(page.into())

@@ -37,6 +37,19 @@ pub(super) enum Access {
     Inspect,
 }
 
+/// Where a database really is: SQLite keeps its log beside what a symbolic link leads to, and names that
+/// begin at the root are those that others look for.
+pub(super) fn resolve(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| match (path.parent(), path.file_name()) {
+        // There is no such file yet. What else may be wrong is told when it is opened.
+        (Some(parent), Some(name)) => {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            fs::canonicalize(parent).map_or_else(|_| path.into(), |parent| parent.join(name))
+        }
+        _ => path.into(),
+    })
+}
+
 /// Opens a connection, which blocks.
 pub(super) fn open(path: &Path, access: Access) -> Result<Connection, StoreError> {
     connect(path, access).map_err(|error| error::of_file(path, &error))
@@ -136,10 +149,15 @@ pub(super) struct Files {
 impl Files {
     /// Of a database that is open.
     pub(super) fn of(database: &Path) -> Result<Self, StoreError> {
-        let identified = |path: PathBuf| Ok((path.clone(), identity(&path)?));
+        let cannot =
+            |path: &Path, error| StoreError::unavailable(format!("{}: {error}", path.display()));
+        let identified = |path: PathBuf| match identity(&path) {
+            Ok(opened) => Ok((path, opened)),
+            Err(error) => Err(cannot(&path, error)),
+        };
         let paths = [database.into(), beside(database, LOG), beside(database, LOCK)];
-        let all = paths.into_iter().map(identified).collect::<io::Result<_>>();
-        Ok(Self { database: database.into(), all: all.map_err(StoreError::unavailable)? })
+        let all = paths.into_iter().map(identified).collect::<Result<_, _>>();
+        Ok(Self { database: database.into(), all: all? })
     }
 
     /// Whether they still are what everybody finds under their names: SQLite does not notice if they are

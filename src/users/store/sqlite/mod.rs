@@ -41,9 +41,7 @@ use self::threads::{Reply, Threads};
 use self::writer::{Write, Writer};
 use super::availability::Availability;
 use super::once::{Creation, forgotten};
-use super::{
-    Extent, Found, IdSequence, IdempotencyKey, PAGE_LEN, Packed, Page, StoreError, UserStore,
-};
+use super::{Extent, Found, IdSequence, IdempotencyKey, Packed, Page, StoreError, UserStore};
 use crate::users::domain::{NewUser, User, UserChange, UserId};
 
 /// Threads that read. Each answers tens of thousands of calls a second; more than one so that a
@@ -85,7 +83,7 @@ impl SqliteStore {
     /// such file; corrupt if it is damaged or no database; full if there is no room; internal if it
     /// belongs to another program or to a newer version of this one.
     pub fn open(path: impl AsRef<Path>, durability: Durability) -> Result<Self, StoreError> {
-        let path = path.as_ref();
+        let path = &*file::resolve(path.as_ref());
         let lock = Lock::take(path)?;
         let connection = file::open(path, Access::Write(durability))?;
         schema::migrate(&connection).map_err(|error| error.of(path))?;
@@ -116,7 +114,7 @@ impl SqliteStore {
     ///
     /// Those of [`open`](Self::open), but that another process has the file.
     pub fn inspect(path: impl AsRef<Path>) -> Result<Found, StoreError> {
-        let path = path.as_ref();
+        let path = &*file::resolve(path.as_ref());
         if !path.exists() {
             return file::try_folder(path).map(|()| Found::Nothing);
         }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, Statement, params};
 use tokio::sync::mpsc;
 
 use super::rows::{self, COLUMNS};
-use super::{PAGE_LEN, Packed, Page, Reply, StoreError, error};
+use super::{Packed, Page, Reply, StoreError, error};
 use crate::users::domain::{User, UserId};
 
 /// What a call wants to know.
@@ -19,7 +19,7 @@ pub(super) enum Read {
 pub(super) struct Scan {
     pub(super) after: Option<UserId>,
     pub(super) until: UserId,
-    /// How many users the next page has; twice as many each time.
+    /// How many users the next page has.
     pub(super) len: usize,
     /// Pages that nobody has taken yet: a reader goes on for as long as there is room.
     pub(super) pages: mpsc::Sender<Result<Page, StoreError>>,
@@ -37,6 +37,7 @@ pub(super) fn run(connection: &Connection, queue: &Mutex<mpsc::Receiver<Read>>) 
     while let Some(read) = next() {
         let statements = statements.as_mut().map_err(|error| error::of_call(error));
         match read {
+            Read::Get(_, reply) if reply.is_closed() => {}
             Read::Get(id, reply) => {
                 // That nobody waits for the answer any more is no fault.
                 let _ = reply.send(statements.and_then(|it| it.get(id)));
@@ -58,7 +59,7 @@ impl Scan {
         {
             let statements = statements.as_mut().map_err(|error| error.copied());
             let page = statements.and_then(|it| it.page(self.after, self.until, self.len));
-            self.len = PAGE_LEN.min(2 * self.len);
+            self.len = page.as_ref().map_or(0, Page::next_len);
             // An error is the end, and so is a page without users.
             self.after = page.as_ref().ok().and_then(Page::last).or(Some(self.until));
             room.send(page);

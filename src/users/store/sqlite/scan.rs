@@ -12,7 +12,7 @@ use crate::users::domain::UserId;
 const AHEAD: usize = 2;
 
 /// How many users the first page has; each has twice as many as the one before it, up to those of a
-/// whole page: so whoever asks for all users and reads none of them holds less than half as much.
+/// whole page: whoever has no window for what it asks for holds little.
 const FIRST_LEN: usize = 64;
 
 /// The users above `after` up to `until`.
@@ -50,7 +50,7 @@ impl Scan<'_> {
             }
         };
         self.after = page.last().or(self.until);
-        self.len = FIRST_LEN.max(2 * page.len());
+        self.len = page.next_len();
         // Before this page is sent, not after it.
         if self.coming.is_closed() && self.coming.is_empty() && !self.is_over() {
             self.ask().await?;

@@ -75,7 +75,7 @@ impl Writer {
     }
 }
 
-/// Or else what is committed would be gone with the next start.
+/// Or else what is committed would be gone with the next start, or another process might write as well.
 fn in_place(files: &Files) -> rusqlite::Result<()> {
     files.are_in_place().map_err(|why| {
         // What SQLite itself says where it does notice.
