@@ -8,6 +8,7 @@ use tokio::sync::watch;
 pub use self::error::StoreError;
 pub use self::ids::IdSequence;
 pub use self::once::IdempotencyKey;
+use self::page::Rest;
 pub use self::page::{PAGE_LEN, Packed, Page};
 use super::domain::{NewUser, User, UserChange, UserId};
 
@@ -20,7 +21,7 @@ mod page;
 pub mod postgres;
 pub mod sqlite;
 
-/// Keeps users. None is ever deleted. Every store is held to `tests/it/stores/contract.rs`.
+/// Keeps users. None is ever deleted. Every store is held to `tests/it/stores/contract/`.
 ///
 /// Users appear in order of their ids: once a user is seen, by whatever method, no user with a
 /// smaller id ever appears. So whoever goes through them in that order (see [`scan`](Self::scan)),

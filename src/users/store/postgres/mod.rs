@@ -44,7 +44,7 @@ use self::writer::{Job, Write, Writer};
 use super::availability::Availability;
 use super::once::{Creation, forgotten};
 use super::{
-    Extent, Found, IdSequence, IdempotencyKey, PAGE_LEN, Packed, Page, StoreError, UserStore,
+    Extent, Found, IdSequence, IdempotencyKey, PAGE_LEN, Packed, Page, Rest, StoreError, UserStore,
 };
 use crate::ClientTls;
 use crate::users::domain::{NewUser, User, UserChange, UserId};
@@ -195,7 +195,7 @@ impl UserStore for PostgresStore {
         after: Option<UserId>,
         extent: Extent,
     ) -> impl Stream<Item = Result<Page, StoreError>> + Send {
-        scan::scan(&self.queries, after, extent.newest)
+        scan::scan(&self.queries, after, extent)
     }
 
     /// Looked at twice a second.

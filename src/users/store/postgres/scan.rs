@@ -3,10 +3,11 @@
 use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::queries::{Again, Queries};
-use super::{PAGE_LEN, Packed, Page, StoreError, rows};
+use super::{Extent, PAGE_LEN, Packed, Page, Rest, StoreError, rows};
 use crate::users::domain::UserId;
 
 /// How many pages are read ahead.
@@ -15,19 +16,17 @@ const AHEAD: usize = 1;
 const PAGE: &str = "SELECT id, name, email, created_seconds, created_nanos, status
     FROM users WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3";
 
-/// The users above `after` up to `until`.
-///
-/// They are read by a task, so that nobody has a connection who waits for a client to read: there are
+/// Pages are read by a task, so that nobody has a connection who waits for a client to read: there are
 /// fewer connections than clients.
 pub(super) fn scan(
     queries: &Queries,
     after: Option<UserId>,
-    until: Option<UserId>,
+    extent: Extent,
 ) -> impl Stream<Item = Result<Page, StoreError>> + Send {
     let (pages, coming) = mpsc::channel(AHEAD);
     let mut reader = JoinSet::new();
-    if let Some(until) = until {
-        reader.spawn(read(queries.clone(), after, until, pages));
+    if let Some(rest) = Rest::new(after, extent, PAGE_LEN) {
+        reader.spawn(read(queries.clone(), rest, pages));
     }
     // With the stream the task is dropped, and what it has asked is cancelled.
     let pages = stream::unfold((coming, reader), async |(mut coming, mut reader)| {
@@ -44,33 +43,23 @@ pub(super) fn scan(
     pages.fuse()
 }
 
-async fn read(
-    queries: Queries,
-    mut after: Option<UserId>,
-    until: UserId,
-    pages: mpsc::Sender<Result<Page, StoreError>>,
-) {
-    let mut len = PAGE_LEN;
-    while after < Some(until)
-        && let Ok(room) = pages.reserve().await
-    {
-        let page = read_page(&queries, after, until, len).await;
-        len = page.as_ref().map_or(0, Page::next_len);
-        // An error is the end, and so is a page without users.
-        after = page.as_ref().ok().and_then(Page::last).or(Some(until));
+async fn read(queries: Queries, mut rest: Rest, pages: mpsc::Sender<Result<Page, StoreError>>) {
+    while let Ok(room) = pages.reserve().await {
+        let page = read_page(&queries, &rest).await;
+        let behind = page.as_ref().ok().and_then(|page| rest.behind(page));
         room.send(page);
+        match behind {
+            Some(behind) => rest = behind,
+            None => return,
+        }
     }
 }
 
-async fn read_page(
-    queries: &Queries,
-    after: Option<UserId>,
-    until: UserId,
-    len: usize,
-) -> Result<Page, StoreError> {
-    let after = after.map_or(Uuid::nil(), Uuid::from);
-    let limit = i64::try_from(len).unwrap_or(i64::MAX);
-    let rows = queries.query(PAGE, &[&after, &Uuid::from(until), &limit], Again::Reads).await?;
+async fn read_page(queries: &Queries, rest: &Rest) -> Result<Page, StoreError> {
+    let after = rest.after.map_or(Uuid::nil(), Uuid::from);
+    let limit = i64::try_from(rest.len).unwrap_or(i64::MAX);
+    let values: [&(dyn ToSql + Sync); 3] = [&after, &Uuid::from(rest.until), &limit];
+    let rows = queries.query(PAGE, &values, Again::Reads).await?;
     let mut page = Packed::with_room_for(rows.len());
     for row in &rows {
         if page.is_full() {

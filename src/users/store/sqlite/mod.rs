@@ -41,7 +41,7 @@ use self::threads::{Reply, Threads};
 use self::writer::{Write, Writer};
 use super::availability::Availability;
 use super::once::{Creation, forgotten};
-use super::{Extent, Found, IdSequence, IdempotencyKey, Packed, Page, StoreError, UserStore};
+use super::{Extent, Found, IdSequence, IdempotencyKey, Packed, Page, Rest, StoreError, UserStore};
 use crate::users::domain::{NewUser, User, UserChange, UserId};
 
 /// Threads that read. Each answers tens of thousands of calls a second; more than one so that a
@@ -167,7 +167,7 @@ impl UserStore for SqliteStore {
         after: Option<UserId>,
         extent: Extent,
     ) -> impl Stream<Item = Result<Page, StoreError>> + Send {
-        scan::scan(&self.readers, after, extent.newest)
+        scan::scan(&self.readers, after, extent)
     }
 
     /// Looked at each second, and when a commit fails.

@@ -6,23 +6,16 @@ use rusqlite::{Connection, Statement, params};
 use tokio::sync::mpsc;
 
 use super::rows::{self, COLUMNS};
-use super::{Packed, Page, Reply, StoreError, error};
+use super::{Packed, Page, Reply, Rest, StoreError, error};
 use crate::users::domain::{User, UserId};
+
+/// Pages that nobody has taken yet: a reader goes on for as long as there is room.
+type Pages = mpsc::Sender<Result<Page, StoreError>>;
 
 /// What a call wants to know.
 pub(super) enum Read {
     Get(UserId, Reply<Option<Arc<User>>>),
-    Scan(Scan),
-}
-
-/// The users above `after` up to `until`, as pages.
-pub(super) struct Scan {
-    pub(super) after: Option<UserId>,
-    pub(super) until: UserId,
-    /// How many users the next page has.
-    pub(super) len: usize,
-    /// Pages that nobody has taken yet: a reader goes on for as long as there is room.
-    pub(super) pages: mpsc::Sender<Result<Page, StoreError>>,
+    Scan(Rest, Pages),
 }
 
 /// Answers until the queue, which it shares with others of its kind, is closed.
@@ -36,35 +29,17 @@ pub(super) fn run(connection: &Connection, queue: &Mutex<mpsc::Receiver<Read>>) 
     let calls_wait = || queue.try_lock().is_ok_and(|queue| !queue.is_empty());
     while let Some(read) = next() {
         let statements = statements.as_mut().map_err(|error| error::of_call(error));
-        match read {
-            Read::Get(_, reply) if reply.is_closed() => {}
-            Read::Get(id, reply) => {
-                // That nobody waits for the answer any more is no fault.
+        // That nobody waits for the answer any more is no fault.
+        match (read, statements) {
+            (Read::Get(_, reply), _) if reply.is_closed() => {}
+            (Read::Get(id, reply), statements) => {
                 let _ = reply.send(statements.and_then(|it| it.get(id)));
             }
-            Read::Scan(scan) => scan.run(statements, calls_wait),
-        }
-    }
-}
-
-impl Scan {
-    /// Reads until there is no room, or no more to read, or somebody else's turn.
-    fn run(
-        mut self,
-        mut statements: Result<&mut Statements<'_>, StoreError>,
-        calls_wait: impl Fn() -> bool,
-    ) {
-        while self.after < Some(self.until)
-            && let Ok(room) = self.pages.try_reserve()
-        {
-            let statements = statements.as_mut().map_err(|error| error.copied());
-            let page = statements.and_then(|it| it.page(self.after, self.until, self.len));
-            self.len = page.as_ref().map_or(0, Page::next_len);
-            // An error is the end, and so is a page without users.
-            self.after = page.as_ref().ok().and_then(Page::last).or(Some(self.until));
-            room.send(page);
-            if calls_wait() {
-                return;
+            (Read::Scan(rest, pages), Ok(statements)) => {
+                statements.scan(rest, &pages, calls_wait);
+            }
+            (Read::Scan(_, pages), Err(error)) => {
+                let _ = pages.try_send(Err(error));
             }
         }
     }
@@ -89,17 +64,25 @@ impl<'c> Statements<'c> {
         row.map(|row| Ok(Arc::new(rows::read(row)?.into_owned()))).transpose()
     }
 
-    fn page(
-        &mut self,
-        after: Option<UserId>,
-        until: UserId,
-        len: usize,
-    ) -> Result<Page, StoreError> {
+    /// Reads until there is no room, or no more to read, or somebody else's turn.
+    fn scan(&mut self, mut rest: Rest, pages: &Pages, calls_wait: impl Fn() -> bool) {
+        while let Ok(room) = pages.try_reserve() {
+            let page = self.page(&rest);
+            let behind = page.as_ref().ok().and_then(|page| rest.behind(page));
+            room.send(page);
+            match behind {
+                Some(behind) if !calls_wait() => rest = behind,
+                _ => return,
+            }
+        }
+    }
+
+    fn page(&mut self, rest: &Rest) -> Result<Page, StoreError> {
         // Any key is greater than the empty one.
-        let after = after.as_ref().map_or(Vec::new(), |after| rows::key(after).into());
-        let rows = self.page.query(params![after, rows::key(&until)]);
+        let after = rest.after.as_ref().map_or(Vec::new(), |after| rows::key(after).into());
+        let rows = self.page.query(params![after, rows::key(&rest.until)]);
         let mut rows = rows.map_err(|error| error::of_call(&error))?;
-        let mut page = Packed::with_room_for(len);
+        let mut page = Packed::with_room_for(rest.len);
         while !page.is_full()
             && let Some(row) = rows.next().map_err(|error| error::of_call(&error))?
         {
