@@ -149,7 +149,7 @@ async fn scan(options: &Options, report: &mut Report) {
     let pid = stores[1].child.id();
     // Makes what it has now its peak (proc_pid_clear_refs(5)).
     write(format!("/proc/{pid}/clear_refs"), "5").expect("this is Linux");
-    let before = mebibytes(pid, "VmRSS:");
+    let before = stores[1].memory("VmRSS") / 1024;
 
     let all = Call::new(user_service::GET_ALL_USERS.path, &[0; 5]);
     let mut rates = Rates::default();
@@ -163,7 +163,7 @@ async fn scan(options: &Options, report: &mut Report) {
     }
     let name = format!("GetAllUsers, {} users", options.users);
     report.rates(&name, &rates, BARS.scan);
-    let more = mebibytes(pid, "VmHWM:").saturating_sub(before);
+    let more = (stores[1].memory("VmHWM") / 1024).saturating_sub(before);
     report.line(
         &format!("its memory grows from {before} MiB by {more} MiB"),
         &format!("at most {} MiB", BARS.scan_memory),
@@ -227,14 +227,6 @@ fn start(mut command: Command, store: &str) -> Running {
     command.args(["--store", store, "--store-durability", "full"]);
     command.args(["--log-level", "info,balafon::access=off", "--chunk-size", &CHUNK.to_string()]);
     Running::spawn(command)
-}
-
-/// A field of what Linux says of a process' memory.
-fn mebibytes(pid: u32, field: &str) -> u64 {
-    let status = read_to_string(format!("/proc/{pid}/status")).expect("this is Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the field");
-    let kibibytes = line.split_whitespace().next().and_then(|it| it.parse::<u64>().ok());
-    kibibytes.expect("a number") / 1024
 }
 
 /// Of the rounds, with memory and with SQLite.

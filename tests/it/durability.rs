@@ -129,6 +129,24 @@ fn a_server_whose_file_is_moved_is_not_ready_until_it_is_back() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
+async fn a_server_whose_folder_is_moved_acknowledges_nothing_until_it_is_back() {
+    let folder = Folder::new();
+    let [here, elsewhere] = ["here", "elsewhere"].map(|name| folder.path(name));
+    fs::create_dir(&here).unwrap();
+    let mut command = user_server();
+    // As it is by default: a name that depends on where the server was started.
+    command.current_dir(&here).args(["--workers", "1", "--store", "sqlite:users.db"]);
+    let running = Running::spawn(command);
+    let mut peer = connect(&running).await;
+    assert_eq!(create(&mut peer, "Alice").await.grpc_status(), "0");
+    fs::rename(&here, &elsewhere).unwrap();
+    assert_eq!(create(&mut peer, "Bob").await.grpc_status(), "14");
+    fs::rename(&elsewhere, &here).unwrap();
+    assert_eq!(create(&mut peer, "Bob").await.grpc_status(), "0");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
 async fn health_follows_what_can_be_read() {
     use std::os::unix::fs::FileExt;
 

@@ -157,15 +157,6 @@ async fn a_log_that_nobody_reads_any_more_does_not_take_the_service_with_it() {
     assert!(running.child.wait().unwrap().success());
 }
 
-/// The time that a process has spent on a processor, in ticks of the kernel: a hundred a second.
-#[cfg(target_os = "linux")]
-pub fn ticks(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // The name, in parentheses, may hold anything; utime and stime are the fields 14 and 15.
-    let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum()
-}
-
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn without_file_descriptors_open_connections_are_served_and_new_ones_wait() {
@@ -188,10 +179,9 @@ async fn without_file_descriptors_open_connections_are_served_and_new_ones_wait(
     }
     running.line_with("cannot accept connections");
 
-    let pid = running.child.id();
-    let before = ticks(pid);
+    let before = running.ticks();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let spent = ticks(pid) - before;
+    let spent = running.ticks() - before;
     assert!(spent < 50, "{spent} ticks of a second in which there is nothing to do");
     assert_eq!(served.call(head(), framed("nobody")).await.grpc_status(), "5");
 

@@ -2,20 +2,17 @@
 
 #![cfg(target_os = "linux")]
 
-use std::fs;
 use std::time::Duration;
 
 use balafon::grpc::frame::encode;
-use balafon::users::domain::MAX_NAME_CHARS;
 use balafon::users::pb::{CreateUserRequest, user_service};
 use bytes::{Bytes, BytesMut};
 use tokio::time::sleep;
 
-use crate::program::ticks;
 use crate::support::folder::{Folder, text};
-use crate::support::patiently;
 use crate::support::peer::{Opened, Peer, request};
 use crate::support::program::Running;
+use crate::support::{longest, patiently};
 
 /// Starts the program with some users.
 async fn start(store: &str, user: CreateUserRequest, users: usize) -> (Running, Peer) {
@@ -37,23 +34,10 @@ fn typical() -> CreateUserRequest {
     CreateUserRequest { name: "Some Body".into(), email: "some@example.com".into() }
 }
 
-fn longest() -> CreateUserRequest {
-    let label = "d".repeat(63);
-    let email = format!("{}@{label}.{label}.{}", "l".repeat(64), "d".repeat(61));
-    CreateUserRequest { name: "😀".repeat(MAX_NAME_CHARS), email }
-}
-
 async fn ask(client: &mut Peer) -> Opened {
     let mut call = client.open(user_service::GET_ALL_USERS.path).await;
     call.send.send_data(Bytes::from_static(&[0; 5]), true).unwrap();
     call
-}
-
-/// Resident memory of a process, in KiB.
-fn resident(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 /// `SCAN_USERS=1000000 cargo test --release --test it slow_reader -- --nocapture` for the figure
@@ -63,10 +47,9 @@ fn resident(pid: u32) -> u64 {
 async fn a_slow_reader_of_all_users_costs_no_memory() {
     let count: usize = std::env::var("SCAN_USERS").map_or(100_000, |n| n.parse().unwrap());
     let (running, mut client) = start("memory:", typical(), count).await;
-    let pid = running.child.id();
 
     let call = ask(&mut client).await;
-    let before = resident(pid);
+    let before = running.memory("VmRSS");
     let (_send, mut recv) = call.split().await.unwrap();
     let (mut most, mut chunks, mut bytes) = (before, 0, 0);
     while let Some(chunk) = patiently(recv.data()).await {
@@ -76,7 +59,7 @@ async fn a_slow_reader_of_all_users_costs_no_memory() {
         if chunks % 16 == 0 {
             // This is how slow the reader is; the server has long filled the window.
             sleep(Duration::from_millis(1)).await;
-            most = most.max(resident(pid));
+            most = most.max(running.memory("VmRSS"));
         }
     }
     println!("{count} users, {bytes} bytes: {before} KiB before, {most} KiB at most");
@@ -90,13 +73,14 @@ async fn readers_of_all_users_who_have_stopped_hold_little_memory() {
     const READERS: u64 = 100;
     // KiB, with the connection, what is sent into its window of 64 KiB, and SQLite's own cache, which
     // grows to 8 MiB for all together.
-    for (user, in_memory, in_sqlite) in [(typical(), 256, 512), (longest(), 256, 800)] {
+    let [name, email] = longest();
+    let longest = CreateUserRequest { name, email };
+    for (user, in_memory, in_sqlite) in [(typical(), 256, 512), (longest, 256, 800)] {
         let folder = Folder::new();
         let sqlite = format!("sqlite:{}", text(&folder.path("users.db")));
         for (store, bound) in [("memory:", in_memory), (&*sqlite, in_sqlite)] {
             let (running, _client) = start(store, user.clone(), 10_000).await;
-            let pid = running.child.id();
-            let before = resident(pid);
+            let before = running.memory("VmRSS");
             let mut stopped = Vec::new();
             for _ in 0..READERS {
                 let mut reader = Peer::connect(running.address.parse().unwrap()).await;
@@ -105,10 +89,10 @@ async fn readers_of_all_users_who_have_stopped_hold_little_memory() {
             }
             // Until the server has nothing more to do for them.
             let mut spent = None;
-            while spent.replace(ticks(pid)) != Some(ticks(pid)) {
+            while spent.replace(running.ticks()) != Some(running.ticks()) {
                 sleep(Duration::from_millis(100)).await;
             }
-            let each = (resident(pid) - before) / READERS;
+            let each = (running.memory("VmRSS") - before) / READERS;
             println!("{store} {each} KiB for each reader");
             assert!(each < bound, "{each} KiB for each reader of {store}");
         }

@@ -2,14 +2,13 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 use balafon::prost_types::Timestamp;
 use balafon::users::domain::{Invalid, NewUser, User, UserChange, UserId, UserStatus};
 use balafon::users::pb::{self, UserResponse};
 use balafon::users::store::memory::MemoryStore;
 use balafon::users::store::{Extent, Page, UserStore};
-use futures_util::TryStreamExt;
+use futures_util::{FutureExt, TryStreamExt};
 
 use crate::store::BoundedStore;
 
@@ -34,10 +33,7 @@ pub fn seeded() -> BoundedStore {
 
 /// The output of a future that is ready at once, as those of these stores are.
 fn now<F: Future>(future: F) -> F::Output {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => unreachable!("these stores never wait"),
-    }
+    future.now_or_never().expect("these stores never wait")
 }
 
 /// Why a call fails; each server has its own type of status.

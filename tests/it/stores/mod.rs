@@ -1,4 +1,4 @@
-//! What every store promises (`contract.rs`), asked of each of them.
+//! What every store promises (`contract`), asked of each of them.
 
 mod contract;
 mod memory;

@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use balafon::users::domain::MAX_NAME_CHARS;
 use balafon::{Router, Server};
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
@@ -64,6 +65,13 @@ pub fn serve_pipe(server: &Server, router: &Arc<Router>) -> (DuplexStream, JoinH
     let (client, io) = tokio::io::duplex(64 * 1024);
     let (server, router) = (server.clone(), router.clone());
     (client, tokio::spawn(async move { server.serve_connection(io, router).await }))
+}
+
+/// The longest name and the longest address that are accepted.
+pub fn longest() -> [String; 2] {
+    let label = "d".repeat(63);
+    let email = format!("{}@{label}.{label}.{}", "l".repeat(64), "d".repeat(61));
+    ["😀".repeat(MAX_NAME_CHARS), email]
 }
 
 /// Fails the test rather than waiting for ever.

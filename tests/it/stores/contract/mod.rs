@@ -4,18 +4,20 @@
 
 use std::collections::HashSet;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 use balafon::users::domain::{
     MAX_EMAIL_BYTES, MAX_NAME_CHARS, NewUser, Timestamp, User, UserChange, UserId, UserStatus,
 };
-use balafon::users::store::{Extent, IdempotencyKey, PAGE_LEN, Page, StoreError, UserStore};
-use futures_util::{Stream, TryStreamExt};
+use balafon::users::store::{Extent, IdempotencyKey, Page, StoreError, UserStore};
+use futures_util::{FutureExt, Stream, TryStreamExt};
 use tokio::task::JoinSet;
 
-use crate::support::patiently;
+pub use self::scans::*;
+use crate::support::{longest, patiently};
+
+mod scans;
 
 /// Where a store keeps its users: empty at first.
 pub trait Place {
@@ -110,20 +112,6 @@ type Scanned = Result<Page, StoreError>;
 async fn users(scan: impl Stream<Item = Scanned>) -> Vec<User> {
     let pages: Vec<Page> = scan.try_collect().await.unwrap();
     pages.iter().flat_map(Page::iter).map(User::into_owned).collect()
-}
-
-async fn ids(scan: impl Stream<Item = Scanned>) -> Vec<UserId> {
-    users(scan).await.iter().map(|user| user.id).collect()
-}
-
-/// The next page of a scan that is not over.
-async fn next(scan: &mut Pin<&mut impl Stream<Item = Scanned>>) -> Page {
-    scan.try_next().await.unwrap().unwrap()
-}
-
-/// Polls once, and gives up.
-fn glance<F: Future>(future: F) -> Poll<F::Output> {
-    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
 pub async fn a_created_user_is_found_as_it_was_given(place: &impl Place) {
@@ -249,139 +237,6 @@ pub async fn the_extent_counts_the_users_and_names_the_newest(place: &impl Place
     }
     let newest = store.create_all(vec![alice(); 2]).await.unwrap().pop();
     assert_eq!(store.extent().await.unwrap(), Extent { total: 5, newest });
-}
-
-pub async fn a_scan_has_every_user_once_in_order_however_many_there_are(place: &impl Place) {
-    let store = place.open().await;
-    let mut created = Vec::new();
-    for count in [0, 1, PAGE_LEN - 1, PAGE_LEN, PAGE_LEN + 1, 3 * PAGE_LEN] {
-        let users = (created.len()..count).map(named).collect();
-        created.extend(store.create_all(users).await.unwrap());
-        let pages: Vec<Page> =
-            store.scan(None, store.extent().await.unwrap()).try_collect().await.unwrap();
-        assert!(pages.iter().all(|page| page.len() <= PAGE_LEN));
-        let scanned: Vec<_> = pages.iter().flat_map(Page::iter).map(|user| user.id).collect();
-        assert_eq!(scanned, created);
-    }
-}
-
-pub async fn a_scan_begins_behind_any_id_and_ends_with_its_extent(place: &impl Place) {
-    let store = place.open().await;
-    let empty = store.extent().await.unwrap();
-    let created = store.create_all((0..5).map(named).collect()).await.unwrap();
-    let extent = store.extent().await.unwrap();
-    store.create(alice()).await.unwrap();
-    assert_eq!(ids(store.scan(None, empty)).await, []);
-    assert_eq!(ids(store.scan(None, extent)).await, created);
-    for (position, id) in created.iter().enumerate() {
-        assert_eq!(ids(store.scan(Some(*id), extent)).await, created[position + 1..]);
-        let until = Extent { newest: Some(*id), ..extent };
-        assert_eq!(ids(store.scan(None, until)).await, created[..=position]);
-    }
-    // No ids of users.
-    let [older_than_all, newer_than_all] = ["00000000", "ffffffff"].map(|digits| {
-        UserId::parse(&format!("{digits}-{0}-{0}-{0}-{0}{digits}", &digits[..4])).unwrap()
-    });
-    assert_eq!(ids(store.scan(Some(older_than_all), extent)).await, created);
-    assert_eq!(ids(store.scan(Some(newer_than_all), extent)).await, []);
-    let until = Extent { newest: Some(created[1]), ..extent };
-    assert_eq!(ids(store.scan(Some(created[3]), until)).await, []);
-}
-
-pub async fn a_scan_has_the_users_of_its_beginning_while_others_are_created(place: &impl Place) {
-    let store = place.open().await;
-    const LEN: usize = 2 * PAGE_LEN + 100;
-    let ids = store.create_all((0..LEN).map(named).collect()).await.unwrap();
-    let last = ids[LEN - 1];
-    let mut scan = pin!(store.scan(None, store.extent().await.unwrap()));
-    let (mut seen, mut created) = (Vec::new(), 0);
-    while let Some(page) = scan.try_next().await.unwrap() {
-        for user in page.iter() {
-            // As it was or as it is, never torn.
-            let changed = user.id == last && user.name == "changed meanwhile";
-            assert!(changed || user.name == format!("user {}", seen.len()));
-            seen.push(user.id);
-        }
-        store.create(alice()).await.unwrap();
-        store.update(last, change("changed meanwhile", "")).await.unwrap();
-        created += 1;
-    }
-    assert_eq!(seen, ids);
-
-    let later = after(&store, Some(last)).await;
-    assert_eq!(later.len(), created);
-    assert!(later.iter().all(|user| user.name == "Alice"));
-}
-
-pub async fn a_scan_reads_a_few_pages_ahead_and_no_more(place: &impl Place) {
-    let store = place.open().await;
-    const PAGES: usize = 8;
-    let ids = store.create_all((0..PAGES * PAGE_LEN).map(named).collect()).await.unwrap();
-    let last = *ids.last().unwrap();
-    let mut scan = pin!(store.scan(None, store.extent().await.unwrap()));
-    let (mut seen, mut name) = (0, String::new());
-    while seen < (PAGES - 4) * PAGE_LEN {
-        seen += next(&mut scan).await.len();
-        name = format!("changed behind {seen}");
-        store.update(last, change(&name, "")).await.unwrap();
-    }
-    let rest = users(scan).await;
-    assert_eq!(seen + rest.len(), ids.len());
-    assert_eq!(rest.last().unwrap().name, name);
-}
-
-pub async fn a_scan_goes_on_where_its_caller_gave_up_waiting(place: &impl Place) {
-    let store = place.open().await;
-    let created = store.create_all((0..5 * PAGE_LEN).map(named).collect()).await.unwrap();
-    let mut scan = pin!(store.scan(None, store.extent().await.unwrap()));
-    let mut seen = Vec::new();
-    loop {
-        let page = match glance(scan.try_next()) {
-            Poll::Ready(page) => page,
-            Poll::Pending => scan.try_next().await,
-        };
-        let Some(page) = page.unwrap() else { break };
-        seen.extend(page.iter().map(|user| user.id));
-    }
-    assert_eq!(seen, created);
-    assert!(scan.try_next().await.unwrap().is_none(), "the end stays the end");
-}
-
-/// More than any store has connections or threads.
-const MANY: usize = 64;
-
-pub async fn a_scan_abandoned_halfway_leaves_the_store_as_it_is(place: &impl Place) {
-    let store = place.open().await;
-    store.create_all((0..5 * PAGE_LEN).map(named).collect()).await.unwrap();
-    for waited_for in [true, false].into_iter().cycle().take(MANY) {
-        let mut scan = pin!(store.scan(None, store.extent().await.unwrap()));
-        if waited_for {
-            next(&mut scan).await;
-        }
-        let _ = glance(scan.try_next());
-    }
-    store.create(alice()).await.unwrap();
-    assert_eq!(all(&store).await.len(), 5 * PAGE_LEN + 1);
-}
-
-pub async fn scans_whose_callers_rest_hold_up_nobody(place: &impl Place) {
-    let store = place.open().await;
-    let ids = store.create_all((0..5 * PAGE_LEN).map(named).collect()).await.unwrap();
-    let extent = store.extent().await.unwrap();
-    let mut resting: Vec<_> = (0..MANY).map(|_| Box::pin(store.scan(None, extent))).collect();
-    let mut seen = 0;
-    for scan in &mut resting {
-        seen = next(&mut scan.as_mut()).await.len();
-    }
-    for id in &ids[..MANY] {
-        assert!(store.get(*id).await.unwrap().is_some());
-        assert!(store.update(*id, change("Bob", "")).await.unwrap().is_some());
-        store.create(alice()).await.unwrap();
-    }
-    assert_eq!(all(&store).await.len(), 5 * PAGE_LEN + MANY);
-    for scan in resting {
-        assert_eq!(seen + users(scan).await.len(), 5 * PAGE_LEN);
-    }
 }
 
 pub async fn a_batch_is_stored_in_order(place: &impl Place) {
@@ -531,9 +386,8 @@ pub async fn names_and_addresses_of_every_script_are_kept(place: &impl Place) {
 
 pub async fn the_longest_names_and_addresses_are_kept(place: &impl Place) {
     let store = place.open().await;
-    let name = "😀".repeat(MAX_NAME_CHARS);
-    let label = "d".repeat(63);
-    let email = format!("{}@{label}.{label}.{}", "l".repeat(64), "d".repeat(61));
+    let [name, email] = longest();
+    assert_eq!(name.chars().count(), MAX_NAME_CHARS);
     assert_eq!(email.len(), MAX_EMAIL_BYTES);
     let longest = NewUser::parse(&name, &email).unwrap();
     let ids = store.create_all(vec![longest; 300]).await.unwrap();
@@ -544,11 +398,9 @@ pub async fn the_longest_names_and_addresses_are_kept(place: &impl Place) {
 
 pub async fn a_creation_that_nobody_waits_for_happens_as_a_whole_or_not_at_all(place: &impl Place) {
     let store = place.open().await;
-    let mut cx = Context::from_waker(Waker::noop());
     let mut waited_for = 0;
     for _ in 0..50 {
-        let mut batch = pin!(store.create_all(vec![alice(); 7]));
-        if let Poll::Ready(created) = batch.as_mut().poll(&mut cx) {
+        if let Some(created) = store.create_all(vec![alice(); 7]).now_or_never() {
             waited_for += created.unwrap().len();
         }
     }
