@@ -164,7 +164,8 @@ async fn a_scan_whose_reader_is_gone_does_not_end_as_if_it_were_whole() {
         store.scan(None, extent)
     });
     assert_eq!(scan.try_next().await.unwrap().unwrap().len(), PAGE_LEN);
-    runtime.shutdown_background();
+    // Until its tasks are dropped: they must not read on meanwhile.
+    tokio::task::spawn_blocking(|| drop(runtime)).await.unwrap();
     let rest = async {
         while scan.try_next().await?.is_some() {}
         Ok::<_, StoreError>(())
