@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use futures_util::future::OptionFuture;
 use futures_util::stream::FuturesUnordered;
 use h2::Reason;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::task::coop::{has_budget_remaining, unconstrained};
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
@@ -79,7 +79,8 @@ async fn serve_over<T>(
         let (io, peer) = transport.await?;
         host.peer = peer;
         host.drain = Some(held);
-        let police = Police::new(host.settings.pings, host.header_limit.clone());
+        let (header_limit, messages) = (host.header_limit.clone(), host.messages.clone());
+        let police = Police::new(host.settings.pings, header_limit, messages);
         let socket = Socket::new(io, police, host.meter.clone());
         let handshake = host.settings.h2().handshake::<_, Bytes>(socket.clone());
         match handshake.await {
@@ -135,13 +136,25 @@ async fn serve_over<T>(
     let _ = timeout(LAST_WORDS, poll_fn(|cx| connection.poll(cx))).await;
 }
 
+/// Input that is discarded while a connection closes, in one read and at all. A client that goes on
+/// sending costs no more than that.
+const DISCARDED_AT_ONCE: usize = 64 * 1024;
+const DISCARDED: usize = 1024 * 1024;
+
 /// Closes in a way that lets the peer read what it was sent: a socket closed with unread input is
 /// reset by the kernel, and the reset overtakes and discards what is on its way.
 async fn linger<T: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<T>) {
     let rest = async {
         socket.shutdown().await?;
-        let mut discarded = [0; 1024];
-        while socket.read(&mut discarded).await? > 0 {}
+        let mut room = vec![0; DISCARDED_AT_ONCE];
+        let mut discarded = 0;
+        while discarded < DISCARDED {
+            let mut buf = ReadBuf::new(&mut room);
+            match poll_fn(|cx| socket.poll_discard(cx, &mut buf)).await? {
+                0 => break,
+                count => discarded += count,
+            }
+        }
         std::io::Result::Ok(())
     };
     let _ = timeout(LAST_WORDS, rest).await;
@@ -219,12 +232,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         let begun = self.clock.now();
         for _ in 0..TURNS_PER_POLL {
             self.turn.begin();
-            if self.poll_turn(turn_cx).is_ready() {
-                return self.over(Ended::Closed, turn_cx);
-            }
+            let closed = self.poll_turn(turn_cx).is_ready();
+            // First the rules: whoever breaks one finds the connection closed as well.
             match self.poll_rules(turn_cx) {
-                Poll::Ready(Ended::Retired) => return Poll::Ready(Ended::Retired),
-                Poll::Ready(ended) => return self.over(ended, turn_cx),
+                Poll::Ready(Ended::Retired) if !closed => return Poll::Ready(Ended::Retired),
+                Poll::Ready(Ended::SentAway) => return self.over(Ended::SentAway, turn_cx),
+                Poll::Ready(_) => return self.over(Ended::Closed, turn_cx),
+                Poll::Pending if closed => return self.over(Ended::Closed, turn_cx),
                 Poll::Pending => {}
             }
             if self.turn.rest() {
@@ -251,9 +265,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
 
     /// Ready when the client has broken a rule or time is up.
     fn poll_rules(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        let busy = !self.calls.is_empty() || !self.foreign.is_empty();
+        let open = self.calls.len() + self.foreign.len();
+        let busy = open > 0;
         let (heard, expulsion) = self.socket.police(|police| {
-            police.set_has_calls(busy);
+            police.set_calls(open);
+            police.begin_turn();
             (police.heard(), police.expulsion())
         });
         if let Some(reason) = expulsion {

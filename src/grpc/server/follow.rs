@@ -6,27 +6,38 @@ const PREFACE_LEN: usize = 24;
 
 const FRAME_HEADER_LEN: usize = 9;
 
+/// The payload of an RST_STREAM (RFC 9113, 6.4).
+const RESET_LEN: usize = 4;
+
 /// `SETTINGS_MAX_HEADER_LIST_SIZE` (RFC 9113, 6.5.2).
 const MAX_HEADER_LIST_SIZE: u16 = 0x6;
 
 const FLAG_ACK: u8 = 0x1;
 
+const FLAG_END_STREAM: u8 = 0x1;
+
 /// A frame, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// DATA or HEADERS or CONTINUATION: what calls are made of.
-    Call {
+    /// HEADERS: the beginning or the end of a request or a response.
+    Headers {
         /// The stream it belongs to.
         stream: u32,
+        /// Whether it ends its direction of the stream.
+        end: bool,
     },
+    /// DATA, with its length in bytes, padding included.
+    Data(usize),
     /// A PING that wants an answer.
     Ping,
+    /// A SETTINGS frame that wants an answer.
+    Settings,
     /// `SETTINGS_MAX_HEADER_LIST_SIZE` of a SETTINGS frame, in bytes.
     MaxHeaderListSize(u32),
-    /// RST_STREAM.
-    Reset,
-    /// Any other frame. It moves no call forward: PRIORITY, WINDOW_UPDATE, SETTINGS, answers to our
-    /// PINGs, what nobody knows.
+    /// RST_STREAM, with its error code (RFC 9113, 7).
+    Reset(u32),
+    /// Any other frame. It moves no call forward: PRIORITY, WINDOW_UPDATE, CONTINUATION,
+    /// acknowledgements, unknown types.
     Other,
 }
 
@@ -34,7 +45,8 @@ pub(super) enum Seen {
 ///
 /// ```text
 ///  Skip(preface) ---> Header ---> Skip(payload) ---.
-///                       ^  `----> Settings(payload) |
+///                       ^  |----> Settings(payload) |
+///                       |  `----> Reset             |
 ///                       `---------------------------'
 /// ```
 #[derive(Debug)]
@@ -51,6 +63,8 @@ enum State {
     Header,
     /// In a SETTINGS payload of which this much is left, six bytes a setting.
     Settings(usize),
+    /// Before the error code of an RST_STREAM.
+    Reset,
 }
 
 impl Follower {
@@ -88,6 +102,12 @@ impl Follower {
                         self.state = payload(left - 6, State::Settings);
                     }
                 }
+                State::Reset => {
+                    if let Some([a, b, c, d, ..]) = self.gather(RESET_LEN, &mut bytes) {
+                        seen(Seen::Reset(u32::from_be_bytes([a, b, c, d])));
+                        self.state = State::Header;
+                    }
+                }
             }
         }
     }
@@ -110,14 +130,16 @@ fn after_header(header: &[u8; FRAME_HEADER_LEN], seen: &mut impl FnMut(Seen)) ->
     let length = usize::from(l0) << 16 | usize::from(l1) << 8 | usize::from(l2);
     let acknowledges = flags & FLAG_ACK != 0;
     match kind {
-        // DATA, HEADERS, CONTINUATION. The first bit of a stream's number is reserved.
-        0x0 | 0x1 | 0x9 => {
-            seen(Seen::Call { stream: u32::from_be_bytes([s0, s1, s2, s3]) & (u32::MAX >> 1) });
+        0x0 => seen(Seen::Data(length)),
+        0x1 => {
+            // The first bit of a stream's number is reserved.
+            let stream = u32::from_be_bytes([s0, s1, s2, s3]) & (u32::MAX >> 1);
+            seen(Seen::Headers { stream, end: flags & FLAG_END_STREAM != 0 });
         }
-        0x3 => seen(Seen::Reset),
+        0x3 if length == RESET_LEN => return State::Reset,
         0x6 if !acknowledges => seen(Seen::Ping),
         0x4 if !acknowledges && length.is_multiple_of(6) => {
-            seen(Seen::Other);
+            seen(Seen::Settings);
             return payload(length, State::Settings);
         }
         _ => seen(Seen::Other),
@@ -152,21 +174,23 @@ mod tests {
             frame(0x2, 0, 3, &[0; 5]),
             frame(0xee, 0, 0, &[]),
             frame(0x3, 0, 1, &[0, 0, 0, 8]),
-            frame(0x0, 0, 5, &[]),
+            frame(0x3, 0, 1, &[0, 0, 8]),
+            frame(0x1, 0x5, 5, &[]),
         ]
         .concat();
         let expected = [
-            Seen::Other,
+            Seen::Settings,
             Seen::MaxHeaderListSize(8192),
             Seen::Other,
-            Seen::Call { stream: 1 },
-            Seen::Call { stream: 1 },
+            Seen::Headers { stream: 1, end: false },
+            Seen::Data(300),
             Seen::Ping,
             Seen::Other,
             Seen::Other,
             Seen::Other,
-            Seen::Reset,
-            Seen::Call { stream: 5 },
+            Seen::Reset(8),
+            Seen::Other,
+            Seen::Headers { stream: 5, end: true },
         ];
         for step in 1..=wire.len() {
             let mut follower = Follower::of_client();

@@ -38,6 +38,8 @@ pub(super) struct Host {
     pub(super) peer: Arc<Peer>,
     /// The longest header list that the client accepts, in bytes as RFC 9113 (6.5.2) counts them.
     pub(super) header_limit: Arc<AtomicU32>,
+    /// Messages that calls have taken, until they are looked at.
+    pub(super) messages: Arc<AtomicU32>,
     pub(super) budgets: Arc<Budgets>,
     pub(super) meter: Arc<Meter>,
     /// Held by what the drain should wait for. Unset until the connection is served.
@@ -65,6 +67,7 @@ impl Common {
             peer: Arc::new(peer),
             // What holds until the client says otherwise.
             header_limit: Arc::new(AtomicU32::new(u32::MAX)),
+            messages: Arc::default(),
             budgets: Budgets::new(settings.connection_buffer_limit, budget),
             meter: stats.open(),
             drain: None,

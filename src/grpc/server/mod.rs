@@ -18,6 +18,7 @@ mod host;
 mod lifetime;
 mod listener;
 mod listeners;
+mod pace;
 mod police;
 mod rpc;
 mod settings;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::follow::{Follower, Seen};
+use super::pace::Pace;
 
 /// How often clients may ping, and what follows if they do more often (gRFC A8).
 #[derive(Debug, Clone, Copy)]
@@ -29,21 +30,45 @@ const IDLE_PING_INTERVAL: Duration = Duration::from_secs(2 * 60 * 60);
 /// Pings that come too early are forgiven this often between two frames of ours (gRFC A8).
 const MAX_PING_STRIKES: u32 = 2;
 
-/// Frames that move no call forward, such as PRIORITY or SETTINGS, cost h2 more than the client.
-/// A client may send this many at once, which is far more than any has reason to ...
-const IDLE_FRAMES_BURST: u32 = 10_000;
+/// The budget for frames that cost more than they bring, in units of a cheap frame such as PRIORITY
+/// or a WINDOW_UPDATE, of which h2 works off about a million a second. A connection may spend this
+/// much at once, which is far more than any client has reason to ...
+const BUDGET: u32 = 10_000;
 
-/// ... then this many a second, and ...
-const IDLE_FRAMES_PER_SECOND: u32 = 1_000;
+/// ... and this much a second. Answers of ours earn more.
+const REFILL_PER_SECOND: u32 = 1_000;
 
-/// ... this many for each frame of a call that goes either way: clients open the windows again, of
-/// the stream and of the connection, for what they have read.
-const IDLE_FRAMES_PER_CALL_FRAME: u32 = 2;
+/// For a SETTINGS frame: its acknowledgement, and h2's walk over all open streams to change their
+/// windows, 20 ns for each ...
+const SETTINGS_COST: u32 = 2;
 
-/// A call that the client resets takes back what its HEADERS and DATA have earned, and one more:
-/// h2 minds only resets that come in one burst with their calls (CVE-2023-44487). One that had an
-/// answer has earned more than this.
-const IDLE_FRAMES_PER_RESET: u32 = 2 * IDLE_FRAMES_PER_CALL_FRAME + 1;
+/// ... which makes one unit for this many streams.
+const STREAMS_PER_UNIT: u32 = 32;
+
+/// For HEADERS: decoding them, and a stream.
+const HEADERS_COST: u32 = 1;
+
+/// For a call that the client resets (CVE-2023-44487): with that of its HEADERS, what its answer
+/// earns. So calls that were answered may be reset at any rate, others may not.
+const RESET_COST: u32 = 5;
+
+/// For a stream that we refuse because too many are open.
+const REFUSED_COST: u32 = 2;
+
+/// For a stream that we reset because the client broke a rule (CVE-2025-8671, "MadeYouReset").
+const BROKEN_COST: u32 = 5;
+
+/// What the end of a response earns.
+const ANSWER_EARNS: u32 = HEADERS_COST + RESET_COST;
+
+/// What each other frame of a response earns: clients open two windows again for what they read.
+const FRAME_EARNS: u32 = 2;
+
+/// Error codes of RST_STREAM frames of ours that are no fault of the client (RFC 9113, 7): NO_ERROR
+/// behind an answer that came early, CANCEL for a call that ended within a message.
+const BLAMELESS: [u32; 2] = [0x0, 0x8];
+
+const REFUSED_STREAM: u32 = 0x7;
 
 /// Why a client is sent away: the debug data of the GOAWAY, which says ENHANCE_YOUR_CALM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,10 +86,13 @@ struct Record {
     policy: PingPolicy,
     last_ping: Option<Instant>,
     strikes: u32,
-    /// Whether the client has calls open, as the connection last said.
-    has_calls: bool,
-    idle_frames: u32,
+    /// Calls that the client has open, as the connection last said.
+    calls: u32,
+    budget: u32,
     refilled: Instant,
+    /// Units of work that the current turn has left.
+    turn: u32,
+    pace: Pace,
     /// The last stream that the client has opened.
     last_stream: u32,
     /// When the client last sent anything, by which keepalive sees that it lives.
@@ -73,18 +101,30 @@ struct Record {
     expulsion: Option<Expulsion>,
 }
 
+/// What one turn of a connection works off before its neighbours have theirs, in units of a cheap
+/// frame: about a millisecond.
+const TURN: u32 = 1_000;
+
 impl Police {
-    /// `header_limit` is set to what the client accepts as a header list.
-    pub(super) fn new(policy: PingPolicy, header_limit: Arc<AtomicU32>) -> Self {
+    /// `header_limit` is set to what the client accepts as a header list; in `messages` the calls
+    /// count those that they have taken.
+    pub(super) fn new(
+        policy: PingPolicy,
+        header_limit: Arc<AtomicU32>,
+        messages: Arc<AtomicU32>,
+    ) -> Self {
+        let now = Instant::now();
         let record = Record {
             policy,
             last_ping: None,
             strikes: 0,
-            has_calls: false,
-            idle_frames: IDLE_FRAMES_BURST,
-            refilled: Instant::now(),
+            calls: 0,
+            budget: BUDGET,
+            refilled: now,
+            turn: TURN,
+            pace: Pace::new(messages, now),
             last_stream: 0,
-            heard: Instant::now(),
+            heard: now,
             header_limit,
             expulsion: None,
         };
@@ -96,16 +136,21 @@ impl Police {
         let record = &mut self.record;
         record.heard = Instant::now();
         self.client.read(bytes, |seen| match seen {
-            Seen::Call { stream } => {
+            Seen::Headers { stream, .. } => {
                 record.last_stream = record.last_stream.max(stream);
-                record.earn();
+                record.spend(HEADERS_COST);
+            }
+            Seen::Data(length) => {
+                record.turn = record.turn.saturating_sub(1);
+                record.pace.data(length);
             }
             Seen::MaxHeaderListSize(bytes) => record.header_limit.store(bytes, Ordering::Relaxed),
             Seen::Ping => {
                 record.spend(1);
                 record.ping();
             }
-            Seen::Reset => record.spend(IDLE_FRAMES_PER_RESET),
+            Seen::Settings => record.spend(SETTINGS_COST + record.calls / STREAMS_PER_UNIT),
+            Seen::Reset(_) => record.spend(RESET_COST),
             Seen::Other => record.spend(1),
         });
     }
@@ -113,18 +158,33 @@ impl Police {
     /// Looks at what the server sends.
     pub(super) fn sent(&mut self, bytes: &[u8]) {
         let record = &mut self.record;
-        self.server.read(bytes, |seen| {
-            if let Seen::Call { .. } = seen {
-                record.strikes = 0;
-                record.last_ping = None;
-                record.earn();
-            }
+        self.server.read(bytes, |seen| match seen {
+            Seen::Headers { end: true, .. } => record.answered(ANSWER_EARNS),
+            Seen::Headers { .. } | Seen::Data(_) => record.answered(FRAME_EARNS),
+            Seen::Reset(REFUSED_STREAM) => record.spend(REFUSED_COST),
+            Seen::Reset(code) if !BLAMELESS.contains(&code) => record.spend(BROKEN_COST),
+            _ => {}
         });
     }
 
-    /// Whether the client has calls open, for as long as nothing else is said.
-    pub(super) fn set_has_calls(&mut self, has_calls: bool) {
-        self.record.has_calls = has_calls;
+    /// Calls that the client has open, for as long as nothing else is said.
+    pub(super) fn set_calls(&mut self, calls: usize) {
+        self.record.calls = u32::try_from(calls).unwrap_or(u32::MAX);
+    }
+
+    /// A turn of the connection begins.
+    pub(super) fn begin_turn(&mut self) {
+        self.record.turn = TURN;
+    }
+
+    /// Whether this turn has worked off as much as it may.
+    pub(super) fn turn_is_over(&self) -> bool {
+        self.record.turn == 0
+    }
+
+    /// Until when nothing should be read from a client that sends too many small DATA frames.
+    pub(super) fn paused(&mut self) -> Option<Instant> {
+        self.record.pace.paused()
     }
 
     pub(super) fn expulsion(&self) -> Option<Expulsion> {
@@ -142,7 +202,7 @@ impl Police {
 
 impl Record {
     fn ping(&mut self) {
-        let interval = match self.has_calls || self.policy.without_calls {
+        let interval = match self.calls > 0 || self.policy.without_calls {
             true => self.policy.min_interval,
             false => IDLE_PING_INTERVAL.max(self.policy.min_interval),
         };
@@ -157,21 +217,23 @@ impl Record {
         }
     }
 
-    fn earn(&mut self) {
-        self.idle_frames = (self.idle_frames + IDLE_FRAMES_PER_CALL_FRAME).min(IDLE_FRAMES_BURST);
+    /// A frame of a response was sent.
+    fn answered(&mut self, earned: u32) {
+        self.strikes = 0;
+        self.last_ping = None;
+        self.budget = (self.budget + earned).min(BUDGET);
     }
 
-    fn spend(&mut self, count: u32) {
-        if self.idle_frames < count {
+    fn spend(&mut self, cost: u32) {
+        self.turn = self.turn.saturating_sub(cost);
+        if self.budget < cost {
             let now = Instant::now();
-            let seconds = now.duration_since(self.refilled).as_secs_f64();
-            let refill = seconds * f64::from(IDLE_FRAMES_PER_SECOND);
-            self.idle_frames =
-                self.idle_frames.saturating_add(refill as u32).min(IDLE_FRAMES_BURST);
+            let refill = now.duration_since(self.refilled).as_secs_f64() * f64::from(REFILL_PER_SECOND);
+            self.budget = self.budget.saturating_add(refill as u32).min(BUDGET);
             self.refilled = now;
         }
-        match self.idle_frames.checked_sub(count) {
-            Some(left) => self.idle_frames = left,
+        match self.budget.checked_sub(cost) {
+            Some(left) => self.budget = left,
             None => {
                 self.expulsion.get_or_insert(Expulsion("too_many_idle_frames"));
             }
@@ -185,13 +247,20 @@ mod tests {
 
     const PING: [u8; 17] = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
     const PRIORITY: [u8; 14] = [0, 0, 5, 2, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0];
-    const RST_STREAM: [u8; 13] = [0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8];
+    const SETTINGS: [u8; 15] = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 255, 255];
+    const HEADERS: [u8; 9] = [0, 0, 0, 1, 4, 0, 0, 0, 1];
+    const TRAILERS: [u8; 9] = [0, 0, 0, 1, 5, 0, 0, 0, 1];
     const DATA: [u8; 9] = [0, 0, 0, 0, 0, 0, 0, 0, 1];
+    const FLOOD: Option<Expulsion> = Some(Expulsion("too_many_idle_frames"));
 
     fn police(policy: PingPolicy) -> Police {
-        let mut police = Police::new(policy, Arc::default());
+        let mut police = Police::new(policy, Arc::default(), Arc::default());
         police.received(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         police
+    }
+
+    fn reset(code: u8) -> [u8; 13] {
+        [0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, code]
     }
 
     async fn pings(police: &mut Police, count: u32, interval: Duration) -> bool {
@@ -205,7 +274,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_third_ping_too_early_expels() {
         let mut police = police(PingPolicy::default());
-        police.set_has_calls(true);
+        police.set_calls(1);
         assert!(!pings(&mut police, 3, Duration::from_secs(1)).await);
         assert!(pings(&mut police, 1, Duration::from_secs(1)).await);
     }
@@ -213,7 +282,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn pings_at_the_allowed_pace_are_welcome() {
         let mut patient = police(PingPolicy::default());
-        patient.set_has_calls(true);
+        patient.set_calls(1);
         assert!(!pings(&mut patient, 100, Duration::from_secs(300)).await);
         let mut without_calls = police(PingPolicy::default());
         assert!(!pings(&mut without_calls, 100, Duration::from_secs(7200)).await);
@@ -242,7 +311,7 @@ mod tests {
     async fn a_flood_of_frames_that_move_nothing_expels() {
         let mut flooded = police(PingPolicy::default());
         flooded.received(&PRIORITY.repeat(20_000));
-        assert_eq!(flooded.expulsion(), Some(Expulsion("too_many_idle_frames")));
+        assert_eq!(flooded.expulsion(), FLOOD);
 
         let mut slow = police(PingPolicy::default());
         for _ in 0..100 {
@@ -253,19 +322,66 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn calls_that_are_reset_at_once_expel_and_answered_ones_do_not() {
-        let mut rapid = police(PingPolicy::default());
-        rapid.received(&[&DATA[..], &DATA, &RST_STREAM].concat().repeat(20_000));
-        assert_eq!(rapid.expulsion(), Some(Expulsion("too_many_idle_frames")));
+    async fn settings_cost_by_open_calls() {
+        let mut idle = police(PingPolicy::default());
+        idle.received(&SETTINGS.repeat(1_000));
+        assert_eq!(idle.expulsion(), None);
 
-        let mut answered = police(PingPolicy::default());
-        for _ in 0..20_000 {
-            answered.received(&DATA);
-            answered.sent(&DATA);
-            answered.sent(&DATA);
-            answered.received(&RST_STREAM);
+        let mut busy = police(PingPolicy::default());
+        busy.set_calls(1_000);
+        busy.received(&SETTINGS.repeat(1_000));
+        assert_eq!(busy.expulsion(), FLOOD);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn resets_of_unanswered_calls_expel_whatever_data_came_with_them() {
+        for data in 0..3 {
+            let mut rapid = police(PingPolicy::default());
+            let call = [&HEADERS[..], &DATA.repeat(data), &reset(8)].concat();
+            rapid.received(&call.repeat(2_000));
+            assert_eq!(rapid.expulsion(), FLOOD, "{data} DATA frames");
         }
-        assert_eq!(answered.expulsion(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn resets_of_answered_calls_are_free() {
+        let mut police = police(PingPolicy::default());
+        for _ in 0..20_000 {
+            police.received(&HEADERS);
+            police.sent(&TRAILERS);
+            police.received(&reset(0));
+        }
+        assert_eq!(police.expulsion(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn resets_of_ours_cost_by_their_reason() {
+        for (code, expelled) in [(0, false), (8, false), (7, true), (1, true), (3, true), (5, true)] {
+            let mut police = police(PingPolicy::default());
+            police.sent(&reset(code).repeat(6_000));
+            assert_eq!(police.expulsion().is_some(), expelled, "code {code}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refused_streams_count_by_rate_and_not_for_a_lifetime() {
+        let mut police = police(PingPolicy::default());
+        for _ in 0..100 {
+            police.received(&HEADERS.repeat(300));
+            police.sent(&reset(7).repeat(300));
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(police.expulsion(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn data_earns_no_other_frames() {
+        let mut police = police(PingPolicy::default());
+        for _ in 0..20_000 {
+            police.received(&DATA);
+            police.received(&PRIORITY);
+        }
+        assert_eq!(police.expulsion(), FLOOD);
     }
 
     #[tokio::test(start_paused = true)]
@@ -276,5 +392,16 @@ mod tests {
             police.received(&PRIORITY.repeat(2));
         }
         assert_eq!(police.expulsion(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_ends_after_a_thousand_frames() {
+        let mut police = police(PingPolicy::default());
+        police.received(&DATA.repeat(TURN as usize - 1));
+        assert!(!police.turn_is_over());
+        police.received(&DATA);
+        assert!(police.turn_is_over());
+        police.begin_turn();
+        assert!(!police.turn_is_over());
     }
 }

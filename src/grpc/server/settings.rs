@@ -69,15 +69,11 @@ impl Default for Settings {
 /// little: h2's own default is 400 KiB.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// Streams that h2 may reset on its own behalf before it takes the client for an attacker
-/// (CVE-2025-8671); h2's own default for resets by the client is the same order.
-const LOCAL_RESETS: usize = 1024;
-
-/// Frames of a few bytes that h2 may hold at a time, as it counts them: about 250 for each. Calls
-/// take what has arrived whenever they are polled, so this bounds one burst: 64,000 messages, more
-/// than the connection's window lets a client send if they have 16 bytes. At h2's own default a
-/// burst of 2,000 would end the connection.
-const SMALL_FRAMES: usize = 16 * 1024 * 1024;
+/// Streams that h2 remembers after it has reset them, and for how long: what a client still sends on
+/// them is ignored without a word. What it sends on older ones h2 answers with another reset. Half
+/// a kilobyte each.
+const REMEMBERED_RESETS: usize = 1000;
+const REMEMBERED_FOR: Duration = Duration::from_secs(30);
 
 impl Settings {
     pub(super) fn h2(&self) -> h2::server::Builder {
@@ -90,8 +86,12 @@ impl Settings {
             .max_send_buffer_size(SEND_BUFFER)
             // A burst of cancellations is no attack; more than there may be streams is.
             .max_pending_accept_reset_streams(self.max_concurrent_streams as usize)
-            .data_frame_budget(SMALL_FRAMES)
-            .max_local_error_reset_streams(Some(LOCAL_RESETS));
+            .max_concurrent_reset_streams(REMEMBERED_RESETS)
+            .reset_stream_duration(REMEMBERED_FOR)
+            // These two count for the life of a connection, and so end honest ones. `police.rs`
+            // and `pace.rs` bound both by rate.
+            .data_frame_budget(usize::MAX)
+            .max_local_error_reset_streams(None);
         builder
     }
 }

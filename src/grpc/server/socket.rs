@@ -1,3 +1,4 @@
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::police::Police;
 use super::stats::Meter;
+use super::timer::{Timer, timer_at};
 
 /// What may wait to be written: four full DATA frames. Beyond that a write is worth its system
 /// call.
@@ -32,6 +34,8 @@ struct Shared<T> {
     pending: BytesMut,
     deferred: bool,
     police: Police,
+    /// Runs while nothing is read from the client.
+    pause: Option<Timer>,
     meter: Arc<Meter>,
 }
 
@@ -44,7 +48,7 @@ impl<T> Clone for Socket<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> Socket<T> {
     pub(super) fn new(inner: T, police: Police, meter: Arc<Meter>) -> Self {
         let pending = BytesMut::new();
-        let shared = Shared { inner, pending, deferred: false, police, meter };
+        let shared = Shared { inner, pending, deferred: false, police, pause: None, meter };
         Self(Arc::new(Mutex::new(shared)))
     }
 
@@ -61,6 +65,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Socket<T> {
     /// What reads along.
     pub(super) fn police<R>(&self, look: impl FnOnce(&mut Police) -> R) -> R {
         look(&mut self.lock().police)
+    }
+
+    /// Reads what nobody will look at: how many bytes, zero at the end.
+    pub(super) fn poll_discard(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let shared = &mut *self.lock();
+        buf.clear();
+        ready!(Pin::new(&mut shared.inner).poll_read(cx, buf))?;
+        shared.meter.received(buf.filled().len());
+        Poll::Ready(Ok(buf.filled().len()))
     }
 
     /// Sends a GOAWAY after all that is pending: with debug data, or at a moment, that h2 does not
@@ -108,6 +125,27 @@ impl<T: AsyncWrite + Unpin> Shared<T> {
     }
 }
 
+impl<T> Shared<T> {
+    /// Ready when h2 may have more to work on: the client is neither sent away nor paused, and this
+    /// turn has time left.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.police.expulsion().is_some() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if self.police.turn_is_over() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        while let Some(until) = self.police.paused() {
+            let pause = self.pause.get_or_insert_with(|| timer_at(until));
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// What h2 reads. A client that has broken a rule is judged before h2 works on what it sent.
 impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -115,11 +153,16 @@ impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let shared = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ready!(shared.poll_readable(cx))?;
         let before = buf.filled().len();
         ready!(Pin::new(&mut shared.inner).poll_read(cx, buf))?;
         let received = &buf.filled()[before..];
         shared.meter.received(received.len());
         shared.police.received(received);
+        if shared.police.expulsion().is_some() {
+            buf.set_filled(before);
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -1,0 +1,106 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A DATA frame that brings this many bytes pays for itself. One of a single byte takes h2 and a call
+/// about a microsecond, and a client that has it ready next to nothing.
+const FAIR_BYTES: usize = 64;
+
+/// What a connection may be short of fair frames, in bytes: 64,000 frames of next to nothing at
+/// once, some 50 ms of one core ...
+const BURST: usize = 64_000 * FAIR_BYTES;
+
+/// ... and half as many a second: 2 % of a core.
+const PER_SECOND: usize = BURST / 2;
+
+/// How long nothing is read once all is used up: long enough for a read to be worth its system call.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Paces a client that sends many small DATA frames. Honest clients do so as well, while they stream
+/// short messages or have not yet seen that a call is over. So nobody is sent away for it: for a
+/// while nothing is read from them.
+pub(super) struct Pace {
+    left: usize,
+    refilled: Instant,
+    /// Messages that calls have taken since this was last looked at: each was worth a frame.
+    messages: Arc<AtomicU32>,
+}
+
+impl Pace {
+    pub(super) fn new(messages: Arc<AtomicU32>, now: Instant) -> Self {
+        Self { left: BURST, refilled: now, messages }
+    }
+
+    /// Counts a DATA frame.
+    pub(super) fn data(&mut self, length: usize) {
+        self.left = self.left.saturating_sub(FAIR_BYTES.saturating_sub(length));
+    }
+
+    /// Until when nothing should be read; `None` most of the time.
+    pub(super) fn paused(&mut self) -> Option<Instant> {
+        if self.left > 0 {
+            return None;
+        }
+        let now = Instant::now();
+        let time = now.duration_since(self.refilled);
+        let earned = self.messages.swap(0, Ordering::Relaxed) as usize * FAIR_BYTES;
+        if time < PAUSE && earned == 0 {
+            return Some(self.refilled + PAUSE);
+        }
+        let refill = (time.as_secs_f64() * PER_SECOND as f64) as usize;
+        self.left = refill.saturating_add(earned).min(BURST);
+        self.refilled = now;
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Frames of `length` bytes that a client can send in `time`, and as one burst before.
+    async fn frames(pace: &mut Pace, length: usize, time: Duration) -> u32 {
+        let end = Instant::now() + time;
+        let mut count = 0;
+        while Instant::now() < end {
+            match pace.paused() {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => {
+                    pace.data(length);
+                    count += 1;
+                }
+            }
+        }
+        count
+    }
+
+    fn pace() -> (Pace, Arc<AtomicU32>) {
+        let messages = Arc::new(AtomicU32::new(0));
+        (Pace::new(messages.clone(), Instant::now()), messages)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_frames_are_paced_and_large_ones_are_not() {
+        let seconds = Duration::from_secs(10);
+        let tiny = frames(&mut pace().0, 0, seconds).await;
+        assert!((300_000..400_000).contains(&tiny), "{tiny}");
+        let half = frames(&mut pace().0, FAIR_BYTES / 2, seconds).await;
+        assert!((600_000..800_000).contains(&half), "{half}");
+
+        let mut large = pace().0;
+        (0..1_000_000).for_each(|_| large.data(FAIR_BYTES));
+        assert_eq!(large.paused(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_that_became_messages_are_not_paced() {
+        let (mut pace, messages) = pace();
+        for _ in 0..1_000_000 {
+            assert_eq!(pace.paused(), None);
+            pace.data(1);
+            messages.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
