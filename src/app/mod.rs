@@ -248,12 +248,16 @@ fn server(config: &Config) -> Server {
         .max_receive_message_size(config.max_receive_message)
         .connection_buffer_limit(config.connection_buffer)
         .server_buffer_limit(config.server_buffer)
+        .request_timeout(config.request_timeout.unwrap_or(Duration::MAX))
         .handshake_timeout(config.handshake_timeout)
         .keepalive(config.keepalive_time.unwrap_or(Duration::MAX), config.keepalive_timeout)
         .permit_pings(config.min_ping_interval, config.pings_without_calls)
         .drain_timeout(config.drain_timeout);
     if let Some(bytes) = config.max_send_message {
         server = server.max_send_message_size(bytes);
+    }
+    if let Some(time) = config.call_timeout {
+        server = server.max_call_duration(time);
     }
     if let Some(idle) = config.max_idle {
         server = server.max_connection_idle(idle);
@@ -314,6 +318,7 @@ mod tests {
             panic!("the defaults contradict each other");
         };
         let library = Server::new().workers(workers(&config)).max_receive_message_size(4 << 20);
+        let library = library.request_timeout(Duration::from_secs(120));
         assert_eq!(format!("{:?}", server(&config)), format!("{library:?}"));
         let of_library = Users::new(MemoryStore::new());
         assert_eq!(format!("{:?}", users(&config, MemoryStore::new())), format!("{of_library:?}"));

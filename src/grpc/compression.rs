@@ -5,11 +5,25 @@ use std::fmt;
 use std::io;
 use std::sync::LazyLock;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::HeaderValue;
 
-use super::frame::FrameError;
+use super::frame::Payload;
+use super::inflate::{Decompressor, Gate, Inflater, Progress};
 use super::status::Status;
+
+/// What inflating takes beside its output, in bytes: a window of 32 KiB and tables.
+#[cfg(any(feature = "gzip", feature = "deflate"))]
+const INFLATE_CONTEXT: usize = 48 * 1024;
+
+/// The same for zstd, without its window.
+#[cfg(feature = "zstd")]
+const ZSTD_CONTEXT: usize = 160 * 1024;
+
+/// 8 MiB, the window that RFC 8878 (3.1.1.1.2) recommends decoders to support: a message must not
+/// ask for more memory than that.
+#[cfg(feature = "zstd")]
+const ZSTD_WINDOW_LOG: u32 = 23;
 
 /// A way to compress messages; there is one constant for each that is compiled in.
 #[derive(Clone, Copy)]
@@ -18,8 +32,9 @@ pub struct Encoding(&'static Codec);
 struct Codec {
     name: &'static str,
     compress: fn(&[u8]) -> io::Result<Vec<u8>>,
-    /// `None` if the result is longer than the limit.
-    decompress: fn(&[u8], usize) -> io::Result<Option<Bytes>>,
+    source: fn(Gate) -> io::Result<Box<dyn Decompressor>>,
+    /// What the decompressor of a message takes for itself, in bytes.
+    context: fn(&[u8]) -> usize,
 }
 
 /// Those that are compiled in.
@@ -47,7 +62,8 @@ impl Encoding {
         compress: |message| {
             read(flate2::bufread::GzEncoder::new(message, flate2::Compression::default()))
         },
-        decompress: |message, limit| inflate(flate2::bufread::MultiGzDecoder::new(message), limit),
+        source: |gate| Ok(Box::new(flate2::bufread::GzDecoder::new(gate))),
+        context: |_| INFLATE_CONTEXT,
     });
 
     /// `deflate`: the zlib format (RFC 1950).
@@ -57,7 +73,8 @@ impl Encoding {
         compress: |message| {
             read(flate2::bufread::ZlibEncoder::new(message, flate2::Compression::default()))
         },
-        decompress: |message, limit| inflate(flate2::bufread::ZlibDecoder::new(message), limit),
+        source: |gate| Ok(Box::new(flate2::bufread::ZlibDecoder::new(gate))),
+        context: |_| INFLATE_CONTEXT,
     });
 
     /// `zstd` (RFC 8878): smaller and faster than the others, and known to few clients.
@@ -65,13 +82,13 @@ impl Encoding {
     pub const ZSTD: Self = Self(&Codec {
         name: "zstd",
         compress: |message| zstd::bulk::compress(message, zstd::DEFAULT_COMPRESSION_LEVEL),
-        decompress: |message, limit| {
-            /// 8 MiB, the window that RFC 8878 (3.1.1.1.2) recommends decoders to support: a
-            /// message must not ask for more memory than that.
-            const WINDOW_LOG_MAX: u32 = 23;
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(message)?;
-            decoder.window_log_max(WINDOW_LOG_MAX)?;
-            inflate(decoder, limit)
+        source: |gate| {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(gate)?.single_frame();
+            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+            Ok(Box::new(decoder))
+        },
+        context: |message| {
+            ZSTD_CONTEXT + super::inflate::zstd_window(message).min(1 << ZSTD_WINDOW_LOG)
         },
     });
 
@@ -103,14 +120,18 @@ impl Encoding {
             // Some clients set the flag on an empty message and leave it empty.
             return Ok(Bytes::new());
         }
-        match (self.0.decompress)(message, limit) {
-            Ok(Some(inflated)) => Ok(inflated),
-            Ok(None) => Err(FrameError::TooLarge { length: None, limit }.into()),
-            Err(error) => {
-                let name = self.name();
-                Err(Status::internal(format!("the message is not valid {name}: {error}")))
+        let mut inflater = self.inflater(Bytes::copy_from_slice(message).into(), limit)?;
+        loop {
+            if let Progress::Done(message) = inflater.step(usize::MAX)? {
+                return Ok(message);
             }
         }
+    }
+
+    /// Decompresses a message of at most `limit` bytes in slices.
+    pub(crate) fn inflater(self, message: Payload, limit: usize) -> Result<Inflater, Status> {
+        let Codec { name, source, context, .. } = self.0;
+        Inflater::new(name, context(message.chunk()), *source, message, limit)
     }
 }
 
@@ -133,25 +154,6 @@ fn read(mut encoder: impl io::Read) -> io::Result<Vec<u8>> {
     let mut compressed = Vec::new();
     encoder.read_to_end(&mut compressed)?;
     Ok(compressed)
-}
-
-#[cfg(any(feature = "gzip", feature = "deflate", feature = "zstd"))]
-/// All that `source` gives, or `None` if that is more than `limit` bytes.
-fn inflate(mut source: impl io::Read, limit: usize) -> io::Result<Option<Bytes>> {
-    /// A bomb costs no more than the limit and one piece.
-    const PIECE: usize = 16 * 1024;
-    let mut inflated = bytes::BytesMut::new();
-    loop {
-        let len = inflated.len();
-        inflated.resize(len + PIECE, 0);
-        let count = source.read(&mut inflated[len..])?;
-        inflated.truncate(len + count);
-        match count {
-            0 => return Ok(Some(inflated.freeze())),
-            _ if inflated.len() > limit => return Ok(None),
-            _ => {}
-        }
-    }
 }
 
 /// Whether and how responses are compressed. Whatever is set here, a response is only compressed

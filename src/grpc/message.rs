@@ -166,23 +166,14 @@ impl<T: Message + Default> Streaming<T> {
     }
 }
 
-/// The one message of a call that does not stream, read to the half-close.
+/// The one message of a call that does not stream, once the client's half-close shows that it is the
+/// only one.
 pub(crate) async fn only_message<T>(exchange: &Exchange) -> Result<T, Status>
 where
     T: Message + Default,
 {
-    let next = || poll_fn(|cx| exchange.poll_message(cx));
-    let message = next().await?.ok_or_else(|| wrong_count("none arrived"))?;
-    match next().await? {
-        None => T::decode(message).map_err(|error| not_protobuf(&error)),
-        Some(_) => Err(wrong_count("more arrived")),
-    }
-}
-
-/// The codes list of gRPC gives UNIMPLEMENTED to a violation of cardinality, and the conformance
-/// suite expects it; grpc-go and grpc-java answer INTERNAL.
-fn wrong_count(what: &str) -> Status {
-    Status::unimplemented(format!("the method takes exactly one request message, {what}"))
+    let message = poll_fn(|cx| exchange.poll_only(cx)).await?;
+    T::decode(message).map_err(|error| not_protobuf(&error))
 }
 
 fn not_protobuf(error: &DecodeError) -> Status {

@@ -15,6 +15,8 @@ pub mod frame;
 mod guard;
 pub(crate) mod handler;
 pub mod head;
+mod inflate;
+mod inflate_budget;
 pub(crate) mod interceptor;
 pub(crate) mod message;
 pub mod metadata;

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::compression::Compression;
 
 /// Settings of calls: for a whole server ([`Server`](crate::Server)'s own methods), a service, or
@@ -20,6 +22,8 @@ pub struct CallOptions {
     pub(crate) compression: Option<Compression>,
     pub(crate) run_to_completion: Option<bool>,
     pub(crate) spawn: Option<bool>,
+    pub(crate) request_timeout: Option<Duration>,
+    pub(crate) max_duration: Option<Duration>,
 }
 
 impl CallOptions {
@@ -30,6 +34,9 @@ impl CallOptions {
     /// The longest message that is sent, unless set: what the frame format can say.
     const MAX_SEND: usize = u32::MAX as usize;
 
+    /// How long a request may take to arrive, unless set: 4 MiB at 280 kbit/s.
+    const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+
     /// Nothing set.
     pub const fn new() -> Self {
         Self {
@@ -38,6 +45,8 @@ impl CallOptions {
             compression: None,
             run_to_completion: None,
             spawn: None,
+            request_timeout: None,
+            max_duration: None,
         }
     }
 
@@ -95,6 +104,23 @@ impl CallOptions {
         self
     }
 
+    /// How long a request may take to arrive, from its head to the half-close; one that takes longer
+    /// ends with DEADLINE_EXCEEDED. It holds for methods whose clients do not stream, also where a
+    /// client sets a later deadline or none. `Duration::MAX` is no limit.
+    #[must_use]
+    pub const fn request_timeout(mut self, time: Duration) -> Self {
+        self.request_timeout = Some(time);
+        self
+    }
+
+    /// How long a call may last, whatever its client asks for; a longer one ends with
+    /// DEADLINE_EXCEEDED. Handlers see it as the call's deadline. `Duration::MAX` is no limit.
+    #[must_use]
+    pub const fn max_duration(mut self, time: Duration) -> Self {
+        self.max_duration = Some(time);
+        self
+    }
+
     /// These options, and what they leave open from `wider`.
     pub(crate) fn or(self, wider: &Self) -> Self {
         Self {
@@ -105,6 +131,8 @@ impl CallOptions {
             compression: self.compression.or(wider.compression),
             run_to_completion: self.run_to_completion.or(wider.run_to_completion),
             spawn: self.spawn.or(wider.spawn),
+            request_timeout: self.request_timeout.or(wider.request_timeout),
+            max_duration: self.max_duration.or(wider.max_duration),
         }
     }
 
@@ -122,5 +150,13 @@ impl CallOptions {
 
     pub(crate) fn send_limit(&self) -> usize {
         self.max_send_message_size.unwrap_or(Self::MAX_SEND)
+    }
+
+    pub(crate) fn request_limit(&self) -> Option<Duration> {
+        Some(self.request_timeout.unwrap_or(Self::REQUEST_TIMEOUT))
+    }
+
+    pub(crate) fn duration_limit(&self) -> Option<Duration> {
+        self.max_duration
     }
 }

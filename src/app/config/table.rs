@@ -314,18 +314,32 @@ settings! {
         help: "How long the first of them waits for the last: when nothing more comes, they are \
             stored as they are",
     }
+    request_timeout: Or<Never, Period> = "limits.request-timeout" {
+        flag: "request-timeout",
+        value: "TIME",
+        default: Some("2m"),
+        help: "How long the request of a call may take to arrive, where the client does not stream; \
+            a slower one ends with DEADLINE_EXCEEDED",
+    }
+    call_timeout: Or<Never, Period> = "limits.call-timeout" {
+        flag: "call-timeout",
+        value: "TIME",
+        default: Some("never"),
+        help: "How long any call may last, whatever its client asks for; a longer one ends with \
+            DEADLINE_EXCEEDED",
+    }
     connection_buffer: Size<1> = "limits.connection-buffer" {
         flag: "connection-buffer-limit",
         value: "SIZE",
-        default: Some("128MiB"),
-        help: "What the calls of one connection may hold: requests that have not arrived in full, \
-            and responses that are not read. A call that would exceed it ends with \
-            RESOURCE_EXHAUSTED",
+        default: Some("32MiB"),
+        help: "Memory that the calls of one connection may hold: request metadata and messages \
+            until their handlers have them, and responses that clients do not read. A call that \
+            would exceed it ends with RESOURCE_EXHAUSTED",
     }
     server_buffer: Size<1> = "limits.server-buffer" {
         flag: "server-buffer-limit",
         value: "SIZE",
-        default: Some("1GiB"),
+        default: Some("256MiB"),
         help: "The same for the calls of all connections together",
     }
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::set_waker;
 use crate::grpc::frame::{Frame, FrameDecoder, WholeFrames};
+use crate::grpc::inflate_budget::Inflating;
 use crate::grpc::status::Status;
 
 /// Incoming bytes that may wait for the handler before the client's flow control feels it: the
@@ -17,17 +18,48 @@ pub(crate) struct Inbound {
     end: Option<Result<(), Status>>,
     /// Bytes received whose window has not been given back to the client.
     unreleased: usize,
+    /// A message that takes more than one slice of time to decompress.
+    pub(super) inflating: Option<Box<Inflating>>,
+    /// Bytes that the handler has in hand, to decode one by one.
+    pub(super) in_hand: usize,
     reader: Option<Waker>,
 }
 
 impl Inbound {
     pub(super) fn new(limit: usize) -> Self {
-        Self { decoder: FrameDecoder::new(limit), end: None, unreleased: 0, reader: None }
+        Self {
+            decoder: FrameDecoder::new(limit),
+            end: None,
+            unreleased: 0,
+            inflating: None,
+            in_hand: 0,
+            reader: None,
+        }
     }
 
     /// The messages that can be had without looking further, however many.
     pub(super) fn whole_frames(&mut self) -> WholeFrames {
-        self.decoder.whole_frames()
+        let frames = self.decoder.whole_frames();
+        self.in_hand = frames.len();
+        frames
+    }
+
+    /// Ready when the only message of a call has come, and the half-close behind it. It stays here
+    /// until then, where it counts as held.
+    pub(super) fn poll_only(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        let error = match self.decoder.has_another() {
+            Ok(true) => wrong_count("more arrived"),
+            Ok(false) => match &self.end {
+                None => {
+                    set_waker(&mut self.reader, cx);
+                    return Poll::Pending;
+                }
+                Some(end) => return Poll::Ready(end.clone()),
+            },
+            Err(error) => error.into(),
+        };
+        self.fail(&error);
+        Poll::Ready(Err(error))
     }
 
     pub(super) fn poll_frame(
@@ -60,7 +92,13 @@ impl Inbound {
 
     /// Bytes of memory that hold what the handler has not taken.
     pub(super) fn held(&self) -> usize {
-        self.decoder.held()
+        let inflating = self.inflating.as_ref().map_or(0, |inflating| inflating.memory());
+        self.decoder.held() + inflating + self.in_hand
+    }
+
+    /// Gives memory back that is not needed, before what is here has to wait.
+    pub(super) fn compact(&mut self) {
+        self.decoder.compact();
     }
 
     /// Window to give back: of all that the handler has taken, and of what may wait for it.
@@ -89,10 +127,17 @@ impl Inbound {
     /// Frees what nobody will read: the handler may outlive its call.
     pub(super) fn discard(&mut self) {
         self.decoder = FrameDecoder::new(0);
+        self.inflating = None;
     }
 
     /// The reader's waker, for the transport to wake after it has released the lock.
     pub(crate) fn take_reader(&mut self) -> Option<Waker> {
         self.reader.take()
     }
+}
+
+/// The codes list of gRPC gives UNIMPLEMENTED to a violation of cardinality, and the conformance
+/// suite expects it; grpc-go and grpc-java answer INTERNAL.
+pub(super) fn wrong_count(what: &str) -> Status {
+    Status::unimplemented(format!("the method takes exactly one request message, {what}"))
 }

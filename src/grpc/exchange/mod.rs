@@ -17,14 +17,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
+use bytes::Buf;
 use prost::Message;
 use tokio::sync::Notify;
 
 pub(crate) use self::inbound::Inbound;
+use self::inbound::wrong_count;
 use self::outbound::COALESCE;
 pub(crate) use self::outbound::Outbound;
 use super::compression::{Compressor, Encoding};
 use super::frame::{Frame, Payload, WholeFrames};
+use super::inflate::Progress;
+use super::inflate_budget::{InflateBudget, Inflating};
 use super::status::Status;
 
 /// Sees one message as it is received or sent.
@@ -41,7 +45,7 @@ pub enum MessageEvent<'a> {
 }
 
 /// What is settled about a call before it begins.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Terms {
     /// The longest message that is received, in bytes.
     pub(crate) receive_limit: usize,
@@ -49,6 +53,8 @@ pub(crate) struct Terms {
     pub(crate) send_limit: usize,
     /// How the client compresses.
     pub(crate) encoding: Option<Encoding>,
+    /// For the work of decompressing; `None` is no bound.
+    pub(crate) inflate_budget: Option<Arc<InflateBudget>>,
     /// How responses are compressed.
     pub(crate) compressor: Option<Compressor>,
 }
@@ -67,6 +73,7 @@ pub(crate) struct Exchange {
     received: AtomicU64,
     receive_limit: usize,
     encoding: Option<Encoding>,
+    inflate_budget: Option<Arc<InflateBudget>>,
 }
 
 /// What the handler is given of its input.
@@ -110,7 +117,16 @@ impl Exchange {
     /// An exchange without a transport: what is sent stays in the buffer, however much it is.
     pub(crate) fn detached() -> Arc<Self> {
         let (receive_limit, send_limit) = (usize::MAX, usize::MAX);
-        Self::build(Terms { receive_limit, send_limit, encoding: None, compressor: None }, true)
+        Self::build(
+            Terms {
+                receive_limit,
+                send_limit,
+                encoding: None,
+                inflate_budget: None,
+                compressor: None,
+            },
+            true,
+        )
     }
 
     fn build(terms: Terms, unbounded: bool) -> Arc<Self> {
@@ -130,6 +146,7 @@ impl Exchange {
             received: AtomicU64::new(0),
             receive_limit: terms.receive_limit,
             encoding: terms.encoding,
+            inflate_budget: terms.inflate_budget,
         })
     }
 
@@ -234,29 +251,34 @@ impl Exchange {
     /// The next messages, as many as can be had at once.
     pub(crate) fn poll_received(&self, cx: &mut Context<'_>) -> Poll<Result<Received, Status>> {
         let mut state = self.lock();
+        state.inbound.in_hand = 0;
         if state.ended.is_none()
             && !state.observed
             && let Some(frames) = state.whole_frames()
         {
             return Poll::Ready(Ok(Received::Frames(frames)));
         }
-        let message = ready!(self.poll_locked(state, cx))?;
+        let message = ready!(self.poll_message(state, cx))?;
         Poll::Ready(Ok(message.map_or(Received::End, Received::Message)))
     }
 
-    /// The next message, or `None` after the client's half-close.
-    pub(crate) fn poll_message(
-        &self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Payload>, Status>> {
-        let message = ready!(self.poll_locked(self.lock(), cx))?;
-        if message.is_some() {
-            self.count_received();
+    /// The only message of a call, once the client has half-closed.
+    pub(crate) fn poll_only(&self, cx: &mut Context<'_>) -> Poll<Result<Payload, Status>> {
+        let mut state = self.lock();
+        if let Some(status) = &state.ended {
+            return Poll::Ready(Err(status.clone()));
         }
+        ready!(state.poll_only(cx))?;
+        let message = ready!(self.poll_message(state, cx))?;
+        let message = message.ok_or_else(|| wrong_count("none arrived"))?;
+        // What there is behind it is no message.
+        ready!(self.lock().poll_frame(cx))?;
+        self.count_received();
         Poll::Ready(Ok(message))
     }
 
-    fn poll_locked(
+    /// The next message, or `None` after the client's half-close.
+    fn poll_message(
         &self,
         mut state: MutexGuard<'_, State>,
         cx: &mut Context<'_>,
@@ -265,36 +287,81 @@ impl Exchange {
             return Poll::Ready(Err(status.clone()));
         }
         let observed = state.observed;
-        let frame = ready!(state.poll_frame(cx));
+        let inflating = match state.inbound.inflating.take() {
+            Some(inflating) => inflating,
+            None => match ready!(state.poll_frame(cx))? {
+                None => return Poll::Ready(Ok(None)),
+                Some(Frame { compressed: false, payload }) => {
+                    drop(state);
+                    return Poll::Ready(Ok(Some(self.shown(observed, payload))));
+                }
+                // Some clients set the flag on an empty message and leave it empty.
+                Some(Frame { compressed: true, payload })
+                    if !payload.has_remaining() && self.encoding.is_some() =>
+                {
+                    drop(state);
+                    return Poll::Ready(Ok(Some(self.shown(observed, payload))));
+                }
+                Some(Frame { compressed: true, payload }) => {
+                    let started = self.inflating(payload);
+                    Box::new(started.inspect_err(|status| state.inbound.fail(status))?)
+                }
+            },
+        };
         drop(state);
-        let Some(frame) = frame? else { return Poll::Ready(Ok(None)) };
-        let mut message = self.decompressed(frame)?;
-        if observed {
-            let bytes = message.into_bytes();
-            self.show(MessageEvent::Received(&bytes));
-            message = bytes.into();
+        let message = ready!(self.poll_inflated(inflating, cx))?;
+        Poll::Ready(Ok(Some(self.shown(observed, message))))
+    }
+
+    /// Decompresses on for a slice of time, without the lock.
+    fn poll_inflated(
+        &self,
+        mut inflating: Box<Inflating>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Payload, Status>> {
+        match inflating.step() {
+            Ok(Progress::Done(message)) => Poll::Ready(Ok(message.into())),
+            Ok(Progress::More) => {
+                let mut state = self.lock();
+                if let Some(status) = &state.ended {
+                    return Poll::Ready(Err(status.clone()));
+                }
+                state.inbound.inflating = Some(inflating);
+                // It may hold more than the transport knows of.
+                state.transport.notify();
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Err(status) => {
+                self.fail_input(&status);
+                Poll::Ready(Err(status))
+            }
         }
-        Poll::Ready(Ok(Some(message)))
+    }
+
+    fn inflating(&self, payload: Payload) -> Result<Inflating, Status> {
+        // PROTOCOL-HTTP2, "Compressed-Flag": without an encoding the flag is an error.
+        let encoding = self.encoding.ok_or_else(|| {
+            Status::internal("compressed message in a call without grpc-encoding")
+        })?;
+        let inflater = encoding.inflater(payload, self.receive_limit)?;
+        Ok(Inflating::new(inflater, self.inflate_budget.clone()))
+    }
+
+    /// A received message, once those who observe the call have seen it.
+    fn shown(&self, observed: bool, message: Payload) -> Payload {
+        if !observed {
+            return message;
+        }
+        let bytes = message.into_bytes();
+        self.show(MessageEvent::Received(&bytes));
+        bytes.into()
     }
 
     /// Counts a message that the handler has taken.
     pub(crate) fn count_received(&self) {
         let count = self.received.load(Ordering::Relaxed);
         self.received.store(count + 1, Ordering::Relaxed);
-    }
-
-    fn decompressed(&self, frame: Frame) -> Result<Payload, Status> {
-        let message = match (frame.compressed, self.encoding) {
-            (false, _) => return Ok(frame.payload),
-            (true, Some(encoding)) => {
-                encoding.decompress(&frame.payload.into_bytes(), self.receive_limit)
-            }
-            // PROTOCOL-HTTP2, "Compressed-Flag": without an encoding the flag is an error.
-            (true, None) => {
-                Err(Status::internal("compressed message in a call without grpc-encoding"))
-            }
-        };
-        message.map(Payload::from).inspect_err(|status| self.fail_input(status))
     }
 
     /// After a fault of the client's there is nothing more to read.
@@ -372,6 +439,12 @@ impl State {
         }
     }
 
+    fn poll_only(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        let polled = self.inbound.poll_only(cx);
+        self.inbound_taken();
+        polled
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>, Status>> {
         let polled = self.inbound.poll_frame(cx);
         self.inbound_taken();
@@ -407,6 +480,11 @@ impl State {
     /// Bytes of messages that wait for the handler or the client, as the memory that holds them.
     pub(crate) fn held(&self) -> usize {
         self.inbound.held() + self.outbound.held()
+    }
+
+    /// Gives memory back that is not needed, before the call waits.
+    pub(crate) fn compact(&mut self) {
+        self.inbound.compact();
     }
 
     /// What the handler has written so far is seen.
@@ -454,7 +532,13 @@ mod tests {
     use crate::grpc::frame::HEADER_LEN;
 
     fn terms(receive_limit: usize) -> Terms {
-        Terms { receive_limit, send_limit: 1 << 20, encoding: None, compressor: None }
+        Terms {
+            receive_limit,
+            send_limit: 1 << 20,
+            encoding: None,
+            inflate_budget: None,
+            compressor: None,
+        }
     }
 
     fn exchange() -> Arc<Exchange> {

@@ -13,6 +13,7 @@ use super::stats::{Meter, ServerStats};
 use super::tls::SharedTls;
 use crate::grpc::apart::Apart;
 use crate::grpc::call::Peer;
+use crate::grpc::inflate_budget::InflateBudget;
 use crate::grpc::options::CallOptions;
 use crate::grpc::router::Router;
 
@@ -23,6 +24,8 @@ pub(super) struct Common {
     pub(super) settings: Arc<Settings>,
     /// Of all calls.
     pub(super) budget: Arc<Budget>,
+    /// Of all compressed messages.
+    pub(super) inflate_budget: Arc<InflateBudget>,
     pub(super) stats: Arc<ServerStats>,
     /// Where handlers run that are spawned; `None` is the runtime of the connection.
     pub(super) spawner: Option<Handle>,
@@ -41,6 +44,7 @@ pub(super) struct Host {
     /// Messages that calls have taken, until they are looked at.
     pub(super) messages: Arc<AtomicU32>,
     pub(super) budgets: Arc<Budgets>,
+    pub(super) inflate_budget: Arc<InflateBudget>,
     pub(super) meter: Arc<Meter>,
     /// Held by what the drain should wait for. Unset until the connection is served.
     pub(super) drain: Option<Drain>,
@@ -60,7 +64,7 @@ impl Common {
 
     /// For a new connection.
     pub(super) fn host(&self, peer: Peer) -> Host {
-        let Self { router, settings, budget, stats, spawner, .. } = self;
+        let Self { router, settings, budget, inflate_budget, stats, spawner, .. } = self;
         Host {
             router: router.clone(),
             settings: settings.clone(),
@@ -69,6 +73,7 @@ impl Common {
             header_limit: Arc::new(AtomicU32::new(u32::MAX)),
             messages: Arc::default(),
             budgets: Budgets::new(settings.connection_buffer_limit, budget),
+            inflate_budget: InflateBudget::of_connection(inflate_budget),
             meter: stats.open(),
             drain: None,
             spawner: spawner.clone(),

@@ -16,6 +16,8 @@ mod follow;
 mod foreign;
 mod host;
 mod lifetime;
+mod limits;
+mod linger;
 mod listener;
 mod listeners;
 mod pace;
@@ -66,6 +68,7 @@ pub(crate) use self::tls::{provider, roots};
 use self::workers::{Job, Workers};
 use super::call::{Peer, PeerAddr};
 use super::compression::Compression;
+use super::inflate_budget::InflateBudget;
 use super::router::Router;
 
 /// A gRPC server over HTTP/2, with limits that are on by default.
@@ -169,21 +172,37 @@ impl Server {
         self
     }
 
-    /// Bytes that the calls of one connection may hold in memory together: request messages that
-    /// have not arrived in full or wait for their handlers, and responses that their readers do not
-    /// take. A call that would exceed it ends with RESOURCE_EXHAUSTED, and the others live on. The
-    /// first 64 KiB of a call do not count, nor do decoded messages; no message can be longer than
-    /// this, in either direction. Default: 128 MiB.
+    /// Bytes that the calls of one connection may hold in memory together: request metadata and
+    /// messages until their handlers have them, compressed or not, and responses that their readers
+    /// do not take. A call that would exceed it ends with RESOURCE_EXHAUSTED, and the others live
+    /// on. The first 4 KiB of a call do not count; no message can be longer than this, in either
+    /// direction. Default: 32 MiB.
     #[must_use]
     pub fn connection_buffer_limit(mut self, bytes: usize) -> Self {
         self.settings.connection_buffer_limit = bytes;
         self
     }
 
-    /// The same for the calls of all connections together. Default: 1 GiB.
+    /// The same for the calls of all connections together. Default: 256 MiB.
     #[must_use]
     pub fn server_buffer_limit(mut self, bytes: usize) -> Self {
         self.settings.server_buffer_limit = bytes;
+        self
+    }
+
+    /// How long a request may take to arrive, unless its service or method says otherwise: see
+    /// [`CallOptions::request_timeout`](crate::CallOptions::request_timeout). Default: 2 min.
+    #[must_use]
+    pub fn request_timeout(mut self, time: Duration) -> Self {
+        self.settings.calls = self.settings.calls.request_timeout(time);
+        self
+    }
+
+    /// How long a call may last, unless its service or method says otherwise: see
+    /// [`CallOptions::max_duration`](crate::CallOptions::max_duration). Default: no limit.
+    #[must_use]
+    pub fn max_call_duration(mut self, time: Duration) -> Self {
+        self.settings.calls = self.settings.calls.max_duration(time);
         self
     }
 
@@ -357,6 +376,7 @@ impl Server {
             router,
             settings: Arc::new(self.settings.clone()),
             budget: Arc::new(Budget::new(self.settings.server_buffer_limit)),
+            inflate_budget: InflateBudget::of_server(),
             stats: self.stats.clone(),
             spawner: None,
             #[cfg(feature = "tls")]

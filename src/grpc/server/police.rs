@@ -228,7 +228,8 @@ impl Record {
         self.turn = self.turn.saturating_sub(cost);
         if self.budget < cost {
             let now = Instant::now();
-            let refill = now.duration_since(self.refilled).as_secs_f64() * f64::from(REFILL_PER_SECOND);
+            let refill =
+                now.duration_since(self.refilled).as_secs_f64() * f64::from(REFILL_PER_SECOND);
             self.budget = self.budget.saturating_add(refill as u32).min(BUDGET);
             self.refilled = now;
         }
@@ -356,7 +357,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn resets_of_ours_cost_by_their_reason() {
-        for (code, expelled) in [(0, false), (8, false), (7, true), (1, true), (3, true), (5, true)] {
+        for (code, expelled) in [(0, false), (8, false), (7, true), (1, true), (3, true), (5, true)]
+        {
             let mut police = police(PingPolicy::default());
             police.sent(&reset(code).repeat(6_000));
             assert_eq!(police.expulsion().is_some(), expelled, "code {code}");

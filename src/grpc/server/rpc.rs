@@ -10,12 +10,12 @@ use h2::{Reason, RecvStream, SendStream};
 use http::header::HOST;
 use http::uri::Authority;
 use http::{Extensions, Method, Request, request};
-use tokio::time::Instant;
 
 use super::budget::Share;
 use super::foreign::Foreign;
 use super::host::Host;
-use super::timer::{Timer, timer_at};
+use super::limits::{Limits, deadline_exceeded};
+use super::linger::Linger;
 use crate::grpc::call::{Call, CallParts, Outcome};
 use crate::grpc::exchange::{Exchange, Terms};
 use crate::grpc::handler::BoxFuture;
@@ -36,9 +36,10 @@ const TURNS: usize = 8;
 ///            outcome, nothing sent, an error: Trailers-Only
 ///          .------------------------------------------------.
 ///          |                                                v
-///  Response ---> Body ------- outcome, buffer empty ----> Closed
-///     headers sent  |                                       ^
-///                   `-- stopped in the middle of a message -'  RST_STREAM(CANCEL)
+///  Response ---> Body ------- outcome, buffer empty ----> Lingering ---> Closed
+///     headers sent  |                                         until the request ends
+///                   `-- stopped in the middle of a message -----------> Closed
+///                                                            RST_STREAM(CANCEL)
 /// ```
 pub(super) struct Rpc {
     exchange: Arc<Exchange>,
@@ -49,10 +50,12 @@ pub(super) struct Rpc {
     /// Whether the client may still send.
     receiving: bool,
     reply: Reply,
-    deadline: Option<Instant>,
-    /// Made when the call first has to wait: most never do.
-    timer: Option<Timer>,
+    limits: Limits,
     method: &'static method::Method,
+    /// Bytes that the request metadata takes.
+    head: usize,
+    /// Messages that the handler had taken when the connection was last told of them.
+    counted: u64,
     share: Share,
     host: Arc<Host>,
 }
@@ -74,6 +77,8 @@ enum Reply {
     Response(SendResponse<Bytes>),
     /// Headers sent.
     Body(SendStream<Bytes>),
+    /// The call is over before all of its request has come.
+    Lingering(Linger),
     Closed,
 }
 
@@ -113,20 +118,22 @@ impl Rpc {
             receive_limit: options.receive_limit(),
             send_limit: options.send_limit(),
             encoding: head.encoding,
+            inflate_budget: head.encoding.map(|_| host.inflate_budget.clone()),
             compressor: compression
                 .choose(head.encoding, |encoding| accepts(&parts.headers, encoding)),
         });
-        let deadline = head.timeout.map(|timeout| Instant::now() + timeout);
+        let limits = Limits::new(&options, method, head.timeout);
         if head.timeout.is_some_and(|timeout| timeout.is_zero()) {
             exchange.end(deadline_exceeded());
         }
+        let head = head_size(&parts.headers);
         let call = Call::new(CallParts {
             method,
             unknown_path: (path != method.path).then(|| path.into()),
             metadata: parts.headers.into(),
             peer: host.peer.clone(),
             started,
-            deadline,
+            deadline: limits.deadline(),
             extensions: Extensions::new(),
             apart: host.apart(&options).map(Box::new),
             authority,
@@ -142,9 +149,10 @@ impl Rpc {
             body,
             receiving: true,
             reply: Reply::Response(respond),
-            deadline,
-            timer: None,
+            limits,
             method,
+            head,
+            counted: 0,
             share: Share::new(&host.budgets),
             host: host.clone(),
         })
@@ -165,6 +173,7 @@ impl Rpc {
         drop(state);
         if let (true, Reply::Body(stream)) = (cut, &mut self.reply) {
             stream.send_reset(Reason::CANCEL);
+            self.receiving = false;
         } else {
             let _ = self.transmit(cx);
         }
@@ -193,6 +202,14 @@ impl Rpc {
     /// Takes what has arrived, all of it: h2 keeps account of small frames left with it, and takes
     /// a client that sends many to a slow handler for an attacker.
     fn receive(&mut self, cx: &mut Context<'_>) {
+        if self.method.client_streaming {
+            let received = self.exchange.received();
+            let more = (received - self.counted) as u32;
+            if more > 0 {
+                self.host.messages.fetch_add(more, Ordering::Relaxed);
+                self.counted = received;
+            }
+        }
         let mut state = self.exchange.lock();
         let mut lost = None;
         while self.receiving
@@ -290,21 +307,31 @@ impl Rpc {
         let reset = match &mut self.reply {
             Reply::Response(respond) => respond.poll_reset(cx),
             Reply::Body(stream) => stream.poll_reset(cx),
-            Reply::Closed => Poll::Pending,
+            Reply::Lingering(_) | Reply::Closed => Poll::Pending,
         };
         match reset {
             Poll::Ready(Ok(reason)) => return Poll::Ready(status_of_reset(reason)),
             Poll::Ready(Err(error)) => return Poll::Ready(status_of(&error)),
             Poll::Pending => {}
         }
-        let Some(deadline) = self.deadline else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| timer_at(deadline));
-        timer.as_mut().poll(cx).map(|()| deadline_exceeded())
+        self.limits.poll(self.receiving, cx)
     }
 
     fn close(&mut self) {
-        self.reply = Reply::Closed;
+        let lingers = self.receiving && matches!(self.reply, Reply::Response(_) | Reply::Body(_));
+        self.reply = if lingers { Reply::Lingering(Linger::new()) } else { Reply::Closed };
         self.exchange.end(Status::cancelled("the call is over"));
+        // What has come and will not be read: the other calls want the window.
+        let unread = self.exchange.lock().release();
+        let _ = self.body.flow_control().release_capacity(unread);
+    }
+
+    /// After the end of the call: ready when the stream may be forgotten.
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.reply {
+            Reply::Lingering(linger) => linger.poll(&mut self.body, cx),
+            _ => Poll::Ready(()),
+        }
     }
 }
 
@@ -322,6 +349,9 @@ impl Future for Rpc {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
+        if let Reply::Lingering(_) = this.reply {
+            return this.poll_closed(cx);
+        }
         this.exchange.lock().begin();
         for _ in 0..TURNS {
             this.receive(cx);
@@ -329,21 +359,23 @@ impl Future for Rpc {
             let sent = this.transmit(cx);
             if let Sent::Everything = sent {
                 this.close();
-                return Poll::Ready(());
+                return this.poll_closed(cx);
             }
             if let Sent::Nothing(reason) = sent {
+                this.receiving = false;
                 this.stop(reason, cx);
                 return Poll::Ready(());
             }
             if let Poll::Ready(reason) = this.poll_stopped(cx) {
                 this.stop(reason, cx);
-                return Poll::Ready(());
+                return this.poll_closed(cx);
             }
             let mut state = this.exchange.lock();
-            if let Err(exhausted) = this.share.settle(state.held()) {
+            state.compact();
+            if let Err(exhausted) = this.share.settle(this.head + state.held()) {
                 drop(state);
                 this.stop(exhausted, cx);
-                return Poll::Ready(());
+                return this.poll_closed(cx);
             }
             if let Sent::WhatIsThere = sent
                 && state.rest(cx)
@@ -381,8 +413,10 @@ fn authority(parts: &mut request::Parts) -> Option<Authority> {
     }
 }
 
-fn deadline_exceeded() -> Status {
-    Status::deadline_exceeded("the deadline passed before the call was done")
+/// Bytes of memory that a header list takes: for each header its text and an entry of the table.
+fn head_size(headers: &http::HeaderMap) -> usize {
+    const ENTRY: usize = 128;
+    headers.iter().map(|(name, value)| ENTRY + name.as_str().len() + value.len()).sum()
 }
 
 /// PROTOCOL-HTTP2, "Errors".

@@ -8,12 +8,11 @@ use crate::grpc::options::CallOptions;
 /// should be asked to.
 const MAX_CONNECTIONS: usize = 10_000;
 
-/// Thirty-two messages of the default limit, 4 MiB, or a hundred uploads of 1 MiB at a time, which
-/// is the most that most HTTP/2 servers allow on a connection.
-const CONNECTION_BUFFER_LIMIT: usize = 128 * 1024 * 1024;
+/// Eight messages of the default limit, 4 MiB, at a time, or a thousand of 32 KiB.
+const CONNECTION_BUFFER_LIMIT: usize = 32 * 1024 * 1024;
 
-/// Eight connections that hold all they may, in a process that should live with 2 GiB.
-const SERVER_BUFFER_LIMIT: usize = 1024 * 1024 * 1024;
+/// Eight connections that hold all they may, in a process that should live with 512 MiB.
+const SERVER_BUFFER_LIMIT: usize = 256 * 1024 * 1024;
 
 /// The settings of a server and of its connections.
 #[derive(Debug, Clone)]

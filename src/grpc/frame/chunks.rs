@@ -1,0 +1,199 @@
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::Payload;
+
+/// Chunks of fewer bytes are copied together rather than queued: h2 cuts them out of what it has
+/// read from the socket, and each keeps all of that alive.
+const LONG: usize = 8 * 1024;
+
+/// What h2 reads at a time: a full DATA frame, or two at the most. So a long chunk keeps no more
+/// than twice of what it is counted as.
+const READ_BUFFER: usize = 16 * 1024;
+
+/// Short chunks are copied together up to this size.
+const COPIED: usize = 32 * 1024;
+
+/// Memory that need not be given back: to copy costs more than that.
+const NEGLIGIBLE: usize = 1024;
+
+/// Bytes that have arrived and are unread, with the memory that holds them.
+#[derive(Debug, Default)]
+pub(super) struct Chunks {
+    /// What is read next; empty only if nothing is unread. Apart from `queue` because most calls
+    /// have no more than this.
+    front: Chunk,
+    queue: VecDeque<Chunk>,
+    /// Short chunks behind `queue`, copied together: a client that sends bytes one by one must not
+    /// cost a queue entry and a piece of a read buffer for each.
+    tail: BytesMut,
+    /// The length of all three, so that the transport can be held back in O(1).
+    len: usize,
+    /// The memory of the chunks in `queue`.
+    queued: usize,
+}
+
+#[derive(Debug, Default)]
+struct Chunk {
+    bytes: Bytes,
+    /// What is freed together with `bytes`.
+    memory: usize,
+}
+
+impl Chunks {
+    pub(super) fn push(&mut self, bytes: Bytes) {
+        self.len += bytes.len();
+        if self.front.bytes.is_empty() {
+            // Most are read before anything waits; else `compact` copies it.
+            let memory = bytes.len().max(READ_BUFFER);
+            self.front = Chunk { bytes, memory };
+        } else if bytes.len() < LONG {
+            if self.tail.len() + bytes.len() > COPIED {
+                self.queue_tail();
+            }
+            self.tail.extend_from_slice(&bytes);
+        } else {
+            self.queue_tail();
+            let memory = bytes.len().max(READ_BUFFER);
+            self.queue_back(Chunk { bytes, memory });
+        }
+    }
+
+    /// Unread bytes.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes of memory that hold what is unread.
+    pub(super) fn memory(&self) -> usize {
+        self.front.memory + self.queued + self.tail.capacity()
+    }
+
+    /// Copies what is read next if that frees more than it costs. What is left of a chunk is halved
+    /// before it is copied again, so all copies of it together are no longer than it was.
+    pub(super) fn compact(&mut self) {
+        let Chunk { bytes, memory } = &mut self.front;
+        if *memory > 2 * bytes.len() + NEGLIGIBLE {
+            *bytes = Bytes::copy_from_slice(bytes);
+            *memory = bytes.len();
+        }
+    }
+
+    /// The chunk that is read next; empty only if nothing is unread.
+    pub(super) fn front(&self) -> &Bytes {
+        &self.front.bytes
+    }
+
+    /// The next `N` bytes, across chunks; nothing is taken while there are fewer.
+    pub(super) fn take_array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        if self.len < N {
+            return None;
+        }
+        let mut array = [0; N];
+        let mut filled = 0;
+        while filled < N {
+            let part = self.front.bytes.len().min(N - filled);
+            array[filled..filled + part].copy_from_slice(&self.front.bytes[..part]);
+            filled += part;
+            self.skip(part);
+        }
+        Some(array)
+    }
+
+    /// The next `count` bytes, of which there are as many.
+    pub(super) fn take(&mut self, count: usize) -> Payload {
+        let mut payload = Payload::default();
+        let mut left = count;
+        while left > 0 {
+            let part = self.front.bytes.len().min(left);
+            payload.push(self.front.bytes.slice(..part));
+            left -= part;
+            self.skip(part);
+        }
+        payload
+    }
+
+    /// Done with the first `count` bytes of the front.
+    pub(super) fn skip(&mut self, count: usize) {
+        self.front.bytes.advance(count);
+        self.len -= count;
+        if self.front.bytes.is_empty() {
+            self.front = self.next_chunk();
+        }
+    }
+
+    fn next_chunk(&mut self) -> Chunk {
+        if self.queue.is_empty() {
+            self.queue_tail();
+        }
+        let next = self.queue.pop_front().unwrap_or_default();
+        self.queued -= next.memory;
+        next
+    }
+
+    fn queue_tail(&mut self) {
+        if !self.tail.is_empty() {
+            let tail = std::mem::take(&mut self.tail);
+            let memory = tail.capacity();
+            self.queue_back(Chunk { bytes: tail.freeze(), memory });
+        }
+    }
+
+    fn queue_back(&mut self, chunk: Chunk) {
+        self.queued += chunk.memory;
+        self.queue.push_back(chunk);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A short chunk of a large buffer, as h2 hands it out.
+    fn piece(len: usize) -> Bytes {
+        Bytes::from(vec![7; 2 * READ_BUFFER]).slice(..len)
+    }
+
+    #[test]
+    fn short_chunks_keep_no_read_buffer_alive() {
+        let mut chunks = Chunks::default();
+        for count in 1..=1_000 {
+            chunks.push(piece(LONG - 1));
+            chunks.compact();
+            let (held, received) = (chunks.memory(), count * (LONG - 1));
+            assert!(held <= 2 * received + COPIED, "{held} bytes for {received}");
+        }
+    }
+
+    #[test]
+    fn a_rest_keeps_little_more_than_itself() {
+        for rest in [0, 1, 100, 5_000] {
+            let mut chunks = Chunks::default();
+            for _ in 0..50 {
+                chunks.push(piece(LONG));
+            }
+            (0..100).for_each(|_| chunks.push(piece(300)));
+            let count = chunks.len() - rest;
+            assert_eq!(chunks.take(count).remaining(), count);
+            chunks.compact();
+            assert_eq!(chunks.len(), rest);
+            assert!(
+                chunks.memory() <= 2 * rest + NEGLIGIBLE + COPIED,
+                "{rest}: {}",
+                chunks.memory()
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_unread_holds_nothing() {
+        let mut chunks = Chunks::default();
+        for len in [1, LONG, READ_BUFFER, 3, LONG, 700] {
+            chunks.push(piece(len));
+        }
+        let count = chunks.len();
+        drop(chunks.take(count));
+        assert_eq!((chunks.len(), chunks.memory()), (0, 0));
+    }
+}

@@ -1,0 +1,279 @@
+use bytes::buf::Take;
+use bytes::{Buf, Bytes};
+
+use super::chunks::Chunks;
+use super::{DATA_FRAME, Frame, FrameError, HEADER_LEN};
+
+/// Uncompressed frames, one after the other.
+#[derive(Debug, Clone, Default)]
+pub struct WholeFrames(Bytes);
+
+impl WholeFrames {
+    /// Gives `read` the payload of the next frame, of which it need not read all; `None` behind the
+    /// last.
+    pub fn next<R>(&mut self, read: impl FnOnce(Take<&mut Bytes>) -> R) -> Option<R> {
+        let (header, _) = self.0.split_first_chunk::<HEADER_LEN>()?;
+        let length = length_of(header);
+        self.0.advance(HEADER_LEN);
+        let behind = self.0.len() - length;
+        let result = read((&mut self.0).take(length));
+        self.0.advance(self.0.len() - behind);
+        Some(result)
+    }
+
+    /// Bytes of the frames that are left.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no frame left.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn length_of([_, length @ ..]: &[u8; HEADER_LEN]) -> usize {
+    u32::from_be_bytes(*length) as usize
+}
+
+/// Cuts chunks of bytes into frames.
+///
+/// ```text
+///            5 bytes                 `length` bytes
+///  Header ------------> Payload ---------------------> a frame, Header again
+/// ```
+///
+/// After an error the decoder's state means nothing any more: the stream cannot be
+/// resynchronized, and the call is over.
+#[derive(Debug)]
+pub struct FrameDecoder {
+    limit: usize,
+    chunks: Chunks,
+    /// Of the payload being waited for; `None` while waiting for a header.
+    header: Option<Header>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Header {
+    compressed: bool,
+    length: usize,
+}
+
+impl FrameDecoder {
+    /// A decoder that refuses messages of more than `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { limit, chunks: Chunks::default(), header: None }
+    }
+
+    /// Adds what arrived. Copies only short chunks, and those only if others wait before them.
+    pub fn push(&mut self, chunk: Bytes) {
+        self.chunks.push(chunk);
+    }
+
+    /// Bytes that were pushed and wait to be read, but for those of a message of which more has to
+    /// come first.
+    pub fn unread(&self) -> usize {
+        match self.header {
+            Some(header) if self.chunks.len() < header.length => 0,
+            _ => self.chunks.len(),
+        }
+    }
+
+    /// Bytes of memory that hold what was pushed and has not left in a frame.
+    pub(crate) fn held(&self) -> usize {
+        self.chunks.memory()
+    }
+
+    /// Gives memory back that what is unread keeps alive and does not need: to be called before
+    /// what is unread has to wait.
+    pub(crate) fn compact(&mut self) {
+        self.chunks.compact();
+    }
+
+    /// Whether the next frame is complete and bytes of another one follow it, a whole header at
+    /// least.
+    ///
+    /// # Errors
+    /// Those of [`next_frame`](Self::next_frame).
+    pub(crate) fn has_another(&mut self) -> Result<bool, FrameError> {
+        let Some(header) = self.next_header()? else { return Ok(false) };
+        Ok(self.chunks.len() >= header.length.saturating_add(HEADER_LEN))
+    }
+
+    /// The next complete frame, or `None` until more bytes are pushed. Memory grows with what was
+    /// pushed, never to the declared length at once: five bytes must not claim megabytes.
+    ///
+    /// # Errors
+    /// [`FrameError::InvalidFlag`] and [`FrameError::TooLarge`], as soon as the header shows it.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
+        let Some(header) = self.next_header()? else { return Ok(None) };
+        if self.chunks.len() < header.length {
+            return Ok(None);
+        }
+        self.header = None;
+        let payload = self.chunks.take(header.length);
+        Ok(Some(Frame { compressed: header.compressed, payload }))
+    }
+
+    /// Uncompressed frames that lie whole and one after the other in the chunk that is read next, at
+    /// once: for a reader that takes them apart by itself. No more than fill a DATA frame of the
+    /// default size, and none if there are none; then [`next_frame`](Self::next_frame) knows more.
+    pub fn whole_frames(&mut self) -> WholeFrames {
+        let front = self.chunks.front();
+        let mut end = 0;
+        while self.header.is_none()
+            && end < DATA_FRAME
+            && let Some((header, rest)) = front[end..].split_first_chunk()
+            && let Ok(Header { compressed: false, length }) = self.parse_header(*header)
+            && length <= rest.len()
+        {
+            end += HEADER_LEN + length;
+        }
+        let bytes = front.slice(..end);
+        self.chunks.skip(end);
+        WholeFrames(bytes)
+    }
+
+    /// Says that no more bytes will come.
+    ///
+    /// # Errors
+    /// [`FrameError::Truncated`] if a frame has begun and is not complete.
+    pub fn end(&self) -> Result<(), FrameError> {
+        if self.header.is_some() || self.chunks.len() > 0 {
+            Err(FrameError::Truncated)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The header of the next frame, once it has come.
+    fn next_header(&mut self) -> Result<Option<Header>, FrameError> {
+        if self.header.is_none()
+            && let Some(header) = self.chunks.take_array()
+        {
+            self.header = Some(self.parse_header(header)?);
+        }
+        Ok(self.header)
+    }
+
+    fn parse_header(&self, header: [u8; HEADER_LEN]) -> Result<Header, FrameError> {
+        let (flag, length) = (header[0], length_of(&header));
+        if flag > 1 {
+            return Err(FrameError::InvalidFlag(flag));
+        }
+        if length > self.limit {
+            return Err(FrameError::TooLarge { length: Some(length), limit: self.limit });
+        }
+        Ok(Header { compressed: flag == 1, length })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(flag: u8, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![flag];
+        bytes.extend((payload.len() as u32).to_be_bytes());
+        bytes.extend(payload);
+        bytes
+    }
+
+    #[test]
+    fn data_boundaries_are_not_message_boundaries() {
+        let payloads: [&[u8]; 4] = [b"", b"a", &[7; 300], b"last"];
+        let wire: Vec<u8> = payloads.iter().flat_map(|payload| frame(0, payload)).collect();
+        for step in 1..=wire.len() {
+            let mut decoder = FrameDecoder::new(1024);
+            let mut seen = Vec::new();
+            for chunk in wire.chunks(step) {
+                decoder.push(Bytes::copy_from_slice(chunk));
+                while let Some(frame) = decoder.next_frame().unwrap() {
+                    seen.push(frame.payload.into_bytes());
+                }
+            }
+            assert_eq!(seen, payloads, "in chunks of {step}");
+            assert_eq!(decoder.end(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_message_in_one_chunk_is_not_copied() {
+        let chunk = Bytes::from(frame(0, b"payload"));
+        let expected = chunk[HEADER_LEN..].as_ptr();
+        let mut decoder = FrameDecoder::new(1024);
+        decoder.push(chunk);
+        assert_eq!(decoder.next_frame().unwrap().unwrap().payload.into_bytes().as_ptr(), expected);
+    }
+
+    #[test]
+    fn the_limit_is_decided_from_the_prefix() {
+        let mut decoder = FrameDecoder::new(9);
+        decoder.push(Bytes::from_static(&[0, 0, 0, 0, 10]));
+        assert_eq!(decoder.next_frame(), Err(FrameError::TooLarge { length: Some(10), limit: 9 }));
+    }
+
+    #[test]
+    fn a_message_exactly_at_the_limit_passes() {
+        let mut decoder = FrameDecoder::new(10);
+        decoder.push(frame(1, &[3; 10]).into());
+        let frame = decoder.next_frame().unwrap().unwrap();
+        assert!(frame.compressed);
+        assert_eq!(frame.payload.remaining(), 10);
+    }
+
+    #[test]
+    fn a_flag_above_one_is_an_error() {
+        let mut decoder = FrameDecoder::new(10);
+        decoder.push(Bytes::from_static(&[2, 0, 0, 0, 0]));
+        assert_eq!(decoder.next_frame(), Err(FrameError::InvalidFlag(2)));
+    }
+
+    #[test]
+    fn an_end_inside_a_frame_is_an_error() {
+        let wire = frame(0, b"abc");
+        for cut in 1..wire.len() {
+            let mut decoder = FrameDecoder::new(10);
+            decoder.push(Bytes::copy_from_slice(&wire[..cut]));
+            assert_eq!(decoder.next_frame(), Ok(None));
+            assert_eq!(decoder.end(), Err(FrameError::Truncated), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_declared_length_claims_no_memory() {
+        let mut decoder = FrameDecoder::new(1 << 30);
+        decoder.push(Bytes::from_static(&[0, 0x3f, 0xff, 0xff, 0xff, 1, 2, 3]));
+        assert_eq!(decoder.next_frame(), Ok(None));
+        decoder.compact();
+        assert!(decoder.held() < 1024);
+    }
+
+    #[test]
+    fn a_message_that_grows_holds_at_most_twice_its_bytes() {
+        let wire = frame(0, &[1; 100_000]);
+        let mut decoder = FrameDecoder::new(1 << 20);
+        let mut received = 0;
+        for chunk in wire.chunks(700) {
+            received += chunk.len();
+            decoder.push(Bytes::copy_from_slice(chunk));
+            let complete = decoder.next_frame().unwrap().is_some();
+            assert_eq!(complete, received == wire.len());
+            decoder.compact();
+            let held = decoder.held();
+            assert!(held <= 2 * received, "{held} bytes for {received}");
+        }
+    }
+
+    #[test]
+    fn a_second_frame_is_known_by_its_header() {
+        let wire = [frame(0, b"one"), frame(0, b"two")].concat();
+        for count in 0..=wire.len() {
+            let mut decoder = FrameDecoder::new(10);
+            decoder.push(Bytes::copy_from_slice(&wire[..count]));
+            let known = count >= 2 * HEADER_LEN + 3;
+            assert_eq!(decoder.has_another(), Ok(known), "{count} bytes");
+            assert_eq!(decoder.next_frame().unwrap().is_some(), count >= HEADER_LEN + 3);
+        }
+    }
+}
