@@ -6,6 +6,7 @@ mod access;
 mod admin;
 mod auth;
 mod batches;
+mod bounds;
 mod budgets;
 mod clients;
 mod compression;

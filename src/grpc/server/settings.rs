@@ -70,9 +70,9 @@ const SEND_BUFFER: usize = 64 * 1024;
 
 /// Streams that h2 remembers after it has reset them, and for how long: what a client still sends on
 /// them is ignored without a word. What it sends on older ones h2 answers with another reset. Half
-/// a kilobyte each.
-const REMEMBERED_RESETS: usize = 1000;
-const REMEMBERED_FOR: Duration = Duration::from_secs(30);
+/// a kilobyte each; the time is for what was on its way, and lets 400 streams a second be reset.
+const REMEMBERED_RESETS: usize = 2000;
+const REMEMBERED_FOR: Duration = Duration::from_secs(5);
 
 impl Settings {
     pub(super) fn h2(&self) -> h2::server::Builder {
