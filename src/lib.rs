@@ -123,7 +123,9 @@ pub use prost_types;
 #[doc(inline)]
 pub use crate::client_tls::ClientTls;
 #[doc(inline)]
-pub use crate::grpc::call::{Call, Cancellation, Counts, MetadataMut, Outcome, Peer, PeerAddr};
+pub use crate::grpc::call::{
+    Call, Cancellation, Charge, Counts, MetadataMut, Outcome, Peer, PeerAddr,
+};
 #[doc(inline)]
 pub use crate::grpc::code::Code;
 #[doc(inline)]

@@ -146,6 +146,16 @@ impl Call {
         Counts { exchange: self.parts.exchange.clone() }
     }
 
+    /// Charges the memory that a handler holds for this call, such as what it has read of a store and
+    /// the client does not take, to the buffer limits of the connection and the server
+    /// ([`Server::connection_buffer_limit`](crate::Server::connection_buffer_limit)). Over a limit the
+    /// call ends with RESOURCE_EXHAUSTED where its handler next awaits. Several charges add up.
+    pub fn charge(&self, bytes: usize) -> Charge {
+        let mut charge = Charge { exchange: self.parts.exchange.clone(), bytes: 0 };
+        charge.set(bytes);
+        charge
+    }
+
     /// For work outside the handler's future (a spawned task, a thread) that has to stop when the
     /// call does. The handler's future itself is simply dropped.
     pub fn cancellation(&self) -> Cancellation {
@@ -333,6 +343,34 @@ impl fmt::Debug for Counts {
             .field("received", &self.received())
             .field("sent", &self.sent())
             .finish()
+    }
+}
+
+/// Memory that is charged to a call until this is dropped.
+pub struct Charge {
+    exchange: Arc<Exchange>,
+    bytes: usize,
+}
+
+impl Charge {
+    /// Changes how many bytes are held.
+    pub fn set(&mut self, bytes: usize) {
+        if bytes != self.bytes {
+            self.exchange.charge(self.bytes, bytes);
+            self.bytes = bytes;
+        }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+impl fmt::Debug for Charge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Charge").field("bytes", &self.bytes).finish_non_exhaustive()
     }
 }
 

@@ -30,6 +30,9 @@ pub struct Users<S> {
     batch_limits: Limits,
 }
 
+/// Pages that a scan has in memory at the most: the one that is sent, and what is read ahead.
+const SCANNED_PAGES: usize = 3;
+
 impl<S: UserStore> Users<S> {
     /// A service with the default settings.
     pub fn new(store: S) -> Self {
@@ -108,7 +111,9 @@ impl<S: UserStore> pb::UserService for Users<S> {
         let mut pages = pin!(self.store.scan(after, extent));
         // One message for all users: its strings keep their memory.
         let mut message = UserResponse::default();
+        let mut held = request.charge(0);
         while let Some(page) = pages.try_next().await? {
+            held.set(SCANNED_PAGES * page.memory());
             for user in page.iter().filter(|user| view.shows(user)) {
                 write_message(user, view, &mut message);
                 out.send(&message).await?;

@@ -16,8 +16,12 @@ use crate::support::{longest, patiently};
 
 /// Starts the program with some users.
 async fn start(store: &str, user: CreateUserRequest, users: usize) -> (Running, Peer) {
+    start_with(&["--store", store], user, users).await
+}
+
+async fn start_with(more: &[&str], user: CreateUserRequest, users: usize) -> (Running, Peer) {
     let batch = users.to_string();
-    let arguments = ["--workers", "1", "--max-batch", &batch, "--store", store];
+    let arguments = [&["--workers", "1", "--max-batch", &batch][..], more].concat();
     let running = Running::start(&arguments, &[]);
     let mut client = Peer::connect(running.address.parse().unwrap()).await;
 
@@ -97,4 +101,33 @@ async fn readers_of_all_users_who_have_stopped_hold_little_memory() {
             assert!(each < bound, "{each} KiB for each reader of {store}");
         }
     }
+}
+
+#[tokio::test]
+async fn stopped_readers_of_one_connection_share_its_limit() {
+    const READERS: usize = 200;
+    let folder = Folder::new();
+    let store = format!("sqlite:{}", text(&folder.path("users.db")));
+    let arguments = ["--connection-buffer-limit", "4MiB", "--store", &store];
+    let (running, _client) = start_with(&arguments, typical(), 2_000).await;
+    let mut builder = h2::client::Builder::new();
+    builder.initial_connection_window_size(64 << 20).initial_max_send_streams(READERS);
+    let mut reader = Peer::connect_with(running.address.parse().unwrap(), &builder).await;
+    let mut calls = Vec::new();
+    for _ in 0..READERS {
+        calls.push(ask(&mut reader).await);
+    }
+    // They do not read before all have filled their windows, or have ended.
+    let mut statuses = Vec::new();
+    for call in calls {
+        let (_send, mut recv) = patiently(call.split()).await.unwrap();
+        while let Some(Ok(chunk)) = patiently(recv.data()).await {
+            recv.flow_control().release_capacity(chunk.len()).unwrap();
+        }
+        // Without one, it was ended in the middle of a message.
+        let trailers = patiently(recv.trailers()).await.ok().flatten();
+        statuses.push(trailers.map(|trailers| trailers["grpc-status"].clone()));
+    }
+    let whole = statuses.iter().flatten().filter(|status| *status == "0").count();
+    assert!(whole > 0 && whole < READERS, "{whole} of {READERS}");
 }

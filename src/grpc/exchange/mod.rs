@@ -95,6 +95,8 @@ pub(crate) struct State {
     observed: bool,
     /// The server has begun to drain.
     draining: bool,
+    /// Bytes that the handler holds, as it says.
+    charged: usize,
 }
 
 /// The transport's side of the wake-ups: while it is being polled it looks at everything before
@@ -137,6 +139,7 @@ impl Exchange {
             ended: None,
             observed: false,
             draining: false,
+            charged: 0,
         };
         Arc::new(Self {
             state: Mutex::new(state),
@@ -422,6 +425,14 @@ impl Exchange {
         self.poll_unsent(COALESCE - 1, cx)
     }
 
+    /// The handler holds another number of bytes than before.
+    pub(crate) fn charge(&self, before: usize, after: usize) {
+        let mut state = self.lock();
+        state.charged = state.charged.saturating_sub(before).saturating_add(after);
+        // A handler in a task of its own may hold more than the transport knows of.
+        state.transport.notify();
+    }
+
     /// Asks for the headers to go out now.
     pub(crate) fn flush_headers(&self) {
         let mut state = self.lock();
@@ -477,9 +488,10 @@ impl State {
         self.inbound.release()
     }
 
-    /// Bytes of messages that wait for the handler or the client, as the memory that holds them.
+    /// Bytes of memory that hold messages which wait for the handler or the client, and what the
+    /// handler has charged.
     pub(crate) fn held(&self) -> usize {
-        self.inbound.held() + self.outbound.held()
+        self.inbound.held() + self.outbound.held() + self.charged
     }
 
     /// Gives memory back that is not needed, before the call waits.

@@ -43,6 +43,16 @@ impl Page {
         self.len() == 0
     }
 
+    /// Bytes of memory that it holds; shared users are counted where they are stored.
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::Shared(users) => users.capacity() * size_of::<Arc<User>>(),
+            Self::Packed(Packed { users, texts, .. }) => {
+                users.capacity() * size_of::<User<usize>>() + texts.capacity()
+            }
+        }
+    }
+
     /// The user at a position, from 0 on.
     pub fn get(&self, position: usize) -> Option<User<&str>> {
         match self {
