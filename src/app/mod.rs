@@ -24,11 +24,13 @@ use std::time::{Duration, SystemTime};
 use prometheus::Registry;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use tracing_subscriber::fmt::MakeWriter;
 
 use self::admin::Admin;
 use self::check::Finding;
 use self::cli::{Cli, Task};
 use self::config::{Config, Layers, Problems, Store};
+use self::log::{AT_EXIT, Output};
 use self::process::ProcessMetrics;
 use crate::grpc::server::exit_at_next_signal;
 use crate::interceptors::{AccessLog, Metrics, ServerMetrics};
@@ -67,10 +69,7 @@ pub fn main() -> ExitCode {
                 Err(error) => complain(&Problems::from(error)),
             }
         }
-        (Task::Serve, Ok((config, layers))) => match run(&config, &layers) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => complain(&Problems::from(error)),
-        },
+        (Task::Serve, Ok((config, layers))) => serve_with_log(&config, &layers),
     }
 }
 
@@ -93,8 +92,12 @@ fn report(findings: impl IntoIterator<Item = Finding>) -> ExitCode {
 
 /// Writes a line for each problem to the standard error output, if there is one.
 fn complain(problems: &Problems) -> ExitCode {
+    complain_to(stderr(), problems)
+}
+
+fn complain_to(mut writer: impl Write, problems: &Problems) -> ExitCode {
     for line in problems.lines() {
-        let _ = writeln!(stderr(), "user-server: {line}");
+        let _ = writer.write_all(format!("user-server: {line}\n").as_bytes());
     }
     ExitCode::from(USAGE)
 }
@@ -115,26 +118,40 @@ impl From<StartError> for Problems {
     }
 }
 
-fn run(config: &Config, layers: &Layers) -> Result<(), StartError> {
-    let _log = telemetry::init(config)
-        .map_err(|error| StartError(format!("cannot start the log: {error}")))?;
+/// Serves until a signal. The log goes out last, whatever its reader does.
+fn serve_with_log(config: &Config, layers: &Layers) -> ExitCode {
+    let log = match telemetry::init(config) {
+        Ok(log) => log,
+        Err(error) => {
+            return complain(&StartError(format!("cannot start the log: {error}")).into());
+        }
+    };
+    let code = match run(config, layers, &log) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain_to(log.make_writer(), &error.into()),
+    };
+    log.flush(AT_EXIT);
+    code
+}
+
+fn run(config: &Config, layers: &Layers, log: &Output) -> Result<(), StartError> {
     for warning in layers.warnings() {
         tracing::warn!("{warning}");
     }
     // Accepts connections and waits for signals; calls run on the workers' own runtimes.
     runtime()?.block_on(async {
         match &config.store {
-            Store::Memory => serve(config, layers, MemoryStore::new()).await,
+            Store::Memory => serve(config, layers, log, MemoryStore::new()).await,
             Store::Sqlite(path) => {
                 let store = SqliteStore::open(path, config.store_durability)
                     .map_err(|error| StartError(format!("{}: {error}", layers.place("store"))))?;
-                serve(config, layers, store).await
+                serve(config, layers, log, store).await
             }
             Store::Postgres(url) => {
                 let store = PostgresStore::connect(&postgres(config, layers, url)?)
                     .await
                     .map_err(|error| StartError(format!("{}: {error}", layers.place("store"))))?;
-                serve(config, layers, store).await
+                serve(config, layers, log, store).await
             }
         }
     })
@@ -153,7 +170,12 @@ fn runtime() -> Result<Runtime, StartError> {
     runtime.map_err(|error| StartError(format!("cannot start the runtime: {error}")))
 }
 
-async fn serve(config: &Config, layers: &Layers, store: impl UserStore) -> Result<(), StartError> {
+async fn serve(
+    config: &Config,
+    layers: &Layers,
+    log: &Output,
+    store: impl UserStore,
+) -> Result<(), StartError> {
     let mut server = server(config);
     if let Some(files) = tls::Files::of(config, layers) {
         let contents = files.read()?;
@@ -197,9 +219,10 @@ async fn serve(config: &Config, layers: &Layers, store: impl UserStore) -> Resul
         router = router.intercept(access);
     }
     let listeners = listen(config).await.map_err(|error| StartError(error.to_string()))?;
-    let shutdown = export.watch(shutdown(config, &health));
+    let shutdown = export.watch(shutdown(config, &health, log));
     if let Some((address, metrics)) = config.admin_listen.as_deref().zip(metrics) {
-        let registry = registry(metrics, &server).map_err(|error| StartError(error.to_string()))?;
+        let registry =
+            registry(metrics, &server, log).map_err(|error| StartError(error.to_string()))?;
         let services = &["", user_service::NAME];
         let admin = Admin { registry, health, services }.start(address).await?;
         tracing::info!(%admin, "answering operators");
@@ -288,21 +311,25 @@ async fn listen(config: &Config) -> io::Result<Listeners> {
 }
 
 /// All that Prometheus is told.
-fn registry(metrics: Metrics, server: &Server) -> prometheus::Result<Registry> {
+fn registry(metrics: Metrics, server: &Server, log: &Output) -> prometheus::Result<Registry> {
     let registry = Registry::new();
     registry.register(Box::new(metrics))?;
     registry.register(Box::new(ServerMetrics::new(server.stats())))?;
     registry.register(Box::new(ProcessMetrics::new()?))?;
+    registry.register(Box::new(log.dropped().clone()))?;
     Ok(registry)
 }
 
 /// Completes when it is time to drain. A second signal ends the process at once.
-fn shutdown(config: &Config, health: &Health) -> impl Future<Output = ()> + use<> {
+fn shutdown(config: &Config, health: &Health, log: &Output) -> impl Future<Output = ()> + use<> {
+    let log = log.clone();
     let (lame_duck, drain_timeout) = (config.lame_duck, config.drain_timeout);
     let first = shutdown_signal();
     let signal = async move {
         first.await;
-        exit_at_next_signal();
+        exit_at_next_signal(move || {
+            log.flush(AT_EXIT);
+        });
         tracing::info!(?lame_duck, ?drain_timeout, "shutting down; a second signal stops at once");
     };
     health.lame_duck(signal, lame_duck)

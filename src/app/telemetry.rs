@@ -1,26 +1,43 @@
-use std::io::{self, IsTerminal, Stderr, stderr};
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::{self, IsTerminal, stderr};
+use std::panic::{self, PanicHookInfo};
+use std::thread;
 
 use tracing_subscriber::{EnvFilter, fmt};
 
 use super::config::{Config, LogFormat};
 use super::log::{Lines, Output};
 
-/// Starts the log, on the standard error output. The last lines go out when what it gives back, if
-/// anything, is dropped.
-pub(super) fn init(config: &Config) -> io::Result<Option<Output<Stderr>>> {
+/// Starts the log, on the standard error output. From here on nothing else writes there: it may
+/// block for as long as its reader likes.
+pub(super) fn init(config: &Config) -> io::Result<Output> {
     let filter = EnvFilter::new(&config.log_level);
-    // A log that cannot be written must not take the service with it: complaining about it on the
-    // same output would panic.
-    let builder = fmt().with_env_filter(filter).with_writer(stderr).log_internal_errors(false);
-    let lines = match config.log_format {
-        LogFormat::Pretty if stderr().is_terminal() => {
-            builder.init();
-            return Ok(None);
-        }
-        LogFormat::Pretty => Lines::Text,
-        LogFormat::Json => Lines::Json,
-    };
     let output = Output::new(stderr())?;
-    builder.with_writer(output.clone()).event_format(lines).init();
-    Ok(Some(output))
+    let builder = fmt().with_env_filter(filter).with_writer(output.clone());
+    // It would complain on the same output.
+    let builder = builder.log_internal_errors(false);
+    match config.log_format {
+        LogFormat::Pretty if stderr().is_terminal() => builder.init(),
+        LogFormat::Pretty => builder.event_format(Lines::Text).init(),
+        LogFormat::Json => builder.event_format(Lines::Json).init(),
+    }
+    panic::set_hook(Box::new(log_panic));
+    Ok(output)
+}
+
+/// Unlike the default hook it does not wait for the standard error output.
+fn log_panic(info: &PanicHookInfo<'_>) {
+    let payload = info.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let backtrace = Backtrace::capture();
+    let captured = backtrace.status() == BacktraceStatus::Captured;
+    tracing::error!(
+        target: "balafon::panic",
+        panic = text.unwrap_or("not a text"),
+        thread = thread::current().name().unwrap_or("unnamed"),
+        location = info.location().map(tracing::field::display),
+        backtrace = captured.then(|| tracing::field::display(backtrace)),
+        "panicked"
+    );
 }

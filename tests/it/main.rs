@@ -31,6 +31,7 @@ mod shutdown;
 #[cfg(unix)]
 mod sockets;
 mod spawned;
+mod stalled_log;
 mod stores;
 mod support;
 mod tls;

@@ -4,4 +4,5 @@ mod lines;
 mod output;
 
 pub use self::lines::Lines;
+pub(in crate::app) use self::output::AT_EXIT;
 pub use self::output::Output;

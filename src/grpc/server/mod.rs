@@ -309,7 +309,7 @@ impl Server {
             let first = shutdown_signal();
             let shutdown = async {
                 first.await;
-                exit_at_next_signal();
+                exit_at_next_signal(|| ());
             };
             self.serve(listeners, router, shutdown).await
         })

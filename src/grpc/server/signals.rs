@@ -1,5 +1,7 @@
 use std::future::pending;
-use std::io;
+use std::sync::mpsc;
+use std::time::Duration;
+use std::{io, thread};
 
 /// Completes at the next SIGINT or SIGTERM (elsewhere than on Unix: Ctrl-C) after this call, for
 /// [`Server::serve`](super::Server::serve). From this call on these signals no longer end the
@@ -20,14 +22,26 @@ pub fn shutdown_signal() -> impl Future<Output = ()> + Send {
     }
 }
 
-/// Ends the process at the next signal, for people who do not want to wait for a drain.
-pub(crate) fn exit_at_next_signal() {
+/// How long the log may keep a process that is told to end at once.
+const LAST_LINE: Duration = Duration::from_secs(1);
+
+/// Ends the process at the next signal, for people who do not want to wait for a drain. The log says
+/// so before, and `flush` writes it out, if both are done within a second.
+pub(crate) fn exit_at_next_signal(flush: impl FnOnce() + Send + 'static) {
     /// 128 and the number of SIGINT, as shells count.
     const INTERRUPTED: i32 = 130;
     let next = shutdown_signal();
     tokio::spawn(async {
         next.await;
-        tracing::warn!("stopped before the drain was over");
+        let (done, logged) = mpsc::channel();
+        // Not on this thread, which must not wait for a log that nobody reads. If there is none for
+        // it, nothing is logged.
+        let _ = thread::Builder::new().spawn(move || {
+            tracing::warn!("stopped before the drain was over");
+            flush();
+            let _ = done.send(());
+        });
+        let _ = logged.recv_timeout(LAST_LINE);
         std::process::exit(INTERRUPTED);
     });
 }
