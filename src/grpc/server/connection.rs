@@ -301,7 +301,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     /// budget: calls may have used that up in each poll.
     fn write_out(&self, cx: &mut Context<'_>) {
         // An error is not for here: h2 meets it too when it next reads, and closes the connection.
-        let _ = pin!(unconstrained(poll_fn(|cx| self.socket.poll_drain(cx)))).poll(cx);
+        let written = pin!(unconstrained(poll_fn(|cx| self.socket.poll_drain(cx)))).poll(cx);
+        if written.is_ready() && !self.host.outlet.is_empty() {
+            // There was more than the socket took at first: h2 has to be asked for the rest.
+            cx.waker().wake_by_ref();
+        }
     }
 
     /// Ready when the connection is closed.
@@ -322,6 +326,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 }
                 Poll::Ready(None) => closed = true,
             }
+        }
+        if !self.socket.is_blocked() {
+            self.host.outlet.written();
         }
         if self.accepted.len() == ACCEPTED_PER_TURN {
             cx.waker().wake_by_ref();

@@ -6,6 +6,7 @@ use tokio::runtime::Handle;
 
 use super::budget::{Budget, Budgets};
 use super::drain::Drain;
+use super::outlet::Outlet;
 use super::rpc::Rpc;
 use super::settings::Settings;
 use super::stats::{Meter, ServerStats};
@@ -45,6 +46,7 @@ pub(super) struct Host {
     pub(super) messages: Arc<AtomicU32>,
     pub(super) budgets: Arc<Budgets>,
     pub(super) inflate_budget: Arc<InflateBudget>,
+    pub(super) outlet: Outlet,
     pub(super) meter: Arc<Meter>,
     /// Held by what the drain should wait for. Unset until the connection is served.
     pub(super) drain: Option<Drain>,
@@ -74,6 +76,7 @@ impl Common {
             messages: Arc::default(),
             budgets: Budgets::new(settings.connection_buffer_limit, budget),
             inflate_budget: InflateBudget::of_connection(inflate_budget),
+            outlet: Outlet::default(),
             meter: stats.open(),
             drain: None,
             spawner: spawner.clone(),

@@ -20,6 +20,7 @@ mod limits;
 mod linger;
 mod listener;
 mod listeners;
+mod outlet;
 mod pace;
 mod police;
 mod rpc;

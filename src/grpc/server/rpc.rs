@@ -279,12 +279,18 @@ impl Rpc {
         while outbound.buffered() > 0 {
             // Never more than is in hand: reserved and unused window would starve other streams.
             stream.reserve_capacity(outbound.buffered());
-            let count = stream.capacity().min(outbound.buffered());
+            let room = self.host.outlet.room();
+            let count = stream.capacity().min(outbound.buffered()).min(room);
             if count > 0 {
+                self.host.outlet.give(count);
                 if stream.send_data(outbound.split(count), false).is_err() {
                     outbound.discard();
                 }
                 continue;
+            }
+            if room == 0 {
+                self.host.outlet.wait(cx);
+                break;
             }
             match stream.poll_capacity(cx) {
                 Poll::Ready(Some(Ok(_))) => {}

@@ -32,6 +32,8 @@ pub(super) struct Socket<T>(Arc<Mutex<Shared<T>>>);
 struct Shared<T> {
     inner: T,
     pending: BytesMut,
+    /// The peer does not take what is pending.
+    blocked: bool,
     deferred: bool,
     police: Police,
     /// Runs while nothing is read from the client.
@@ -48,7 +50,8 @@ impl<T> Clone for Socket<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> Socket<T> {
     pub(super) fn new(inner: T, police: Police, meter: Arc<Meter>) -> Self {
         let pending = BytesMut::new();
-        let shared = Shared { inner, pending, deferred: false, police, pause: None, meter };
+        let shared =
+            Shared { inner, pending, blocked: false, deferred: false, police, pause: None, meter };
         Self(Arc::new(Mutex::new(shared)))
     }
 
@@ -60,6 +63,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Socket<T> {
     /// Writes what has gathered. Pending when the peer does not take it; the rest stays.
     pub(super) fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.lock().poll_drain(cx)
+    }
+
+    /// Whether the peer does not take what is written: else h2 has written all that it had.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.lock().blocked
     }
 
     /// What reads along.
@@ -102,6 +110,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Socket<T> {
 
 impl<T: AsyncWrite + Unpin> Shared<T> {
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let drained = self.poll_drain_all(cx);
+        self.blocked = drained.is_pending();
+        drained
+    }
+
+    fn poll_drain_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.pending.is_empty() {
             let written = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.pending))?;
             if written == 0 {
