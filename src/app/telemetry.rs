@@ -6,7 +6,7 @@ use std::thread;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use super::config::{Config, LogFormat};
-use super::log::{Lines, Output};
+use super::log::{Lines, Output, TerminalFields};
 
 /// Starts the log, on the standard error output. From here on nothing else writes there: it may
 /// block for as long as its reader likes.
@@ -17,7 +17,7 @@ pub(super) fn init(config: &Config) -> io::Result<Output> {
     // It would complain on the same output.
     let builder = builder.log_internal_errors(false);
     match config.log_format {
-        LogFormat::Pretty if stderr().is_terminal() => builder.init(),
+        LogFormat::Pretty if stderr().is_terminal() => builder.fmt_fields(TerminalFields).init(),
         LogFormat::Pretty => builder.event_format(Lines::Text).init(),
         LogFormat::Json => builder.event_format(Lines::Json).init(),
     }

@@ -5,18 +5,31 @@
 //! write is the same.
 
 use std::cell::{Cell, RefCell};
-use std::fmt::{self, Debug, Write};
+use std::fmt::{self, Debug, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{self, FormatTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::escaped::Escaped;
+
 /// The name that tracing gives to an event's text.
 const MESSAGE: &str = "message";
+
+/// Characters of a value, as they stand in the line. Clients write some of them, and by HPACK a few
+/// bytes of theirs can be thousands here.
+const LONGEST: usize = 256;
+
+/// The same of an event's own text on a terminal, where nobody knows whose event it is.
+const LONGEST_MESSAGE: usize = 1024;
+
+/// Values that no client writes, and that are of use only if they are whole.
+const WHOLE: [&str; 2] = ["users", "backtrace"];
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +81,11 @@ impl Lines {
                 });
                 line.push_str(metadata.target());
                 line.push(':');
-                event.record(&mut Fields { lines: self, line });
+                event.record(&mut Fields {
+                    lines: self,
+                    line,
+                    message_room: message_room(metadata),
+                });
             }
             Self::Json => {
                 line.push_str("{\"timestamp\":\"");
@@ -76,7 +93,11 @@ impl Lines {
                 line.push_str("\",\"level\":\"");
                 line.push_str(metadata.level().as_str());
                 line.push('"');
-                event.record(&mut Fields { lines: self, line });
+                event.record(&mut Fields {
+                    lines: self,
+                    line,
+                    message_room: message_room(metadata),
+                });
                 line.push_str(",\"target\":\"");
                 line.push_str(metadata.target());
                 line.push_str("\"}");
@@ -86,9 +107,31 @@ impl Lines {
     }
 }
 
+/// Events of this crate have what clients write in fields.
+fn message_room(metadata: &Metadata<'_>) -> usize {
+    if metadata.target().starts_with("balafon") { usize::MAX } else { LONGEST }
+}
+
+/// The values of a line that a terminal shows in the library's format.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::app) struct TerminalFields;
+
+impl FormatFields<'_> for TerminalFields {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'_>, fields: R) -> fmt::Result {
+        let mut line = String::new();
+        let mut visitor =
+            Fields { lines: Lines::Text, line: &mut line, message_room: LONGEST_MESSAGE };
+        fields.record(&mut visitor);
+        // The library has put a space there.
+        writer.write_str(line.strip_prefix(' ').unwrap_or(&line))
+    }
+}
+
 struct Fields<'a> {
     lines: Lines,
     line: &'a mut String,
+    /// Characters of the event's own text.
+    message_room: usize,
 }
 
 impl Fields<'_> {
@@ -114,19 +157,35 @@ impl Fields<'_> {
         self.line.push_str(value);
     }
 
-    fn quoted(&mut self, field: &Field, write: impl FnOnce(&mut Escaped<'_>) -> fmt::Result) {
+    fn text(
+        &mut self,
+        field: &Field,
+        quoted: bool,
+        write: impl FnOnce(&mut Escaped<'_>) -> fmt::Result,
+    ) {
         self.name(field);
-        self.line.push('"');
-        // Nothing that is written to a string fails.
-        let _ = write(&mut Escaped { line: self.line, quoted: true });
-        self.line.push('"');
+        let room = match field.name() {
+            MESSAGE => self.message_room,
+            name if WHOLE.contains(&name) => usize::MAX,
+            _ => LONGEST,
+        };
+        if quoted {
+            self.line.push('"');
+        }
+        // It fails where it is cut.
+        let _ = write(&mut Escaped::new(self.line, quoted, room));
+        if quoted {
+            self.line.push('"');
+        }
     }
 }
 
 impl Visit for Fields<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
         match self.lines {
-            Lines::Json if !value.is_finite() => self.quoted(field, |it| write!(it, "{value:?}")),
+            Lines::Json if !value.is_finite() => {
+                self.text(field, true, |it| write!(it, "{value:?}"))
+            }
             _ => self.plain(field, &format!("{value:?}")),
         }
     }
@@ -144,54 +203,13 @@ impl Visit for Fields<'_> {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.quoted(field, |it| it.write_str(value));
+        self.text(field, true, |it| it.write_str(value));
     }
 
     /// What has no form in JSON is a text there.
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        match self.lines {
-            Lines::Json => self.quoted(field, |it| write!(it, "{value:?}")),
-            Lines::Text => {
-                self.name(field);
-                let _ = write!(Escaped { line: self.line, quoted: false }, "{value:?}");
-            }
-        }
+        self.text(field, self.lines == Lines::Json, |it| write!(it, "{value:?}"));
     }
-}
-
-/// Lets no control character through: what clients send can neither begin a line of its own nor
-/// speak to the terminal that shows it.
-struct Escaped<'a> {
-    line: &'a mut String,
-    /// Quotes and backslashes are escaped as well.
-    quoted: bool,
-}
-
-impl Write for Escaped<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let Self { line, quoted } = self;
-        if is_plain(text) {
-            line.push_str(text);
-            return Ok(());
-        }
-        for char in text.chars() {
-            match char {
-                '"' | '\\' if *quoted => line.extend(['\\', char]),
-                '\n' => line.push_str("\\n"),
-                char if char.is_control() => write!(line, "\\u{:04x}", u32::from(char))?,
-                char => line.push(char),
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether there is nothing to escape, as most often. Sixteen bytes are looked at together.
-fn is_plain(text: &str) -> bool {
-    let odd = |byte: &u8| !(b' '..=b'~').contains(byte) | (*byte == b'"') | (*byte == b'\\');
-    let (chunks, rest) = text.as_bytes().as_chunks::<16>();
-    let any_odd = |chunk: &[u8; 16]| chunk.iter().fold(false, |any, byte| any | odd(byte));
-    !chunks.iter().any(any_odd) && !rest.iter().any(odd)
 }
 
 /// The time, in UTC and with microseconds.
@@ -305,6 +323,46 @@ mod tests {
         let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         assert_eq!(lines.matches("x\\nINFO forged \\u001b[31m\\u009b1m\\u007f").count(), 3);
         assert_eq!(lines.chars().filter(|char| char.is_control()).count(), 1, "{lines:?}");
+    }
+
+    #[test]
+    fn values_are_cut_after_256_characters() {
+        let long = "é".repeat(3_700);
+        let users = "u".repeat(3_700);
+        for format in [Lines::Text, Lines::Json] {
+            let lines = Output::default();
+            let writer = lines.clone();
+            let log = fmt().with_writer(move || writer.clone()).event_format(format).finish();
+            with_default(log, || {
+                tracing::info!(text = long, shown = %long, listed = ?[&long], users, "{long}");
+                tracing::info!(target: "h2", "{long}");
+            });
+            let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            let (ours, theirs) = lines.split_once('\n').unwrap();
+            let runs: Vec<_> = ours.split(|char| !matches!(char, 'é' | '…')).collect();
+            let lengths = runs.iter().map(|run| run.chars().count()).filter(|length| *length > 0);
+            let mut lengths: Vec<_> = lengths.collect();
+            lengths.sort_unstable();
+            // A list begins with two characters of its own, of which JSON escapes one.
+            let list = if format == Lines::Json { 253 } else { 254 };
+            assert_eq!(lengths, [list, 256, 256, 3_700], "{ours}");
+            assert!(ours.contains(&users), "nobody can use half of a list of ids");
+            assert_eq!(theirs.matches('é').count(), 255, "{theirs}");
+        }
+    }
+
+    #[test]
+    fn a_terminal_cuts_values_as_well() {
+        let lines = Output::default();
+        let writer = lines.clone();
+        let log = fmt().with_writer(move || writer.clone()).fmt_fields(TerminalFields);
+        let long = "é\u{7}".repeat(3_700);
+        with_default(log.finish(), || tracing::info!(text = long, count = 7, "hello"));
+        let line = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(line.contains("hello text=\"é\\u0007é\\u0007"), "{line:?}");
+        assert!(line.contains("…\" count=7\n"), "{line:?}");
+        assert!(line.chars().count() < 256 + 150, "{line:?}");
+        assert!(!line.contains('\u{7}'), "{line:?}");
     }
 
     #[test]

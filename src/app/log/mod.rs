@@ -1,8 +1,10 @@
 //! The log: what its lines look like, and how they get out.
 
+mod escaped;
 mod lines;
 mod output;
 
 pub use self::lines::Lines;
+pub(in crate::app) use self::lines::TerminalFields;
 pub(in crate::app) use self::output::AT_EXIT;
 pub use self::output::Output;

@@ -14,8 +14,9 @@ const LINGER: Duration = Duration::from_millis(10);
 /// log, about a second of the calls that one core serves.
 const CAPACITY: usize = 4 << 20;
 
-/// A buffer that grew beyond this is not kept for the next lines.
-const KEPT: usize = 256 << 10;
+/// A buffer that grew beyond this is not kept for the next lines: three times what 100,000 calls a
+/// second log while they linger.
+const KEPT: usize = 1 << 20;
 
 /// How long the last lines may take when the process ends.
 pub(in crate::app) const AT_EXIT: Duration = Duration::from_secs(1);
