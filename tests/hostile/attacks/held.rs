@@ -1,0 +1,103 @@
+//! Memory that calls hold.
+
+use futures_util::future::join_all;
+use tokio::task::JoinSet;
+use tokio::time::timeout_at;
+
+use super::payloads::{LARGEST, compress};
+use crate::attacker::Report;
+use crate::client::{
+    CHECK, CREATE_USER, GET_USER, REFLECTION, WATCH,
+};
+use crate::link::{Target, Writer, open_unwatched};
+use crate::scenario::{Rule, Scenario};
+use crate::wire::{Frames, MAX_WINDOW, indexed_heads, message, string_field};
+
+/// Of one connection: a few less than the server allows.
+const STREAMS: u32 = 990;
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    for (what, path) in [
+        ("check", CHECK),
+        ("watch", WATCH),
+        ("get-user", GET_USER),
+        ("create-user", CREATE_USER),
+        ("reflection", REFLECTION),
+    ] {
+        let zstd = complete(format!("complete-zstd-{what}"), path, "zstd", true);
+        all.push(if what == "check" { zstd.also_over_tls() } else { zstd });
+    }
+    for encoding in ["gzip", "deflate", "identity"] {
+        all.push(complete(format!("complete-{encoding}-check"), CHECK, encoding, true));
+    }
+    all.push(complete("complete-identity-create-user", CREATE_USER, "identity", true));
+    all.push(complete("watch-long-name", WATCH, "zstd", false).also_over_tls());
+    all
+}
+
+/// On each of two connections, calls with one complete message of 4 MiB, which do not end their
+/// requests (`waiting`), or do.
+fn complete(
+    name: impl Into<String>,
+    path: &'static str,
+    encoding: &'static str,
+    waiting: bool,
+) -> Scenario {
+    Scenario::new(name, Rule::Bounded, move || {
+        // The field that each of these messages has first: 4 for reflection, file_containing_symbol.
+        let number = if path == REFLECTION { 4 } else { 1 };
+        let text = string_field(number, &vec![b'a'; LARGEST - 16]);
+        let body = message(encoding != "identity", &compress(encoding, &text));
+        let heads = indexed_heads(path, &[("grpc-encoding", encoding)]);
+        async move |target: Target| {
+            let attack = async |writer| many_calls(&target, writer, &heads, &body, !waiting).await;
+            on_connections(&target, 2, attack).await
+        }
+    })
+}
+
+/// Opens the streams and sends the same on each, as far as the server lets it.
+async fn many_calls(
+    target: &Target,
+    writer: Writer,
+    heads: &[Vec<u8>; 2],
+    body: &[u8],
+    end: bool,
+) {
+    let large = body.len() > 16 * 1024;
+    let mut uploads = JoinSet::new();
+    for index in 0..STREAMS {
+        let (stream, head) = (1 + 2 * index, &heads[usize::from(index > 0)]);
+        if writer.send(&Frames::default().headers(stream, head).0).await.is_err() {
+            return;
+        }
+        if large {
+            let (writer, body) = (writer.clone(), body.to_vec());
+            uploads.spawn(async move { writer.upload(stream, &body, end).await });
+        } else if !writer.upload(stream, body, end).await && writer.seen.is_cut() {
+            return;
+        }
+    }
+    target.end().await;
+}
+
+/// Does the same on several connections, and says how they ended.
+pub(super) async fn on_connections(
+    target: &Target,
+    count: usize,
+    attack: impl AsyncFn(Writer),
+) -> Report {
+    let (mut seen, mut attacks) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        match open_unwatched(target, MAX_WINDOW).await {
+            Ok(writer) => {
+                seen.push(writer.seen.clone());
+                attacks.push(attack(writer));
+            }
+            Err(error) => return Report::default().noting(format!("cannot connect: {error}")),
+        }
+    }
+    let _ = timeout_at(target.until.unwrap(), join_all(attacks)).await;
+    Report::of(&seen)
+}

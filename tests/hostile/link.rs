@@ -1,0 +1,297 @@
+//! Connections of attackers, which know what the server has done to them.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use loona_hpack::Decoder;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+
+use crate::wire::{
+    ACK, DATA, FIRST_WINDOW, Frame, Frames, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, MAX_FRAME,
+    MAX_WINDOW, NO_ERROR, PREFACE, RST_STREAM, SETTINGS, WINDOW_UPDATE,
+};
+
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Where the server is, and for how long it is attacked.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    pub(crate) tls: Option<TlsConnector>,
+    /// Of clients in good faith, where they have to prove who they are.
+    pub(crate) token: Option<String>,
+    pub(crate) time: Duration,
+    /// Set when the attack begins.
+    pub(crate) until: Option<Instant>,
+}
+
+impl Target {
+    pub(crate) async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+        let tcp = TcpStream::connect(self.address).await?;
+        tcp.set_nodelay(true)?;
+        let Some(tls) = &self.tls else { return Ok(Box::new(tcp)) };
+        let name = ServerName::try_from("localhost").unwrap();
+        Ok(Box::new(tls.connect(name, tcp).await?))
+    }
+
+    /// Whether the attack goes on.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.until.is_none_or(|until| Instant::now() < until)
+    }
+
+    /// Waits for the end of the attack.
+    pub(crate) async fn end(&self) {
+        if let Some(until) = self.until {
+            sleep_until(until).await;
+        }
+    }
+}
+
+/// What the server has done to a connection.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// Calls that it has ended with trailers, and by RST_STREAM.
+    pub(crate) answered: AtomicU64,
+    pub(crate) reset: AtomicU64,
+    pub(crate) closed: AtomicBool,
+    goaway: Mutex<Option<String>>,
+    windows: Mutex<Windows>,
+    opened: Notify,
+    ended: Notify,
+}
+
+/// What may be sent. Of streams, only what differs from the initial window.
+#[derive(Default)]
+struct Windows {
+    connection: i64,
+    initial: i64,
+    streams: HashMap<u32, i64>,
+}
+
+impl Seen {
+    pub(crate) fn is_cut(&self) -> bool {
+        self.closed.load(Ordering::Relaxed) || self.goaway.lock().unwrap().is_some()
+    }
+
+    pub(crate) fn goaway(&self) -> Option<String> {
+        self.goaway.lock().unwrap().clone()
+    }
+
+    fn note(&self, frame: &Frame) {
+        match frame.kind {
+            HEADERS if frame.ends() => {
+                self.answered.fetch_add(1, Ordering::Relaxed);
+            }
+            // Behind an early answer it says that there is nothing wrong.
+            RST_STREAM if frame.number() != NO_ERROR => {
+                self.reset.fetch_add(1, Ordering::Relaxed);
+            }
+            WINDOW_UPDATE => {
+                let mut windows = self.windows.lock().unwrap();
+                let more = i64::from(frame.number());
+                if frame.stream == 0 {
+                    windows.connection += more;
+                } else if let Some(window) = windows.streams.get_mut(&frame.stream) {
+                    *window += more;
+                }
+                drop(windows);
+                self.opened.notify_waiters();
+            }
+            GOAWAY => {
+                let code = u32::from_be_bytes(frame.payload[4..8].try_into().unwrap());
+                let text = String::from_utf8_lossy(&frame.payload[8..]);
+                *self.goaway.lock().unwrap() = Some(format!("{code}:{text}"));
+            }
+            _ => {}
+        }
+        if frame.ends() {
+            self.windows.lock().unwrap().streams.remove(&frame.stream);
+            self.opened.notify_waiters();
+        }
+        if frame.ends() || frame.kind == GOAWAY {
+            self.ended.notify_waiters();
+        }
+    }
+}
+
+pub(crate) struct Reader {
+    io: ReadHalf<Box<dyn Stream>>,
+    read: BytesMut,
+    hpack: Decoder<'static>,
+    seen: Arc<Seen>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Writer {
+    io: Arc<tokio::sync::Mutex<WriteHalf<Box<dyn Stream>>>>,
+    pub(crate) seen: Arc<Seen>,
+}
+
+/// Opens a connection whose streams have this window for answers.
+pub(crate) async fn open(target: &Target, window: u32) -> io::Result<(Reader, Writer)> {
+    let (io, write) = split(target.connect().await?);
+    let seen = Arc::<Seen>::default();
+    let mut reader =
+        Reader { io, read: BytesMut::new(), hpack: Decoder::new(), seen: seen.clone() };
+    let writer = Writer { io: Arc::new(tokio::sync::Mutex::new(write)), seen: seen.clone() };
+    let mut hello = Frames(PREFACE.to_vec());
+    hello.settings(&[(INITIAL_WINDOW_SIZE, window)]).window(0, MAX_WINDOW - FIRST_WINDOW);
+    hello.add(SETTINGS, ACK, 0, &[]);
+    writer.send(&hello.0).await?;
+    seen.windows.lock().unwrap().connection = FIRST_WINDOW.into();
+    // The first frame of a server is its SETTINGS (RFC 9113, 3.4).
+    let settings = reader.next().await.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let mut initial = FIRST_WINDOW;
+    for setting in settings.payload.chunks_exact(6) {
+        if setting[..2] == INITIAL_WINDOW_SIZE.to_be_bytes() {
+            initial = u32::from_be_bytes(setting[2..].try_into().unwrap());
+        }
+    }
+    seen.windows.lock().unwrap().initial = initial.into();
+    Ok((reader, writer))
+}
+
+/// Opens one whose answers nobody looks at, but that are read.
+pub(crate) async fn open_unwatched(target: &Target, window: u32) -> io::Result<Writer> {
+    let (mut reader, writer) = open(target, window).await?;
+    tokio::spawn(async move { while reader.next().await.is_some() {} });
+    Ok(writer)
+}
+
+impl Reader {
+    /// The next frame; `None` at the end of the connection.
+    pub(crate) async fn next(&mut self) -> Option<Frame> {
+        loop {
+            if let Ok(Some(frame)) = Frame::take(&mut self.read) {
+                self.seen.note(&frame);
+                return Some(frame);
+            }
+            self.read.reserve(64 * 1024);
+            if self.io.read_buf(&mut self.read).await.unwrap_or(0) == 0 {
+                self.seen.closed.store(true, Ordering::Relaxed);
+                self.seen.opened.notify_waiters();
+                self.seen.ended.notify_waiters();
+                return None;
+            }
+        }
+    }
+
+    /// The status in these trailers. Every header block of a connection has to be given to this, or
+    /// none.
+    pub(crate) fn status(&mut self, headers: &Frame) -> Option<u32> {
+        let fields = self.hpack.decode(&headers.payload).ok()?;
+        let (_, value) = fields.into_iter().find(|(name, _)| name == b"grpc-status")?;
+        std::str::from_utf8(&value).ok()?.parse().ok()
+    }
+}
+
+impl Writer {
+    /// # Errors
+    /// If the connection is closed.
+    pub(crate) async fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut io = self.io.lock().await;
+        io.write_all(bytes).await?;
+        io.flush().await
+    }
+
+    /// Sends the same until the end of the attack, or of the connection.
+    pub(crate) async fn flood(&self, target: &Target, bytes: &[u8]) {
+        let left = target.until.unwrap().duration_since(Instant::now());
+        let flood = async { while target.goes_on() && self.send(bytes).await.is_ok() {} };
+        // A server that no longer reads would hold this up for good.
+        let _ = timeout(left, flood).await;
+    }
+
+    /// Sends a body as far as the windows allow, waiting for more. False if the stream or the
+    /// connection has ended before.
+    pub(crate) async fn upload(&self, stream: u32, body: &[u8], end: bool) -> bool {
+        let initial = {
+            let mut windows = self.seen.windows.lock().unwrap();
+            let initial = windows.initial;
+            *windows.streams.entry(stream).or_insert(initial)
+        };
+        debug_assert!(initial >= 0);
+        let mut rest = body;
+        while !rest.is_empty() {
+            let Some(room) = self.room(stream, rest.len().min(MAX_FRAME)).await else {
+                return false;
+            };
+            let (part, more) = rest.split_at(room);
+            rest = more;
+            let mut frames = Frames::default();
+            frames.add(DATA, u8::from(end && rest.is_empty()), stream, part);
+            if self.send(&frames.0).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Takes up to this much of the windows, at least a byte. `None` if the stream has ended.
+    async fn room(&self, stream: u32, wanted: usize) -> Option<usize> {
+        loop {
+            let opened = self.seen.opened.notified();
+            if self.seen.closed.load(Ordering::Relaxed) {
+                return None;
+            }
+            {
+                let mut windows = self.seen.windows.lock().unwrap();
+                let window = *windows.streams.get(&stream)?;
+                let room = window.min(windows.connection).min(wanted as i64);
+                if room > 0 {
+                    windows.connection -= room;
+                    *windows.streams.get_mut(&stream)? -= room;
+                    return Some(room as usize);
+                }
+            }
+            opened.await;
+        }
+    }
+
+    /// Waits until fewer than `count` of the calls that were made are still open.
+    pub(crate) async fn open_calls_below(&self, count: u64, made: u64) {
+        loop {
+            let ended = self.seen.ended.notified();
+            let over = [&self.seen.answered, &self.seen.reset];
+            let over: u64 = over.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+            if self.seen.is_cut() || made < over + count {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// Takes this much of the connection's window for DATA that is sent by other means.
+    pub(crate) fn claim(&self, bytes: usize) -> bool {
+        let mut windows = self.seen.windows.lock().unwrap();
+        let fits = windows.connection >= bytes as i64;
+        if fits {
+            windows.connection -= bytes as i64;
+        }
+        fits
+    }
+
+    /// The same, waiting until there is so much.
+    pub(crate) async fn claimed(&self, bytes: usize) -> bool {
+        while !self.claim(bytes) {
+            let opened = self.seen.opened.notified();
+            if self.seen.closed.load(Ordering::Relaxed) {
+                return false;
+            }
+            opened.await;
+        }
+        true
+    }
+}

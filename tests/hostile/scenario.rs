@@ -1,0 +1,99 @@
+//! What a scenario is.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::attacker::Report;
+use crate::bystander::Habit;
+use crate::link::Target;
+
+type Attack = Box<dyn FnOnce(Target) -> Pin<Box<dyn Future<Output = Report>>>>;
+
+/// What is judged besides memory and the bystander.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Rule {
+    Bounded,
+    /// The attacker is cut off, or pays more than the server.
+    Flood,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Store {
+    Memory,
+    Sqlite,
+}
+
+pub(crate) struct Scenario {
+    pub(crate) name: String,
+    pub(crate) rule: Rule,
+    pub(crate) time: Duration,
+    pub(crate) stores: &'static [Store],
+    /// Whether it is made over TLS as well: where the bytes take another way.
+    pub(crate) tls: bool,
+    /// Whether the store has 100,000 users.
+    pub(crate) seeded: bool,
+    /// Whether clients have to prove who they are.
+    pub(crate) auth: bool,
+    pub(crate) habit: Habit,
+    attack: Box<dyn Fn() -> Attack>,
+}
+
+impl Scenario {
+    /// `prepare` makes what the attack sends, before anything is measured.
+    pub(crate) fn new<P, A>(name: impl Into<String>, rule: Rule, prepare: P) -> Self
+    where
+        P: Fn() -> A + 'static,
+        A: AsyncFnOnce(Target) -> Report + 'static,
+    {
+        let attack = move || -> Attack {
+            let attack = prepare();
+            Box::new(move |target| Box::pin(async move { attack(target).await }))
+        };
+        Self {
+            name: name.into(),
+            rule,
+            time: Duration::from_secs(3),
+            stores: &[Store::Memory],
+            tls: false,
+            seeded: false,
+            auth: false,
+            habit: Habit::Calls,
+            attack: Box::new(attack),
+        }
+    }
+
+    pub(crate) fn seconds(mut self, seconds: u64) -> Self {
+        self.time = Duration::from_secs(seconds);
+        self
+    }
+
+    pub(crate) fn on_both_stores(mut self) -> Self {
+        self.stores = &[Store::Memory, Store::Sqlite];
+        self
+    }
+
+    pub(crate) fn also_over_tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// With 100,000 users in the store.
+    pub(crate) fn with_users(mut self) -> Self {
+        self.seeded = true;
+        self
+    }
+
+    pub(crate) fn with_auth(mut self) -> Self {
+        self.auth = true;
+        self
+    }
+
+    pub(crate) fn beside_new_connections(mut self) -> Self {
+        self.habit = Habit::Connections;
+        self
+    }
+
+    pub(crate) fn prepare(&self) -> Attack {
+        (self.attack)()
+    }
+}
