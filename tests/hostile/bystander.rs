@@ -79,8 +79,11 @@ impl Bystander {
 }
 
 async fn call(client: &Client, turn: u32, user: &str) -> Result<(), String> {
-    let (path, message) =
-        if turn % 2 == 0 { (CHECK, Vec::new()) } else { (GET_USER, string_field(1, user.as_bytes())) };
+    let (path, message) = if turn % 2 == 0 {
+        (CHECK, Vec::new())
+    } else {
+        (GET_USER, string_field(1, user.as_bytes()))
+    };
     let status = client.call(path, &message).await?;
     if status == 0 { Ok(()) } else { Err(format!("{path} ended with status {status}")) }
 }

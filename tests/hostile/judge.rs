@@ -189,7 +189,11 @@ fn faults(scenario: &Scenario, run: &Run, idle: Control) -> Vec<String> {
         faults.push("the server has died".to_owned());
     }
     if run.more_memory() > MEMORY {
-        faults.push(format!("{} MiB over idle, {} are allowed", mib(run.more_memory()), mib(MEMORY)));
+        faults.push(format!(
+            "{} MiB over idle, {} are allowed",
+            mib(run.more_memory()),
+            mib(MEMORY)
+        ));
     }
     if let Some(first) = run.figures.failures.first() {
         let count = run.figures.failures.len();
@@ -210,9 +214,8 @@ fn faults(scenario: &Scenario, run: &Run, idle: Control) -> Vec<String> {
 fn too_slow(figures: &Figures, control: Control) -> Option<String> {
     let p50 = control.p50.max(P50_FLOOR).mul_f64(P50);
     let p99 = control.p99.max(P99_FLOOR).mul_f64(P99);
-    (figures.p50 > p50 || figures.p99 > p99).then(|| {
-        format!("the bystander is too slow: {} and {} ms are allowed", ms(p50), ms(p99))
-    })
+    (figures.p50 > p50 || figures.p99 > p99)
+        .then(|| format!("the bystander is too slow: {} and {} ms are allowed", ms(p50), ms(p99)))
 }
 
 fn line(run: &Run, control: Control, idle: Control) -> String {

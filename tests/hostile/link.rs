@@ -18,7 +18,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::wire::{
     ACK, DATA, FIRST_WINDOW, Frame, Frames, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, MAX_FRAME,
-    MAX_WINDOW, NO_ERROR, PREFACE, RST_STREAM, SETTINGS, WINDOW_UPDATE,
+    NO_ERROR, PREFACE, RST_STREAM, SETTINGS, WINDOW_UPDATE,
 };
 
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -139,7 +139,7 @@ pub(crate) struct Writer {
     pub(crate) seen: Arc<Seen>,
 }
 
-/// Opens a connection whose streams have this window for answers.
+/// Opens a connection that has this window for answers, and whose streams have it.
 pub(crate) async fn open(target: &Target, window: u32) -> io::Result<(Reader, Writer)> {
     let (io, write) = split(target.connect().await?);
     let seen = Arc::<Seen>::default();
@@ -147,7 +147,10 @@ pub(crate) async fn open(target: &Target, window: u32) -> io::Result<(Reader, Wr
         Reader { io, read: BytesMut::new(), hpack: Decoder::new(), seen: seen.clone() };
     let writer = Writer { io: Arc::new(tokio::sync::Mutex::new(write)), seen: seen.clone() };
     let mut hello = Frames(PREFACE.to_vec());
-    hello.settings(&[(INITIAL_WINDOW_SIZE, window)]).window(0, MAX_WINDOW - FIRST_WINDOW);
+    hello.settings(&[(INITIAL_WINDOW_SIZE, window)]);
+    if window > FIRST_WINDOW {
+        hello.window(0, window - FIRST_WINDOW);
+    }
     hello.add(SETTINGS, ACK, 0, &[]);
     writer.send(&hello.0).await?;
     seen.windows.lock().unwrap().connection = FIRST_WINDOW.into();
@@ -217,12 +220,7 @@ impl Writer {
     /// Sends a body as far as the windows allow, waiting for more. False if the stream or the
     /// connection has ended before.
     pub(crate) async fn upload(&self, stream: u32, body: &[u8], end: bool) -> bool {
-        let initial = {
-            let mut windows = self.seen.windows.lock().unwrap();
-            let initial = windows.initial;
-            *windows.streams.entry(stream).or_insert(initial)
-        };
-        debug_assert!(initial >= 0);
+        self.track(stream);
         let mut rest = body;
         while !rest.is_empty() {
             let Some(room) = self.room(stream, rest.len().min(MAX_FRAME)).await else {
@@ -273,25 +271,41 @@ impl Writer {
         }
     }
 
-    /// Takes this much of the connection's window for DATA that is sent by other means.
-    pub(crate) fn claim(&self, bytes: usize) -> bool {
-        let mut windows = self.seen.windows.lock().unwrap();
-        let fits = windows.connection >= bytes as i64;
-        if fits {
-            windows.connection -= bytes as i64;
-        }
-        fits
-    }
-
-    /// The same, waiting until there is so much.
-    pub(crate) async fn claimed(&self, bytes: usize) -> bool {
-        while !self.claim(bytes) {
+    /// Takes this much of the connection's window for DATA that is sent by other means, and waits
+    /// until there is so much. False if the connection has ended before.
+    pub(crate) async fn claim(&self, bytes: usize) -> bool {
+        loop {
             let opened = self.seen.opened.notified();
             if self.seen.closed.load(Ordering::Relaxed) {
                 return false;
             }
+            {
+                let mut windows = self.seen.windows.lock().unwrap();
+                if windows.connection >= bytes as i64 {
+                    windows.connection -= bytes as i64;
+                    return true;
+                }
+            }
             opened.await;
         }
+    }
+
+    /// The same for a stream whose window counts too.
+    pub(crate) async fn claim_of(&self, stream: u32, bytes: usize) -> bool {
+        self.track(stream);
+        let mut left = bytes;
+        while left > 0 {
+            match self.room(stream, left).await {
+                Some(room) => left -= room,
+                None => return false,
+            }
+        }
         true
+    }
+
+    fn track(&self, stream: u32) {
+        let mut windows = self.seen.windows.lock().unwrap();
+        let initial = windows.initial;
+        windows.streams.entry(stream).or_insert(initial);
     }
 }

@@ -79,11 +79,17 @@ impl Options {
         let stores = self.store.map_or(scenario.stores.to_vec(), |store| vec![store]);
         let mut settings = Vec::new();
         for (index, store) in stores.into_iter().enumerate() {
-            // TLS is the same over both.
-            let both = scenario.tls && index == 0;
-            let tls = self.tls.map_or(if both { vec![false, true] } else { vec![false] }, |it| vec![it]);
             let Scenario { seeded, auth, .. } = *scenario;
-            settings.extend(tls.into_iter().map(|tls| Setting { store, tls, seeded, auth }));
+            for tls in [false, true] {
+                let wanted = match self.tls {
+                    Some(wanted) => tls == wanted && (tls || scenario.tls.contains(&false)),
+                    // One store is enough to see what TLS changes.
+                    None => scenario.tls.contains(&tls) && (index == 0 || !tls),
+                };
+                if wanted {
+                    settings.push(Setting { store, tls, seeded, auth });
+                }
+            }
         }
         settings
     }

@@ -69,7 +69,8 @@ impl Place {
         }
         if setting.auth {
             let secret = folder::text(&self.folder.path("secret"));
-            arguments.extend(["--auth-secret", &secret, "--auth-allow", "*=*"].map(str::to_owned));
+            arguments
+                .extend(["--auth-secret", &secret, "--auth-allow", "any=*"].map(str::to_owned));
         }
         let connector = self.ca(setting).map(tls::connector);
         (Server::start(&arguments), connector)

@@ -55,13 +55,6 @@ impl Server {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Ends in order, so that its store is whole.
-    pub(crate) fn stop(mut self) {
-        let pid = self.child.id().to_string();
-        Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap();
-        self.child.wait().unwrap();
-    }
-
     /// Resident memory, in bytes: `VmRSS` now, `VmHWM` at its highest.
     pub(crate) fn memory(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));

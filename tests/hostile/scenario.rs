@@ -28,8 +28,8 @@ pub(crate) struct Scenario {
     pub(crate) rule: Rule,
     pub(crate) time: Duration,
     pub(crate) stores: &'static [Store],
-    /// Whether it is made over TLS as well: where the bytes take another way.
-    pub(crate) tls: bool,
+    /// Whether it is made over TLS as well, where that is another way, or there alone.
+    pub(crate) tls: &'static [bool],
     /// Whether the store has 100,000 users.
     pub(crate) seeded: bool,
     /// Whether clients have to prove who they are.
@@ -54,7 +54,7 @@ impl Scenario {
             rule,
             time: Duration::from_secs(3),
             stores: &[Store::Memory],
-            tls: false,
+            tls: &[false],
             seeded: false,
             auth: false,
             habit: Habit::Calls,
@@ -73,7 +73,12 @@ impl Scenario {
     }
 
     pub(crate) fn also_over_tls(mut self) -> Self {
-        self.tls = true;
+        self.tls = &[false, true];
+        self
+    }
+
+    pub(crate) fn only_over_tls(mut self) -> Self {
+        self.tls = &[true];
         self
     }
 

@@ -100,6 +100,12 @@ impl Frames {
         self.add(DATA, END_STREAM, stream, data)
     }
 
+    /// DATA with a padding of zeros (RFC 9113, 6.1).
+    pub(crate) fn padded(&mut self, stream: u32, data: &[u8], padding: u8) -> &mut Self {
+        let payload = [&[padding], data, &[0; 255][..padding.into()]].concat();
+        self.add(DATA, PADDED, stream, &payload)
+    }
+
     pub(crate) fn reset(&mut self, stream: u32, code: u32) -> &mut Self {
         self.add(RST_STREAM, 0, stream, &code.to_be_bytes())
     }

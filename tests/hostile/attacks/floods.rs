@@ -1,6 +1,6 @@
 //! Frames at full speed: those of a connection, and those of calls that are over or never end.
 
-use super::held::on_connections;
+use super::held::on_connections_with;
 use crate::attacker::Report;
 use crate::client::WATCH;
 use crate::link::{Target, open_unwatched};
@@ -48,7 +48,7 @@ fn flood(name: &str, stalled: u32, bytes: Vec<u8>) -> Scenario {
     Scenario::new(name, Rule::Flood, move || {
         let bytes = chunk(&bytes);
         async move |target: Target| {
-            on_connections(&target, 2, async |writer| {
+            on_connections_with(&target, 2, FIRST_WINDOW, async |writer| {
                 if writer.send(&watches(stalled)).await.is_ok() {
                     writer.flood(&target, &bytes).await;
                 }
@@ -82,7 +82,7 @@ fn continuation() -> Scenario {
         // Literals of the static table: `:path` of nothing.
         let bytes = chunk(Frames::default().add(CONTINUATION, 0, 1, &[0x82]).0.as_slice());
         async move |target: Target| {
-            on_connections(&target, 2, async |writer| {
+            on_connections_with(&target, 2, FIRST_WINDOW, async |writer| {
                 let begin = Frames::default().add(HEADERS, 0, 1, &[0x83]).0.clone();
                 if writer.send(&begin).await.is_ok() {
                     writer.flood(&target, &bytes).await;

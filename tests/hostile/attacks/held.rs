@@ -1,20 +1,22 @@
 //! Memory that calls hold.
 
-use futures_util::future::join_all;
-use tokio::task::JoinSet;
-use tokio::time::timeout_at;
+use std::time::Duration;
 
-use super::payloads::{LARGEST, compress};
+use futures_util::future::join_all;
+use tokio::time::{timeout, timeout_at};
+
+use super::payloads::{LARGEST, compress, zstd_wide_window};
 use crate::attacker::Report;
-use crate::client::{
-    CHECK, CREATE_USER, GET_USER, REFLECTION, WATCH,
-};
+use crate::client::{CHECK, CREATE_USER, CREATE_USERS, GET_USER, REFLECTION, WATCH};
 use crate::link::{Target, Writer, open_unwatched};
 use crate::scenario::{Rule, Scenario};
 use crate::wire::{Frames, MAX_WINDOW, indexed_heads, message, string_field};
 
 /// Of one connection: a few less than the server allows.
 const STREAMS: u32 = 990;
+
+/// For one message of 4 MiB.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     let mut all = Vec::new();
@@ -32,23 +34,46 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         all.push(complete(format!("complete-{encoding}-check"), CHECK, encoding, true));
     }
     all.push(complete("complete-identity-create-user", CREATE_USER, "identity", true));
+    all.push(complete("complete-zstd-create-users", CREATE_USERS, "zstd", true).on_both_stores());
+    all.push(complete("complete-gzip-create-users", CREATE_USERS, "gzip", true));
     all.push(complete("watch-long-name", WATCH, "zstd", false).also_over_tls());
+    all.push(calls("unfinished-create-user", CREATE_USER, "identity", true, || {
+        let mut body = message(false, &string_field(1, &vec![b'a'; LARGEST - 16]));
+        body.pop();
+        body
+    }));
+    all.push(calls("zstd-wide-window", CREATE_USER, "zstd", true, || {
+        message(true, &zstd_wide_window())
+    }));
     all
 }
 
-/// On each of two connections, calls with one complete message of 4 MiB, which do not end their
-/// requests (`waiting`), or do.
+/// On each of two connections, calls with one complete message of 4 MiB.
 fn complete(
     name: impl Into<String>,
     path: &'static str,
     encoding: &'static str,
     waiting: bool,
 ) -> Scenario {
-    Scenario::new(name, Rule::Bounded, move || {
+    calls(name, path, encoding, waiting, move || {
         // The field that each of these messages has first: 4 for reflection, file_containing_symbol.
         let number = if path == REFLECTION { 4 } else { 1 };
         let text = string_field(number, &vec![b'a'; LARGEST - 16]);
-        let body = message(encoding != "identity", &compress(encoding, &text));
+        message(encoding != "identity", &compress(encoding, &text))
+    })
+}
+
+/// On each of two connections, as many calls as may be open, which do not end their requests
+/// (`waiting`), or do.
+fn calls(
+    name: impl Into<String>,
+    path: &'static str,
+    encoding: &'static str,
+    waiting: bool,
+    body: impl Fn() -> Vec<u8> + 'static,
+) -> Scenario {
+    Scenario::new(name, Rule::Bounded, move || {
+        let body = body();
         let heads = indexed_heads(path, &[("grpc-encoding", encoding)]);
         async move |target: Target| {
             let attack = async |writer| many_calls(&target, writer, &heads, &body, !waiting).await;
@@ -58,24 +83,15 @@ fn complete(
 }
 
 /// Opens the streams and sends the same on each, as far as the server lets it.
-async fn many_calls(
-    target: &Target,
-    writer: Writer,
-    heads: &[Vec<u8>; 2],
-    body: &[u8],
-    end: bool,
-) {
-    let large = body.len() > 16 * 1024;
-    let mut uploads = JoinSet::new();
+async fn many_calls(target: &Target, writer: Writer, heads: &[Vec<u8>; 2], body: &[u8], end: bool) {
     for index in 0..STREAMS {
         let (stream, head) = (1 + 2 * index, &heads[usize::from(index > 0)]);
         if writer.send(&Frames::default().headers(stream, head).0).await.is_err() {
             return;
         }
-        if large {
-            let (writer, body) = (writer.clone(), body.to_vec());
-            uploads.spawn(async move { writer.upload(stream, &body, end).await });
-        } else if !writer.upload(stream, body, end).await && writer.seen.is_cut() {
+        // A stream that the server takes no more of does not hold up the next one.
+        let _ = timeout(PATIENCE, writer.upload(stream, body, end)).await;
+        if writer.seen.is_cut() {
             return;
         }
     }
@@ -88,9 +104,19 @@ pub(super) async fn on_connections(
     count: usize,
     attack: impl AsyncFn(Writer),
 ) -> Report {
+    on_connections_with(target, count, MAX_WINDOW, attack).await
+}
+
+/// The same with this window for answers.
+pub(super) async fn on_connections_with(
+    target: &Target,
+    count: usize,
+    window: u32,
+    attack: impl AsyncFn(Writer),
+) -> Report {
     let (mut seen, mut attacks) = (Vec::new(), Vec::new());
     for _ in 0..count {
-        match open_unwatched(target, MAX_WINDOW).await {
+        match open_unwatched(target, window).await {
             Ok(writer) => {
                 seen.push(writer.seen.clone());
                 attacks.push(attack(writer));

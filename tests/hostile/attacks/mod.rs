@@ -1,12 +1,32 @@
 //! The attacks, by what they aim at.
 
+mod early;
 mod floods;
 mod held;
 mod inflation;
+mod loris;
+mod metadata;
 mod payloads;
+mod pinned;
+mod resets;
+mod scans;
+mod shared;
+mod tiny;
 
 use crate::scenario::Scenario;
 
 pub(crate) fn all() -> Vec<Scenario> {
-    [held::scenarios(), inflation::scenarios(), floods::scenarios()].into_iter().flatten().collect()
+    let all = [
+        held::scenarios(),
+        pinned::scenarios(),
+        metadata::scenarios(),
+        early::scenarios(),
+        tiny::scenarios(),
+        resets::scenarios(),
+        inflation::scenarios(),
+        floods::scenarios(),
+        scans::scenarios(),
+        loris::scenarios(),
+    ];
+    all.into_iter().flatten().collect()
 }

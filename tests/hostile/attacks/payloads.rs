@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use flate2::Compression;
-use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+use flate2::write::{GzEncoder, ZlibEncoder};
 
 /// The server's default of `--max-receive-message`.
 pub(crate) const LARGEST: usize = 4 << 20;
@@ -141,11 +141,4 @@ pub(crate) fn zstd_wide_window() -> Vec<u8> {
     }
     frame.extend_from_slice(&ZSTD_END);
     frame
-}
-
-/// The same as a raw deflate stream, without head and sum: to see that it is refused.
-pub(crate) fn raw_deflate(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
 }
