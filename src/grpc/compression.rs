@@ -16,15 +16,6 @@ use super::status::Status;
 #[cfg(any(feature = "gzip", feature = "deflate"))]
 const INFLATE_CONTEXT: usize = 48 * 1024;
 
-/// The same for zstd, without its window.
-#[cfg(feature = "zstd")]
-const ZSTD_CONTEXT: usize = 160 * 1024;
-
-/// 8 MiB, the window that RFC 8878 (3.1.1.1.2) recommends decoders to support: a message must not
-/// ask for more memory than that.
-#[cfg(feature = "zstd")]
-const ZSTD_WINDOW_LOG: u32 = 23;
-
 /// A way to compress messages; there is one constant for each that is compiled in.
 #[derive(Clone, Copy)]
 pub struct Encoding(&'static Codec);
@@ -82,14 +73,8 @@ impl Encoding {
     pub const ZSTD: Self = Self(&Codec {
         name: "zstd",
         compress: |message| zstd::bulk::compress(message, zstd::DEFAULT_COMPRESSION_LEVEL),
-        source: |gate| {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(gate)?.single_frame();
-            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-            Ok(Box::new(decoder))
-        },
-        context: |message| {
-            ZSTD_CONTEXT + super::inflate::zstd_window(message).min(1 << ZSTD_WINDOW_LOG)
-        },
+        source: |gate| Ok(Box::new(super::inflate_zstd::Zstd::new(gate)?)),
+        context: super::inflate_zstd::context,
     });
 
     /// The name in `grpc-encoding` and `grpc-accept-encoding`.

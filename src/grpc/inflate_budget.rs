@@ -1,22 +1,27 @@
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
-use super::inflate::{Inflater, Progress};
+use bytes::{Buf, Bytes};
+
+use super::compression::Encoding;
+use super::frame::Payload;
+use super::inflate::{Cost, FREE_RATIO, Inflater, Progress};
 use super::status::Status;
 
-/// Work on one message before other calls have their turn: a third of a millisecond.
+/// Work on one message before other calls have their turn, in bytes of output or nanoseconds
+/// without any: a tenth of a millisecond to a third.
 const SLICE: usize = 64 * 1024;
 
-/// A message may inflate to this many times its length at no cost. Text and protobuf seldom reach
-/// ten; beyond a hundred is next to nothing but zeros, and bombs.
-const FREE_RATIO: usize = 32;
+/// What a slice may cost at the most: with the piece of input that takes it over.
+const RESERVE: Cost = 512 * 1024;
 
-/// What the messages of one connection may inflate to beyond that, in bytes: at once, and a second.
-const CONNECTION: Rate = Rate { burst: 16 << 20, per_second: 16 << 20 };
+/// What the messages of one connection may cost out of proportion to their length, at once and a
+/// second: two hundredths of a core, or five bombs of 4 MiB.
+const CONNECTION: Rate = Rate { burst: 40_000_000, per_second: 20_000_000 };
 
-/// The same for the connections of a server together, so that many are no way around it: it bounds
-/// bombs to a sixth of one core.
-const SERVER: Rate = Rate { burst: 64 << 20, per_second: 32 << 20 };
+/// The same for the connections of a server together, so that many are no way around it.
+const SERVER: Rate = Rate { burst: 100_000_000, per_second: 50_000_000 };
 
 #[derive(Debug, Clone, Copy)]
 struct Rate {
@@ -29,8 +34,17 @@ struct Rate {
 #[derive(Debug)]
 pub(crate) struct InflateBudget {
     bucket: Mutex<Bucket>,
+    /// One message of a connection is decompressed at a time, so that only one has a context and a
+    /// part of its output.
+    turn: Mutex<Turn>,
     /// That of the server; `None` if this is it.
     server: Option<Arc<InflateBudget>>,
+}
+
+#[derive(Debug, Default)]
+struct Turn {
+    taken: bool,
+    waiting: Vec<Waker>,
 }
 
 #[derive(Debug)]
@@ -42,31 +56,59 @@ struct Bucket {
 
 impl InflateBudget {
     pub(crate) fn of_server() -> Arc<Self> {
-        Arc::new(Self { bucket: Mutex::new(Bucket::new(SERVER)), server: None })
+        Arc::new(Self {
+            bucket: Mutex::new(Bucket::new(SERVER)),
+            turn: Mutex::default(),
+            server: None,
+        })
     }
 
     pub(crate) fn of_connection(server: &Arc<Self>) -> Arc<Self> {
-        let bucket = Mutex::new(Bucket::new(CONNECTION));
-        Arc::new(Self { bucket, server: Some(server.clone()) })
+        let (bucket, server) = (Mutex::new(Bucket::new(CONNECTION)), Some(server.clone()));
+        Arc::new(Self { bucket, turn: Mutex::default(), server })
     }
 
-    fn take(&self, bytes: usize) -> Result<(), Status> {
-        if !self.with(|bucket| bucket.take(bytes)) {
-            let whose = if self.server.is_some() { "connection" } else { "server" };
-            return Err(Status::resource_exhausted(format!(
-                "compressed messages of this {whose} inflate to more than {FREE_RATIO} times \
-                 their length too often: send them less often, or uncompressed"
-            )));
-        }
-        let of_server = self.server.as_ref().map_or(Ok(()), |server| server.take(bytes));
-        of_server.inspect_err(|_| self.with(|bucket| bucket.give_back(bytes)))
+    fn take(&self, cost: Cost) -> Result<(), Status> {
+        let taken = self.with(|bucket| bucket.take(cost));
+        taken.then_some(()).ok_or_else(|| self.exhausted())
     }
 
-    fn give_back(&self, bytes: usize) {
-        self.with(|bucket| bucket.give_back(bytes));
-        if let Some(server) = &self.server {
-            server.give_back(bytes);
+    /// Whether there is not enough left for a slice.
+    fn is_exhausted(&self) -> bool {
+        self.with(|bucket| !bucket.has(RESERVE))
+    }
+
+    fn exhausted(&self) -> Status {
+        let whose = if self.server.is_some() { "connection" } else { "server" };
+        Status::resource_exhausted(format!(
+            "compressed messages of this {whose} inflate to more than {FREE_RATIO} times their \
+             length, or to nothing, too often: send them less often, or uncompressed"
+        ))
+    }
+
+    fn give_back(&self, cost: Cost) {
+        self.with(|bucket| bucket.give_back(cost));
+    }
+
+    /// Ready when no other message of the connection is being decompressed.
+    fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::mem::replace(&mut turn.taken, true) {
+            return Poll::Ready(());
         }
+        if !turn.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            turn.waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    fn end_turn(&self) {
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        turn.taken = false;
+        // All of them: one alone may have been given up by its call.
+        let waiting = std::mem::take(&mut turn.waiting);
+        drop(turn);
+        waiting.into_iter().for_each(Waker::wake);
     }
 
     fn with<R>(&self, change: impl FnOnce(&mut Bucket) -> R) -> R {
@@ -79,76 +121,122 @@ impl Bucket {
         Self { rate, left: rate.burst, refilled: Instant::now() }
     }
 
-    fn take(&mut self, bytes: usize) -> bool {
-        if self.left < bytes {
-            let now = Instant::now();
-            let seconds = now.duration_since(self.refilled).as_secs_f64();
-            self.refilled = now;
-            self.give_back((seconds * self.rate.per_second as f64) as usize);
+    fn take(&mut self, cost: Cost) -> bool {
+        let enough = self.has(cost);
+        if enough {
+            self.left -= cost;
         }
-        let left = self.left.checked_sub(bytes);
-        self.left = left.unwrap_or(self.left);
-        left.is_some()
+        enough
     }
 
-    fn give_back(&mut self, bytes: usize) {
-        self.left = self.left.saturating_add(bytes).min(self.rate.burst);
+    fn has(&mut self, cost: Cost) -> bool {
+        if self.left < cost {
+            self.refill();
+        }
+        self.left >= cost
+    }
+
+    fn refill(&mut self) {
+        let now = Instant::now();
+        let seconds = now.duration_since(self.refilled).as_secs_f64();
+        self.refilled = now;
+        self.give_back((seconds * self.rate.per_second as f64) as usize);
+    }
+
+    fn give_back(&mut self, cost: Cost) {
+        self.left = self.left.saturating_add(cost).min(self.rate.burst);
     }
 }
 
-/// A message while it is decompressed, and what it has taken of the budget.
+/// A message that is to be decompressed, and what it has taken of the budget.
 pub(crate) struct Inflating {
-    inflater: Inflater,
+    stage: Stage,
+    /// Without one, in a test, it may take what it likes.
     budget: Option<Arc<InflateBudget>>,
-    taken: usize,
+    /// What it has paid for.
+    paid: Cost,
+}
+
+enum Stage {
+    /// It waits for its turn.
+    Waiting {
+        encoding: Encoding,
+        message: Payload,
+        limit: usize,
+    },
+    Running(Inflater),
 }
 
 impl Inflating {
-    /// Without a budget, in a test, it may take what it likes.
-    pub(crate) fn new(inflater: Inflater, budget: Option<Arc<InflateBudget>>) -> Self {
-        Self { inflater, budget, taken: 0 }
+    /// For a message of at most `limit` bytes.
+    pub(crate) fn new(
+        encoding: Encoding,
+        message: Payload,
+        limit: usize,
+        budget: Option<Arc<InflateBudget>>,
+    ) -> Self {
+        Self { stage: Stage::Waiting { encoding, message, limit }, budget, paid: 0 }
     }
 
     /// Bytes of memory that it holds.
     pub(crate) fn memory(&self) -> usize {
-        self.inflater.memory()
+        match &self.stage {
+            Stage::Waiting { message, .. } => message.remaining(),
+            Stage::Running(inflater) => inflater.memory(),
+        }
     }
 
-    /// Goes on for a slice of time.
+    /// Goes on for a slice of time; ready with the message when it is whole.
     ///
     /// # Errors
     /// Those of [`Inflater::step`], and RESOURCE_EXHAUSTED over the budget.
-    pub(crate) fn step(&mut self) -> Result<Progress, Status> {
-        let free = self.inflater.compressed().saturating_mul(FREE_RATIO);
-        let work = match free.checked_sub(self.inflater.work()) {
-            Some(left @ 1..) => left.min(SLICE),
-            _ => SLICE,
-        };
-        let due = (self.inflater.work() + work).saturating_sub(free);
-        if let Some(budget) = &self.budget {
-            budget.take(due.saturating_sub(self.taken))?;
-        }
-        self.taken = due;
-        self.inflater.step(work)
-    }
-
-    #[cfg(test)]
-    fn finish(mut self) -> Result<bytes::Bytes, Status> {
-        loop {
-            if let Progress::Done(message) = self.step()? {
-                return Ok(message);
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Status>> {
+        if let Stage::Waiting { encoding, message, limit } = &mut self.stage {
+            if let Some(budget) = &self.budget {
+                // Whoever is over the budget costs no more than to be told.
+                if budget.is_exhausted() {
+                    return Poll::Ready(Err(budget.exhausted()));
+                }
+                ready!(budget.poll_turn(cx));
+            }
+            let inflater = encoding.inflater(std::mem::take(message), *limit);
+            match inflater {
+                Ok(inflater) => self.stage = Stage::Running(inflater),
+                Err(status) => {
+                    self.budget.iter().for_each(|budget| budget.end_turn());
+                    return Poll::Ready(Err(status));
+                }
             }
         }
+        Poll::Ready(match self.step() {
+            Ok(Progress::Done(message)) => Ok(message),
+            Ok(Progress::More) => {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Err(status) => Err(status),
+        })
+    }
+
+    fn step(&mut self) -> Result<Progress, Status> {
+        let Stage::Running(inflater) = &mut self.stage else { return Ok(Progress::More) };
+        let Some(budget) = &self.budget else { return inflater.step(SLICE) };
+        budget.take(RESERVE)?;
+        let progress = inflater.step(SLICE);
+        let cost = inflater.cost() - self.paid;
+        self.paid += cost;
+        budget.give_back(RESERVE.saturating_sub(cost));
+        if let (Some(server), 1..) = (&budget.server, cost) {
+            server.take(cost)?;
+        }
+        progress
     }
 }
 
-/// What was taken for work that turned out not to be needed goes back.
 impl Drop for Inflating {
     fn drop(&mut self) {
-        let free = self.inflater.compressed().saturating_mul(FREE_RATIO);
-        let used = self.inflater.work().saturating_sub(free);
-        if let (Some(budget), Some(unused @ 1..)) = (&self.budget, self.taken.checked_sub(used)) {
-            budget.give_back(unused);
+        if let (Stage::Running(_), Some(budget)) = (&self.stage, &self.budget) {
+            budget.end_turn();
         }
     }
 }
@@ -156,60 +244,78 @@ impl Drop for Inflating {
 #[cfg(test)]
 #[cfg(feature = "gzip")]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::Code;
-    use crate::grpc::compression::Encoding;
 
     const LIMIT: usize = 4 << 20;
 
-    fn inflate(budget: &Arc<InflateBudget>, message: &[u8]) -> Result<Bytes, Status> {
-        let compressed = Encoding::GZIP.compress(message).unwrap();
-        let inflater = Encoding::GZIP.inflater(Bytes::from(compressed).into(), LIMIT)?;
-        Inflating::new(inflater, Some(budget.clone())).finish()
+    fn inflating(budget: &Arc<InflateBudget>, message: &[u8]) -> Inflating {
+        let compressed = Bytes::from(Encoding::GZIP.compress(message).unwrap());
+        Inflating::new(Encoding::GZIP, compressed.into(), LIMIT, Some(budget.clone()))
     }
 
-    fn left(budget: &InflateBudget) -> usize {
-        budget.with(|bucket| bucket.left)
+    fn inflate(budget: &Arc<InflateBudget>, message: &[u8]) -> Result<Bytes, Status> {
+        let mut inflating = inflating(budget, message);
+        loop {
+            if let Poll::Ready(result) = inflating.poll(&mut Context::from_waker(Waker::noop())) {
+                return result;
+            }
+        }
+    }
+
+    /// Uses all of it up, and lets no time fill it again.
+    fn drain(budget: &InflateBudget) {
+        budget.with(|bucket| {
+            bucket.left = 0;
+            bucket.refilled += std::time::Duration::from_secs(3600);
+        });
     }
 
     #[test]
     fn bombs_use_the_budget_up_and_ordinary_messages_pass() {
         let server = InflateBudget::of_server();
         let budget = InflateBudget::of_connection(&server);
+        let ordinary: Vec<u8> = (0..100_000_u32).flat_map(|n| (n / 7).to_be_bytes()).collect();
         let bomb = vec![0; LIMIT];
-        let refused = (0..100).map(|_| inflate(&budget, &bomb)).find_map(Result::err).unwrap();
+        let left = |budget: &InflateBudget| budget.with(|bucket| bucket.left);
+        assert_eq!(inflate(&budget, &ordinary).unwrap(), ordinary);
+        assert!(left(&budget) > CONNECTION.burst - LIMIT / 10);
+        assert!(inflate(&budget, &bomb).is_ok());
+        assert!(left(&budget) < CONNECTION.burst - LIMIT / 2);
+        assert!(left(&server) < SERVER.burst - LIMIT / 2);
+
+        drain(&budget);
+        let refused = inflate(&budget, &bomb).unwrap_err();
         assert_eq!(refused.code(), Code::ResourceExhausted);
         assert!(refused.message().contains("this connection"), "{refused}");
-
-        let ordinary: Vec<u8> = (0..100_000_u32).flat_map(|n| (n / 7).to_be_bytes()).collect();
-        for _ in 0..100 {
-            assert_eq!(inflate(&budget, &ordinary).unwrap(), ordinary);
-        }
-        assert!(inflate(&InflateBudget::of_connection(&server), &bomb).is_ok());
     }
 
     #[test]
     fn connections_share_the_budget_of_the_server() {
         let server = InflateBudget::of_server();
-        let bomb = vec![0; LIMIT];
-        let refused = (0..100).find_map(|_| {
-            let budget = InflateBudget::of_connection(&server);
-            (0..3).find_map(|_| inflate(&budget, &bomb).err())
-        });
-        assert!(refused.unwrap().message().contains("this server"));
+        drain(&server);
+        let refused = inflate(&InflateBudget::of_connection(&server), &vec![0; LIMIT]).unwrap_err();
+        assert!(refused.message().contains("this server"), "{refused}");
+        // Messages of an ordinary ratio take nothing of it.
+        let ordinary = b"an ordinary message of some length".repeat(10);
+        assert!(inflate(&InflateBudget::of_connection(&server), &ordinary).is_ok());
     }
 
     #[test]
-    fn work_that_was_not_needed_goes_back() {
+    fn one_message_of_a_connection_is_decompressed_at_a_time() {
         let server = InflateBudget::of_server();
         let budget = InflateBudget::of_connection(&server);
-        for _ in 0..10_000 {
-            inflate(&budget, &[0; 1000]).unwrap();
-        }
-        assert_eq!(left(&budget), CONNECTION.burst);
-        assert_eq!(left(&server), SERVER.burst);
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut first = inflating(&budget, &vec![0; 1 << 20]);
+        let mut second = inflating(&budget, b"second");
+        assert!(first.poll(cx).is_pending());
+        let waiting = second.memory();
+        assert!(second.poll(cx).is_pending());
+        assert_eq!(second.memory(), waiting, "it has not begun");
+        // Another connection has a turn of its own.
+        assert!(inflate(&InflateBudget::of_connection(&server), b"third").is_ok());
+        drop(first);
+        assert!(second.poll(cx).is_ready());
     }
 
     #[test]

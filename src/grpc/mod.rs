@@ -17,6 +17,8 @@ pub(crate) mod handler;
 pub mod head;
 mod inflate;
 mod inflate_budget;
+#[cfg(feature = "zstd")]
+mod inflate_zstd;
 pub(crate) mod interceptor;
 pub(crate) mod message;
 pub mod metadata;

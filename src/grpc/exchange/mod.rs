@@ -27,7 +27,6 @@ use self::outbound::COALESCE;
 pub(crate) use self::outbound::Outbound;
 use super::compression::{Compressor, Encoding};
 use super::frame::{Frame, Payload, WholeFrames};
-use super::inflate::Progress;
 use super::inflate_budget::{InflateBudget, Inflating};
 use super::status::Status;
 
@@ -322,9 +321,9 @@ impl Exchange {
         mut inflating: Box<Inflating>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Payload, Status>> {
-        match inflating.step() {
-            Ok(Progress::Done(message)) => Poll::Ready(Ok(message.into())),
-            Ok(Progress::More) => {
+        match inflating.poll(cx) {
+            Poll::Ready(Ok(message)) => Poll::Ready(Ok(message.into())),
+            Poll::Pending => {
                 let mut state = self.lock();
                 if let Some(status) = &state.ended {
                     return Poll::Ready(Err(status.clone()));
@@ -332,10 +331,9 @@ impl Exchange {
                 state.inbound.inflating = Some(inflating);
                 // It may hold more than the transport knows of.
                 state.transport.notify();
-                cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            Err(status) => {
+            Poll::Ready(Err(status)) => {
                 self.fail_input(&status);
                 Poll::Ready(Err(status))
             }
@@ -347,8 +345,8 @@ impl Exchange {
         let encoding = self.encoding.ok_or_else(|| {
             Status::internal("compressed message in a call without grpc-encoding")
         })?;
-        let inflater = encoding.inflater(payload, self.receive_limit)?;
-        Ok(Inflating::new(inflater, self.inflate_budget.clone()))
+        let budget = self.inflate_budget.clone();
+        Ok(Inflating::new(encoding, payload, self.receive_limit, budget))
     }
 
     /// A received message, once those who observe the call have seen it.
