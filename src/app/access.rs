@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::config::Grantee;
 use crate::interceptors::auth::Principal;
-use crate::interceptors::{CorrelationId, MethodPattern};
+use crate::interceptors::{ClientAddr, CorrelationId, MethodPattern};
 use crate::users::domain::UserId;
 use crate::users::pb::user_service;
 use crate::users::{Caller, Changes, View};
@@ -39,7 +39,7 @@ impl Grant {
 ///
 /// A call that changes users is an event of target `balafon::audit`, with the fields `principal`,
 /// `method`, `users` (up to a hundred ids; a call with more has several lines, the last of them with
-/// the status), `status`, `peer` and `correlation_id`.
+/// the status), `status`, `peer`, `client` (if a trusted proxy names one) and `correlation_id`.
 #[derive(Debug)]
 pub(super) struct UserAccess {
     grants: Vec<Grant>,
@@ -95,6 +95,7 @@ struct Record {
     principal: Principal,
     method: &'static str,
     peer: String,
+    client: Option<ClientAddr>,
     correlation_id: Option<CorrelationId>,
     users: Mutex<Vec<UserId>>,
 }
@@ -105,6 +106,7 @@ impl Record {
             principal,
             method: call.method().path,
             peer: call.peer().to_string(),
+            client: ClientAddr::of(call),
             correlation_id: call.extensions().get().cloned(),
             users: Mutex::default(),
         }
@@ -130,6 +132,7 @@ impl Record {
             users = users.join(","),
             status,
             peer = self.peer,
+            client = self.client.map(tracing::field::display),
             correlation_id = self.correlation_id.as_ref().map(|id| &*id.0),
             "change"
         );

@@ -33,7 +33,7 @@ use self::config::{Config, Layers, Problems, Store};
 use self::log::{AT_EXIT, Output};
 use self::process::ProcessMetrics;
 use crate::grpc::server::exit_at_next_signal;
-use crate::interceptors::{AccessLog, Metrics, ServerMetrics};
+use crate::interceptors::{AccessLog, Metrics, ServerMetrics, TrustProxies};
 use crate::services::health::{Health, ServingStatus};
 use crate::services::reflection;
 use crate::users::Users;
@@ -199,6 +199,10 @@ async fn serve(
     let (traces, export) = traces::start(config, layers)?;
     // From the outside in: all that is logged has its trace, and what is refused is counted and
     // logged as well.
+    if !config.trusted_proxies.is_empty() {
+        let proxies = config.trusted_proxies.iter().copied();
+        router = router.intercept(proxies.fold(TrustProxies::new(), TrustProxies::trust));
+    }
     router = router.intercept(traces);
     if let Some(metrics) = metrics.clone() {
         router = router.intercept(metrics);

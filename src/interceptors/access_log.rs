@@ -3,7 +3,8 @@ use std::sync::Arc;
 use uuid::timestamp::context::{ContextV7, ThreadLocalContext};
 use uuid::{Timestamp, Uuid};
 
-use super::TraceContext;
+use super::{ClientAddr, TraceContext};
+use crate::grpc::cut::for_log;
 use crate::{AsciiKey, AsciiValue, Call, Interceptor, Metadata, Next, Outcome};
 
 /// Carries the correlation id, from the client and back to it.
@@ -14,8 +15,8 @@ const MAX_ID_LEN: usize = 128;
 
 /// Writes one structured line for each call, whatever its shape and however it ended: an event of
 /// level INFO and target `balafon::access` with the fields `method`, `peer`, `status`, `error`
-/// (its [`log_message`](crate::Status::log_message)), `duration_us`, `messages_in`, `messages_out` and `correlation_id`; and `trace_id`,
-/// if there is a [`TraceContext`] in the call's extensions.
+/// (its [`log_message`](crate::Status::log_message)), `duration_us`, `messages_in`, `messages_out` and `correlation_id`; and `trace_id` and
+/// `client`, if there is a [`TraceContext`] or a [`ClientAddr`] in the call's extensions.
 ///
 /// The correlation id is the client's `x-request-id`, or a new UUID where there is none. The client
 /// gets it back in the response metadata, handlers find it as [`CorrelationId`] in the extensions.
@@ -37,10 +38,12 @@ impl Interceptor for AccessLog {
         }
         call.extensions_mut().insert(CorrelationId(id.clone()));
         let trace_id = call.extensions().get().map(TraceContext::trace_id);
+        let client = ClientAddr::of(&call);
         let (start, peer, counts) = (call.started(), call.peer().clone(), call.counts());
         let method = call.method();
         // A known path is static; an unknown one is the client's text, and goes with the call.
-        let unknown: Option<Box<str>> = (call.path() != method.path).then(|| call.path().into());
+        let unknown: Option<Box<str>> =
+            (call.path() != method.path).then(|| for_log(call.path()).into());
 
         let outcome = next.run(call).await;
 
@@ -48,6 +51,7 @@ impl Interceptor for AccessLog {
             target: "balafon::access",
             method = unknown.as_deref().unwrap_or(method.path),
             peer = peer.as_str(),
+            client = client.map(tracing::field::display),
             status = outcome.status.code().name(),
             error = (!outcome.status.is_ok()).then(|| outcome.status.log_message()),
             duration_us = start.elapsed().as_micros() as u64,

@@ -8,6 +8,7 @@ mod concurrency;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod pattern;
+mod proxies;
 #[cfg(feature = "rate-limit")]
 pub mod rate_limit;
 mod trace_context;
@@ -20,4 +21,5 @@ pub use self::concurrency::ConcurrencyLimit;
 #[cfg(feature = "metrics")]
 pub use self::metrics::{Metrics, ServerMetrics};
 pub use self::pattern::{InvalidPattern, MethodPattern};
+pub use self::proxies::{ClientAddr, InvalidProxy, TrustProxies, TrustedProxy};
 pub use self::trace_context::{SpanId, TRACEPARENT, TRACESTATE, TraceContext, TraceId};

@@ -4,6 +4,7 @@ use balafon::prost::Message;
 use balafon::users::pb::{CreateUserRequest, GetUserRequest, UserResponse};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
 
 use crate::admin;
 use crate::support::folder::Folder;
@@ -75,6 +76,35 @@ async fn roles_limit_what_is_called_and_seen_and_changes_are_on_record() {
     assert_eq!(stranger.grpc_status(), "16");
     let health = request("/grpc.health.v1.Health/Check");
     assert_eq!(peer.call(health, encoded(&())).await.grpc_status(), "0");
+}
+
+#[tokio::test]
+async fn log_and_audit_show_the_client_that_a_trusted_proxy_names() {
+    let folder = Folder::new();
+    let secret = &folder.write("secret", SECRET);
+    let admin = token(secret, &["--subject", "root", "--roles", "admin"]);
+    let stranger = token(secret, &["--subject", "stranger", "--roles", "other"]);
+    let new = CreateUserRequest { name: "Alice".into(), email: "alice@example.com".into() };
+    for (proxy, client) in [("127.0.0.1", Some("203.0.113.7")), ("10.0.0.0/8", None)] {
+        let arguments =
+            ["--auth-secret", secret, "--auth-allow=admin=*", "--trusted-proxies", proxy];
+        let mut server = Running::start(&arguments, &[]);
+        let mut peer = Peer::connect(server.address.parse().unwrap()).await;
+        for (token, target) in [
+            (&*admin, "balafon::audit"),
+            (&*stranger, "balafon::audit"),
+            ("e30.e30.e30", "balafon::auth"),
+            (&*admin, "balafon::access"),
+        ] {
+            let head = request(&format!("{SERVICE}CreateUser"))
+                .header("authorization", format!("Bearer {token}"))
+                .header("x-forwarded-for", "192.0.2.1, ::ffff:203.0.113.7");
+            peer.call(head, encoded(&new)).await;
+            let line: Value = serde_json::from_str(&server.line_with(target)).unwrap();
+            assert_eq!(line.get("client").and_then(Value::as_str), client, "{line}");
+            assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+        }
+    }
 }
 
 #[tokio::test]

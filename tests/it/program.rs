@@ -7,6 +7,7 @@ use crate::support::peer::{Peer, framed, request};
 #[cfg(target_os = "linux")]
 use crate::support::program::user_server_under;
 use crate::support::program::{Running, complaint, fails, user_server};
+use crate::traces::program::end;
 
 const GET_USER: &str = "/ru.tinkoff.kora.example.UserService/GetUser";
 
@@ -141,6 +142,27 @@ async fn each_call_is_one_line_of_the_access_log() {
     ] {
         assert!(line.contains(field), "{field} is missing in {line}");
     }
+}
+
+#[tokio::test]
+async fn the_log_cuts_text_of_clients_after_256_characters() {
+    let running = Running::start(&["--workers", "1", "--log-level", "debug"], &[]);
+    let mut peer = Peer::connect(running.address.parse().unwrap()).await;
+    let long = "x".repeat(2_000);
+    let call = request(&format!("/{long}/{long}"))
+        .header("x-request-id", &long)
+        .header("user-agent", &long)
+        .header("traceparent", &long);
+    peer.call(call, framed("")).await;
+    let foreign = http::Request::post(format!("http://{}/{long}", "a".repeat(2_000)));
+    peer.call(foreign, framed("")).await;
+    let log = end(running).await;
+    for part in ["\"method\":\"/xxx", "\"path\":\"/xxx"] {
+        let line = log.lines().find(|line| line.contains(part)).unwrap_or_else(|| panic!("{log}"));
+        assert!(line.contains(&format!("/{}…\"", "x".repeat(254))), "{line}");
+    }
+    let longest = log.split(|char: char| !matches!(char, 'x' | 'a' | '/')).map(str::len).max();
+    assert_eq!(longest, Some(255), "{log}");
 }
 
 #[tokio::test]

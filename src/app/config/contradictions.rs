@@ -31,11 +31,6 @@ fn without_what_they_need(config: &Config, layers: &Layers, problems: &mut Probl
         ("rate-limit.redis-timeout", config.rate_limit_redis.is_some(), "rate-limit.redis"),
         ("rate-limit.redis", !config.rate_limit_rules.is_empty(), "rate-limit.rules"),
         ("rate-limit.clients", !config.rate_limit_rules.is_empty(), "rate-limit.rules"),
-        (
-            "rate-limit.trusted-proxies",
-            !config.rate_limit_rules.is_empty() || config.asks_who_calls(),
-            "rate-limit.rules",
-        ),
         ("telemetry.sample-ratio", config.otlp_endpoint.is_some(), "telemetry.otlp-endpoint"),
         ("telemetry.service-name", config.otlp_endpoint.is_some(), "telemetry.otlp-endpoint"),
         (

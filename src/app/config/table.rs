@@ -230,7 +230,8 @@ settings! {
         value: "NETWORK",
         example: "10.0.0.0/8",
         help: "Proxies that are believed what they write into x-forwarded-for: addresses, networks, \
-            or unix for those behind a Unix socket. Of others nobody looks at it",
+            or unix for those behind a Unix socket. Of others nobody looks at it. Limits count for the \
+            client that they name, and the log, the audit and traces show it beside the peer",
     }
     rate_limit_redis: Optional<Redis> = "rate-limit.redis" {
         flag: "rate-limit-redis",

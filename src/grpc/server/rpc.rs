@@ -17,6 +17,7 @@ use super::host::Host;
 use super::limits::{Limits, deadline_exceeded};
 use super::linger::Linger;
 use crate::grpc::call::{Call, CallParts, Outcome};
+use crate::grpc::cut::for_log;
 use crate::grpc::exchange::{Exchange, Terms};
 use crate::grpc::handler::BoxFuture;
 use crate::grpc::head::{
@@ -100,7 +101,8 @@ impl Rpc {
             Ok(head) => (head, None),
             Err(Rejection::Status(status)) => (RequestHead::default(), Some(status)),
             Err(Rejection::Foreign(foreign)) => {
-                tracing::debug!(path = parts.uri.path(), ?foreign, "not a gRPC call");
+                let path = for_log(parts.uri.path());
+                tracing::debug!(path = &*path, ?foreign, "not a gRPC call");
                 let mut answer = foreign.into_response();
                 if parts.method == Method::HEAD {
                     // RFC 9110, 9.3.2: an answer to it has no content.

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use crate::interceptors::rate_limit::{Client, Local, Proxies, Rate, TrustedProxy, refusal};
+use crate::interceptors::proxies::{Proxies, TrustedProxy};
+use crate::interceptors::rate_limit::{Client, Local, Rate, refusal};
 use crate::{Call, Status};
 
 /// Unless it is set. Verified at this rate, the bad tokens of an address take no more than 0.03 % of

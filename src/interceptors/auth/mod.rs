@@ -33,6 +33,7 @@ pub use self::permissions::Permissions;
 pub use self::principal::{Principal, PrincipalKind};
 use self::state::{Refusal, State};
 pub use self::token::DevelopmentToken;
+use super::ClientAddr;
 use crate::{Call, Interceptor, Next, Outcome, Status, UNKNOWN_METHOD};
 
 /// Lets calls pass whose client has proved who it is, and may call the method.
@@ -113,6 +114,7 @@ fn refuse(call: &Call, refusal: Refusal) -> Status {
         why,
         method = call.method().path,
         peer = %call.peer(),
+        client = ClientAddr::of(call).map(tracing::field::display),
         correlation_id = correlation_id(call),
         "unauthenticated"
     );
@@ -126,6 +128,7 @@ fn deny(call: &Call, principal: &Principal) -> Status {
         method = call.method().path,
         status = "PERMISSION_DENIED",
         peer = %call.peer(),
+        client = ClientAddr::of(call).map(tracing::field::display),
         correlation_id = correlation_id(call),
         "denied"
     );

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::proxies::Proxies;
+use crate::interceptors::proxies::Proxies;
 use crate::{Call, PeerAddr};
 
 /// For whom a call counts. As text it is the same on all instances.

@@ -2,14 +2,13 @@
 //!
 //! ```text
 //! call -> rule       the first whose pattern has the method
-//!      -> client     the principal, else the address (client.rs, proxies.rs)
+//!      -> client     the principal, else the address (client.rs, ../proxies.rs)
 //!      -> window     the calls of this client to this method (window.rs)
 //!                    in Redis, if there is one and it answers (shared.rs), else here (local.rs)
 //! ```
 
 mod client;
 mod local;
-mod proxies;
 #[cfg(feature = "redis")]
 mod shared;
 mod window;
@@ -18,11 +17,11 @@ use std::time::Duration;
 
 pub(super) use self::client::Client;
 pub(super) use self::local::Local;
-pub(super) use self::proxies::Proxies;
-pub use self::proxies::{InvalidProxy, TrustedProxy};
 #[cfg(feature = "redis")]
 pub use self::shared::{InvalidRedis, RedisUrl, SharedLimits};
 pub(super) use self::window::{Rate, Taken};
+use super::proxies::Proxies;
+pub use super::proxies::{InvalidProxy, TrustedProxy};
 use super::{InvalidPattern, MethodPattern};
 use crate::rpc::RetryInfo;
 use crate::{AsciiKey, Call, Interceptor, Metadata, Method, Next, Outcome, Status};

@@ -66,7 +66,7 @@ impl fmt::Debug for Resource {
 }
 
 fn span(span: &Span) -> otlp::Span {
-    let Span { context, parent, method, peer, start, took, status } = span;
+    let Span { context, parent, method, peer, client, start, took, status } = span;
     let start = start.duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut attributes = vec![
         KeyValue::new("rpc.system", "grpc"),
@@ -75,6 +75,7 @@ fn span(span: &Span) -> otlp::Span {
         KeyValue::new("rpc.grpc.status_code", status.code() as i64),
     ];
     attributes.extend(place(peer));
+    attributes.extend(client.map(|client| KeyValue::new("client.address", &*client.to_string())));
     let status = if is_error(status.code()) {
         let message = status.log_message().to_owned();
         otlp::Status { code: StatusCode::Error.into(), message }

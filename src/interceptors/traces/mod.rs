@@ -24,7 +24,7 @@ use self::exporter::Spans;
 pub use self::exporter::{Exporter, Resource};
 use self::sampler::Ratio;
 use self::span::{Span, random_span_id, random_trace_id};
-use super::TraceContext;
+use super::{ClientAddr, TraceContext};
 use crate::{Call, Interceptor, Next, Outcome};
 
 /// Gives every call its [`TraceContext`], and an [`Exporter`] a span for each call that is sampled.
@@ -105,7 +105,7 @@ impl Interceptor for Traces {
         let Some(spans) = self.spans.as_ref().filter(|_| context.is_sampled()) else {
             return next.run(call).await;
         };
-        let (method, peer) = (call.method(), call.peer().clone());
+        let (method, peer, client) = (call.method(), call.peer().clone(), ClientAddr::of(&call));
         let (start_time, start) = (SystemTime::now(), Instant::now());
 
         let outcome = next.run(call).await;
@@ -115,6 +115,7 @@ impl Interceptor for Traces {
             parent: parent.map(|parent| parent.span_id()),
             method,
             peer,
+            client,
             start: start_time,
             took: start.elapsed(),
             status: outcome.status.clone(),

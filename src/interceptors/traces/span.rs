@@ -2,7 +2,7 @@ use std::num::{NonZeroU64, NonZeroU128};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::interceptors::{SpanId, TraceContext, TraceId};
+use crate::interceptors::{ClientAddr, SpanId, TraceContext, TraceId};
 use crate::{Method, Peer, Status};
 
 /// A call that is over, as the queue holds it: what is written of it is made of this elsewhere than
@@ -13,6 +13,8 @@ pub(super) struct Span {
     pub(super) parent: Option<SpanId>,
     pub(super) method: &'static Method,
     pub(super) peer: Arc<Peer>,
+    /// Named by a trusted proxy.
+    pub(super) client: Option<ClientAddr>,
     pub(super) start: SystemTime,
     pub(super) took: Duration,
     pub(super) status: Status,

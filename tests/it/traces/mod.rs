@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use balafon::interceptors::TraceContext;
 use balafon::interceptors::traces::{Exporter, Traces};
+use balafon::interceptors::{TraceContext, TrustProxies};
 use balafon::{Call, Interceptor, Next, Outcome, Router, Status};
 use h2::Reason;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -48,9 +48,13 @@ struct Traced {
 
 impl Traced {
     async fn start(traces: Traces) -> Self {
+        Self::behind(Router::new(), traces).await
+    }
+
+    async fn behind(router: Router, traces: Traces) -> Self {
         let contexts = Contexts::default();
         let (witness, ended) = Witness::new();
-        let router = Router::new().intercept(witness).intercept(traces).intercept(contexts.clone());
+        let router = router.intercept(witness).intercept(traces).intercept(contexts.clone());
         let server = TestServer::start(router.add(Echo::default().service())).await;
         let peer = Peer::connect(server.addr).await;
         Self { _server: server, peer, contexts, ended }
@@ -138,6 +142,22 @@ async fn a_span_tells_of_a_call_as_the_semantic_conventions_say() {
     assert_eq!(context.traceparent(), onward);
     assert_eq!(context.tracestate(), Some("a=1,b=2"));
     assert_ne!(hex(&span.span_id), SPAN);
+}
+
+#[tokio::test]
+async fn a_span_has_the_client_that_a_trusted_proxy_names() {
+    let mut collector = Collector::start().await;
+    let exporter = collector.exporter();
+    let traces = Traces::new().export_to(&exporter);
+    let proxies = TrustProxies::new().trust("127.0.0.1".parse().unwrap());
+    let mut traced = Traced::behind(Router::new().intercept(proxies), traces).await;
+    traced.call(&[("x-forwarded-for", "192.0.2.1, 203.0.113.7")]).await;
+    traced.call(&[]).await;
+    let spans = all_spans(exporter, &mut collector).await;
+    let of = |name| spans.iter().map(|span| attribute(&span.attributes, name)).collect::<Vec<_>>();
+    assert_eq!(of("client.address"), [Some("203.0.113.7".to_owned()), None]);
+    let peer = Some("127.0.0.1".to_owned());
+    assert_eq!(of("network.peer.address"), [peer.clone(), peer]);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use http::HeaderName;
 
-use crate::{Call, PeerAddr};
+use crate::{Call, Interceptor, Next, Outcome, PeerAddr};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -79,6 +79,62 @@ impl fmt::Display for InvalidProxy {
 }
 
 impl std::error::Error for InvalidProxy {}
+
+/// Finds the client of each call that comes from a trusted proxy, and leaves it as a [`ClientAddr`]
+/// in the extensions of the call. The access log, the audit lines of `Auth` and the spans of `Traces`
+/// show it beside the peer: register this before them.
+///
+/// ```
+/// use balafon::Router;
+/// use balafon::interceptors::TrustProxies;
+///
+/// let router = Router::new().intercept(TrustProxies::new().trust("10.0.0.0/8".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct TrustProxies(Proxies);
+
+impl TrustProxies {
+    /// Trusts no proxy yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Believes the `x-forwarded-for` of calls from this proxy. May be repeated; of a chain of
+    /// proxies each has to be trusted.
+    #[must_use]
+    pub fn trust(mut self, proxy: TrustedProxy) -> Self {
+        self.0.0.push(proxy);
+        self
+    }
+}
+
+impl Interceptor for TrustProxies {
+    async fn intercept(&self, mut call: Call, next: Next<'_>) -> Outcome {
+        if let Some(address) = self.0.forwarded(&call) {
+            call.extensions_mut().insert(ClientAddr(address.to_canonical()));
+        }
+        next.run(call).await
+    }
+}
+
+/// The address of the client for which a trusted proxy makes a call. [`TrustProxies`] puts it into
+/// the extensions of the call; a call that no proxy forwards has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientAddr(pub IpAddr);
+
+impl ClientAddr {
+    /// That of this call, if it has one.
+    pub fn of(call: &Call) -> Option<Self> {
+        call.extensions().get().copied()
+    }
+}
+
+impl fmt::Display for ClientAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// All that are trusted.
 #[derive(Debug, Clone, Default)]
