@@ -95,6 +95,8 @@ pub mod grpc;
 pub mod interceptors;
 mod recurring;
 pub mod services;
+#[cfg(feature = "auth")]
+mod settled;
 pub mod testing;
 
 /// Includes the code that `balafon-codegen` has generated for a protobuf package, such as

@@ -26,13 +26,19 @@ pub(super) fn build(
     let permissions = permissions(config)
         .map_err(|error| StartError(format!("{} has an {error}", layers.place("auth.allow"))))?;
     let auth = authentication(config, permissions).map_err(|error| {
-        let of_file = |(_, file): &(_, Option<&Path>)| file.is_some() && *file == error.file();
-        StartError(match files(config).into_iter().find(of_file) {
-            Some((key, _)) => format!("{}: {error}", layers.place(key)),
-            None => format!("authentication: {error}"),
-        })
+        let place = match error.file() {
+            Some(file) => place(config, layers, file),
+            None => "authentication".to_owned(),
+        };
+        StartError(format!("{place}: {error}"))
     })?;
     Ok(Some((auth, UserAccess::new(grants(config)))))
+}
+
+/// The setting that names a file.
+pub(super) fn place(config: &Config, layers: &Layers, file: &Path) -> String {
+    let named = files(config).into_iter().find(|(_, named)| *named == Some(file));
+    named.map_or_else(|| "authentication".to_owned(), |(key, _)| layers.place(key).to_string())
 }
 
 /// Each setting that names a file, and the file.

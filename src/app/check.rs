@@ -36,7 +36,7 @@ pub(super) fn run(config: &Config, layers: &Layers) -> Vec<Finding> {
     let mut findings = vec![Finding::Ok("configuration".to_owned())];
     findings.extend(layers.warnings().iter().cloned().map(Finding::Warning));
     findings.extend(certificate(config, layers));
-    findings.extend(authentication(config, layers));
+    findings.append(&mut authentication(config, layers));
     findings.extend(redis(config, layers));
     findings.extend(collector(config, layers));
     findings.push(store(config, layers));
@@ -63,13 +63,20 @@ fn certificate(config: &Config, layers: &Layers) -> Option<Finding> {
     })
 }
 
-/// `None` where nobody has to prove anything.
-fn authentication(config: &Config, layers: &Layers) -> Option<Finding> {
-    match auth::build(config, layers) {
-        Ok(None) => None,
-        Ok(Some(_)) => Some(Finding::Ok("authentication: all its files can be used".to_owned())),
-        Err(error) => Some(Finding::Error(error.to_string())),
+/// What was read of each file, for somebody to compare with what was meant; nothing where nobody has
+/// to prove anything.
+fn authentication(config: &Config, layers: &Layers) -> Vec<Finding> {
+    let auth = match auth::build(config, layers) {
+        Ok(None) => return Vec::new(),
+        Ok(Some((auth, _))) => auth,
+        Err(error) => return vec![Finding::Error(error.to_string())],
+    };
+    let mut findings = vec![Finding::Ok("authentication: all its files can be used".to_owned())];
+    for (file, holds) in auth.files() {
+        let place = auth::place(config, layers, file);
+        findings.push(Finding::Ok(format!("{place}: {}: {holds}", file.display())));
     }
+    findings
 }
 
 /// The file of authorities by which it is trusted, if that cannot be used. Whether it is there is not

@@ -7,6 +7,7 @@ use tokio::time::sleep;
 
 use super::StartError;
 use super::config::{ClientAuth, Config, Layers, TlsVersion};
+use crate::settled::{Look, Settled};
 use crate::{ClientCertificate, ClientTls, SharedTls, Tls};
 
 /// How often the files are looked at. Whoever renews a certificate will not wait longer to see that
@@ -80,40 +81,24 @@ impl Files {
     ///
     /// What the files hold is what counts, not their times: they may be links to others, and their
     /// file system may be that of another machine.
-    pub(super) async fn watch(self, mut in_use: Contents, tls: SharedTls) {
-        let mut said = None;
-        let mut before = None;
+    pub(super) async fn watch(self, in_use: Contents, tls: SharedTls) {
+        let mut settled = Settled::new(in_use);
         loop {
             sleep(INTERVAL).await;
             let files = self.clone();
             let Ok(read) = spawn_blocking(move || files.read()).await else { return };
-            let read = read.map_err(|error| error.0);
-            // Files that have just changed are perhaps yet to be written, in full or at all.
-            let settled = before.as_ref() == Some(&read);
-            before = Some(read.clone());
-            if !settled {
-                continue;
+            let look = settled.look(read.map_err(|error| error.0), |contents| {
+                self.replace(contents, &tls).map_err(|error| error.0)
+            });
+            match look {
+                Look::Unchanged => {}
+                Look::Replaced => tracing::info!(
+                    "TLS: the files have changed, and new connections are served with them"
+                ),
+                Look::Problem(problem) => {
+                    tracing::warn!("TLS: {problem}; going on with what was there before");
+                }
             }
-            let problem = match read {
-                Ok(contents) if contents == in_use => None,
-                Ok(contents) => match self.replace(&contents, &tls) {
-                    Ok(()) => {
-                        tracing::info!(
-                            "TLS: the files have changed, and new connections are served with them"
-                        );
-                        in_use = contents;
-                        None
-                    }
-                    Err(error) => Some(error.0),
-                },
-                Err(error) => Some(error),
-            };
-            if let Some(problem) = &problem
-                && said.as_ref() != Some(problem)
-            {
-                tracing::warn!("TLS: {problem}; going on with what was there before");
-            }
-            said = problem;
         }
     }
 

@@ -154,6 +154,23 @@ fn check_names_the_setting_of_a_file_that_cannot_be_used() {
 }
 
 #[test]
+fn check_shows_what_files_hold_and_no_secret() {
+    let folder = Folder::new();
+    let secret = folder.write("secret", SECRET);
+    let revoked = folder.write("revoked", "abc#1\n# a comment\ndef # why\n");
+    let arguments = ["check", "--auth-secret", &secret, "--auth-revoked", &revoked];
+    let output = user_server().env("USER_SERVER_STORE", "memory:").args(arguments).output();
+    let out = String::from_utf8(output.unwrap().stdout).unwrap();
+    for line in [
+        format!("ok: --auth-secret: {secret}: 1 key: (HS256, 32 bytes)"),
+        format!("ok: --auth-revoked: {revoked}: 2 revoked ids: abc#1, def"),
+    ] {
+        assert!(out.lines().any(|it| it == line), "{line} is not in {out}");
+    }
+    assert!(!out.contains(SECRET.trim_end()), "{out}");
+}
+
+#[test]
 fn a_token_is_made_by_the_settings_of_the_server() {
     let wanted = complaint(&["token", "--subject", "x"]);
     assert!(wanted.contains("needs auth.secret (--auth-secret), which is not set"), "{wanted}");

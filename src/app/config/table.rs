@@ -183,7 +183,9 @@ settings! {
         flag: "auth-revoked",
         value: "FILE",
         example: "/etc/user-server/revoked",
-        help: "Refuse tokens whose id (jti) is in this file, one a line, and those without one",
+        help: "Refuse tokens whose id (jti) is in this file, one a line, and those without one that a \
+            line can hold. A comment begins a line or follows white space, with #. What is new in \
+            the file holds within two seconds, unless the file has become empty",
     }
     auth_failures: Or<Unlimited, Count<1, { u32::MAX }>> = "auth.failures-per-minute" {
         flag: "auth-failures-per-minute",

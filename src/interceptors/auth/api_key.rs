@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use subtle::ConstantTimeEq;
 
+use super::contents::{Contents, Summary, with_roles};
 use super::principal::{Principal, PrincipalKind};
 use super::table;
 
@@ -52,6 +53,14 @@ impl ApiKeys {
             Some((known, principal)) if bool::from(known.ct_eq(&hash)) => Ok(principal.clone()),
             _ => Err("unknown API key".to_owned()),
         }
+    }
+}
+
+impl Contents for ApiKeys {
+    fn summary(&self) -> Summary {
+        let keys = self.0.values();
+        let names = keys.map(|(_, principal)| with_roles(principal.name(), principal.roles()));
+        Summary::new(self.0.len(), "API key", names)
     }
 }
 

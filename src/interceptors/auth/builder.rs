@@ -7,11 +7,13 @@ use std::time::Duration;
 use super::api_key::ApiKeys;
 use super::cache::Cache;
 use super::certificate::{Certificates, Roles};
+use super::contents::Contents;
 use super::failures::FailureLimit;
 use super::file::Watched;
 use super::jwt::{Claims, Tokens};
 use super::state::{State, watch};
-use super::{Auth, KeyFile, Permissions, crypto, table};
+use super::table::Revoked;
+use super::{Auth, KeyFile, Permissions, crypto};
 use crate::interceptors::rate_limit::TrustedProxy;
 
 /// Clocks of machines that are kept by NTP differ by less.
@@ -20,7 +22,7 @@ const LEEWAY: Duration = Duration::from_secs(30);
 /// A clock that is further off is broken; and times stay far from the ends of their numbers.
 const MAX_LEEWAY: Duration = Duration::from_secs(24 * 3600);
 
-/// How long a revocation may take to hold; a look at a file costs some microseconds.
+/// A revocation holds after two reads, of which each costs some microseconds.
 const RELOAD: Duration = Duration::from_secs(1);
 
 /// Settings of [`Auth`].
@@ -97,7 +99,10 @@ impl AuthBuilder {
         self
     }
 
-    /// Refuses tokens whose `jti` is in this file, one a line, and those that have none.
+    /// Refuses tokens whose `jti` is in this file, one a line, and those whose `jti` no line can
+    /// hold: that have none, or one with white space in it, or with `#` for its first character.
+    ///
+    /// In this file and the next two a comment begins a line or follows white space, with `#`.
     #[must_use]
     pub fn revoked(mut self, file: impl Into<PathBuf>) -> Self {
         self.revoked = Some(file.into());
@@ -146,7 +151,8 @@ impl AuthBuilder {
         self
     }
 
-    /// How often the files are looked at: each second, unless set.
+    /// How often the files are read: each second, unless set. What is new in one counts once two
+    /// reads in a row have found the same: whoever writes a file may not be done with it.
     #[must_use]
     pub fn reload_every(mut self, interval: Duration) -> Self {
         self.reload = interval;
@@ -156,8 +162,8 @@ impl AuthBuilder {
     /// Reads the files, and starts the thread that watches them.
     ///
     /// # Errors
-    /// If a file or a setting cannot be used. Later a broken file only makes a line of the log, and
-    /// what it held before stays.
+    /// If a file or a setting cannot be used. Later a broken file, or one that has become empty, only
+    /// makes a line of the log, and what it held before stays.
     pub fn build(self) -> Result<Auth, AuthError> {
         crypto::install();
         if self.claims.leeway > MAX_LEEWAY {
@@ -187,12 +193,12 @@ impl AuthBuilder {
             };
         }
         let keys = self.keys.iter().cloned().map(KeyFile::open).collect::<Result<_, _>>()?;
-        let revoked = open(self.revoked.clone(), table::set)?;
+        let revoked = open(self.revoked.clone(), Revoked::parse)?;
         Ok(Some(Tokens { keys, revoked, claims: self.claims.clone(), cache: Cache::new() }))
     }
 }
 
-fn open<T>(
+fn open<T: Contents>(
     path: Option<PathBuf>,
     parse: impl Fn(&[u8]) -> Result<T, String> + Send + Sync + 'static,
 ) -> Result<Option<Watched<T>>, AuthError> {

@@ -6,6 +6,7 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
 use super::cache::{Cache, Validity};
+use super::contents::{Contents, Summary, with_roles};
 use super::file::Watched;
 use super::principal::{Principal, PrincipalKind};
 use super::table;
@@ -24,6 +25,14 @@ impl Roles {
             }
         }
         Ok(Self(all))
+    }
+}
+
+impl Contents for Roles {
+    fn summary(&self) -> Summary {
+        let names =
+            self.0.iter().map(|(name, roles)| with_roles(name, roles.iter().map(|role| &**role)));
+        Summary::new(self.0.len(), "certificate name", names)
     }
 }
 

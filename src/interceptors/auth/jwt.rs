@@ -1,4 +1,3 @@
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,8 +6,9 @@ use serde_json::{Map, Value};
 
 use super::cache::{Cache, Validity};
 use super::file::Watched;
-use super::keys::Key;
+use super::keys::{Key, Keys};
 use super::principal::{Principal, PrincipalKind};
+use super::table::Revoked;
 
 /// Longer tokens are refused unread. The largest that identity providers issue, with hundreds of
 /// groups, have some 5 KB; a header list may have 16 KiB.
@@ -30,8 +30,8 @@ pub(super) struct Claims {
 /// Verifies tokens.
 #[derive(Debug)]
 pub(super) struct Tokens {
-    pub(super) keys: Vec<Watched<Vec<Key>>>,
-    pub(super) revoked: Option<Watched<HashSet<Box<str>>>>,
+    pub(super) keys: Vec<Watched<Keys>>,
+    pub(super) revoked: Option<Watched<Revoked>>,
     pub(super) claims: Claims,
     pub(super) cache: Cache,
 }
@@ -70,8 +70,8 @@ impl Tokens {
             // RFC 7515, 4.1.11: we understand no extension.
             return Err("an extension that has to be understood (crit)".to_owned());
         }
-        let sets: Vec<Arc<Vec<Key>>> = self.keys.iter().map(Watched::current).collect();
-        let all = || sets.iter().flat_map(|set| set.iter());
+        let sets: Vec<Arc<Keys>> = self.keys.iter().map(Watched::current).collect();
+        let all = || sets.iter().flat_map(|set| &set.0);
         // What the token says only chooses among the keys; what to do with one is the key's own.
         let mut candidates = all().filter(|key| key.kid == header.kid).peekable();
         if candidates.peek().is_none() {
@@ -96,6 +96,9 @@ impl Tokens {
         match claims.get("jti").and_then(Value::as_str) {
             Some(jti) if revoked.current().contains(jti) => {
                 Err(format!("revoked: jti {:?}", cut(jti)))
+            }
+            Some(jti) if !Revoked::can_hold(jti) => {
+                Err(format!("no line can revoke the jti {:?}", cut(jti)))
             }
             Some(_) => Ok(()),
             None => Err("no jti, so that it could not be revoked".to_owned()),

@@ -11,7 +11,9 @@ use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::spki::SubjectPublicKeyInfoRef;
 
 use super::AuthError;
+use super::contents::{Contents, Summary};
 use super::file::Watched;
+use super::table::{BYTE_ORDER_MARK, without_mark};
 
 /// Names of algorithms for keys that could be used with several.
 const NAMES: &str =
@@ -75,22 +77,32 @@ impl KeyFile {
         self
     }
 
-    pub(super) fn open(self) -> Result<Watched<Vec<Key>>, AuthError> {
+    pub(super) fn open(self) -> Result<Watched<Keys>, AuthError> {
         let path = self.path.clone();
         Watched::open(&path, move |bytes| self.parse(bytes))
     }
 
-    fn parse(&self, bytes: &[u8]) -> Result<Vec<Key>, String> {
+    fn parse(&self, bytes: &[u8]) -> Result<Keys, String> {
         let algorithm = self.algorithm.as_deref().map(parse_algorithm).transpose()?;
         let keys = match self.format {
             Format::Secret => vec![secret(bytes, algorithm)?],
-            Format::Pem => public_keys(bytes, algorithm)?,
+            Format::Pem => public_keys(without_mark(bytes), algorithm)?,
             Format::Jwks if algorithm.is_some() || self.kid.is_some() => {
                 return Err("the keys of a JWKS have their own algorithms and ids".to_owned());
             }
-            Format::Jwks => return jwks(bytes),
+            Format::Jwks => return jwks(without_mark(bytes)).map(Keys),
         };
-        Ok(keys.into_iter().map(|key| Key { kid: self.kid.clone(), ..key }).collect())
+        Ok(Keys(keys.into_iter().map(|key| Key { kid: self.kid.clone(), ..key }).collect()))
+    }
+}
+
+/// The keys of a file.
+#[derive(Debug)]
+pub(super) struct Keys(pub(super) Vec<Key>);
+
+impl Contents for Keys {
+    fn summary(&self) -> Summary {
+        Summary::new(self.0.len(), "key", self.0.iter().map(Key::shown))
     }
 }
 
@@ -110,6 +122,17 @@ impl Key {
             Err(format!("{algorithm:?} is not for a key of this kind"))
         }
     }
+
+    /// Its id and algorithm. Of a secret also how long it is: white space at its end shows by that.
+    fn shown(&self) -> String {
+        let kid = self.kid.as_ref().map(|kid| format!("{kid} ")).unwrap_or_default();
+        match self.key.try_get_as_bytes() {
+            Ok(secret) if self.key.family() == AlgorithmFamily::Hmac => {
+                format!("{kid}({:?}, {} bytes)", self.algorithm, secret.len())
+            }
+            _ => format!("{kid}({:?})", self.algorithm),
+        }
+    }
 }
 
 pub(super) fn parse_algorithm(name: &str) -> Result<Algorithm, String> {
@@ -120,6 +143,9 @@ pub(super) fn parse_algorithm(name: &str) -> Result<Algorithm, String> {
 pub(super) fn secret_of(bytes: &[u8], algorithm: Algorithm) -> Result<&[u8], String> {
     let secret = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+    if secret.starts_with(BYTE_ORDER_MARK) {
+        return Err("a secret behind a byte order mark, which the issuer may not have".to_owned());
+    }
     if secret.starts_with(b"-----BEGIN") || secret.starts_with(b"{") {
         return Err("this is a PEM or a JWKS, no secret".to_owned());
     }

@@ -14,6 +14,7 @@ mod api_key;
 mod builder;
 mod cache;
 mod certificate;
+mod contents;
 mod crypto;
 mod failures;
 mod file;
@@ -25,6 +26,7 @@ mod state;
 mod table;
 mod token;
 
+use std::path::Path;
 use std::sync::Arc;
 
 pub use self::builder::{AuthBuilder, AuthError};
@@ -75,6 +77,12 @@ impl Auth {
     /// Nobody can prove anything and nobody may call anything, until it is set.
     pub fn builder() -> AuthBuilder {
         AuthBuilder::new()
+    }
+
+    /// Each file, and what it was understood to hold at the last time that it could be used: how
+    /// many entries, and the names of the first of them. For operators: there are no secrets in it.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, String)> {
+        self.state.files().into_iter().map(|(path, holds)| (path, holds.to_string()))
     }
 }
 

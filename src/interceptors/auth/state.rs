@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -9,6 +10,7 @@ use tracing::dispatcher;
 use super::AuthError;
 use super::api_key::ApiKeys;
 use super::certificate::Certificates;
+use super::contents::Summary;
 use super::failures::Failures;
 use super::file::Watched;
 use super::jwt::Tokens;
@@ -89,6 +91,16 @@ impl State {
     fn afford(&self, call: &Call) -> Result<(), Refusal> {
         let excess = self.failures.as_ref().and_then(|failures| failures.excess(call));
         excess.map_or(Ok(()), |answer| Err(Refusal::TooMany(answer)))
+    }
+
+    /// Each file, and what it was understood to hold.
+    pub(super) fn files(&self) -> Vec<(&Path, Summary)> {
+        let tokens = self.tokens.iter();
+        let keys = tokens.clone().flat_map(|it| &it.keys).map(Watched::summary);
+        let revoked = tokens.filter_map(|it| it.revoked.as_ref()).map(Watched::summary);
+        let api_keys = self.api_keys.iter().map(Watched::summary);
+        let certificates = self.certificates.iter().map(|it| it.roles.summary());
+        keys.chain(revoked).chain(api_keys).chain(certificates).collect()
     }
 
     fn refresh(&self) {

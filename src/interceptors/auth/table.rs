@@ -1,25 +1,89 @@
-//! Files of lines: words between white space, with comments that start with `#`.
+//! Files of lines: words between white space. A comment is a word that begins with `#`, and all
+//! that follows it on its line; within a word `#` counts like any other character.
 
 use std::collections::HashSet;
 use std::str;
+
+use super::contents::{Contents, Summary};
 
 /// A line with its number, and what is in it.
 pub(super) type Line<'a> = (usize, Vec<&'a str>);
 
 pub(super) fn lines(bytes: &[u8]) -> Result<Vec<Line<'_>>, String> {
-    let text = str::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())?;
-    let content = text.lines().map(|line| line.split('#').next().unwrap_or_default());
-    let lines = content.enumerate().map(|(at, line)| (at + 1, line.split_whitespace().collect()));
-    Ok(lines.filter(|(_, words): &Line<'_>| !words.is_empty()).collect())
+    let text = str::from_utf8(without_mark(bytes)).map_err(|_| "not UTF-8".to_owned())?;
+    let mut lines = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let words = line.split_whitespace().take_while(|word| !word.starts_with('#'));
+        let words: Vec<_> = words.collect();
+        // Nobody would see why such a name is not the one that it looks like.
+        if let Some(character) = words.iter().flat_map(|word| word.chars()).find(is_invisible) {
+            let code = u32::from(character);
+            return Err(format!("line {number}: has an invisible character (U+{code:04X})"));
+        }
+        if !words.is_empty() {
+            lines.push((number, words));
+        }
+    }
+    Ok(lines)
 }
 
-/// One word a line.
-pub(super) fn set(bytes: &[u8]) -> Result<HashSet<Box<str>>, String> {
-    let lines = lines(bytes)?.into_iter().map(|(number, words)| match words[..] {
-        [word] => Ok(word.into()),
-        _ => Err(format!("line {number}: wanted one id")),
-    });
-    lines.collect()
+/// The file without the byte order mark that some editors begin it with.
+pub(super) fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
+}
+
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+fn is_invisible(character: &char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{ad}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{202a}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+        )
+}
+
+/// Ids of tokens (`jti`) that are revoked, one a line.
+#[derive(Debug)]
+pub(super) struct Revoked(HashSet<Box<str>>);
+
+impl Revoked {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let mut ids = HashSet::new();
+        for (number, words) in lines(bytes)? {
+            match words[..] {
+                [word] if is_token(word) => {
+                    return Err(format!("line {number}: is a whole token: wanted its id (jti)"));
+                }
+                [word] => ids.insert(word.into()),
+                _ => return Err(format!("line {number}: wanted one id")),
+            };
+        }
+        Ok(Self(ids))
+    }
+
+    pub(super) fn contains(&self, id: &str) -> bool {
+        self.0.contains(id)
+    }
+
+    /// Whether there is a line that revokes this id: not one of several words, nor of none.
+    pub(super) fn can_hold(id: &str) -> bool {
+        Self::parse(id.as_bytes()).is_ok_and(|revoked| revoked.contains(id))
+    }
+}
+
+impl Contents for Revoked {
+    fn summary(&self) -> Summary {
+        Summary::new(self.0.len(), "revoked id", self.0.iter())
+    }
+}
+
+/// Whether this is a JWT: three parts, the first of which is a JSON object in base64.
+fn is_token(word: &str) -> bool {
+    word.starts_with("eyJ") && word.matches('.').count() == 2
 }
 
 /// `admin,support`, or nothing.
@@ -33,12 +97,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn comments_and_empty_lines_are_passed_over() {
-        let text = b"# all of it\n\n one # the first\ntwo\tthree\r\n";
-        assert_eq!(lines(text).unwrap(), [(3, vec!["one"]), (4, vec!["two", "three"])]);
-        assert!(set(text).unwrap_err().contains("line 4"));
-        assert_eq!(set(b"a\nb\n").unwrap().len(), 2);
+    fn comments_begin_a_line_or_follow_white_space() {
+        let text = b"# all of it\n\n one # the first\n\t#\ntwo\tthree#3 #not\r\na#\n";
+        let words = [(3, vec!["one"]), (5, vec!["two", "three#3"]), (6, vec!["a#"])];
+        assert_eq!(lines(text).unwrap(), words);
         assert!(lines(&[0xff]).is_err());
+    }
+
+    #[test]
+    fn a_byte_order_mark_and_ends_of_lines_are_not_part_of_an_id() {
+        for text in ["\u{feff}a#1\nb", "a#1\r\nb\r\n", "a#1 \t\n  b\u{a0}\n\n"] {
+            let revoked = Revoked::parse(text.as_bytes()).unwrap();
+            assert!(revoked.contains("a#1") && revoked.contains("b"), "{text:?}");
+            assert_eq!(revoked.0.len(), 2);
+        }
+    }
+
+    #[test]
+    fn a_line_that_revokes_nothing_is_an_error() {
+        for (text, problem) in [
+            ("a\nb c", "line 2: wanted one id"),
+            ("a\rb", "line 1: wanted one id"),
+            ("a\n\u{feff}b", "line 2: has an invisible character (U+FEFF)"),
+            ("a\u{200b}", "line 1: has an invisible character (U+200B)"),
+            ("a\0", "line 1: has an invisible character (U+0000)"),
+            ("eyJhbGciOiJIUzI1NiJ9.e30.c2ln", "line 1: is a whole token: wanted its id (jti)"),
+        ] {
+            assert_eq!(Revoked::parse(text.as_bytes()).unwrap_err(), problem);
+        }
+    }
+
+    #[test]
+    fn some_ids_no_line_can_hold() {
+        for id in ["a", "abc#1", "a.b.c", "https://a/b?c=d#e", "é"] {
+            assert!(Revoked::can_hold(id), "{id:?}");
+        }
+        for id in ["", " ", "a b", "a ", "#a", "\u{feff}a", "a\n", "a\u{200b}"] {
+            assert!(!Revoked::can_hold(id), "{id:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::json;
 
 use super::support::{
-    AUDIENCE, Fixture, ISSUER, Key, SECRET, claims, hs256, replace, token, trusting_the_secret,
+    AUDIENCE, Fixture, ISSUER, Key, SECRET, UNARY, claims, hs256, replace, token,
+    trusting_the_secret,
 };
 use crate::support::folder::Folder;
 use crate::support::patiently;
@@ -90,6 +91,68 @@ async fn a_revoked_token_is_refused() {
     test.assert_accepted(&second).await;
     let nameless = hs256(&claims(json!({"jti": null})));
     test.assert_refused(&nameless, "no jti").await;
+}
+
+#[tokio::test]
+async fn an_id_with_a_hash_sign_is_revoked() {
+    let mut test = Fixture::new(|auth, files| {
+        let revoked = "\u{feff}abc#1\t# stolen\r\nx#\r\n# y\r\n";
+        trusting_the_secret(auth, files).revoked(files.write("revoked", revoked))
+    })
+    .await;
+    let of = |jti: &str| hs256(&claims(json!({"jti": jti})));
+    test.assert_refused(&of("abc#1"), "revoked: jti \\\"abc#1\\\"").await;
+    test.assert_refused(&of("x#"), "revoked: jti \\\"x#\\\"").await;
+    for good in ["abc", "abc#", "abc#2", "x", "y"] {
+        test.assert_accepted(&of(good)).await;
+    }
+    // These could never be revoked.
+    for unnameable in ["", "#abc", "abc 1", "abc#1 "] {
+        test.assert_refused(&of(unnameable), "no line can revoke the jti").await;
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_survives_a_file_that_is_emptied_and_written_again() {
+    let mut test = Fixture::new(|auth, files| {
+        trusting_the_secret(auth, files).revoked(files.write("revoked", "token-1\n"))
+    })
+    .await;
+    let (token, other) = (hs256(&claims(json!({}))), hs256(&claims(json!({"jti": "token-2"}))));
+    test.assert_refused(&token, "revoked").await;
+    for empty in ["", "\n", " \r\n", "\u{feff}"] {
+        test.clear_log();
+        test.files.write("revoked", empty);
+        logged(&test, "ERROR").await;
+        assert!(test.log().contains("has become empty"), "{}", test.log());
+        test.assert_refused(&token, "revoked").await;
+        test.files.write("revoked", "token-1\ntoken-2\n");
+        test.until(&other, "16").await;
+        test.assert_refused(&token, "revoked").await;
+        test.files.write("revoked", "token-1\n");
+        test.until(&other, "0").await;
+    }
+    // Whoever means it says so.
+    test.files.write("revoked", "# none\n");
+    test.until(&token, "0").await;
+}
+
+#[tokio::test]
+async fn an_emptied_file_of_api_keys_or_certificates_leaves_what_it_held() {
+    // The SHA-256 of "key".
+    let line = "2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683 robot#1 reader#";
+    let mut test = Fixture::new(|auth, files| {
+        auth.api_keys(files.write("keys", line)).certificates(files.write("names", "a#b reader"))
+    })
+    .await;
+    for name in ["keys", "names"] {
+        test.clear_log();
+        test.files.write(name, "");
+        logged(&test, "has become empty").await;
+    }
+    let reply = test.call(UNARY, &[("x-api-key", "key")]).await;
+    assert_eq!(reply.grpc_status(), "7", "known, and allowed nothing");
+    assert!(test.log().contains("robot#1"), "{}", test.log());
 }
 
 #[tokio::test]
@@ -178,6 +241,7 @@ fn files_that_cannot_be_used_say_why_and_no_secret() {
         (KeyFile::jwks(files.write("i", json!({"keys": [other]}).to_string())), "RS256 is not for"),
         (KeyFile::jwks(files.write("j", &weak)), "32 bytes"),
         (KeyFile::jwks(files.path("missing")), "No such file"),
+        (KeyFile::secret(files.write("m", format!("\u{feff}{SECRET}"))), "byte order mark"),
     ];
     for (keys, why) in cases {
         let error = Auth::builder().keys(keys).build().unwrap_err().to_string();
@@ -187,6 +251,37 @@ fn files_that_cannot_be_used_say_why_and_no_secret() {
     assert!(Auth::builder().revoked(files.write("k", "")).build().is_err());
     assert!(Auth::builder().api_keys(files.write("l", "not hashed")).build().is_err());
     assert!(Auth::builder().leeway(Duration::MAX).build().is_err());
+}
+
+#[test]
+fn files_say_what_they_hold_and_no_secret() {
+    let files = Folder::new();
+    let key = Key::ec256();
+    let jwks = format!("\u{feff}{}", json!({"keys": [key.jwk("b"), key.jwk("a#1")]}));
+    let pem = format!("\u{feff}{}", key.pem());
+    let hash = "2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683";
+    let auth = Auth::builder()
+        .keys(KeyFile::jwks(files.write("jwks", jwks)))
+        .keys(KeyFile::pem(files.write("pem", pem)))
+        .keys(KeyFile::secret(files.write("secret", format!("{SECRET} \n"))))
+        .revoked(files.write("revoked", "abc#1 # why\nb\n"))
+        .api_keys(files.write("api-keys", format!("{hash} robot#1 a,b # who\n")))
+        .certificates(files.write("certificates", "# nobody\n"))
+        .build()
+        .unwrap();
+    let holds: Vec<_> = auth.files().map(|(_, holds)| holds).collect();
+    let len = SECRET.len() + 1;
+    assert_eq!(
+        holds,
+        [
+            "2 keys: a#1 (ES256), b (ES256)",
+            "1 key: (ES256)",
+            &format!("1 key: (HS256, {len} bytes)"),
+            "2 revoked ids: abc#1, b",
+            "1 API key: robot#1 (a, b)",
+            "0 certificate names",
+        ]
+    );
 }
 
 #[tokio::test]

@@ -260,6 +260,10 @@ impl Fixture {
         self.log.text()
     }
 
+    pub fn clear_log(&self) {
+        self.log.take();
+    }
+
     /// Calls until the answer has this status.
     pub async fn until(&mut self, token: &str, status: &str) {
         let reached = async {
