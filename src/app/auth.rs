@@ -5,12 +5,19 @@ use std::path::Path;
 use super::StartError;
 use super::access::{Grant, UserAccess};
 use super::config::{Config, Grantee, Layers};
+use crate::Method;
 use crate::interceptors::auth::{Auth, AuthError, KeyFile, Permissions};
 use crate::interceptors::{InvalidPattern, MethodPattern};
+use crate::services::health::pb::health;
 use crate::users::View;
 
 /// What load balancers and command-line clients ask before anything else: for everybody.
 pub(super) const HEALTH: &str = "grpc.health.v1.Health/*";
+
+pub(super) fn is_health(method: &Method) -> bool {
+    method.service == health::NAME
+}
+
 const REFLECTION: [&str; 2] =
     ["grpc.reflection.v1.ServerReflection/*", "grpc.reflection.v1alpha.ServerReflection/*"];
 

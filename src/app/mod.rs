@@ -9,6 +9,7 @@ mod config;
 mod limits;
 pub mod log;
 mod process;
+mod routes;
 mod telemetry;
 mod tls;
 mod token;
@@ -35,14 +36,12 @@ use self::process::ProcessMetrics;
 use crate::grpc::server::exit_at_next_signal;
 use crate::interceptors::{AccessLog, Metrics, ServerMetrics, TrustProxies};
 use crate::services::health::{Health, ServingStatus};
-use crate::services::reflection;
-use crate::users::Users;
-use crate::users::pb::{UserService, user_service};
+use crate::users::pb::user_service;
 use crate::users::store::UserStore;
 use crate::users::store::memory::MemoryStore;
 use crate::users::store::postgres::{Options, PostgresStore};
 use crate::users::store::sqlite::SqliteStore;
-use crate::{Listeners, Router, Server, SharedTls, shutdown_signal};
+use crate::{Listeners, Server, SharedTls, shutdown_signal};
 
 /// The exit code for what the user can mend: a setting, an address, a port.
 const USAGE: u8 = 2;
@@ -191,10 +190,7 @@ async fn serve(
     let health = Health::new();
     health.set(user_service::NAME, ServingStatus::Serving);
     tokio::spawn(follow(store.availability(), health.clone()));
-    let mut router = Router::new().add(users(config, store).into_service()).add(health.service());
-    if config.reflection {
-        router = reflection::reflect(router);
-    }
+    let mut router = routes::compose(config, store, &health);
     let metrics = config.admin_listen.is_some().then(|| Metrics::new(&router));
     let (traces, export) = traces::start(config, layers)?;
     // From the outside in: all that is logged has its trace, and what is refused is counted and
@@ -257,12 +253,6 @@ async fn follow(mut available: watch::Receiver<bool>, health: Health) {
             return;
         }
     }
-}
-
-fn users<S: UserStore>(config: &Config, store: S) -> Users<S> {
-    Users::new(store)
-        .max_batch(config.max_batch as usize)
-        .chunks(config.chunk_size as usize, config.chunk_delay)
 }
 
 /// A server with all settings but TLS.
@@ -341,7 +331,9 @@ fn shutdown(config: &Config, health: &Health, log: &Output) -> impl Future<Outpu
 
 #[cfg(test)]
 mod tests {
+    use super::routes::users;
     use super::*;
+    use crate::users::Users;
 
     #[test]
     fn the_defaults_are_those_of_the_library() {

@@ -45,7 +45,7 @@ async fn roles_limit_what_is_called_and_seen_and_changes_are_on_record() {
         path,
         "--auth-allow=admin=*",
         "--auth-allow=support=*/GetUser,support=*/GetAllUsers",
-        "--auth-allow=monitor=grpc.channelz.v1.Channelz/*",
+        "--auth-allow=monitor=grpc.health.v1.Health/*",
         "--auth-limit=support=masked-email,support=active-only",
     ];
     let mut server = Running::start(&arguments, &[]);
@@ -135,7 +135,7 @@ fn check_names_the_setting_of_a_file_that_cannot_be_used() {
         (finding, output.status.code().unwrap())
     };
     let good = "ok: authentication: all its files can be used";
-    let auth_secret = ["--auth-secret", &secret];
+    let auth_secret = ["--auth-secret", &secret, "--auth-allow=admin=*"];
     assert_eq!(check(&auth_secret), (good.to_owned(), 0));
     for (flag, content, problem) in [
         ("--auth-jwks", "{}", "not a JWKS: "),
@@ -151,6 +151,22 @@ fn check_names_the_setting_of_a_file_that_cannot_be_used() {
         let line = complaint(&[&auth_secret[..], &[flag, &file]].concat());
         assert!(line.starts_with(&format!("user-server: {flag}: {file}: {problem}")), "{line}");
     }
+}
+
+#[tokio::test]
+async fn authentication_that_allows_nothing_says_so() {
+    let folder = Folder::new();
+    let secret = folder.write("secret", SECRET);
+    let warning = "authentication is on, and auth.allow (--auth-allow) is not set: nobody may call any \
+                   method of users";
+    let server = Running::start(&["--auth-secret", &secret], &[]);
+    let line = server.before.lines().find(|line| line.contains("WARN")).unwrap();
+    assert!(line.contains(warning), "{line}");
+    let check = user_server().args(["check", "--store=memory:", "--auth-secret", &secret]).output();
+    let out = String::from_utf8(check.unwrap().stdout).unwrap();
+    assert!(out.lines().any(|line| line == format!("warning: {warning}")), "{out}");
+    let server = Running::start(&["--auth-secret", &secret, "--auth-allow=a=*"], &[]);
+    assert!(!server.before.contains("WARN"), "{}", server.before);
 }
 
 #[test]

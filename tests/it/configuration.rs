@@ -315,7 +315,8 @@ fn contradictions_name_both_settings() {
         ),
         (
             "auth.jwks = 'j'\nauth.allow = ['support=*']\nauth.limit = ['suport=active-only']",
-            "3: auth.limit has suport, to whom auth.allow (--auth-allow) allows nothing",
+            "3: auth.limit has suport, to whom auth.allow (--auth-allow) allows nothing: is support \
+             meant?",
         ),
         (
             "[tls]\ncert = 'c'\nkey = 'k'\nclient-ca = 'a'\nclient-auth = 'off'\n\
@@ -326,6 +327,52 @@ fn contradictions_name_both_settings() {
     ] {
         assert_eq!(wrong(file), [problem]);
     }
+}
+
+#[test]
+fn methods_that_nothing_matches_are_wrong() {
+    let file = "[rate-limit]\nrules = ['*/GetUsr=1/1s', '*=100/1m']\n[auth]\napi-keys = 'k'\n\
+                allow = ['a=*/GetUser', 'b=UserService/*', 'c=*/Frobnicate']\n";
+    let [rule, short, unknown] = &wrong(file)[..] else { panic!("{:?}", wrong(file)) };
+    assert_eq!(
+        rule,
+        "2: rate-limit.rules has \"*/GetUsr=1/1s\": no method matches */GetUsr, is */GetUser meant?"
+    );
+    assert_eq!(
+        short,
+        "5: auth.allow has \"b=UserService/*\": no method matches UserService/*, is \
+         ru.tinkoff.kora.example.UserService/* meant?"
+    );
+    let others = "5: auth.allow has \"c=*/Frobnicate\": no method matches */Frobnicate, the methods are \
+                  grpc.health.v1.Health/Check, ";
+    assert!(unknown.starts_with(others), "{unknown}");
+    // And by the flags, at the start.
+    let line = complaint(&["--rate-limit", "*/CreateUsr=1/1s"]);
+    let wanted = "user-server: --rate-limit has \"*/CreateUsr=1/1s\": no method matches \
+                  */CreateUsr, is */CreateUser meant?\n";
+    assert_eq!(line, wanted);
+    // Methods that are only switched off are no mistake.
+    let off = [
+        "config",
+        "--reflection=false",
+        "--rate-limit",
+        "grpc.reflection.v1.ServerReflection/*=1/1s",
+    ];
+    assert_eq!(run(user_server().args(off)).2, 0);
+}
+
+#[test]
+fn rules_that_never_count_are_a_warning() {
+    let rules = "*/GetUser=1/1s,*=5/1s,*/CreateUser=1/1s,grpc.health.v1.Health/*=1/1s";
+    let (out, _, code) =
+        run(user_server().args(["check", "--store=memory:", "--rate-limit", rules]));
+    let warnings: Vec<_> = out.lines().filter(|line| line.starts_with("warning: ")).collect();
+    let [shadowed, health] = warnings[..] else { panic!("{out}") };
+    assert!(shadowed.starts_with("warning: --rate-limit has \"*/CreateUser=1/1s\" without effect"));
+    assert!(
+        health.starts_with("warning: --rate-limit has \"grpc.health.v1.Health/*=1/1s\" without")
+    );
+    assert_eq!(code, 0);
 }
 
 #[test]

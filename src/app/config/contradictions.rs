@@ -1,7 +1,7 @@
 //! What settings may not be together, each good by itself.
 
 use super::layers::Layers;
-use super::problem::Problems;
+use super::problem::{Problems, similar};
 use super::table::{Config, SETTINGS};
 use super::values::ClientAuth;
 use crate::interceptors::rate_limit::RedisUrl;
@@ -108,7 +108,10 @@ fn authentication(config: &Config, layers: &Layers, problems: &mut Problems) {
         // Misspelt, it would leave another role without its limit.
         if !config.auth_allow.iter().any(|(allowed, _)| allowed == limited) {
             let allow = named("auth.allow");
-            let problem = format_args!("has {limited}, to whom {allow} allows nothing");
+            let to = config.auth_allow.iter().map(|(to, _)| to.to_string()).collect::<Vec<_>>();
+            let meant = similar(&limited.to_string(), to.iter().map(String::as_str));
+            let meant = meant.map(|it| format!(": is {it} meant?")).unwrap_or_default();
+            let problem = format_args!("has {limited}, to whom {allow} allows nothing{meant}");
             problems.add(layers.place("auth.limit"), problem);
         }
     }
@@ -147,7 +150,7 @@ fn parts_and_wholes(config: &Config, layers: &Layers, problems: &mut Problems) {
 }
 
 /// A setting by all its names, for somebody who is to set it.
-fn named(key: &str) -> String {
+pub(super) fn named(key: &str) -> String {
     let flag = SETTINGS.iter().find(|setting| setting.key == key).map_or("", |it| it.flag);
     format!("{key} (--{flag})")
 }

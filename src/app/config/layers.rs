@@ -159,6 +159,10 @@ impl Layers {
         Place(setting, origin)
     }
 
+    pub(super) fn add_warnings(&mut self, warnings: Vec<String>) {
+        self.warnings.extend(warnings);
+    }
+
     /// What is odd, but no error.
     pub(in crate::app) fn warnings(&self) -> &[String] {
         &self.warnings

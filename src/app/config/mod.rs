@@ -7,7 +7,7 @@
 //! file.rs, variables, flags.rs  --layers.rs-->  Layers      what is set, and where
 //!    |                                             |
 //!    `-- problem.rs                                |-- Config           for the program
-//!                                                  |-- contradictions.rs
+//!                                                  |-- contradictions.rs, methods.rs
 //!                                                  `-- print.rs         for people
 //! ```
 //!
@@ -20,6 +20,7 @@ mod flags;
 mod kind;
 mod layers;
 mod limits;
+mod methods;
 mod print;
 mod problem;
 mod setting;
@@ -63,7 +64,9 @@ pub(super) fn load(
     problems.none_yet()?;
     let config = Config::gather(|key| layers.texts(key));
     contradictions::find(&config, &layers, &mut problems);
+    methods::find(&config, &layers, &mut problems);
     problems.none_yet()?;
+    layers.add_warnings(methods::warnings(&config, &layers));
     Ok((config, layers))
 }
 

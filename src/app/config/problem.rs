@@ -23,10 +23,12 @@ impl Problems {
     }
 }
 
+/// The likeness from which a name may be meant by another. What clap asks of the flags that it
+/// suggests, a little stricter: keys share their sections.
+pub(super) const ALIKE: f64 = 0.8;
+
 /// A name that somebody may have meant by `unknown`.
 pub(super) fn similar<'a>(unknown: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // What clap asks of the flags that it suggests, a little stricter: keys share their sections.
-    const ALIKE: f64 = 0.8;
     names
         .map(|name| (strsim::jaro(unknown, name), name))
         .filter(|(likeness, _)| *likeness > ALIKE)

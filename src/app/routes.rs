@@ -1,0 +1,37 @@
+//! The services of the program.
+
+use std::sync::LazyLock;
+
+use super::config::Config;
+use crate::services::health::Health;
+use crate::services::reflection;
+use crate::users::Users;
+use crate::users::pb::UserService;
+use crate::users::store::UserStore;
+use crate::users::store::memory::MemoryStore;
+use crate::{Method, Router};
+
+/// A router of the services that are configured, without interceptors.
+pub(super) fn compose(config: &Config, store: impl UserStore, health: &Health) -> Router {
+    let router = Router::new().add(users(config, store).into_service()).add(health.service());
+    if config.reflection { reflection::reflect(router) } else { router }
+}
+
+pub(super) fn users<S: UserStore>(config: &Config, store: S) -> Users<S> {
+    Users::new(store)
+        .max_batch(config.max_batch as usize)
+        .chunks(config.chunk_size as usize, config.chunk_delay)
+}
+
+/// All methods that there may be, in the order of their names, also those of services that are
+/// switched off: a setting may speak of them all the same.
+pub(super) fn methods() -> &'static [&'static Method] {
+    static METHODS: LazyLock<Vec<&'static Method>> = LazyLock::new(|| {
+        let users = Users::new(MemoryStore::new()).into_service();
+        let router = Router::new().add(users).add(Health::new().service());
+        let mut methods: Vec<_> = reflection::reflect(router).methods().collect();
+        methods.sort_unstable_by_key(|method| method.path);
+        methods
+    });
+    &METHODS
+}
