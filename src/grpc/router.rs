@@ -30,12 +30,14 @@ pub(crate) struct Route {
     handler: Arc<dyn Handler>,
     of_service: CallOptions,
     of_method: CallOptions,
+    /// What the service has set by itself, [`Service::max_receive_message_size`].
+    max_receive: Option<usize>,
 }
 
 impl Route {
     fn new(method: &'static Method, handler: Arc<dyn Handler>) -> Self {
         let (of_service, of_method) = (CallOptions::new(), CallOptions::new());
-        Self { method, handler, of_service, of_method }
+        Self { method, handler, of_service, of_method, max_receive: None }
     }
 
     fn replica(&self) -> Self {
@@ -44,7 +46,14 @@ impl Route {
 
     /// What is set for the method, else for its service, else for the server.
     pub(crate) fn options(&self, of_server: &CallOptions) -> CallOptions {
-        self.of_method.or(&self.of_service).or(of_server)
+        let own = self.of_method.or(&self.of_service);
+        let options = own.or(of_server);
+        match self.max_receive {
+            Some(bytes) if own.max_receive_message_size.is_none() => {
+                options.max_receive_message_size(bytes.min(options.receive_limit()))
+            }
+            _ => options,
+        }
     }
 }
 
@@ -69,7 +78,8 @@ impl Router {
     pub fn add(mut self, service: Service) -> Self {
         self.services.push(service.info);
         for (method, handler) in service.handlers {
-            let earlier = self.routes.insert(method.path, Route::new(method, handler));
+            let route = Route { max_receive: service.max_receive, ..Route::new(method, handler) };
+            let earlier = self.routes.insert(method.path, route);
             assert!(earlier.is_none(), "{method} was added to the router before");
         }
         self

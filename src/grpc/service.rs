@@ -15,6 +15,8 @@ use super::status::Status;
 pub struct Service {
     pub(crate) info: ServiceInfo,
     pub(crate) handlers: Vec<(&'static Method, Arc<dyn Handler>)>,
+    /// For a service whose requests are known to be small.
+    pub(crate) max_receive: Option<usize>,
 }
 
 /// What is known of a service besides its implementation.
@@ -35,7 +37,11 @@ impl Service {
         target: T,
     ) -> ServiceBuilder<T> {
         ServiceBuilder {
-            service: Self { info: ServiceInfo { name, file_descriptor_set }, handlers: Vec::new() },
+            service: Self {
+                info: ServiceInfo { name, file_descriptor_set },
+                handlers: Vec::new(),
+                max_receive: None,
+            },
             target: Target::new(target),
         }
     }
@@ -43,6 +49,29 @@ impl Service {
     /// The service's name and descriptors.
     pub fn info(&self) -> ServiceInfo {
         self.info
+    }
+
+    /// Leaves out a method, by its name such as `List`: calls to it are UNIMPLEMENTED. Reflection
+    /// describes it all the same.
+    ///
+    /// # Panics
+    /// If the service has no method of that name: a misspelt one would be served.
+    #[must_use]
+    pub fn without(mut self, method: &str) -> Self {
+        let before = self.handlers.len();
+        self.handlers.retain(|(known, _)| known.name != method);
+        assert!(self.handlers.len() < before, "{} has no method {method}", self.info.name);
+        self
+    }
+
+    /// Sets the longest message that this service receives, in bytes, also after decompression; a
+    /// server that receives less keeps its own limit. What
+    /// [`Router::configure`](crate::Router::configure) sets for the service or a method comes
+    /// before it.
+    #[must_use]
+    pub fn max_receive_message_size(mut self, bytes: usize) -> Self {
+        self.max_receive = Some(bytes);
+        self
     }
 
     /// The service's methods.

@@ -3,12 +3,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use self::pb::{HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse};
+use super::MAX_REQUEST;
 use crate::{Request, Response, Service, Sink, Status};
 
 pub use self::pb::health_check_response::ServingStatus;
@@ -45,20 +47,30 @@ pub struct Health {
 }
 
 struct States {
-    by_service: HashMap<String, ServingStatus>,
+    services: HashMap<Id, (String, ServingStatus)>,
+    ids: RandomState,
     shut_down: bool,
 }
+
+/// A keyed hash of a service's name. A `Watch` stream keeps it in place of the name, which its
+/// client chooses, at its full length, without our ever having heard of it. Nobody can look for two
+/// names with one hash, since nobody knows the key.
+type Id = u64;
 
 impl Health {
     /// The server as a whole is SERVING; no service is known.
     pub fn new() -> Self {
-        let by_service = HashMap::from([(String::new(), ServingStatus::Serving)]);
-        Self { states: watch::Sender::new(States { by_service, shut_down: false }) }
+        let mut states =
+            States { services: HashMap::new(), ids: RandomState::new(), shut_down: false };
+        states.set(String::new(), ServingStatus::Serving);
+        Self { states: watch::Sender::new(states) }
     }
 
-    /// The service that tells clients, for [`Router::add`](crate::Router::add).
+    /// The service that tells clients, for [`Router::add`](crate::Router::add). A request of more
+    /// than 4 KiB ends with RESOURCE_EXHAUSTED, unless the router is
+    /// [configured](crate::Router::configure) otherwise.
     pub fn service(&self) -> Service {
-        pb::Health::into_service(self.clone())
+        pb::Health::into_service(self.clone()).max_receive_message_size(MAX_REQUEST)
     }
 
     /// Sets the health of a service, by its full name such as `helloworld.Greeter`; the empty name
@@ -66,9 +78,7 @@ impl Health {
     /// [`shutdown`](Self::shutdown).
     pub fn set(&self, service: impl Into<String>, status: ServingStatus) {
         let service = service.into();
-        self.update(|states| {
-            states.by_service.insert(service, status);
-        });
+        self.update(|states| states.set(service, status));
     }
 
     /// Sets the health of the server and of all services that are known, as [`set`](Self::set)
@@ -79,7 +89,8 @@ impl Health {
 
     /// The health of a service: `ServiceUnknown` if none was set.
     pub fn status(&self, service: &str) -> ServingStatus {
-        self.states.borrow().status(service)
+        let states = self.states.borrow();
+        states.status(states.id(service))
     }
 
     /// Makes everything NOT_SERVING for good: clients go elsewhere while the server still serves.
@@ -128,31 +139,41 @@ impl Health {
                 return false;
             }
             change(states);
-            states.by_service.retain(|_, status| *status != ServingStatus::ServiceUnknown);
+            states.services.retain(|_, (_, status)| *status != ServingStatus::ServiceUnknown);
             true
         });
     }
 
-    fn watcher(&self, service: String) -> Watcher {
-        Watcher { states: self.states.subscribe(), service, told: None }
+    fn watcher(&self, service: &str) -> Watcher {
+        let states = self.states.subscribe();
+        let service = states.borrow().id(service);
+        Watcher { states, service, told: None }
     }
 }
 
 impl States {
-    fn status(&self, service: &str) -> ServingStatus {
-        self.by_service.get(service).copied().unwrap_or(ServingStatus::ServiceUnknown)
+    fn id(&self, service: &str) -> Id {
+        self.ids.hash_one(service)
+    }
+
+    fn status(&self, service: Id) -> ServingStatus {
+        self.services.get(&service).map_or(ServingStatus::ServiceUnknown, |(_, status)| *status)
+    }
+
+    fn set(&mut self, service: String, status: ServingStatus) {
+        self.services.insert(self.id(&service), (service, status));
     }
 
     fn set_all(&mut self, status: ServingStatus) {
-        self.by_service.values_mut().for_each(|known| *known = status);
+        self.services.values_mut().for_each(|(_, known)| *known = status);
     }
 }
 
 /// The health of one service as one client is told of it. It looks at the state that all share and
-/// keeps no queue, so a slow client costs no memory, and neither does an unknown name.
+/// keeps no queue and no name, so a slow client costs no memory, and neither does a long name.
 struct Watcher {
     states: watch::Receiver<States>,
-    service: String,
+    service: Id,
     told: Option<ServingStatus>,
 }
 
@@ -161,7 +182,7 @@ impl Watcher {
     /// safe.
     async fn next(&mut self) -> Result<ServingStatus, Status> {
         loop {
-            let status = self.states.borrow_and_update().status(&self.service);
+            let status = self.states.borrow_and_update().status(self.service);
             if self.told.replace(status) != Some(status) {
                 return Ok(status);
             }
@@ -187,11 +208,11 @@ impl pb::Health for Health {
         _: Request<HealthListRequest>,
     ) -> Result<Response<HealthListResponse>, Status> {
         let states = self.states.borrow();
-        if states.by_service.len() > LIST_LIMIT {
+        if states.services.len() > LIST_LIMIT {
             let message = format!("there are more than {LIST_LIMIT} services");
             return Err(Status::resource_exhausted(message));
         }
-        let statuses = states.by_service.iter();
+        let statuses = states.services.values();
         let statuses = statuses.map(|(service, status)| (service.clone(), (*status).into()));
         Ok(Response::new(HealthListResponse { statuses: statuses.collect() }))
     }
@@ -202,7 +223,8 @@ impl pb::Health for Health {
         mut out: Sink<HealthCheckResponse>,
     ) -> Result<(), Status> {
         let mut draining = pin!(request.draining());
-        let mut watcher = self.watcher(request.into_message().service);
+        // Nothing of the request is kept for as long as the stream lives.
+        let mut watcher = self.watcher(&request.into_message().service);
         loop {
             let status = tokio::select! {
                 biased;
@@ -233,7 +255,7 @@ impl fmt::Debug for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let states = self.states.borrow();
         f.debug_struct("Health")
-            .field("by_service", &states.by_service)
+            .field("services", &states.services.values().collect::<Vec<_>>())
             .field("shut_down", &states.shut_down)
             .finish()
     }
@@ -307,7 +329,7 @@ mod tests {
     #[test]
     fn watch_tells_the_current_status_at_once_and_drops_repeats() {
         let health = Health::new();
-        let mut watcher = health.watcher(String::new());
+        let mut watcher = health.watcher("");
         assert_eq!(news(&mut watcher), Some(Serving));
         assert_eq!(news(&mut watcher), None);
         health.set("", Serving);
@@ -319,7 +341,7 @@ mod tests {
     #[test]
     fn a_slow_reader_of_watch_gets_the_latest_status() {
         let health = Health::new();
-        let mut watcher = health.watcher(String::new());
+        let mut watcher = health.watcher("");
         assert_eq!(news(&mut watcher), Some(Serving));
         [NotServing, Serving, Unknown].into_iter().for_each(|status| health.set("", status));
         assert_eq!(news(&mut watcher), Some(Unknown));
@@ -332,7 +354,7 @@ mod tests {
     #[test]
     fn watch_of_one_service_is_silent_about_the_others() {
         let health = Health::new();
-        let mut watcher = health.watcher("a.A".into());
+        let mut watcher = health.watcher("a.A");
         assert_eq!(news(&mut watcher), Some(ServiceUnknown));
         health.set("a.B", Serving);
         assert_eq!(news(&mut watcher), None);
@@ -341,7 +363,7 @@ mod tests {
     #[tokio::test]
     async fn watch_wakes_its_reader() {
         let health = Health::new();
-        let mut watcher = health.watcher(String::new());
+        let mut watcher = health.watcher("");
         assert_eq!(news(&mut watcher), Some(Serving));
         let reader = tokio::spawn(async move { watcher.next().await });
         tokio::task::yield_now().await;
@@ -363,6 +385,17 @@ mod tests {
         health.set("a.A", ServiceUnknown);
         assert!(watch.as_mut().now_or_never().is_none());
         assert_eq!(recorder.values(), [ServiceUnknown, Serving, ServiceUnknown].map(Into::into));
+    }
+
+    #[test]
+    fn a_watch_keeps_nothing_of_a_name() {
+        let health = Health::new();
+        // A hash and a status beside the shared state: there is no place for a name.
+        assert_eq!(size_of::<Watcher>(), size_of::<watch::Receiver<States>>() + 16);
+        // And still two names are two.
+        health.set("a", Serving);
+        assert_eq!(news(&mut health.watcher("a")), Some(Serving));
+        assert_eq!(news(&mut health.watcher("aa")), Some(ServiceUnknown));
     }
 
     #[test]
@@ -391,7 +424,7 @@ mod tests {
     fn after_shutdown_everything_is_not_serving_and_stays_so() {
         let health = Health::new();
         health.set("a.A", Serving);
-        let mut watcher = health.watcher("a.A".into());
+        let mut watcher = health.watcher("a.A");
         assert_eq!(news(&mut watcher), Some(Serving));
 
         health.clone().shutdown();
@@ -404,6 +437,6 @@ mod tests {
             ["", "a.A", "a.B"].map(|name| health.status(name)),
             [NotServing, NotServing, ServiceUnknown]
         );
-        assert_eq!(news(&mut health.watcher("a.A".into())), Some(NotServing));
+        assert_eq!(news(&mut health.watcher("a.A")), Some(NotServing));
     }
 }

@@ -3,3 +3,8 @@
 
 pub mod health;
 pub mod reflection;
+
+/// The longest request of health and reflection, in bytes. A request holds the name of a service,
+/// file or symbol, of which the longest have hundreds of bytes; and anybody may send it, without
+/// credentials.
+const MAX_REQUEST: usize = 4 * 1024;

@@ -1,5 +1,7 @@
 //! Compression of messages, and options of servers, services and methods.
 
+use balafon::services::health::Health;
+use balafon::services::reflection;
 use balafon::{CallOptions, Code, Compression, Encoding, Router, Server};
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -57,6 +59,32 @@ async fn our_encodings_are_advertised() {
     let (_server, mut peer) = start(Server::new(), |router| router).await;
     let reply = peer.unary("/test.Echo/Unary", "hello").await;
     assert_eq!(reply.headers["grpc-accept-encoding"], "identity,gzip,deflate,zstd");
+}
+
+#[tokio::test]
+async fn health_and_reflection_receive_only_short_requests() {
+    let router = reflection::reflect(Router::new().add(Health::new().service()));
+    let server = TestServer::start(router).await;
+    let mut peer = Peer::connect(server.addr).await;
+    let bomb = "x".repeat(4 << 20);
+    for path in [
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch",
+        "/grpc.health.v1.Health/List",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ] {
+        for encoding in ENCODINGS {
+            let body = compressed(encoding, &bomb);
+            assert!(body.len() < 8192, "{}", body.len());
+            let head = request(path).header("grpc-encoding", encoding.name());
+            assert_eq!(peer.call(head, body).await.grpc_status(), "8", "{path} {encoding:?}");
+        }
+        assert_eq!(peer.unary(path, &bomb[..4096]).await.grpc_status(), "8", "{path}");
+    }
+    // Three bytes before the name: 4 KiB in all.
+    let reply = peer.unary("/grpc.health.v1.Health/Check", &bomb[..4093]).await;
+    assert_eq!(reply.grpc_status(), "5");
 }
 
 #[tokio::test]
@@ -129,7 +157,7 @@ async fn a_method_has_its_own_limits_else_its_services_else_the_servers() {
     let limit = |bytes| CallOptions::new().max_receive_message_size(bytes);
     let (_server, mut peer) = start(Server::new().max_receive_message_size(30), |router| {
         router
-            .add(balafon::services::health::Health::new().service())
+            .add(Health::new().service())
             .configure("test.Echo", limit(20))
             .configure("test.Echo/Unary", limit(10))
     })

@@ -11,6 +11,7 @@ use self::answer::Sent;
 use self::index::Index;
 use self::pb::v1::{self, ServerReflection, ServerReflectionRequest, ServerReflectionResponse};
 use self::pb::v1alpha;
+use super::MAX_REQUEST;
 use crate::{Request, Router, Rpc, Service, ServiceInfo, Sink, Status, Streaming, rpc};
 
 /// The messages and the services as generated from the two versions of `reflection.proto`.
@@ -33,6 +34,9 @@ pub mod pb {
 /// Symbols are found by full name, `package.Service.Method` and `package.Message.field` included;
 /// a leading dot is not part of a name and finds nothing, as in other implementations.
 ///
+/// A request of more than 4 KiB ends its stream with RESOURCE_EXHAUSTED, unless the router is
+/// [configured](Router::configure) otherwise.
+///
 /// No fault of a schema keeps the server from its work. A service whose descriptor set cannot be decoded
 /// (no generated code has one) is listed and not described. Of two different files with one name,
 /// and of two files that declare one symbol, the first is served. The log has a warning for a
@@ -50,9 +54,12 @@ pub mod pb {
 /// # Panics
 /// If the router has a reflection service already, as [`Router::add`] does.
 #[must_use]
-pub fn reflect(router: Router) -> Router {
+pub fn reflect(mut router: Router) -> Router {
     let reflection = Reflection::of(&router);
-    router.add(reflection.clone().into_service()).add(reflection.into_v1alpha_service())
+    for service in [reflection.clone().into_service(), reflection.into_v1alpha_service()] {
+        router = router.add(service.max_receive_message_size(MAX_REQUEST));
+    }
+    router
 }
 
 #[derive(Clone)]
@@ -104,6 +111,8 @@ impl ServerReflection for Reflection {
             };
             let Some(request) = request else { return Ok(()) };
             out.send(self.0.answer(request, &mut sent)).await?;
+            // A client that does not read its answers gets no more of them ready.
+            out.flushed().await?;
         }
     }
 }
