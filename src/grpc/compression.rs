@@ -38,11 +38,15 @@ const ENCODINGS: &[Encoding] = &[
     Encoding::ZSTD,
 ];
 
-/// The value of `grpc-accept-encoding`.
-static ACCEPTED: LazyLock<&'static str> = LazyLock::new(|| {
-    let names = ENCODINGS.iter().map(|encoding| encoding.name());
+/// The value of `grpc-accept-encoding` for each set of encodings, by its bits.
+static ACCEPTED: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+    let sets = (0..=Encodings::ALL.0).map(Encodings);
+    let names = |set: Encodings| {
+        let names = ENCODINGS.iter().filter(|encoding| set.contain(**encoding)).map(|it| it.name());
+        std::iter::once("identity").chain(names).collect::<Vec<_>>().join(",")
+    };
     // Once per process. A static text makes a header value without a counter that threads share.
-    String::leak(std::iter::once("identity").chain(names).collect::<Vec<_>>().join(","))
+    sets.map(|set| &*String::leak(names(set))).collect()
 });
 
 impl Encoding {
@@ -142,7 +146,8 @@ fn read(mut encoder: impl io::Read) -> io::Result<Vec<u8>> {
 }
 
 /// Whether and how responses are compressed. Whatever is set here, a response is only compressed
-/// with what its client accepts, and requests are decompressed if their encoding is compiled in.
+/// with what its client accepts. Requests are another matter:
+/// [`CallOptions::accept_encodings`](crate::CallOptions::accept_encodings).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compression {
     choice: Choice,
@@ -216,9 +221,36 @@ pub(crate) struct Compressor {
     pub(crate) min_size: usize,
 }
 
-/// What we accept, for the client to know.
-pub(crate) fn accepted() -> HeaderValue {
-    HeaderValue::from_static(*ACCEPTED)
+/// A set of encodings that are compiled in: a bit for each of [`ENCODINGS`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Encodings(u8);
+
+impl Encodings {
+    pub(crate) const ALL: Self = Self((1 << ENCODINGS.len()) - 1);
+
+    pub(crate) fn of(encodings: &[Encoding]) -> Self {
+        encodings.iter().fold(Self(0), |set, encoding| Self(set.0 | Self::bit(*encoding)))
+    }
+
+    pub(crate) fn contain(self, encoding: Encoding) -> bool {
+        self.0 & Self::bit(encoding) != 0
+    }
+
+    /// The set as the value of `grpc-accept-encoding`.
+    pub(crate) fn header(self) -> HeaderValue {
+        HeaderValue::from_static(ACCEPTED[usize::from(self.0)])
+    }
+
+    fn bit(encoding: Encoding) -> u8 {
+        let index = ENCODINGS.iter().position(|known| *known == encoding);
+        index.map_or(0, |index| 1 << index)
+    }
+}
+
+impl fmt::Debug for Encodings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(ACCEPTED[usize::from(self.0)])
+    }
 }
 
 /// Whether a `grpc-accept-encoding` list names `encoding`.

@@ -8,7 +8,7 @@ use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderName, HeaderValue, TE};
 use http::{HeaderMap, Method, Response, StatusCode, request};
 
 use super::call::Outcome;
-use super::compression::{self, Encoding};
+use super::compression::{self, Encoding, Encodings};
 use super::metadata::Metadata;
 use super::status::Status;
 use super::timeout;
@@ -51,11 +51,19 @@ pub enum Foreign {
 }
 
 impl RequestHead {
-    /// Reads the head of a request.
+    /// Reads the head of a request, in any encoding that is compiled in.
     ///
     /// # Errors
     /// A [`Rejection`], ready to be answered.
     pub fn parse(parts: &request::Parts) -> Result<Self, Rejection> {
+        Self::parse_accepting(parts, Encodings::ALL)
+    }
+
+    /// The same for a call that accepts these encodings alone.
+    pub(crate) fn parse_accepting(
+        parts: &request::Parts,
+        accepted: Encodings,
+    ) -> Result<Self, Rejection> {
         if parts.method != Method::POST {
             return Err(Rejection::Foreign(Foreign::MethodNotAllowed));
         }
@@ -74,8 +82,8 @@ impl RequestHead {
             None => None,
             Some(name) if name == "identity" => None,
             Some(name) => match Encoding::from_name(name.as_bytes()) {
-                Some(encoding) => Some(encoding),
-                None => return Err(unsupported(name)),
+                Some(encoding) if accepted.contain(encoding) => Some(encoding),
+                _ => return Err(unsupported(name, accepted)),
             },
         };
         Ok(Self { timeout, encoding })
@@ -97,11 +105,9 @@ pub(crate) fn accepts(headers: &HeaderMap, encoding: Encoding) -> bool {
     lists.any(|list| compression::lists(list, encoding))
 }
 
-fn unsupported(encoding: &HeaderValue) -> Rejection {
+fn unsupported(encoding: &HeaderValue, accepted: Encodings) -> Rejection {
     let name = String::from_utf8_lossy(encoding.as_bytes());
-    let ours = compression::accepted();
-    let ours = String::from_utf8_lossy(ours.as_bytes());
-    let message = format!("grpc-encoding {name:?} is not supported: wanted one of {ours}");
+    let message = format!("grpc-encoding {name:?} is not supported: wanted one of {accepted:?}");
     let status = Status::unimplemented(message);
     Rejection::Status(status.with_log_message("grpc-encoding is not supported"))
 }
@@ -159,20 +165,24 @@ pub(crate) fn trailers(outcome: Outcome, limit: usize) -> HeaderMap {
     trailers
 }
 
-/// Headers that are trailers at once (PROTOCOL-HTTP2, "Trailers-Only"). They name our encodings, as
-/// the answer to one that is not supported has to.
-pub(crate) fn trailers_only(outcome: Outcome, limit: usize) -> Response<()> {
+/// Headers that are trailers at once (PROTOCOL-HTTP2, "Trailers-Only"). They name the encodings that
+/// are `accepted`, as the answer to one that is not has to.
+pub(crate) fn trailers_only(outcome: Outcome, accepted: Encodings, limit: usize) -> Response<()> {
     let mut response = Response::new(());
     let headers = response.headers_mut();
     *headers = outcome.trailers.into_sendable();
     headers.insert(CONTENT_TYPE, APPLICATION_GRPC);
-    headers.insert(GRPC_ACCEPT_ENCODING, compression::accepted());
+    headers.insert(GRPC_ACCEPT_ENCODING, accepted.header());
     outcome.status.write_within(limit, headers);
     response
 }
 
 /// The headers of a call that goes on after them.
-pub(crate) fn response(metadata: Metadata, encoding: Option<Encoding>) -> Response<()> {
+pub(crate) fn response(
+    metadata: Metadata,
+    encoding: Option<Encoding>,
+    accepted: Encodings,
+) -> Response<()> {
     let mut response = Response::new(());
     let headers = response.headers_mut();
     *headers = metadata.into_sendable();
@@ -181,7 +191,7 @@ pub(crate) fn response(metadata: Metadata, encoding: Option<Encoding>) -> Respon
     if let Some(encoding) = encoding {
         headers.insert(GRPC_ENCODING, HeaderValue::from_static(encoding.name()));
     }
-    headers.insert(GRPC_ACCEPT_ENCODING, compression::accepted());
+    headers.insert(GRPC_ACCEPT_ENCODING, accepted.header());
     response
 }
 
@@ -271,7 +281,7 @@ mod tests {
         let headers = [("content-type", "application/grpc"), ("grpc-encoding", "snappy")];
         let Err(Rejection::Status(status)) = parse("POST", &headers) else { panic!() };
         assert_eq!(status.code(), Code::Unimplemented);
-        let response = trailers_only(status.into(), usize::MAX);
+        let response = trailers_only(status.into(), Encodings::ALL, usize::MAX);
         let accepted = response.headers()["grpc-accept-encoding"].to_str().unwrap();
         assert!(accepted.starts_with("identity"));
     }

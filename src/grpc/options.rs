@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::compression::Compression;
+use super::compression::{Compression, Encoding, Encodings};
 
 /// Settings of calls: for a whole server ([`Server`](crate::Server)'s own methods), a service, or
 /// a method ([`Router::configure`](crate::Router::configure)). What a method does not set is taken
@@ -20,6 +20,7 @@ pub struct CallOptions {
     pub(crate) max_receive_message_size: Option<usize>,
     pub(crate) max_send_message_size: Option<usize>,
     pub(crate) compression: Option<Compression>,
+    pub(crate) accepted: Option<Encodings>,
     pub(crate) run_to_completion: Option<bool>,
     pub(crate) spawn: Option<bool>,
     pub(crate) request_timeout: Option<Duration>,
@@ -43,6 +44,7 @@ impl CallOptions {
             max_receive_message_size: None,
             max_send_message_size: None,
             compression: None,
+            accepted: None,
             run_to_completion: None,
             spawn: None,
             request_timeout: None,
@@ -70,6 +72,16 @@ impl CallOptions {
     #[must_use]
     pub const fn compression(mut self, compression: Compression) -> Self {
         self.compression = Some(compression);
+        self
+    }
+
+    /// The encodings in which requests are accepted, besides plain ones: all that are compiled in,
+    /// unless set. A call that names another in `grpc-encoding` ends with UNIMPLEMENTED, before any
+    /// message is read, and `grpc-accept-encoding` of each response names these alone. Without any
+    /// encoding no client can make the server decompress.
+    #[must_use]
+    pub fn accept_encodings(mut self, encodings: &[Encoding]) -> Self {
+        self.accepted = Some(Encodings::of(encodings));
         self
     }
 
@@ -129,11 +141,16 @@ impl CallOptions {
                 .or(wider.max_receive_message_size),
             max_send_message_size: self.max_send_message_size.or(wider.max_send_message_size),
             compression: self.compression.or(wider.compression),
+            accepted: self.accepted.or(wider.accepted),
             run_to_completion: self.run_to_completion.or(wider.run_to_completion),
             spawn: self.spawn.or(wider.spawn),
             request_timeout: self.request_timeout.or(wider.request_timeout),
             max_duration: self.max_duration.or(wider.max_duration),
         }
+    }
+
+    pub(crate) fn accepted(&self) -> Encodings {
+        self.accepted.unwrap_or(Encodings::ALL)
     }
 
     pub(crate) fn runs_to_completion(&self) -> bool {

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::client::Grpc;
+use tonic::codec::CompressionEncoding;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
@@ -345,6 +346,28 @@ async fn a_watch_and_a_reflection_stream_do_not_hold_up_a_drain() {
 
 static HEALTH_WATCH: Rpc<HealthCheckRequest, HealthCheckResponse> =
     Rpc::server_streaming("/grpc.health.v1.Health/Watch");
+#[tokio::test]
+async fn a_client_that_compresses_learns_what_is_accepted() {
+    let router = Router::new().add(Health::new().service());
+    let gzip = Server::new().accept_encodings(&[balafon::Encoding::GZIP]);
+    let server = TestServer::start_with(gzip, router).await;
+    let mut client = Client::connect(&server).await;
+    client.0 = client.0.send_compressed(CompressionEncoding::Gzip);
+    let about = |service: &str| Request::new(HealthCheckRequest { service: service.into() });
+    assert!(client.unary(&HEALTH_CHECK, about("")).await.is_ok());
+
+    let router = Router::new().add(Health::new().service());
+    let server = TestServer::start_with(Server::new().accept_encodings(&[]), router).await;
+    let mut client = Client::connect(&server).await;
+    assert!(client.unary(&HEALTH_CHECK, about("")).await.is_ok());
+    client.0 = client.0.send_compressed(CompressionEncoding::Gzip);
+    let status = client.unary(&HEALTH_CHECK, about("")).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert_eq!(status.metadata().get("grpc-accept-encoding").unwrap(), "identity");
+}
+
+static HEALTH_CHECK: Rpc<HealthCheckRequest, HealthCheckResponse> =
+    Rpc::unary("/grpc.health.v1.Health/Check");
 static REFLECTION: Rpc<v1::ServerReflectionRequest, v1::ServerReflectionResponse> =
     Rpc::bidi_streaming("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo");
 static REFLECTION_ALPHA: Rpc<v1::ServerReflectionRequest, v1::ServerReflectionResponse> =

@@ -62,6 +62,55 @@ async fn our_encodings_are_advertised() {
 }
 
 #[tokio::test]
+async fn encodings_that_are_not_accepted_are_unimplemented() {
+    let server = Server::new().accept_encodings(&[Encoding::ZSTD, Encoding::GZIP]);
+    let (_server, mut peer) = start(server, |router| {
+        router
+            .configure("test.Echo", CallOptions::new().accept_encodings(&[Encoding::GZIP]))
+            .configure("test.Echo/Unary", CallOptions::new().accept_encodings(&[]))
+            .add(Health::new().service())
+    })
+    .await;
+    for (path, accepted) in [
+        ("/test.Echo/Unary", "identity"),
+        ("/test.Echo/Server", "identity,gzip"),
+        ("/grpc.health.v1.Health/Check", "identity,gzip,zstd"),
+        ("/no.such/Method", "identity,gzip,zstd"),
+    ] {
+        for encoding in ENCODINGS {
+            let head = request(path).header("grpc-encoding", encoding.name());
+            // The answer comes from the header: the message never ends.
+            let mut call = peer.open_with(head).await;
+            call.send.send_data(Bytes::from_static(&[1, 0, 0, 1, 0]), false).unwrap();
+            if accepted.contains(encoding.name()) {
+                call.send.send_reset(h2::Reason::CANCEL);
+                continue;
+            }
+            let reply = call.reply().await.unwrap();
+            assert_eq!(reply.grpc_status(), "12", "{path} {encoding:?}");
+            assert!(reply.is_trailers_only());
+            assert_eq!(reply.headers["grpc-accept-encoding"], accepted, "{path}");
+            let message = reply.trailer("grpc-message").unwrap();
+            assert!(message.ends_with(&format!("wanted one of {accepted}")), "{message}");
+        }
+        // Plain ones go on as ever, and are told the same.
+        for identity in [request(path), request(path).header("grpc-encoding", "identity")] {
+            let reply = peer.call(identity, framed("")).await;
+            assert_eq!(reply.headers["grpc-accept-encoding"], accepted, "{path}");
+            assert_eq!(reply.grpc_status(), if path == "/no.such/Method" { "12" } else { "0" });
+        }
+        // Without an encoding in the header a compressed message is malformed.
+        if path == "/test.Echo/Unary" {
+            let reply = peer.call(request(path), compressed(Encoding::GZIP, "x")).await;
+            assert_eq!(reply.grpc_status(), "13");
+        }
+    }
+    let head = request("/test.Echo/Server").header("grpc-encoding", "gzip");
+    let reply = peer.call(head, compressed(Encoding::GZIP, "hello")).await;
+    assert_eq!(messages(&reply), [(false, "hello".into())]);
+}
+
+#[tokio::test]
 async fn health_and_reflection_receive_only_short_requests() {
     let router = reflection::reflect(Router::new().add(Health::new().service()));
     let server = TestServer::start(router).await;

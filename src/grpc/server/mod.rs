@@ -68,7 +68,7 @@ pub use self::tls::{ClientCertificate, SharedTls, Tls, TlsError};
 pub(crate) use self::tls::{provider, roots};
 use self::workers::{Job, Workers};
 use super::call::{Peer, PeerAddr};
-use super::compression::Compression;
+use super::compression::{Compression, Encoding};
 use super::inflate_budget::InflateBudget;
 use super::router::Router;
 
@@ -220,6 +220,15 @@ impl Server {
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> Self {
         self.settings.calls = self.settings.calls.compression(compression);
+        self
+    }
+
+    /// The encodings in which requests are accepted, besides plain ones; others end with
+    /// UNIMPLEMENTED. [`CallOptions::accept_encodings`](crate::CallOptions::accept_encodings) has
+    /// the same for a service or a method. Default: all that are compiled in.
+    #[must_use]
+    pub fn accept_encodings(mut self, encodings: &[Encoding]) -> Self {
+        self.settings.calls = self.settings.calls.accept_encodings(encodings);
         self
     }
 

@@ -17,6 +17,7 @@ use super::host::Host;
 use super::limits::{Limits, deadline_exceeded};
 use super::linger::Linger;
 use crate::grpc::call::{Call, CallParts, Outcome};
+use crate::grpc::compression::Encodings;
 use crate::grpc::cut::for_log;
 use crate::grpc::exchange::{Exchange, Terms};
 use crate::grpc::handler::BoxFuture;
@@ -53,6 +54,8 @@ pub(super) struct Rpc {
     reply: Reply,
     limits: Limits,
     method: &'static method::Method,
+    /// For the client to know.
+    accepted: Encodings,
     /// Bytes that the request metadata takes.
     head: usize,
     /// Messages that the handler had taken when the connection was last told of them.
@@ -93,7 +96,10 @@ impl Rpc {
     ) -> Result<Self, Box<Foreign>> {
         let (mut parts, body) = request.into_parts();
         let strict = host.settings.require_te_trailers;
-        let parsed = RequestHead::parse(&parts).and_then(|head| match strict {
+        let route = host.router.route(path(&parts));
+        let (method, options) = (route.method, route.options(&host.settings.calls));
+        let accepted = options.accepted();
+        let parsed = RequestHead::parse_accepting(&parts, accepted).and_then(|head| match strict {
             true => require_te_trailers(&parts.headers).map(|()| head),
             false => Ok(head),
         });
@@ -112,9 +118,7 @@ impl Rpc {
             }
         };
         let authority = authority(&mut parts);
-        let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
-        let route = host.router.route(path);
-        let (method, options) = (route.method, route.options(&host.settings.calls));
+        let path = path(&parts);
         let compression = options.compression.unwrap_or_default();
         let exchange = Exchange::new(Terms {
             receive_limit: options.receive_limit(),
@@ -153,6 +157,7 @@ impl Rpc {
             reply: Reply::Response(respond),
             limits,
             method,
+            accepted,
             head,
             counted: 0,
             share: Share::new(&host.budgets),
@@ -256,7 +261,8 @@ impl Rpc {
             if !outbound.wants_headers() {
                 let no_headers = outbound.metadata.is_empty();
                 if let Some(outcome) = self.outcome.take_if(|_| failed && no_headers) {
-                    let _ = respond.send_response(trailers_only(outcome, header_limit), true);
+                    let _ = respond
+                        .send_response(trailers_only(outcome, self.accepted, header_limit), true);
                     return Sent::Everything;
                 }
                 if self.outcome.is_none() {
@@ -265,7 +271,7 @@ impl Rpc {
             }
             let encoding = outbound.compressor.map(|compressor| compressor.encoding);
             let metadata = std::mem::take(&mut outbound.metadata);
-            match respond.send_response(response(metadata, encoding), false) {
+            match respond.send_response(response(metadata, encoding, self.accepted), false) {
                 Ok(stream) => self.reply = Reply::Body(stream),
                 Err(error) => {
                     outbound.discard();
@@ -408,6 +414,10 @@ fn wake_others(wakers: impl IntoIterator<Item = Waker>, cx: &Context<'_>) -> boo
         }
     }
     none_here
+}
+
+fn path(parts: &request::Parts) -> &str {
+    parts.uri.path_and_query().map_or("", |path| path.as_str())
 }
 
 /// The `:authority`; else the `host`, which does not stay with the metadata if both came.
