@@ -4,22 +4,29 @@ use std::path::Path;
 
 use super::StartError;
 use super::access::{Grant, UserAccess};
-use super::config::{Config, Grantee, Layers};
+use super::config::{Config, Discovery, Grantee, Layers};
 use crate::Method;
 use crate::interceptors::auth::{Auth, AuthError, KeyFile, Permissions};
 use crate::interceptors::{InvalidPattern, MethodPattern};
 use crate::services::health::pb::health;
 use crate::users::View;
 
-/// What load balancers and command-line clients ask before anything else: for everybody.
+/// Not limited: a server that is busy is not to be taken for one that is ill.
 pub(super) const HEALTH: &str = "grpc.health.v1.Health/*";
+
+/// What load balancers and orchestrators ask, without credentials.
+const PROBES: [&str; 2] = ["grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch"];
+
+/// What tells strangers what the server has.
+const DISCOVERY: [&str; 3] = [
+    "grpc.health.v1.Health/List",
+    "grpc.reflection.v1.ServerReflection/*",
+    "grpc.reflection.v1alpha.ServerReflection/*",
+];
 
 pub(super) fn is_health(method: &Method) -> bool {
     method.service == health::NAME
 }
-
-const REFLECTION: [&str; 2] =
-    ["grpc.reflection.v1.ServerReflection/*", "grpc.reflection.v1alpha.ServerReflection/*"];
 
 /// The interceptors, to be registered in this order behind the access log, and what is to know who
 /// calls between them. `None` where nobody has to prove anything.
@@ -79,9 +86,18 @@ fn authentication(config: &Config, permissions: Permissions) -> Result<Auth, Aut
 }
 
 fn permissions(config: &Config) -> Result<Permissions, InvalidPattern> {
-    let mut permissions = Permissions::new().open(HEALTH)?;
-    for pattern in REFLECTION.iter().filter(|_| config.reflection) {
+    let mut permissions = Permissions::new();
+    for pattern in PROBES {
         permissions = permissions.open(pattern)?;
+    }
+    match config.auth_discovery {
+        Discovery::Allowed | Discovery::Off => {}
+        Discovery::Authenticated => permissions = permissions.authenticated(DISCOVERY)?,
+        Discovery::Open => {
+            for pattern in DISCOVERY {
+                permissions = permissions.open(pattern)?;
+            }
+        }
     }
     for (to, pattern) in &config.auth_allow {
         let pattern = pattern.to_string();

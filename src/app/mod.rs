@@ -30,7 +30,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use self::admin::Admin;
 use self::check::Finding;
 use self::cli::{Cli, Task};
-use self::config::{Config, Layers, Problems, Store};
+use self::config::{Config, Layers, Problems, RequestCompression, ResponseCompression, Store};
 use self::log::{AT_EXIT, Output};
 use self::process::ProcessMetrics;
 use crate::grpc::server::exit_at_next_signal;
@@ -41,7 +41,7 @@ use crate::users::store::UserStore;
 use crate::users::store::memory::MemoryStore;
 use crate::users::store::postgres::{Options, PostgresStore};
 use crate::users::store::sqlite::SqliteStore;
-use crate::{Listeners, Server, SharedTls, shutdown_signal};
+use crate::{Compression, Listeners, Server, SharedTls, shutdown_signal};
 
 /// The exit code for what the user can mend: a setting, an address, a port.
 const USAGE: u8 = 2;
@@ -270,6 +270,7 @@ fn server(config: &Config) -> Server {
         .keepalive(config.keepalive_time.unwrap_or(Duration::MAX), config.keepalive_timeout)
         .permit_pings(config.min_ping_interval, config.pings_without_calls)
         .drain_timeout(config.drain_timeout);
+    server = compression(config, server);
     if let Some(bytes) = config.max_send_message {
         server = server.max_send_message_size(bytes);
     }
@@ -283,6 +284,29 @@ fn server(config: &Config) -> Server {
         server = server.max_connection_age(age, config.max_age_grace);
     }
     server
+}
+
+fn compression(config: &Config, mut server: Server) -> Server {
+    if !config.request_compression.contains(&RequestCompression::All) {
+        let accepted = config.request_compression.iter().filter_map(|setting| match setting {
+            RequestCompression::Accept(encoding) => Some(*encoding),
+            RequestCompression::All | RequestCompression::Off => None,
+        });
+        server = server.accept_encodings(&accepted.collect::<Vec<_>>());
+    }
+    match config.response_compression[..] {
+        [ResponseCompression::Mirror, ..] => server,
+        [ResponseCompression::Off, ..] => server.compression(Compression::off()),
+        _ => {
+            let preferred =
+                config.response_compression.iter().filter_map(|setting| match setting {
+                    ResponseCompression::Prefer(encoding) => Some(*encoding),
+                    ResponseCompression::Mirror | ResponseCompression::Off => None,
+                });
+            // Once per process: every call refers to them.
+            server.compression(Compression::prefer(Vec::leak(preferred.collect())))
+        }
+    }
 }
 
 fn workers(config: &Config) -> usize {

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use super::config::Config;
+use super::config::{Config, Discovery};
 use crate::services::health::Health;
 use crate::services::reflection;
 use crate::users::Users;
@@ -13,7 +13,11 @@ use crate::{Method, Router};
 
 /// A router of the services that are configured, without interceptors.
 pub(super) fn compose(config: &Config, store: impl UserStore, health: &Health) -> Router {
-    let router = Router::new().add(users(config, store).into_service()).add(health.service());
+    let router = Router::new().add(users(config, store).into_service());
+    if config.asks_who_calls() && config.auth_discovery == Discovery::Off {
+        return router.add(health.service().without("List"));
+    }
+    let router = router.add(health.service());
     if config.reflection { reflection::reflect(router) } else { router }
 }
 

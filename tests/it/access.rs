@@ -1,14 +1,17 @@
 //! The program with authentication on: from a token on the command line to the audit log.
 
+use balafon::Encoding;
 use balafon::prost::Message;
 use balafon::users::pb::{CreateUserRequest, GetUserRequest, UserResponse};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use serde_json::Value;
 
 use crate::admin;
 use crate::support::folder::Folder;
-use crate::support::peer::{Peer, Reply, encoded, request};
+use crate::support::patiently;
+use crate::support::peer::{Peer, Reply, encoded, framed, request};
 use crate::support::program::{Running, complaint, user_server};
 
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef\n";
@@ -105,6 +108,116 @@ async fn log_and_audit_show_the_client_that_a_trusted_proxy_names() {
             assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
         }
     }
+}
+
+#[tokio::test]
+async fn discovery_is_as_closed_as_it_is_set() {
+    const LIST: &str = "/grpc.health.v1.Health/List";
+    const REFLECTION: [&str; 2] = [
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ];
+    let folder = Folder::new();
+    let secret = folder.write("secret", SECRET);
+    let admin = token(&secret, &["--subject", "root", "--roles", "admin"]);
+    let support = token(&secret, &["--subject", "helper", "--roles", "support"]);
+    let auth = [
+        "--auth-secret",
+        &secret,
+        "--auth-allow=admin=*",
+        "--auth-allow=support=*/GetUser",
+        "--auth-discovery",
+    ];
+    // For strangers, for those who may call something, and for those who may call everything.
+    for (setting, statuses) in [
+        ("allowed", ["16", "7", "0"]),
+        ("authenticated", ["16", "0", "0"]),
+        ("open", ["0", "0", "0"]),
+        ("off", ["16", "12", "12"]),
+    ] {
+        let arguments = [&auth[..], &[setting]].concat();
+        // What is the default needs not be said.
+        let arguments = if setting == "allowed" { &arguments[..4] } else { &arguments };
+        let server = Running::start(arguments, &[]);
+        let mut peer = Peer::connect(server.address.parse().unwrap()).await;
+        for (credentials, status) in [None, Some(&support), Some(&admin)].into_iter().zip(statuses)
+        {
+            for path in [&[LIST], &REFLECTION[..]].concat() {
+                let mut head = request(path);
+                if let Some(token) = credentials {
+                    head = head.header("authorization", format!("Bearer {token}"));
+                }
+                let reply = peer.call(head, encoded(&())).await;
+                assert_eq!(reply.grpc_status(), status, "{setting} {path} {credentials:?}");
+            }
+        }
+        let probe = request("/grpc.health.v1.Health/Check");
+        assert_eq!(peer.call(probe, encoded(&())).await.grpc_status(), "0", "{setting}");
+        let mut watch = peer.open("/grpc.health.v1.Health/Watch").await;
+        watch.send.send_data(encoded(&()), true).unwrap();
+        let (_send, mut statuses) = watch.split().await.unwrap();
+        let first = patiently(statuses.data()).await.unwrap().unwrap();
+        assert_eq!(first[..], [0, 0, 0, 0, 2, 8, 1], "{setting}");
+    }
+    // Without authentication everybody is served.
+    let server = Running::start(&[], &[]);
+    let mut peer = Peer::connect(server.address.parse().unwrap()).await;
+    for path in [&[LIST], &REFLECTION[..]].concat() {
+        assert_eq!(peer.call(request(path), encoded(&())).await.grpc_status(), "0", "{path}");
+    }
+    let line = complaint(&["--auth-discovery", "open"]);
+    assert!(line.contains("--auth-discovery needs one of auth.jwks"), "{line}");
+}
+
+#[tokio::test]
+async fn settings_switch_compression_off() {
+    let body = |message: &[u8]| {
+        let payload = Encoding::GZIP.compress(message).unwrap();
+        let prefix = [&[1][..], &u32::try_from(payload.len()).unwrap().to_be_bytes()].concat();
+        Bytes::from([prefix, payload].concat())
+    };
+    let head = || {
+        request(&format!("{SERVICE}GetUser"))
+            .header("grpc-encoding", "gzip")
+            .header("grpc-accept-encoding", "gzip,zstd")
+    };
+    for (requests, status, accepted) in [
+        ("all", "5", "identity,gzip,deflate,zstd"),
+        ("off", "12", "identity"),
+        ("zstd", "12", "identity,zstd"),
+        ("zstd,gzip", "5", "identity,gzip,zstd"),
+    ] {
+        let server = Running::start(&["--request-compression", requests], &[]);
+        let mut peer = Peer::connect(server.address.parse().unwrap()).await;
+        let reply = peer.call(head(), body(&framed("42")[5..])).await;
+        assert_eq!(reply.grpc_status(), status, "{requests}");
+        assert_eq!(reply.headers["grpc-accept-encoding"], accepted, "{requests}");
+    }
+    let user = CreateUserRequest { name: "Alice".into(), email: "a@example.com".into() };
+    for (responses, encoding) in [
+        ("mirror", Some("gzip")),
+        ("off", None),
+        ("zstd,gzip", Some("gzip")),
+        ("zstd", Some("zstd")),
+    ] {
+        let server = Running::start(&["--response-compression", responses], &[]);
+        let mut peer = Peer::connect(server.address.parse().unwrap()).await;
+        let reply = peer.call(
+            request(&format!("{SERVICE}CreateUser"))
+                .header("grpc-encoding", "gzip")
+                .header("grpc-accept-encoding", "gzip,zstd"),
+            body(&encoded(&user)[5..]),
+        );
+        let reply = reply.await;
+        assert_eq!(reply.grpc_status(), "0");
+        let named = reply.headers.get("grpc-encoding").map(|name| name.to_str().unwrap());
+        assert_eq!(named, encoding, "{responses}");
+    }
+    let line = complaint(&["--request-compression", "off,gzip"]);
+    assert!(
+        line.contains("--request-compression has \"off\" beside others: it stands alone"),
+        "{line}"
+    );
 }
 
 #[tokio::test]

@@ -12,6 +12,8 @@ pub(super) fn find(config: &Config, layers: &Layers, problems: &mut Problems) {
     authorities(config, layers, problems);
     authentication(config, layers, problems);
     parts_and_wholes(config, layers, problems);
+    words_for_all("compression.requests", &["all", "off"], layers, problems);
+    words_for_all("compression.responses", &["mirror", "off"], layers, problems);
     for (index, address) in config.listen.iter().enumerate() {
         if !address.ends_with(":0") && config.listen[..index].contains(address) {
             problems.add(layers.place("listen"), format_args!("has {address} twice"));
@@ -87,7 +89,7 @@ fn authentication(config: &Config, layers: &Layers, problems: &mut Problems) {
         ["auth.jwks", "auth.public-key", "auth.secret", "auth.api-keys", "auth.certificates"];
     for (keys, is_there, any_of) in [
         (
-            &["auth.allow", "auth.limit", "auth.failures-per-minute"][..],
+            &["auth.allow", "auth.limit", "auth.failures-per-minute", "auth.discovery"][..],
             config.asks_who_calls(),
             &ways[..],
         ),
@@ -119,6 +121,17 @@ fn authentication(config: &Config, layers: &Layers, problems: &mut Problems) {
         let certificates = named("auth.certificates");
         let problem = format_args!("is off: {certificates} needs optional or required");
         problems.add(layers.place("tls.client-auth"), problem);
+    }
+}
+
+/// These words leave nothing for the rest of a list to say.
+fn words_for_all(key: &str, words: &[&str], layers: &Layers, problems: &mut Problems) {
+    let texts = layers.texts(key);
+    if let Some(word) = texts.iter().find(|text| words.contains(&text.as_str()))
+        && texts.len() > 1
+    {
+        problems
+            .add(layers.place(key), format_args!("has {word:?} beside others: it stands alone"));
     }
 }
 

@@ -39,7 +39,9 @@ pub(super) use self::layers::Layers;
 pub(super) use self::print::{effective, sample};
 pub(super) use self::problem::Problems;
 pub(super) use self::table::Config;
-pub(super) use self::values::{ClientAuth, LogFormat, Store, TlsVersion};
+pub(super) use self::values::{
+    ClientAuth, Discovery, LogFormat, RequestCompression, ResponseCompression, Store, TlsVersion,
+};
 
 /// The variable that names the file.
 pub(super) const FILE_VARIABLE: &str = "USER_SERVER_CONFIG";

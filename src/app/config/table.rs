@@ -13,7 +13,8 @@ use super::kind::{Period, Share, Size, Switch, Text, Time, Unlimited};
 use super::limits::{Proxy, RateRule, Redis};
 use super::setting::{KindOf, Secret, Setting, settings};
 use super::values::{
-    Address, ClientAuth, Collector, HostPort, LogFormat, LogLevel, Mode, Store, TlsVersion,
+    Address, ClientAuth, Collector, Discovery, HostPort, LogFormat, LogLevel, Mode,
+    RequestCompression, ResponseCompression, Store, TlsVersion,
 };
 use crate::users::store::sqlite::Durability;
 
@@ -24,6 +25,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("auth", "Authentication"),
     ("rate-limit", "Rate limits"),
     ("limits", "Limits"),
+    ("compression", "Compression"),
     ("connection", "Connections"),
     ("shutdown", "Shutdown"),
     ("admin", "Admin endpoint"),
@@ -129,9 +131,9 @@ settings! {
         value: "FILE",
         example: "/etc/user-server/jwks.json",
         help: "Accept tokens (JWT) that are signed with a key of this JWKS. With this or one of the \
-            next four, clients have to prove who they are, and everything is denied that nothing \
-            allows, but for health and reflection. All files of this section are read again when \
-            they change",
+            next four, clients have to prove who they are, and every method is denied that \
+            auth.allow does not allow, but for health checks. All files of this section are read \
+            again when they change",
     }
     auth_public_key: Optional<File> = "auth.public-key" {
         flag: "auth-public-key",
@@ -209,6 +211,15 @@ settings! {
         example: "support=masked-email",
         help: "Show less to a role, or scope:SCOPE: masked-email or active-only. Several add up; of \
             roles that allow the same method the least limited counts",
+    }
+    auth_discovery: Choice<Discovery> = "auth.discovery" {
+        flag: "auth-discovery",
+        value: "WHO",
+        default: Some("allowed"),
+        help: "Who may ask what the server has, by reflection and Health/List, if clients have to \
+            prove who they are: allowed is a client whom auth.allow allows these methods, \
+            authenticated is each client that has proved who it is, open is everybody, and off is \
+            nobody. Health/Check and Health/Watch are open in any case",
     }
 
     rate_limit_rules: Many<RateRule> = "rate-limit.rules" {
@@ -344,6 +355,22 @@ settings! {
         value: "SIZE",
         default: Some("256MiB"),
         help: "The same for the calls of all connections together",
+    }
+
+    request_compression: Many<Choice<RequestCompression>> = "compression.requests" {
+        flag: "request-compression",
+        value: "ENCODING",
+        default: Some("all"),
+        help: "The encodings in which requests are accepted, besides plain ones: gzip, deflate, \
+            zstd, several of them, all or off. A call in another encoding ends with UNIMPLEMENTED",
+    }
+    response_compression: Many<Choice<ResponseCompression>> = "compression.responses" {
+        flag: "response-compression",
+        value: "ENCODING",
+        default: Some("mirror"),
+        help: "How responses from 1 KiB are compressed, for clients that accept it: mirror is as \
+            their requests are, off is not at all; of gzip, deflate and zstd, or several of them, \
+            the first that the client accepts",
     }
 
     handshake_timeout: Period = "connection.handshake-timeout" {

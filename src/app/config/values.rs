@@ -9,6 +9,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::kind::{Choices, Kind};
 use super::setting::without_password;
+use crate::Encoding;
 use crate::interceptors::traces::Endpoint;
 use crate::users::store::sqlite::Durability;
 
@@ -49,6 +50,35 @@ pub(in crate::app) enum ClientAuth {
     Off,
     Optional,
     Required,
+}
+
+/// Who may ask what the server has, under authentication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::app) enum Discovery {
+    /// As with all other methods: those whom something allows it.
+    Allowed,
+    /// Everybody.
+    Open,
+    /// Everybody who has proved who they are.
+    Authenticated,
+    /// Nobody.
+    Off,
+}
+
+/// In which encodings requests are accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::app) enum RequestCompression {
+    All,
+    Off,
+    Accept(Encoding),
+}
+
+/// How responses are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::app) enum ResponseCompression {
+    Mirror,
+    Off,
+    Prefer(Encoding),
 }
 
 /// The oldest version of TLS that is spoken.
@@ -169,6 +199,35 @@ impl Choices for LogFormat {
 impl Choices for ClientAuth {
     const ALL: &[(&str, Self)] =
         &[("off", Self::Off), ("optional", Self::Optional), ("required", Self::Required)];
+}
+
+impl Choices for Discovery {
+    const ALL: &[(&str, Self)] = &[
+        ("allowed", Self::Allowed),
+        ("open", Self::Open),
+        ("authenticated", Self::Authenticated),
+        ("off", Self::Off),
+    ];
+}
+
+impl Choices for RequestCompression {
+    const ALL: &[(&str, Self)] = &[
+        ("all", Self::All),
+        ("off", Self::Off),
+        ("gzip", Self::Accept(Encoding::GZIP)),
+        ("deflate", Self::Accept(Encoding::DEFLATE)),
+        ("zstd", Self::Accept(Encoding::ZSTD)),
+    ];
+}
+
+impl Choices for ResponseCompression {
+    const ALL: &[(&str, Self)] = &[
+        ("mirror", Self::Mirror),
+        ("off", Self::Off),
+        ("gzip", Self::Prefer(Encoding::GZIP)),
+        ("deflate", Self::Prefer(Encoding::DEFLATE)),
+        ("zstd", Self::Prefer(Encoding::ZSTD)),
+    ];
 }
 
 impl Choices for TlsVersion {
