@@ -152,9 +152,17 @@ pub(crate) fn indexed_heads(path: &str, more: &[(&str, &str)]) -> [Vec<u8>; 2] {
         text(&mut first, name.as_bytes());
         text(&mut first, value.as_bytes());
         // 62 is the entry that was made last.
-        later.push(0x80 | (62 + fields.len() - 1 - at) as u8);
+        later.extend_from_slice(&index(62 + fields.len() - 1 - at));
     }
     [first, later]
+}
+
+/// A header as an index, an integer with a prefix of seven bits (RFC 7541, 5.1 and 6.1); below 255.
+pub(crate) fn index(index: usize) -> Vec<u8> {
+    match index.checked_sub(0x7f) {
+        None => vec![0x80 | index as u8],
+        Some(rest) => vec![0xff, rest as u8],
+    }
 }
 
 /// RFC 7541, 6.2.2: a literal that is not indexed, with a new name.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
 
 use super::payloads::{LARGEST, compress, zstd_wide_window};
 use crate::attacker::Report;
@@ -125,5 +125,9 @@ pub(super) async fn on_connections_with(
         }
     }
     let _ = timeout_at(target.until.unwrap(), join_all(attacks)).await;
+    // What cannot be written may have been cut off, which is in what is still to be read.
+    while target.goes_on() && !seen.iter().all(|seen| seen.is_cut()) {
+        sleep(Duration::from_millis(10)).await;
+    }
     Report::of(&seen)
 }

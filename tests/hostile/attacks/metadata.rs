@@ -4,7 +4,7 @@ use super::held::on_connections;
 use crate::client::{CHECK, CREATE_USERS, WATCH};
 use crate::link::{Target, Writer};
 use crate::scenario::{Rule, Scenario};
-use crate::wire::{Frames, indexed_heads, message};
+use crate::wire::{Frames, index, indexed_heads, message};
 
 /// Of one connection.
 const STREAMS: u32 = 1000;
@@ -58,8 +58,9 @@ fn metadata(name: &str, path: &'static str, headers: fn() -> Headers) -> Scenari
         let (headers, times) = headers();
         let texts: Vec<_> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
         let [first, mut later] = indexed_heads(path, &texts);
-        let repeated = later[later.len() - headers.len()..].repeat(times - 1);
-        later.extend_from_slice(&repeated);
+        // The last of them is the entry that was made last.
+        let once: Vec<_> = (62..62 + headers.len()).rev().flat_map(index).collect();
+        later.extend_from_slice(&once.repeat(times - 1));
         let heads = [first, later];
         async move |target: Target| {
             let attack = async |writer| open_calls(&target, writer, &heads, path).await;
