@@ -7,6 +7,10 @@ use crate::attacker::Report;
 use crate::bystander::Habit;
 use crate::link::Target;
 
+/// How long an attack takes: a flood either is cut off soon or never.
+const USUAL: Duration = Duration::from_secs(3);
+const FLOOD: Duration = Duration::from_secs(2);
+
 type Attack = Box<dyn FnOnce(Target) -> Pin<Box<dyn Future<Output = Report>>>>;
 
 /// What is judged besides memory and the bystander.
@@ -52,7 +56,7 @@ impl Scenario {
         Self {
             name: name.into(),
             rule,
-            time: Duration::from_secs(3),
+            time: if rule == Rule::Flood { FLOOD } else { USUAL },
             stores: &[Store::Memory],
             tls: &[false],
             seeded: false,
