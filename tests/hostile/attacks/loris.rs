@@ -1,6 +1,11 @@
 //! Connections that begin, and do not go on.
 
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
 use tokio::io::AsyncWriteExt;
+use tokio::time::{sleep, timeout_at};
 
 use crate::attacker::Report;
 use crate::link::{Target, open};
@@ -9,6 +14,11 @@ use crate::wire::{CONTINUATION, Frames, HEADERS, PREFACE};
 
 /// A fifth of what the server has by default.
 const CONNECTIONS: usize = 2000;
+
+/// That are opened together, and how long before the next ones: less than what waits to be accepted
+/// has room for, as it is not about that.
+const AT_A_TIME: usize = 20;
+const PAUSE: Duration = Duration::from_millis(5);
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     // The head of a TLS record of 512 bytes, and of a ClientHello in it (RFC 8446, 5.1 and 4).
@@ -24,20 +34,44 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         behind_handshake("loris-headers", headers),
         behind_handshake("loris-continuation", pieces),
         behind_handshake("loris-idle", Vec::new()),
+        come_and_go(),
     ]
 }
 
 /// Connections over TCP, with these bytes and no more.
 fn raw(name: &str, bytes: Vec<u8>) -> Scenario {
+    connections(name, async move |target: Target| {
+        let tcp = Target { tls: None, ..target };
+        let mut io = tcp.connect().await.ok()?;
+        io.write_all(&bytes).await.ok()?;
+        Some(io)
+    })
+}
+
+/// Whole connections, which then send no more than this.
+fn behind_handshake(name: &str, bytes: Vec<u8>) -> Scenario {
+    connections(name, async move |target: Target| {
+        let (reader, writer) = open(&target, 0).await.ok()?;
+        writer.send(&bytes).await.ok()?;
+        Some((reader, writer))
+    })
+}
+
+fn connections<C>(name: &str, connect: impl AsyncFn(Target) -> Option<C> + 'static) -> Scenario {
+    let connect = Rc::new(connect);
     let scenario = Scenario::new(name, Rule::Bounded, move || {
-        let bytes = bytes.clone();
+        let connect = connect.clone();
         async move |target: Target| {
+            let all = stream::iter(0..CONNECTIONS).map(async |_| {
+                let connection = connect(target.clone()).await;
+                sleep(PAUSE).await;
+                connection
+            });
+            let mut all = all.buffer_unordered(AT_A_TIME);
             let mut connections = Vec::new();
-            let tcp = Target { tls: None, ..target.clone() };
-            while connections.len() < CONNECTIONS && target.goes_on() {
-                let Ok(mut io) = tcp.connect().await else { break };
-                let _ = io.write_all(&bytes).await;
-                connections.push(io);
+            let end = target.until.unwrap();
+            while let Ok(Some(connection)) = timeout_at(end, all.next()).await {
+                connections.extend(connection);
             }
             target.end().await;
             Report::default().noting(format!("{} connections", connections.len()))
@@ -46,19 +80,17 @@ fn raw(name: &str, bytes: Vec<u8>) -> Scenario {
     scenario.beside_new_connections()
 }
 
-/// Whole connections, which then send no more than this.
-fn behind_handshake(name: &str, bytes: Vec<u8>) -> Scenario {
-    let scenario = Scenario::new(name, Rule::Bounded, move || {
-        let bytes = bytes.clone();
+/// Connections that are closed at once, as many as there can be.
+fn come_and_go() -> Scenario {
+    let scenario = Scenario::new("connections-come-and-go", Rule::Bounded, || {
         async move |target: Target| {
-            let mut connections = Vec::new();
-            while connections.len() < CONNECTIONS && target.goes_on() {
-                let Ok((reader, writer)) = open(&target, 0).await else { break };
-                let _ = writer.send(&bytes).await;
-                connections.push((reader, writer));
+            let tcp = Target { tls: None, ..target.clone() };
+            let mut all = stream::repeat(()).map(|()| tcp.connect()).buffer_unordered(50);
+            let (mut count, end) = (0, target.until.unwrap());
+            while let Ok(Some(_)) = timeout_at(end, all.next()).await {
+                count += 1;
             }
-            target.end().await;
-            Report::default().noting(format!("{} connections", connections.len()))
+            Report::default().noting(format!("{count} connections"))
         }
     });
     scenario.beside_new_connections()
