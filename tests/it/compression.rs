@@ -202,6 +202,19 @@ async fn a_plain_message_in_a_compressed_call_is_read_plain() {
 }
 
 #[tokio::test]
+async fn compressed_and_plain_messages_keep_their_order() {
+    let (_server, mut peer) = start(Server::new(), |router| router).await;
+    let long = "long ".repeat(100_000);
+    for encoding in ENCODINGS {
+        let (zipped, plain) = (|text| compressed(encoding, text), framed);
+        let body = [plain("a"), zipped("b"), plain("c"), zipped(&long), plain("e"), plain("f")];
+        let head = request("/test.Echo/Bidi").header("grpc-encoding", encoding.name());
+        let reply = peer.call(head, body.concat().into()).await;
+        assert_eq!(reply.messages(), ["a", "b", "c", &long, "e", "f"], "{encoding:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_method_has_its_own_limits_else_its_services_else_the_servers() {
     let limit = |bytes| CallOptions::new().max_receive_message_size(bytes);
     let (_server, mut peer) = start(Server::new().max_receive_message_size(30), |router| {

@@ -256,6 +256,7 @@ impl Exchange {
         state.inbound.in_hand = 0;
         if state.ended.is_none()
             && !state.observed
+            && state.inbound.inflating.is_none()
             && let Some(frames) = state.whole_frames()
         {
             return Poll::Ready(Ok(Received::Frames(frames)));
