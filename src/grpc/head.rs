@@ -7,18 +7,16 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderName, HeaderValue, TE};
 use http::{HeaderMap, Method, Response, StatusCode, request};
 
-use super::call::Outcome;
 use super::compression::{self, Encoding, Encodings};
-use super::metadata::Metadata;
 use super::status::Status;
 use super::timeout;
 
 /// The content type of every gRPC response here. The bare form stands for protobuf.
-const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+pub(super) const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
-const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+pub(super) const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+pub(super) const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
 /// What the protocol's own headers say about a call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -157,44 +155,6 @@ impl Foreign {
     }
 }
 
-/// The trailers of a call, for a client that accepts `limit` bytes of them.
-pub(crate) fn trailers(outcome: Outcome, limit: usize) -> HeaderMap {
-    let mut trailers = outcome.trailers.into_sendable();
-    trailers.reserve(1);
-    outcome.status.write_within(limit, &mut trailers);
-    trailers
-}
-
-/// Headers that are trailers at once (PROTOCOL-HTTP2, "Trailers-Only"). They name the encodings that
-/// are `accepted`, as the answer to one that is not has to.
-pub(crate) fn trailers_only(outcome: Outcome, accepted: Encodings, limit: usize) -> Response<()> {
-    let mut response = Response::new(());
-    let headers = response.headers_mut();
-    *headers = outcome.trailers.into_sendable();
-    headers.insert(CONTENT_TYPE, APPLICATION_GRPC);
-    headers.insert(GRPC_ACCEPT_ENCODING, accepted.header());
-    outcome.status.write_within(limit, headers);
-    response
-}
-
-/// The headers of a call that goes on after them.
-pub(crate) fn response(
-    metadata: Metadata,
-    encoding: Option<Encoding>,
-    accepted: Encodings,
-) -> Response<()> {
-    let mut response = Response::new(());
-    let headers = response.headers_mut();
-    *headers = metadata.into_sendable();
-    headers.reserve(2);
-    headers.insert(CONTENT_TYPE, APPLICATION_GRPC);
-    if let Some(encoding) = encoding {
-        headers.insert(GRPC_ENCODING, HeaderValue::from_static(encoding.name()));
-    }
-    headers.insert(GRPC_ACCEPT_ENCODING, accepted.header());
-    response
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,8 +241,6 @@ mod tests {
         let headers = [("content-type", "application/grpc"), ("grpc-encoding", "snappy")];
         let Err(Rejection::Status(status)) = parse("POST", &headers) else { panic!() };
         assert_eq!(status.code(), Code::Unimplemented);
-        let response = trailers_only(status.into(), Encodings::ALL, usize::MAX);
-        let accepted = response.headers()["grpc-accept-encoding"].to_str().unwrap();
-        assert!(accepted.starts_with("identity"));
+        assert!(status.message().contains("identity"));
     }
 }

@@ -31,7 +31,9 @@ use super::handler::{BoxFuture, Handler};
 /// poll is dropped in its turn. Work that has to outlive the call belongs in a spawned task.
 ///
 /// The outcome comes when all but the last 16 KiB of the response have left. A client that stops
-/// reading just then may still see its deadline pass where the outcome was OK.
+/// reading just then may still see its deadline pass where the outcome was OK. Nor does an
+/// interceptor see that the metadata of an OK call is over what the client accepts as headers, of
+/// which it learns by RESOURCE_EXHAUSTED and the operator by a warning in the log.
 pub trait Interceptor: Send + Sync + 'static {
     /// Handles a call, most often by `next.run(call).await` and something before or after.
     fn intercept(&self, call: Call, next: Next<'_>) -> impl Future<Output = Outcome> + Send;

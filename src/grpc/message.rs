@@ -60,7 +60,9 @@ impl<T> DerefMut for Request<T> {
     }
 }
 
-/// The single response message of a call, with its metadata.
+/// The single response message of a call, with its metadata. Initial and trailing metadata may each
+/// be as long as the client accepts as headers (`SETTINGS_MAX_HEADER_LIST_SIZE`, often 8 KiB); a call
+/// with more ends with RESOURCE_EXHAUSTED.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Response<T> {

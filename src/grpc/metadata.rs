@@ -164,6 +164,11 @@ impl Metadata {
         &self.headers
     }
 
+    /// Each value that may be sent, with its name.
+    pub(crate) fn sendable(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        self.headers.iter().filter(|(name, _)| !is_reserved(name))
+    }
+
     /// What may be sent: without reserved names.
     pub(crate) fn into_sendable(mut self) -> HeaderMap {
         if self.is_empty() {

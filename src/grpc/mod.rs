@@ -16,6 +16,7 @@ pub mod frame;
 mod guard;
 pub(crate) mod handler;
 pub mod head;
+mod header_list;
 mod inflate;
 mod inflate_budget;
 #[cfg(feature = "zstd")]
@@ -25,6 +26,7 @@ pub(crate) mod message;
 pub mod metadata;
 pub(crate) mod method;
 pub(crate) mod options;
+mod percent;
 pub(crate) mod router;
 pub mod server;
 pub(crate) mod service;

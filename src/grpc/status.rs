@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName};
 use prost::Message;
 use prost_types::Any;
 
 use super::code::Code;
 use super::frame::FrameError;
 use super::metadata::{InvalidMetadata, Metadata, encode_bin};
+pub use super::percent::{decode_message, encode_message};
 use crate::rpc;
 
 pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -175,57 +176,18 @@ impl Status {
     /// (PROTOCOL-HTTP2, "Responses").
     pub(crate) fn write_to(&self, trailers: &mut HeaderMap) {
         trailers.insert(GRPC_STATUS, self.code.header_value());
-        let message = (!self.message.is_empty()).then(|| encode_message(&self.message));
         if !self.is_ok() && !self.details().is_empty() {
             let status = rpc::Status {
                 code: self.code as i32,
-                // As it is sent: the two must be equal also when it was cut.
-                message: message
-                    .as_ref()
-                    .map_or_else(String::new, |m| decode_message(m.as_bytes())),
+                message: self.message().to_owned(),
                 details: self.details().to_vec(),
             };
             trailers.insert(GRPC_STATUS_DETAILS, encode_bin(&status.encode_to_vec()));
         }
-        if let Some(message) = message {
-            trailers.insert(GRPC_MESSAGE, message);
+        if !self.message.is_empty() {
+            trailers.insert(GRPC_MESSAGE, encode_message(&self.message));
         }
     }
-}
-
-impl Status {
-    /// Like [`write_to`](Self::write_to), for a client that accepts header lists of no more than
-    /// `limit` bytes: without the details, the application's metadata and the end of the message,
-    /// in this order, as far as needed. The code always stays.
-    pub(crate) fn write_within(&self, limit: usize, headers: &mut HeaderMap) {
-        self.write_to(headers);
-        if list_size(headers) <= limit {
-            return;
-        }
-        headers.remove(GRPC_STATUS_DETAILS);
-        if list_size(headers) <= limit {
-            return;
-        }
-        let content_type = headers.remove(CONTENT_TYPE);
-        headers.clear();
-        headers.extend(content_type.map(|value| (CONTENT_TYPE, value)));
-        headers.insert(GRPC_STATUS, self.code.header_value());
-        let room = limit.saturating_sub(list_size(headers) + entry_size(GRPC_MESSAGE.as_str(), 0));
-        let message = encode_within(room, &self.message);
-        if !message.is_empty() {
-            headers.insert(GRPC_MESSAGE, message);
-        }
-    }
-}
-
-/// The size of a header list as RFC 9113 (6.5.2) counts it, with the `:status` that headers have.
-fn list_size(headers: &HeaderMap) -> usize {
-    let entries = headers.iter().map(|(name, value)| entry_size(name.as_str(), value.len()));
-    entry_size(":status", 3) + entries.sum::<usize>()
-}
-
-fn entry_size(name: &str, value: usize) -> usize {
-    name.len() + value + 32
 }
 
 /// `type.googleapis.com/` and the full name: the form that every client library packs and unpacks.
@@ -269,118 +231,11 @@ impl From<InvalidMetadata> for Status {
     }
 }
 
-/// The longest `grpc-message`, in bytes: half of what C-core and grpc-java accept as the whole header
-/// list, beyond which they show the client a status of their own instead of the server's.
-const MAX_MESSAGE_LEN: usize = 4 * 1024;
-
-/// The `grpc-message` form of `message`: UTF-8 in which every byte outside 0x20 to 0x7E, and `%`,
-/// is percent-encoded with upper-case digits (PROTOCOL-HTTP2, "Status-Message"). A message of which
-/// that takes more than 4 KiB is cut, between two characters.
-pub fn encode_message(message: &str) -> HeaderValue {
-    encode_within(MAX_MESSAGE_LEN, message)
-}
-
-fn encode_within(max: usize, message: &str) -> HeaderValue {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let plain = |byte: u8| matches!(byte, 0x20..=0x7e) && byte != b'%';
-    let encoded = if message.len() <= max && message.bytes().all(plain) {
-        HeaderValue::from_str(message)
-    } else {
-        let mut text = Vec::with_capacity(max.min(message.len() * 3));
-        for character in message.chars() {
-            let start = text.len();
-            for byte in character.encode_utf8(&mut [0; 4]).bytes() {
-                if plain(byte) {
-                    text.push(byte);
-                } else {
-                    text.extend([b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-                }
-            }
-            if text.len() > max {
-                text.truncate(start);
-                break;
-            }
-        }
-        HeaderValue::from_bytes(&text)
-    };
-    encoded.expect("printable ASCII is a header value")
-}
-
-/// The message that `value` encodes. Never fails: what is not a valid escape stands for itself,
-/// and what is not UTF-8 then becomes U+FFFD, so that no message is lost to a sloppy peer.
-pub fn decode_message(value: &[u8]) -> String {
-    let digit = |at: usize| value.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut at = 0;
-    while let Some(&byte) = value.get(at) {
-        match (byte, digit(at + 1), digit(at + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                bytes.push((high * 16 + low) as u8);
-                at += 3;
-            }
-            _ => {
-                bytes.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::grpc::metadata::decode_bin;
     use crate::rpc::{BadRequest, ErrorInfo, RetryInfo};
-
-    #[test]
-    fn messages_are_percent_encoded_with_upper_case_hex() {
-        for (message, encoded) in [
-            ("plain text ~", "plain text ~"),
-            ("100%", "100%25"),
-            ("line\nbreak\t", "line%0Abreak%09"),
-            ("é世\u{7f}", "%C3%A9%E4%B8%96%7F"),
-        ] {
-            assert_eq!(encode_message(message), encoded);
-            assert_eq!(decode_message(encoded.as_bytes()), message);
-        }
-    }
-
-    #[test]
-    fn a_message_too_long_for_headers_is_cut_between_two_characters() {
-        for (character, expected) in [("x", 4096), ("é", 4092 / 6), ("世", 4095 / 9)] {
-            let encoded = encode_message(&character.repeat(5000));
-            assert_eq!(decode_message(encoded.as_bytes()), character.repeat(expected));
-        }
-    }
-
-    #[test]
-    fn a_client_with_little_room_for_headers_still_gets_the_status() {
-        let status = Status::not_found("m".repeat(1000)).with_detail(&ErrorInfo::default());
-        let written = |limit| {
-            let mut headers = HeaderMap::new();
-            headers.insert("x-own", HeaderValue::from_static("metadata"));
-            status.write_within(limit, &mut headers);
-            assert_eq!(headers[GRPC_STATUS], "5");
-            assert!(limit < 100 || list_size(&headers) <= limit);
-            let message = headers.get(GRPC_MESSAGE).map_or(0, HeaderValue::len);
-            let has = |name: HeaderName| headers.contains_key(name);
-            (has(GRPC_STATUS_DETAILS), has(HeaderName::from_static("x-own")), message)
-        };
-        assert_eq!(written(8192), (true, true, 1000));
-        assert_eq!(written(1300), (false, true, 1000));
-        assert_eq!(written(1150), (false, false, 1000));
-        assert_eq!(written(500), (false, false, 500 - 42 - 44 - 44));
-        assert_eq!(written(0), (false, false, 0));
-    }
-
-    #[test]
-    fn broken_escapes_stand_for_themselves() {
-        for text in ["%", "%4", "%zz", "50%"] {
-            assert_eq!(decode_message(text.as_bytes()), text);
-        }
-        assert_eq!(decode_message(b"%FF"), "\u{fffd}");
-    }
 
     #[test]
     fn details_repeat_the_code_and_the_message() {

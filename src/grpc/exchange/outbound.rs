@@ -168,6 +168,12 @@ impl Outbound {
         self.partial = 0;
     }
 
+    /// Forgets it, and that the handler wants the headers to be sent.
+    pub(crate) fn withdraw(&mut self) {
+        self.headers_due = false;
+        self.discard();
+    }
+
     /// The writers for whom there is room now.
     pub(crate) fn take_writers(&mut self) -> impl Iterator<Item = Waker> {
         let unsent = self.buffer.len();

@@ -21,9 +21,8 @@ use crate::grpc::compression::Encodings;
 use crate::grpc::cut::for_log;
 use crate::grpc::exchange::{Exchange, Terms};
 use crate::grpc::handler::BoxFuture;
-use crate::grpc::head::{
-    Rejection, RequestHead, accepts, require_te_trailers, response, trailers, trailers_only,
-};
+use crate::grpc::head::{Rejection, RequestHead, accepts, require_te_trailers};
+use crate::grpc::header_list::{fit, response, trailers, trailers_only};
 use crate::grpc::method;
 use crate::grpc::status::Status;
 
@@ -74,6 +73,8 @@ enum Sent {
     AndWaitedFor,
     /// The stream is gone, for this reason.
     Nothing(Status),
+    /// The call cannot go on, for this reason.
+    Refused(Status),
 }
 
 enum Reply {
@@ -250,6 +251,11 @@ impl Rpc {
     /// Sends what may be sent.
     fn transmit(&mut self, cx: &mut Context<'_>) -> Sent {
         let header_limit = self.host.header_limit.load(Ordering::Relaxed) as usize;
+        if let Some(outcome) = &mut self.outcome
+            && let Err(over) = fit(outcome, header_limit)
+        {
+            tracing::warn!(path = self.method.path, "a call fails: {over}");
+        }
         let mut state = self.exchange.lock();
         let outbound = state.outbound_seen();
         if let Reply::Response(respond) = &mut self.reply {
@@ -271,7 +277,23 @@ impl Rpc {
             }
             let encoding = outbound.compressor.map(|compressor| compressor.encoding);
             let metadata = std::mem::take(&mut outbound.metadata);
-            match respond.send_response(response(metadata, encoding, self.accepted), false) {
+            let headers = match response(metadata, encoding, self.accepted, header_limit) {
+                Ok(headers) => headers,
+                Err(over) => {
+                    tracing::warn!(path = self.method.path, "a call fails: {over}");
+                    outbound.withdraw();
+                    let Some(mut outcome) = self.outcome.take() else {
+                        return Sent::Refused(Status::from(&over));
+                    };
+                    if outcome.status.is_ok() {
+                        outcome.status = Status::from(&over);
+                    }
+                    let _ = respond
+                        .send_response(trailers_only(outcome, self.accepted, header_limit), true);
+                    return Sent::Everything;
+                }
+            };
+            match respond.send_response(headers, false) {
                 Ok(stream) => self.reply = Reply::Body(stream),
                 Err(error) => {
                     outbound.discard();
@@ -379,6 +401,10 @@ impl Future for Rpc {
                 this.receiving = false;
                 this.stop(reason, cx);
                 return Poll::Ready(());
+            }
+            if let Sent::Refused(reason) = sent {
+                this.stop(reason, cx);
+                return this.poll_closed(cx);
             }
             if let Poll::Ready(reason) = this.poll_stopped(cx) {
                 this.stop(reason, cx);

@@ -1,7 +1,6 @@
 //! An issuer of tokens that signs anything, and a server that trusts it.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -24,6 +23,7 @@ use tracing::subscriber::DefaultGuard;
 use crate::support::TestServer;
 use crate::support::echo::Echo;
 use crate::support::folder::Folder;
+use crate::support::log::Log;
 use crate::support::peer::{Peer, Reply, framed, request};
 
 pub const SECRET: &str = "a secret of just 64 bytes, for the longest of hashes, it is so...";
@@ -194,14 +194,7 @@ impl Fixture {
         set: impl FnOnce(AuthBuilder, &Folder) -> AuthBuilder,
         connect: impl FnOnce(std::net::SocketAddr) -> F,
     ) -> Self {
-        let log = Log::default();
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(log.clone())
-            .with_ansi(false)
-            .with_max_level(tracing::Level::TRACE)
-            .finish();
-        // Tests have a thread each, and a runtime on it.
-        let guard = tracing::subscriber::set_default(subscriber);
+        let (log, guard) = Log::start(tracing::Level::TRACE);
         let (files, seen) = (Folder::new(), Seen::default());
         let auth = set(builder(), &files).build().unwrap();
         let router = Router::new()
@@ -272,38 +265,6 @@ impl Fixture {
             }
         };
         crate::support::patiently(reached).await;
-    }
-}
-
-/// A log in memory.
-#[derive(Clone, Default)]
-pub struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-
-    fn take(&self) -> String {
-        String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
     }
 }
 

@@ -4,6 +4,7 @@
 mod connection;
 mod endings;
 mod head;
+mod header_limit;
 mod messages;
 mod response;
 

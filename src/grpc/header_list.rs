@@ -1,0 +1,284 @@
+//! The header lists of a response, sans I/O, within what the client accepts
+//! (`SETTINGS_MAX_HEADER_LIST_SIZE`). Clients reset a call whose headers are over their limit, and
+//! nobody learns why. So the status is always sent, and metadata that does not fit is an error.
+
+use std::fmt;
+
+use http::Response;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+
+use super::call::Outcome;
+use super::compression::{Encoding, Encodings};
+use super::head::{APPLICATION_GRPC, GRPC_ACCEPT_ENCODING, GRPC_ENCODING};
+use super::metadata::Metadata;
+use super::percent::encode_within;
+use super::status::{GRPC_MESSAGE, GRPC_STATUS, GRPC_STATUS_DETAILS, Status};
+
+/// What RFC 9113 (6.5.2) adds to the name and the value of each field.
+const OVERHEAD: usize = 32;
+
+/// `:status: 200`, which headers have and trailers do not.
+const HTTP_STATUS: usize = ":status".len() + "200".len() + OVERHEAD;
+
+/// Metadata that the client would not accept.
+#[derive(Debug, PartialEq)]
+pub(crate) struct OverLimit {
+    kind: &'static str,
+    /// Of the whole header list, in bytes as RFC 9113 (6.5.2) counts them.
+    size: usize,
+    limit: usize,
+}
+
+impl fmt::Display for OverLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, size, limit } = self;
+        write!(
+            f,
+            "headers of {size} bytes with the {kind} metadata are over the client's limit of {limit}"
+        )
+    }
+}
+
+/// RESOURCE_EXHAUSTED: the code that clients have for headers over their own limit.
+impl From<&OverLimit> for Status {
+    fn from(over: &OverLimit) -> Self {
+        Self::resource_exhausted(over.to_string())
+    }
+}
+
+/// The headers of a call that goes on after them, for a client that accepts `limit` bytes.
+///
+/// # Errors
+/// [`OverLimit`] if there is metadata and it does not fit.
+pub(crate) fn response(
+    metadata: Metadata,
+    encoding: Option<Encoding>,
+    accepted: Encodings,
+    limit: usize,
+) -> Result<Response<()>, OverLimit> {
+    let mut response = Response::new(());
+    let headers = response.headers_mut();
+    *headers = metadata.into_sendable();
+    let metadata = !headers.is_empty();
+    headers.reserve(2);
+    headers.insert(CONTENT_TYPE, APPLICATION_GRPC);
+    if let Some(encoding) = encoding {
+        headers.insert(GRPC_ENCODING, HeaderValue::from_static(encoding.name()));
+    }
+    headers.insert(GRPC_ACCEPT_ENCODING, accepted.header());
+    let size = HTTP_STATUS + list_size(headers);
+    if size > limit {
+        if metadata {
+            return Err(OverLimit { kind: "initial", size, limit });
+        }
+        // The only one that a client can do without.
+        headers.remove(GRPC_ACCEPT_ENCODING);
+    }
+    Ok(response)
+}
+
+/// Fails a call that succeeded if its trailing metadata is over the `limit` of the client: without
+/// a word it would be taken for a call that had none.
+///
+/// # Errors
+/// [`OverLimit`], which is now the call's status.
+pub(crate) fn fit(outcome: &mut Outcome, limit: usize) -> Result<(), OverLimit> {
+    let metadata: usize = outcome.trailers.sendable().map(entry_size).sum();
+    let size = metadata + entry_size((&GRPC_STATUS, &outcome.status.code().header_value()));
+    if !outcome.status.is_ok() || metadata == 0 || size <= limit {
+        return Ok(());
+    }
+    let over = OverLimit { kind: "trailing", size, limit };
+    *outcome = Status::from(&over).into();
+    Err(over)
+}
+
+/// The trailers of a call, for a client that accepts `limit` bytes of them.
+pub(crate) fn trailers(outcome: Outcome, limit: usize) -> HeaderMap {
+    let mut trailers = outcome.trailers.into_sendable();
+    trailers.reserve(1);
+    write_within(limit, &outcome.status, &mut trailers);
+    trailers
+}
+
+/// Headers that are trailers at once (PROTOCOL-HTTP2, "Trailers-Only"). They name the encodings that
+/// are `accepted`, as the answer to one that is not has to.
+pub(crate) fn trailers_only(outcome: Outcome, accepted: Encodings, limit: usize) -> Response<()> {
+    let mut response = Response::new(());
+    let headers = response.headers_mut();
+    *headers = outcome.trailers.into_sendable();
+    headers.insert(CONTENT_TYPE, APPLICATION_GRPC);
+    headers.insert(GRPC_ACCEPT_ENCODING, accepted.header());
+    write_within(limit.saturating_sub(HTTP_STATUS), &outcome.status, headers);
+    response
+}
+
+/// Adds the status to `headers`, of which no more than `limit` bytes may be sent: without the
+/// details, the application's metadata and the end of the message, in this order, as far as needed.
+/// The code always stays, and so does the metadata of a call that succeeded ([`fit`]).
+fn write_within(limit: usize, status: &Status, headers: &mut HeaderMap) {
+    status.write_to(headers);
+    if list_size(headers) <= limit {
+        return;
+    }
+    headers.remove(GRPC_STATUS_DETAILS);
+    if list_size(headers) <= limit {
+        return;
+    }
+    if status.is_ok() {
+        headers.remove(GRPC_MESSAGE);
+    } else {
+        let content_type = headers.remove(CONTENT_TYPE);
+        headers.clear();
+        headers.extend(content_type.map(|value| (CONTENT_TYPE, value)));
+        headers.insert(GRPC_STATUS, status.code().header_value());
+    }
+    let room = limit.saturating_sub(list_size(headers) + GRPC_MESSAGE.as_str().len() + OVERHEAD);
+    let message = encode_within(room, status.message());
+    if !message.is_empty() {
+        headers.insert(GRPC_MESSAGE, message);
+    }
+}
+
+/// The size of a header list as RFC 9113 (6.5.2) counts it, but for its `:status`.
+fn list_size(headers: &HeaderMap) -> usize {
+    headers.iter().map(entry_size).sum()
+}
+
+fn entry_size((name, value): (&HeaderName, &HeaderValue)) -> usize {
+    name.as_str().len() + value.len() + OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rpc::ErrorInfo;
+    use crate::{AsciiKey, Code};
+
+    const ALL: Encodings = Encodings::ALL;
+
+    static OWN: AsciiKey = AsciiKey::from_static("x-own");
+
+    /// Two values of one name.
+    fn metadata() -> Metadata {
+        let mut metadata = Metadata::new();
+        metadata.append(&OWN, 1);
+        metadata.append(&OWN, 22);
+        metadata
+    }
+
+    const METADATA: usize = 2 * (5 + 32) + 1 + 2;
+
+    fn outcome(status: Status) -> Outcome {
+        Outcome { trailers: metadata(), ..status.into() }
+    }
+
+    #[test]
+    fn an_error_loses_details_then_metadata_then_the_end_of_its_message() {
+        let status = Status::not_found("m".repeat(1000)).with_detail(&ErrorInfo::default());
+        let whole = trailers(outcome(status.clone()), usize::MAX);
+        let message = (GRPC_STATUS.as_str().len() + 1 + 32) + (12 + 1000 + 32);
+        let details = 23 + whole[GRPC_STATUS_DETAILS].len() + 32;
+        assert_eq!(list_size(&whole), message + details + METADATA);
+        let written = |limit| {
+            let headers = trailers(outcome(status.clone()), limit);
+            assert_eq!(headers[GRPC_STATUS], "5");
+            assert!(limit < 44 || list_size(&headers) <= limit);
+            let message = headers.get(GRPC_MESSAGE).map_or(0, HeaderValue::len);
+            (headers.contains_key(GRPC_STATUS_DETAILS), headers.contains_key("x-own"), message)
+        };
+        assert_eq!(written(message + details + METADATA), (true, true, 1000));
+        assert_eq!(written(message + details + METADATA - 1), (false, true, 1000));
+        assert_eq!(written(message + METADATA), (false, true, 1000));
+        assert_eq!(written(message + METADATA - 1), (false, false, 1000));
+        assert_eq!(written(message), (false, false, 1000));
+        assert_eq!(written(message - 1), (false, false, 999));
+        assert_eq!(written(44 + 12 + 32), (false, false, 0));
+        assert_eq!(written(0), (false, false, 0));
+    }
+
+    #[test]
+    fn trailers_only_are_counted_with_the_http_status() {
+        let status = Status::not_found("gone");
+        let whole = trailers_only(outcome(status.clone()), ALL, usize::MAX);
+        let size = 7 + 3 + 32 + list_size(whole.headers());
+        let at_limit = trailers_only(outcome(status.clone()), ALL, size);
+        assert_eq!(at_limit.headers(), whole.headers());
+        let cut = trailers_only(outcome(status), ALL, size - 1);
+        assert_eq!(cut.headers()[CONTENT_TYPE], "application/grpc");
+        assert_eq!(cut.headers()[GRPC_STATUS], "5");
+        assert_eq!(cut.headers()[GRPC_MESSAGE], "gone");
+        assert_eq!(cut.headers().len(), 3);
+    }
+
+    #[test]
+    fn trailing_metadata_over_the_limit_fails_a_call_that_succeeded() {
+        let size = 11 + 1 + 32 + METADATA;
+        for (limit, code) in [(size, Code::Ok), (size - 1, Code::ResourceExhausted)] {
+            let mut outcome = outcome(Status::ok());
+            assert_eq!(fit(&mut outcome, limit).is_ok(), code == Code::Ok);
+            assert_eq!(outcome.status.code(), code);
+            let sent = trailers(outcome, limit);
+            assert_eq!(sent.contains_key("x-own"), code == Code::Ok);
+            assert!(list_size(&sent) <= limit);
+        }
+    }
+
+    #[test]
+    fn only_what_would_be_lost_fails_a_call_that_succeeded() {
+        let mut bare = Outcome::ok();
+        assert_eq!(fit(&mut bare, 0), Ok(()));
+        assert_eq!(trailers(bare, 0)[GRPC_STATUS], "0");
+
+        let mut reserved = HeaderMap::new();
+        reserved.insert("grpc-anything", HeaderValue::from_static("not sent"));
+        let mut reserved = Outcome { trailers: reserved.into(), ..Outcome::ok() };
+        assert_eq!(fit(&mut reserved, 50), Ok(()));
+
+        let mut failed = outcome(Status::not_found("gone"));
+        assert_eq!(fit(&mut failed, 0), Ok(()));
+        assert_eq!(failed.status.code(), Code::NotFound);
+
+        // A message of a success may go.
+        let mut told = outcome(Status::new(Code::Ok, "m".repeat(100)));
+        let limit = 11 + 1 + 32 + METADATA + 12 + 32 + 10;
+        assert_eq!(fit(&mut told, limit), Ok(()));
+        let sent = trailers(told, limit);
+        assert_eq!((sent["x-own"].len(), sent[GRPC_MESSAGE].len()), (1, 10));
+    }
+
+    #[test]
+    fn initial_metadata_over_the_limit_is_an_error() {
+        let whole = response(metadata(), None, ALL, usize::MAX).unwrap();
+        let size = 7 + 3 + 32 + list_size(whole.headers());
+        assert_eq!(response(metadata(), None, ALL, size).unwrap().headers(), whole.headers());
+        let over = response(metadata(), None, ALL, size - 1).unwrap_err();
+        assert_eq!(over, OverLimit { kind: "initial", size, limit: size - 1 });
+        assert_eq!(Status::from(&over).code(), Code::ResourceExhausted);
+    }
+
+    #[test]
+    fn headers_without_metadata_are_always_sent() {
+        let whole = response(Metadata::new(), None, ALL, usize::MAX).unwrap();
+        assert_eq!(whole.headers().len(), 2);
+        for limit in [0, 7 + 3 + 32 + list_size(whole.headers()) - 1] {
+            let response = response(Metadata::new(), None, ALL, limit).unwrap();
+            assert_eq!(response.headers().len(), 1);
+            assert_eq!(response.headers()[CONTENT_TYPE], "application/grpc");
+        }
+    }
+
+    #[test]
+    fn trailers_only_name_the_encodings_that_are_accepted() {
+        let response = trailers_only(Status::unimplemented("no").into(), ALL, usize::MAX);
+        let accepted = response.headers()[GRPC_ACCEPT_ENCODING].to_str().unwrap();
+        assert!(accepted.starts_with("identity"));
+    }
+
+    #[test]
+    #[cfg(feature = "gzip")]
+    fn headers_name_the_encoding_of_the_messages() {
+        let response = response(Metadata::new(), Some(Encoding::GZIP), ALL, usize::MAX).unwrap();
+        assert_eq!(response.headers()[GRPC_ENCODING], "gzip");
+    }
+}
