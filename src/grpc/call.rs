@@ -9,6 +9,7 @@ use http::Extensions;
 use http::uri::Authority;
 
 use super::apart::Apart;
+use super::compression::Encoding;
 use super::exchange::{Exchange, MessageEvent};
 use super::metadata::Metadata;
 use super::method::Method;
@@ -129,14 +130,21 @@ impl Call {
         MetadataMut::initial(&self.parts.exchange)
     }
 
+    /// How the client compresses its messages, if it does: its `grpc-encoding`. Each message may be
+    /// plain all the same: [`Request::was_compressed`](crate::Request::was_compressed),
+    /// [`Streaming::was_compressed`](crate::Streaming::was_compressed).
+    pub fn request_encoding(&self) -> Option<Encoding> {
+        self.parts.exchange.encoding()
+    }
+
     /// Sends the responses of this call plain, whatever the settings and the client say: for what
     /// is secret and stands beside what a stranger may choose (as in the BREACH attack), or does not compress.
     pub fn disable_compression(&mut self) {
         self.parts.exchange.lock().outbound.compressor = None;
     }
 
-    /// Calls `observer` for each message of this call, in both directions, from now on. It runs
-    /// inside the call's own future, so it must not block.
+    /// Calls `observer` for each message of this call, in both directions, that its handler takes or
+    /// gives from now on. It runs inside the call's own future, so it must not block.
     pub fn observe_messages(&mut self, observer: impl FnMut(MessageEvent<'_>) + Send + 'static) {
         self.parts.exchange.observe(Box::new(observer));
     }

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Buf;
 use futures_util::Stream;
 use prost::{DecodeError, Message};
 
@@ -33,6 +34,12 @@ impl<T> Request<T> {
 
     pub(crate) fn of_call(message: T, call: Call) -> Self {
         Self { message, call }
+    }
+
+    /// Whether the message came compressed, by the call's [encoding](Call::request_encoding); of a
+    /// client-streaming call the last that was read.
+    pub fn was_compressed(&self) -> bool {
+        self.call.exchange().compressed()
     }
 
     /// The message alone.
@@ -88,14 +95,23 @@ pub struct Streaming<T> {
     exchange: Arc<Exchange>,
     /// Messages that came together, to be decoded one by one.
     ready: WholeFrames,
-    /// An error was given: as a `Stream`, this has ended.
-    failed: bool,
+    /// The error that was given: nothing else will be.
+    failed: Option<Status>,
+    /// As a `Stream`, it has ended.
+    ended: bool,
     messages: PhantomData<fn() -> T>,
 }
 
 impl<T> Streaming<T> {
     pub(crate) fn new(exchange: Arc<Exchange>) -> Self {
-        Self { exchange, ready: WholeFrames::default(), failed: false, messages: PhantomData }
+        let (ready, messages) = (WholeFrames::default(), PhantomData);
+        Self { exchange, ready, failed: None, ended: false, messages }
+    }
+
+    /// Whether the last message that was read came compressed, by the call's
+    /// [encoding](Call::request_encoding). `false` before the first.
+    pub fn was_compressed(&self) -> bool {
+        self.exchange.compressed()
     }
 }
 
@@ -142,10 +158,32 @@ impl<T: Message + Default> Streaming<T> {
     }
 
     fn poll_read(&mut self, message: &mut T, cx: &mut Context<'_>) -> Poll<Result<bool, Status>> {
+        if let Some(status) = &self.failed {
+            return Poll::Ready(Err(status.clone()));
+        }
+        let read = ready!(self.poll_decoded(message, cx));
+        if let Err(status) = &read {
+            self.ready = WholeFrames::default();
+            self.failed = Some(status.clone());
+            message.clear();
+        }
+        Poll::Ready(read)
+    }
+
+    fn poll_decoded(
+        &mut self,
+        message: &mut T,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<bool, Status>> {
+        let exchange = &*self.exchange;
         loop {
-            let decoded = match self.ready.next(|frame| message.merge(frame)) {
+            let decoded = self.ready.next(|frame| {
+                exchange.show_received(frame.chunk());
+                message.merge(frame)
+            });
+            let decoded = match decoded {
                 Some(decoded) => decoded,
-                None => match ready!(self.exchange.poll_received(cx))? {
+                None => match ready!(exchange.poll_received(cx))? {
                     Received::Frames(frames) => {
                         self.ready = frames;
                         continue;
@@ -154,13 +192,12 @@ impl<T: Message + Default> Streaming<T> {
                     Received::End => return Poll::Ready(Ok(false)),
                 },
             };
-            self.exchange.count_received();
+            exchange.count_received();
             return Poll::Ready(match decoded {
                 Ok(()) => Ok(true),
                 Err(error) => {
-                    self.ready = WholeFrames::default();
                     let status = not_protobuf(&error);
-                    self.exchange.fail_input(&status);
+                    exchange.fail_input(&status);
                     Err(status)
                 }
             });
@@ -187,12 +224,12 @@ impl<T: Message + Default> Stream for Streaming<T> {
     type Item = Result<T, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.failed {
+        if self.ended {
             return Poll::Ready(None);
         }
         let mut message = T::default();
         let read = ready!(self.poll_read(&mut message, cx));
-        self.failed = read.is_err();
+        self.ended = read.is_err();
         Poll::Ready(read.map(|read| read.then_some(message)).transpose())
     }
 }
@@ -222,7 +259,9 @@ impl<T: Message> Sink<T> {
     /// before it is ready, it has sent nothing.
     ///
     /// # Errors
-    /// RESOURCE_EXHAUSTED if the message is over the send limit; else why the call is over.
+    /// RESOURCE_EXHAUSTED if the message is over the send limit; INTERNAL if its own code panics or
+    /// gives another length than that of its encoding; else why the call is over. In the first two
+    /// cases nothing of it is sent, and later messages can be.
     pub async fn send(&mut self, message: impl Borrow<T>) -> Result<(), Status> {
         poll_fn(|cx| self.exchange.poll_send(message.borrow(), true, cx)).await
     }

@@ -20,6 +20,7 @@ mod handlers;
 mod imports;
 mod interceptors;
 mod lifetimes;
+mod messages;
 mod privacy;
 mod program;
 mod rate_limit;

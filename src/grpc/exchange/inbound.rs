@@ -22,6 +22,8 @@ pub(crate) struct Inbound {
     pub(super) inflating: Option<Box<Inflating>>,
     /// Bytes that the handler has in hand, to decode one by one.
     pub(super) in_hand: usize,
+    /// Nobody will read any more.
+    discarded: bool,
     reader: Option<Waker>,
 }
 
@@ -33,6 +35,7 @@ impl Inbound {
             unreleased: 0,
             inflating: None,
             in_hand: 0,
+            discarded: false,
             reader: None,
         }
     }
@@ -87,7 +90,9 @@ impl Inbound {
 
     pub(crate) fn receive(&mut self, chunk: Bytes) {
         self.unreleased += chunk.len();
-        self.decoder.push(chunk);
+        if !self.discarded {
+            self.decoder.push(chunk);
+        }
     }
 
     /// Bytes of memory that hold what the handler has not taken.
@@ -121,11 +126,13 @@ impl Inbound {
     /// After a fault of the client's there is nothing more to read.
     pub(super) fn fail(&mut self, status: &Status) {
         self.end = Some(Err(status.clone()));
+        self.in_hand = 0;
         self.discard();
     }
 
-    /// Frees what nobody will read: the handler may outlive its call.
+    /// Frees what nobody will read, and keeps nothing more: the handler may outlive its call.
     pub(super) fn discard(&mut self) {
+        self.discarded = true;
         self.decoder = FrameDecoder::new(0);
         self.inflating = None;
     }

@@ -67,9 +67,13 @@ pub(crate) struct Exchange {
     news: OnceLock<Notify>,
     /// Apart from `state`, so that an observer may look at the call.
     observers: Mutex<Vec<Observer>>,
+    /// Whether there are any: so that messages cost no lock for that.
+    observed: AtomicBool,
     /// Messages that the handler has taken. There is one reader, so adding needs no more than a
     /// load and a store.
     received: AtomicU64,
+    /// Whether the last message that the handler has taken came compressed.
+    compressed: AtomicBool,
     receive_limit: usize,
     encoding: Option<Encoding>,
     inflate_budget: Option<Arc<InflateBudget>>,
@@ -91,7 +95,6 @@ pub(crate) struct State {
     transport: Transport,
     /// Set once, when the call is over for the handler, with the reason.
     ended: Option<Status>,
-    observed: bool,
     /// The server has begun to drain.
     draining: bool,
     /// Bytes that the handler holds, as it says.
@@ -136,7 +139,6 @@ impl Exchange {
             outbound: Outbound::new(&terms, unbounded),
             transport: Transport::default(),
             ended: None,
-            observed: false,
             draining: false,
             charged: 0,
         };
@@ -145,7 +147,9 @@ impl Exchange {
             abandoned: AtomicBool::new(false),
             news: OnceLock::new(),
             observers: Mutex::default(),
+            observed: AtomicBool::new(false),
             received: AtomicU64::new(0),
+            compressed: AtomicBool::new(false),
             receive_limit: terms.receive_limit,
             encoding: terms.encoding,
             inflate_budget: terms.inflate_budget,
@@ -230,7 +234,18 @@ impl Exchange {
 
     pub(crate) fn observe(&self, observer: Observer) {
         self.observers.lock().unwrap_or_else(PoisonError::into_inner).push(observer);
-        self.lock().observed = true;
+        self.observed.store(true, Ordering::Release);
+    }
+
+    fn is_observed(&self) -> bool {
+        self.observed.load(Ordering::Acquire)
+    }
+
+    /// Shows a message that the handler takes to those who observe the call.
+    pub(crate) fn show_received(&self, message: &[u8]) {
+        if self.is_observed() {
+            self.show(MessageEvent::Received(message));
+        }
     }
 
     fn show(&self, event: MessageEvent<'_>) {
@@ -241,6 +256,16 @@ impl Exchange {
     /// Messages that the handler has taken.
     pub(crate) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last of them came compressed.
+    pub(crate) fn compressed(&self) -> bool {
+        self.compressed.load(Ordering::Relaxed)
+    }
+
+    /// How the client compresses.
+    pub(crate) fn encoding(&self) -> Option<Encoding> {
+        self.encoding
     }
 
     /// Messages that the handler has given.
@@ -255,10 +280,10 @@ impl Exchange {
         let mut state = self.lock();
         state.inbound.in_hand = 0;
         if state.ended.is_none()
-            && !state.observed
             && state.inbound.inflating.is_none()
             && let Some(frames) = state.whole_frames()
         {
+            self.compressed.store(false, Ordering::Relaxed);
             return Poll::Ready(Ok(Received::Frames(frames)));
         }
         let message = ready!(self.poll_message(state, cx))?;
@@ -289,23 +314,18 @@ impl Exchange {
         if let Some(status) = &state.ended {
             return Poll::Ready(Err(status.clone()));
         }
-        let observed = state.observed;
         let inflating = match state.inbound.inflating.take() {
             Some(inflating) => inflating,
             None => match ready!(state.poll_frame(cx))? {
                 None => return Poll::Ready(Ok(None)),
-                Some(Frame { compressed: false, payload }) => {
-                    drop(state);
-                    return Poll::Ready(Ok(Some(self.shown(observed, payload))));
-                }
-                // Some clients set the flag on an empty message and leave it empty.
-                Some(Frame { compressed: true, payload })
-                    if !payload.has_remaining() && self.encoding.is_some() =>
+                Some(Frame { compressed, payload })
+                    // Some clients set the flag on an empty message and leave it empty.
+                    if !compressed || !payload.has_remaining() && self.encoding.is_some() =>
                 {
                     drop(state);
-                    return Poll::Ready(Ok(Some(self.shown(observed, payload))));
+                    return Poll::Ready(Ok(Some(self.taken(compressed, payload))));
                 }
-                Some(Frame { compressed: true, payload }) => {
+                Some(Frame { payload, .. }) => {
                     let started = self.inflating(payload);
                     Box::new(started.inspect_err(|status| state.inbound.fail(status))?)
                 }
@@ -313,7 +333,7 @@ impl Exchange {
         };
         drop(state);
         let message = ready!(self.poll_inflated(inflating, cx))?;
-        Poll::Ready(Ok(Some(self.shown(observed, message))))
+        Poll::Ready(Ok(Some(self.taken(true, message))))
     }
 
     /// Decompresses on for a slice of time, without the lock.
@@ -350,14 +370,15 @@ impl Exchange {
         Ok(Inflating::new(encoding, payload, self.receive_limit, budget))
     }
 
-    /// A received message, once those who observe the call have seen it.
-    fn shown(&self, observed: bool, message: Payload) -> Payload {
-        if !observed {
-            return message;
+    /// A message that the handler takes, once those who observe the call have seen it.
+    fn taken(&self, compressed: bool, mut message: Payload) -> Payload {
+        self.compressed.store(compressed, Ordering::Relaxed);
+        if self.is_observed() {
+            let bytes = message.into_bytes();
+            self.show_received(&bytes);
+            message = bytes.into();
         }
-        let bytes = message.into_bytes();
-        self.show(MessageEvent::Received(&bytes));
-        bytes.into()
+        message
     }
 
     /// Counts a message that the handler has taken.
@@ -408,8 +429,7 @@ impl Exchange {
         message: &impl Message,
         compress: bool,
     ) -> Result<(), Status> {
-        let observed = state.observed;
-        let copy = state.outbound.write(message, compress, observed)?;
+        let copy = state.outbound.write(message, compress, self.is_observed())?;
         state.transport.outbound_changed = true;
         state.transport.notify();
         drop(state);

@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use prost::Message;
 
 use super::Terms;
+use crate::grpc::code::Code;
 use crate::grpc::compression::Compressor;
 use crate::grpc::frame::{self, HEADER_LEN};
 use crate::grpc::metadata::Metadata;
@@ -90,6 +91,11 @@ impl Outbound {
     ) -> Result<Option<Bytes>, Status> {
         let capacity = self.buffer.capacity();
         let written = self.encode(message, compress, copy);
+        if let Err(status) = &written
+            && status.code() == Code::Internal
+        {
+            tracing::error!(error = status.message(), "a message is not sent");
+        }
         if self.buffer.capacity() != capacity {
             self.allocated = self.buffer.capacity();
         }
@@ -104,7 +110,7 @@ impl Outbound {
     ) -> Result<Option<Bytes>, Status> {
         let compressor = self.compressor.filter(|_| compress);
         if let Some(Compressor { encoding, min_size }) = compressor
-            && message.encoded_len() >= min_size.max(1)
+            && frame::encoded_len(message)? >= min_size.max(1)
         {
             let mut plain = BytesMut::new();
             frame::encode(&mut plain, message, self.limit)?;

@@ -32,6 +32,7 @@ mod decoder;
 mod payload;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::{BufMut, BytesMut};
 use prost::Message;
@@ -41,6 +42,10 @@ pub use self::payload::Payload;
 
 /// The largest payload of a DATA frame, unless the receiver says otherwise (RFC 9113, 4.2).
 const DATA_FRAME: usize = 16 * 1024;
+
+/// The most memory that is taken for a message because of the length that it gives; past this it
+/// grows with what is encoded. A length that is wrong must not end the process.
+const RESERVED: usize = 64 * 1024 * 1024;
 
 /// The flag and the length that precede every message, in bytes.
 pub const HEADER_LEN: usize = 5;
@@ -70,6 +75,9 @@ pub enum FrameError {
     },
     /// The input ended inside a frame.
     Truncated,
+    /// A message that is to be sent has code of its own, and that has panicked or has given another
+    /// length than that of its encoding.
+    Unencodable,
 }
 
 impl fmt::Display for FrameError {
@@ -85,6 +93,7 @@ impl fmt::Display for FrameError {
                 write!(f, "message is over the limit of {limit} bytes once decompressed")
             }
             Self::Truncated => f.write_str("the stream ended in the middle of a message"),
+            Self::Unencodable => f.write_str("the message cannot be encoded"),
         }
     }
 }
@@ -94,8 +103,22 @@ impl std::error::Error for FrameError {}
 /// Appends `message` as one uncompressed frame and says how long its payload is.
 ///
 /// # Errors
-/// [`FrameError::TooLarge`] over `limit` or over what 32 bits can say; `buffer` is as it was.
+/// [`FrameError::TooLarge`] over `limit` or over what 32 bits can say, [`FrameError::Unencodable`];
+/// `buffer` is as it was.
 pub fn encode(
+    buffer: &mut BytesMut,
+    message: &impl Message,
+    limit: usize,
+) -> Result<usize, FrameError> {
+    let start = buffer.len();
+    let encoded = guarded(|| append(buffer, message, limit));
+    if encoded.is_err() {
+        buffer.truncate(start);
+    }
+    encoded
+}
+
+fn append(
     buffer: &mut BytesMut,
     message: &impl Message,
     limit: usize,
@@ -105,19 +128,35 @@ pub fn encode(
     if length > limit {
         return Err(FrameError::TooLarge { length: Some(length), limit });
     }
-    let start = buffer.len();
-    buffer.reserve(HEADER_LEN + length);
+    let payload = buffer.len() + HEADER_LEN;
+    buffer.reserve(HEADER_LEN + length.min(RESERVED));
     buffer.put_u8(0);
     buffer.put_u32(length as u32);
-    if length > DATA_FRAME {
+    let whole = if length > DATA_FRAME {
         message.encode_raw(buffer);
+        buffer.len() == payload + length
     } else {
         // Into a slice of the exact size: that is checked and moved on more cheaply than a buffer
         // that may grow with every field. Only long ones are not worth filling with zeros first.
-        buffer.resize(start + HEADER_LEN + length, 0);
-        message.encode_raw(&mut &mut buffer[start + HEADER_LEN..]);
-    }
-    Ok(length)
+        buffer.resize(payload + length, 0);
+        let mut left = &mut buffer[payload..];
+        message.encode_raw(&mut left);
+        left.is_empty()
+    };
+    if whole { Ok(length) } else { Err(FrameError::Unencodable) }
+}
+
+/// The length of the encoding of `message`, as it says.
+///
+/// # Errors
+/// [`FrameError::Unencodable`].
+pub(crate) fn encoded_len(message: &impl Message) -> Result<usize, FrameError> {
+    guarded(|| Ok(message.encoded_len()))
+}
+
+/// Runs code of a message. One that panics costs its call, and what is shared stays whole.
+fn guarded<R>(code: impl FnOnce() -> Result<R, FrameError>) -> Result<R, FrameError> {
+    catch_unwind(AssertUnwindSafe(code)).unwrap_or(Err(FrameError::Unencodable))
 }
 
 /// Appends a payload that is compressed already.

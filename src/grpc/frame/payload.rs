@@ -72,6 +72,7 @@ impl Buf for Payload {
     }
 
     fn copy_to_bytes(&mut self, count: usize) -> Bytes {
+        assert!(count <= self.remaining, "copied past the end");
         if count <= self.front.len() {
             let bytes = self.front.slice(..count);
             self.advance(count);
@@ -95,6 +96,18 @@ mod tests {
         let mut payload = Payload::default();
         ["abc", "d", "efgh"].into_iter().for_each(|piece| payload.push(Bytes::from(piece)));
         payload
+    }
+
+    #[test]
+    #[should_panic(expected = "past the end")]
+    fn copying_past_the_end_panics() {
+        payload().copy_to_bytes(9);
+    }
+
+    #[test]
+    #[should_panic(expected = "past the end")]
+    fn advancing_past_the_end_panics() {
+        payload().advance(9);
     }
 
     #[test]
