@@ -386,7 +386,8 @@ mod tests {
 
     #[test]
     fn reserved_names_are_not_sent() {
-        let mut metadata = with_header("grpc-status", &["0"]);
+        let mut metadata = with_header("grpc-status", &["0", "1"]);
+        metadata.merge(with_header("grpc-status-details-bin", &["AA", "not base64!"]));
         metadata.merge(with_header("te", &["trailers"]));
         metadata.merge(with_header("connection", &["close"]));
         metadata.merge(with_header("content-length", &["5"]));

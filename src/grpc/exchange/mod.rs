@@ -627,6 +627,26 @@ mod tests {
     }
 
     #[test]
+    fn after_an_error_what_comes_is_not_kept_and_its_window_is_given_back() {
+        let exchange = exchange();
+        let message = Bytes::from_static(&[0; HEADER_LEN]);
+        exchange.lock().inbound.receive(message.clone());
+        exchange.fail_input(&Status::internal("first"));
+        for _ in 0..2 {
+            let mut state = exchange.lock();
+            state.inbound.receive(message.clone());
+            assert_eq!(state.held(), 0);
+            assert!(state.release() > 0);
+            drop(state);
+            let Poll::Ready(Err(status)) = exchange.poll_received(&mut noop()) else { panic!() };
+            assert_eq!(status.message(), "first");
+        }
+        exchange.end(Status::cancelled("over"));
+        exchange.lock().inbound.receive(message);
+        assert_eq!(exchange.lock().held(), 0);
+    }
+
+    #[test]
     fn the_end_of_a_call_is_seen_by_all_and_the_first_reason_counts() {
         let exchange = exchange();
         let mut watcher = pin!(exchange.until_ended());

@@ -176,7 +176,81 @@ pub fn put_compressed(buffer: &mut BytesMut, payload: &[u8]) -> Result<(), Frame
 
 #[cfg(test)]
 mod tests {
+    use bytes::Buf;
+    use prost::DecodeError;
+    use prost::encoding::{DecodeContext, WireType};
+
     use super::*;
+
+    /// Gives a length, and encodes as many zeros as it has.
+    #[derive(Debug)]
+    struct Zeros {
+        length: usize,
+        zeros: usize,
+        panics: bool,
+    }
+
+    impl Message for Zeros {
+        fn encode_raw(&self, buffer: &mut impl BufMut) {
+            buffer.put_bytes(0, self.zeros);
+            assert!(!self.panics, "as asked");
+        }
+
+        fn encoded_len(&self) -> usize {
+            self.length
+        }
+
+        fn merge_field(
+            &mut self,
+            _: u32,
+            _: WireType,
+            _: &mut impl Buf,
+            _: DecodeContext,
+        ) -> Result<(), DecodeError> {
+            unreachable!("it is not decoded")
+        }
+
+        fn clear(&mut self) {}
+    }
+
+    #[test]
+    fn encoding_another_length_than_given_leaves_the_buffer_as_it_was() {
+        // A message is encoded in one way up to a DATA frame, and in another way beyond.
+        for length in [0, 1, DATA_FRAME - 1, DATA_FRAME, DATA_FRAME + 1, 100_000] {
+            for zeros in [0, length.saturating_sub(1), length, length + 1, 100_001] {
+                for panics in [false, true] {
+                    let mut buffer = BytesMut::from(&b"before"[..]);
+                    let encoded = encode(&mut buffer, &Zeros { length, zeros, panics }, usize::MAX);
+                    if zeros == length && !panics {
+                        assert_eq!(encoded, Ok(length));
+                        assert_eq!(buffer.len(), b"before".len() + HEADER_LEN + length);
+                    } else {
+                        assert_eq!(encoded, Err(FrameError::Unencodable), "{length}, {zeros}");
+                        assert_eq!(&buffer[..], b"before");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_that_is_given_claims_little_memory() {
+        let mut buffer = BytesMut::new();
+        let message = Zeros { length: u32::MAX as usize, zeros: 1, panics: false };
+        assert_eq!(encode(&mut buffer, &message, usize::MAX), Err(FrameError::Unencodable));
+        assert!(buffer.capacity() <= 2 * RESERVED, "{}", buffer.capacity());
+    }
+
+    #[test]
+    fn a_frame_is_a_flag_a_length_and_the_message() {
+        let mut buffer = BytesMut::new();
+        assert_eq!(encode(&mut buffer, &"x".repeat(300), 303), Ok(303));
+        put_compressed(&mut buffer, &[7; 258]).unwrap();
+        assert_eq!(&buffer[..8], [0, 0, 0, 1, 47, 10, 0xac, 2]);
+        assert_eq!(&buffer[8..308], [b'x'; 300]);
+        assert_eq!(&buffer[308..313], [1, 0, 0, 1, 2]);
+        assert_eq!(&buffer[313..], [7; 258]);
+    }
 
     #[test]
     fn encoding_over_the_limit_leaves_the_buffer_as_it_was() {
