@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use balafon::users::pb::CreateUserRequest;
 use futures_util::future::join_all;
+use prost::Message;
 use tokio::time::{sleep, timeout, timeout_at};
 
 use super::payloads::{LARGEST, compress, zstd_wide_window};
 use crate::attacker::Report;
-use crate::client::{CHECK, CREATE_USER, CREATE_USERS, GET_USER, REFLECTION, WATCH};
+use crate::client::{CHECK, CREATE_USER, CREATE_USERS, GET_USER, REFLECTION, WATCH, alice};
 use crate::link::{Target, Writer, open_unwatched};
 use crate::scenario::{Rule, Scenario};
 use crate::wire::{Frames, MAX_WINDOW, indexed_heads, message, string_field};
@@ -45,7 +47,36 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     all.push(calls("zstd-wide-window", CREATE_USER, "zstd", true, || {
         message(true, &zstd_wide_window())
     }));
+    all.push(unfinished_on_many_connections());
+    all.push(atomic_batches().on_both_stores());
     all
+}
+
+/// What the calls of one connection may hold, on each of many.
+fn unfinished_on_many_connections() -> Scenario {
+    Scenario::new("unfinished-on-20-connections", Rule::Bounded, || {
+        let heads = indexed_heads(CREATE_USER, &[]);
+        let mut body = message(false, &string_field(1, &vec![b'a'; LARGEST - 16]));
+        body.pop();
+        async move |target: Target| {
+            let attack = async |writer| many_calls(&target, writer, &heads, &body, false).await;
+            on_connections(&target, 20, attack).await
+        }
+    })
+}
+
+/// Batches that are stored when they end, and do not: 10,000 users of 1 KiB each, in 50 bytes.
+fn atomic_batches() -> Scenario {
+    Scenario::new("atomic-batches", Rule::Bounded, || {
+        let user = CreateUserRequest { name: "😀".repeat(200), email: alice().email };
+        let body = message(true, &compress("zstd", &user.encode_to_vec())).repeat(9_000);
+        let metadata = [("grpc-encoding", "zstd"), ("users-batch", "atomic")];
+        let heads = indexed_heads(CREATE_USERS, &metadata);
+        async move |target: Target| {
+            let attack = async |writer| many_calls(&target, writer, &heads, &body, false).await;
+            on_connections(&target, 2, attack).await
+        }
+    })
 }
 
 /// On each of two connections, calls with one complete message of 4 MiB.

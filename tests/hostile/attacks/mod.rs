@@ -12,6 +12,7 @@ mod resets;
 mod scans;
 mod shared;
 mod tiny;
+mod unread;
 
 use crate::scenario::Scenario;
 
@@ -26,6 +27,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         inflation::scenarios(),
         floods::scenarios(),
         scans::scenarios(),
+        unread::scenarios(),
         loris::scenarios(),
     ];
     all.into_iter().flatten().collect()
