@@ -8,7 +8,7 @@ use crate::bystander::{Bystander, Figures, Habit};
 use crate::client::Client;
 use crate::link::Target;
 use crate::place::{Place, Setting};
-use crate::process::Server;
+use crate::process::{Server, cpu, machine};
 use crate::scenario::{Rule, Scenario};
 
 /// Over what the server has when it is idle, at any time.
@@ -52,6 +52,8 @@ struct Run {
     figures: Figures,
     server_cpu: Duration,
     attacker_cpu: Duration,
+    /// The share of the machine that others had.
+    others: f64,
     load: Vec<Duration>,
     report: Report,
     server_died: bool,
@@ -138,6 +140,7 @@ impl Judge {
         let idle_memory = server.memory("VmRSS");
         server.forget_peak();
         let (server_before, attacker_before) = (server.cpu(), attacker.cpu());
+        let (own_before, machine_before) = (cpu(std::process::id()), machine());
         bystander.start(time);
         attacker.begin();
 
@@ -156,6 +159,9 @@ impl Judge {
         }
         let server_cpu = server.cpu() - server_before;
         let attacker_cpu = attacker.cpu() - attacker_before;
+        let known = server_cpu + attacker_cpu + (cpu(std::process::id()) - own_before);
+        let [busy, passed] = [0, 1].map(|at| machine()[at].saturating_sub(machine_before[at]));
+        let others = busy.saturating_sub(known).as_secs_f64() / passed.as_secs_f64();
         let figures = bystander.finish();
         let report = attacker.finish();
         let peak_memory = most.max(server.memory("VmHWM"));
@@ -166,6 +172,7 @@ impl Judge {
             figures,
             server_cpu,
             attacker_cpu,
+            others,
             load,
             report,
             server_died,
@@ -225,7 +232,7 @@ fn line(run: &Run, control: Control, idle: Control) -> String {
     let Run { figures, report, .. } = run;
     format!(
         "+{} MiB; p50 {} ms (control {}, idle {}), p99 {} ms ({}, {}), {} of {} failed; CPU {} ms \
-         server, {} ms attacker; cut {}/{} {}",
+         server, {} ms attacker, {:.0} % others; cut {}/{} {}",
         mib(run.more_memory()),
         ms(figures.p50),
         ms(control.p50),
@@ -237,6 +244,7 @@ fn line(run: &Run, control: Control, idle: Control) -> String {
         figures.calls,
         run.server_cpu.as_millis(),
         run.attacker_cpu.as_millis(),
+        run.others * 100.0,
         report.cut,
         report.opened,
         report.note,

@@ -46,6 +46,7 @@ struct Options {
     names: Vec<String>,
     store: Option<Store>,
     tls: Option<bool>,
+    all: bool,
 }
 
 impl Options {
@@ -54,6 +55,7 @@ impl Options {
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
+                "--all" => options.all = true,
                 "--tls" => options.tls = Some(true),
                 "--no-tls" => options.tls = Some(false),
                 "--store" => {
@@ -70,8 +72,11 @@ impl Options {
         options
     }
 
-    fn has(&self, name: &str) -> bool {
-        self.names.is_empty() || self.names.iter().any(|wanted| name.starts_with(&**wanted))
+    fn has(&self, scenario: &Scenario) -> bool {
+        match &self.names[..] {
+            [] => self.all || !scenario.on_request,
+            names => names.iter().any(|wanted| scenario.name.starts_with(&**wanted)),
+        }
     }
 
     /// Where a scenario is run: where it says, if nothing is said here.
@@ -98,7 +103,7 @@ impl Options {
 fn run(scenarios: &[Scenario], options: &Options) {
     let started = Instant::now();
     let (mut count, mut failed, mut judge) = (0, Vec::new(), Judge::new());
-    for scenario in scenarios.iter().filter(|it| options.has(&it.name)) {
+    for scenario in scenarios.iter().filter(|it| options.has(it)) {
         for setting in options.settings(scenario) {
             count += 1;
             if !judge.holds(scenario, setting) {

@@ -81,11 +81,22 @@ impl Drop for Server {
     }
 }
 
+/// The time that processors have spent on anything, and the time that has passed on all of them.
+pub(crate) fn machine() -> [Duration; 2] {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let fields = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
+    // user, nice, system, idle, iowait, irq, softirq, steal (proc_stat(5)).
+    let ticks: Vec<_> = fields.take(8).map(|field| field.parse().unwrap_or(0)).collect();
+    let all: u32 = ticks.iter().sum();
+    let idle: u32 = ticks.iter().skip(3).take(2).sum();
+    [TICK * (all - idle), TICK * all]
+}
+
+/// The kernel's clock for CPU time, whatever it has inside (proc_pid_stat(5)).
+const TICK: Duration = Duration::from_millis(10);
+
 /// The time that a process has spent on processors, as user and in the kernel.
 pub(crate) fn cpu(pid: u32) -> Duration {
-    /// The kernel's clock for this, whatever it has inside (proc_pid_stat(5)).
-    const TICK: Duration = Duration::from_millis(10);
-
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name, in parentheses, may hold anything; utime and stime are the fields 14 and 15.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
