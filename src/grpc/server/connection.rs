@@ -268,7 +268,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         let open = self.calls.len() + self.foreign.len();
         let busy = open > 0;
         let (heard, expulsion) = self.socket.police(|police| {
-            police.set_calls(open);
+            police.set_calls(open, self.host.earned.take());
             police.begin_turn();
             (police.heard(), police.expulsion())
         });

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -44,6 +44,8 @@ pub(super) struct Host {
     pub(super) header_limit: Arc<AtomicU32>,
     /// Messages that calls have taken, until they are looked at.
     pub(super) messages: Arc<AtomicU32>,
+    /// Units of the connection's budget for frames that its calls have earned, until they are taken.
+    pub(super) earned: Earned,
     pub(super) budgets: Arc<Budgets>,
     pub(super) inflate_budget: Arc<InflateBudget>,
     pub(super) outlet: Outlet,
@@ -53,6 +55,21 @@ pub(super) struct Host {
     spawner: Option<Handle>,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<SharedTls>,
+}
+
+/// A number that the calls of a connection add to.
+#[derive(Default)]
+pub(super) struct Earned(AtomicU32);
+
+impl Earned {
+    pub(super) fn add(&self, units: u32) {
+        self.0.fetch_add(units, Ordering::Relaxed);
+    }
+
+    pub(super) fn take(&self) -> u32 {
+        // Zero most of the time, which is cheaper to read than to swap.
+        if self.0.load(Ordering::Relaxed) == 0 { 0 } else { self.0.swap(0, Ordering::Relaxed) }
+    }
 }
 
 impl Common {
@@ -74,6 +91,7 @@ impl Common {
             // What holds until the client says otherwise.
             header_limit: Arc::new(AtomicU32::new(u32::MAX)),
             messages: Arc::default(),
+            earned: Earned::default(),
             budgets: Budgets::new(settings.connection_buffer_limit, budget),
             inflate_budget: InflateBudget::of_connection(inflate_budget),
             outlet: Outlet::default(),

@@ -1,9 +1,9 @@
 use std::io;
 use std::task::{Context, Poll};
 
-use tokio::net::TcpListener;
 #[cfg(unix)]
 use tokio::net::UnixListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::stream::Stream;
 #[cfg(unix)]
@@ -64,7 +64,7 @@ impl Listeners {
         if let Some(path) = address.strip_prefix(UNIX) {
             return self.bind_unix(path, 0o600).await;
         }
-        let bound = TcpListener::bind(address).await;
+        let bound = bind_tcp(address).await;
         self.sockets.push(Socket::Tcp(bound.map_err(|error| cannot_listen(address, &error))?));
         Ok(())
     }
@@ -155,6 +155,33 @@ impl Socket {
             }),
         }
     }
+}
+
+/// Connections that may wait to be accepted: at the 128 of the standard library, more at once wait a
+/// second for their clients to try again.
+const BACKLOG: u32 = 1024;
+
+async fn bind_tcp(address: &str) -> io::Result<TcpListener> {
+    let mut error = io::ErrorKind::AddrNotAvailable.into();
+    for address in tokio::net::lookup_host(address).await? {
+        match listen(address) {
+            Ok(listener) => return Ok(listener),
+            Err(failed) => error = failed,
+        }
+    }
+    Err(error)
+}
+
+fn listen(address: std::net::SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        std::net::SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        std::net::SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // As the standard library does: a server that restarts finds its old connections closing.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn cannot_listen(address: &str, error: &io::Error) -> io::Error {

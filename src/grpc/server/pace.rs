@@ -18,24 +18,34 @@ const PER_SECOND: usize = BURST / 2;
 /// How long nothing is read once all is used up: long enough for a read to be worth its system call.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// So many pauses with no message in between are an attack: two seconds.
+const HOPELESS: u32 = 200;
+
 /// Paces a client that sends many small DATA frames. Honest clients do so as well, while they stream
-/// short messages or have not yet seen that a call is over. So nobody is sent away for it: for a
-/// while nothing is read from them.
+/// short messages or have not yet seen that a call is over. So nothing is read from them for a while.
+/// Only who goes on and on is sent away.
 pub(super) struct Pace {
     left: usize,
     refilled: Instant,
     /// Messages that calls have taken since this was last looked at: each was worth a frame.
     messages: Arc<AtomicU32>,
+    /// Pauses since a message was taken, or since there was no need of any.
+    pauses: u32,
 }
 
 impl Pace {
     pub(super) fn new(messages: Arc<AtomicU32>, now: Instant) -> Self {
-        Self { left: BURST, refilled: now, messages }
+        Self { left: BURST, refilled: now, messages, pauses: 0 }
     }
 
     /// Counts a DATA frame.
     pub(super) fn data(&mut self, length: usize) {
         self.left = self.left.saturating_sub(FAIR_BYTES.saturating_sub(length));
+    }
+
+    /// Whether the client goes on in spite of all pauses.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.pauses > HOPELESS
     }
 
     /// Until when nothing should be read; `None` most of the time.
@@ -49,6 +59,8 @@ impl Pace {
         if time < PAUSE && earned == 0 {
             return Some(self.refilled + PAUSE);
         }
+        let rested = earned > 0 || time > 2 * PAUSE;
+        self.pauses = if rested { 0 } else { self.pauses + 1 };
         let refill = (time.as_secs_f64() * PER_SECOND as f64) as usize;
         self.left = refill.saturating_add(earned).min(BURST);
         self.refilled = now;

@@ -35,6 +35,9 @@ const MAX_PING_STRIKES: u32 = 2;
 /// much at once, which is far more than any client has reason to ...
 const BUDGET: u32 = 10_000;
 
+/// What a new connection has of it, so that one that comes back for more is no way around it.
+const BUDGET_AT_FIRST: u32 = 4_000;
+
 /// ... and this much a second. Answers of ours earn more.
 const REFILL_PER_SECOND: u32 = 1_000;
 
@@ -49,8 +52,12 @@ const STREAMS_PER_UNIT: u32 = 32;
 const HEADERS_COST: u32 = 1;
 
 /// For a call that the client resets (CVE-2023-44487): with that of its HEADERS, what its answer
-/// earns. So calls that were answered may be reset at any rate, others may not.
+/// earns. So calls that were answered may be reset at any rate, and so may those that have waited
+/// for a while, whose clients have deadlines or have given up; others may not.
 const RESET_COST: u32 = 5;
+
+/// What it earns a client that its call has waited before it was reset.
+pub(super) const PATIENCE_EARNS: u32 = HEADERS_COST + RESET_COST;
 
 /// For a stream that we refuse because too many are open.
 const REFUSED_COST: u32 = 2;
@@ -119,7 +126,7 @@ impl Police {
             last_ping: None,
             strikes: 0,
             calls: 0,
-            budget: BUDGET,
+            budget: BUDGET_AT_FIRST,
             refilled: now,
             turn: TURN,
             pace: Pace::new(messages, now),
@@ -167,9 +174,11 @@ impl Police {
         });
     }
 
-    /// Calls that the client has open, for as long as nothing else is said.
-    pub(super) fn set_calls(&mut self, calls: usize) {
+    /// Calls that the client has open, for as long as nothing else is said, and what it has earned
+    /// otherwise.
+    pub(super) fn set_calls(&mut self, calls: usize, earned: u32) {
         self.record.calls = u32::try_from(calls).unwrap_or(u32::MAX);
+        self.record.budget = self.record.budget.saturating_add(earned).min(BUDGET);
     }
 
     /// A turn of the connection begins.
@@ -184,7 +193,11 @@ impl Police {
 
     /// Until when nothing should be read from a client that sends too many small DATA frames.
     pub(super) fn paused(&mut self) -> Option<Instant> {
-        self.record.pace.paused()
+        let paused = self.record.pace.paused();
+        if self.record.pace.is_hopeless() {
+            self.record.expulsion.get_or_insert(Expulsion("too_many_small_frames"));
+        }
+        paused
     }
 
     pub(super) fn expulsion(&self) -> Option<Expulsion> {
@@ -275,7 +288,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_third_ping_too_early_expels() {
         let mut police = police(PingPolicy::default());
-        police.set_calls(1);
+        police.set_calls(1, 0);
         assert!(!pings(&mut police, 3, Duration::from_secs(1)).await);
         assert!(pings(&mut police, 1, Duration::from_secs(1)).await);
     }
@@ -283,7 +296,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn pings_at_the_allowed_pace_are_welcome() {
         let mut patient = police(PingPolicy::default());
-        patient.set_calls(1);
+        patient.set_calls(1, 0);
         assert!(!pings(&mut patient, 100, Duration::from_secs(300)).await);
         let mut without_calls = police(PingPolicy::default());
         assert!(!pings(&mut without_calls, 100, Duration::from_secs(7200)).await);
@@ -323,13 +336,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn resets_of_calls_that_have_waited_are_free() {
+        let mut police = police(PingPolicy::default());
+        for _ in 0..20_000 {
+            police.received(&HEADERS);
+            police.received(&reset(8));
+            police.set_calls(0, PATIENCE_EARNS);
+        }
+        assert_eq!(police.expulsion(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn settings_cost_by_open_calls() {
         let mut idle = police(PingPolicy::default());
         idle.received(&SETTINGS.repeat(1_000));
         assert_eq!(idle.expulsion(), None);
 
         let mut busy = police(PingPolicy::default());
-        busy.set_calls(1_000);
+        busy.set_calls(1_000, 0);
         busy.received(&SETTINGS.repeat(1_000));
         assert_eq!(busy.expulsion(), FLOOD);
     }

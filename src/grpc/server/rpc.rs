@@ -3,6 +3,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -16,6 +17,7 @@ use super::foreign::Foreign;
 use super::host::Host;
 use super::limits::{Limits, deadline_exceeded};
 use super::linger::Linger;
+use super::police::PATIENCE_EARNS;
 use crate::grpc::call::{Call, CallParts, Outcome};
 use crate::grpc::compression::Encodings;
 use crate::grpc::cut::for_log;
@@ -29,6 +31,10 @@ use crate::grpc::status::Status;
 /// One call polls at most this often in one go before its neighbours get their turn: 128 KiB of
 /// streamed messages.
 const TURNS: usize = 8;
+
+/// A client that resets a call after this time has a reason to, such as its deadline; before it, most
+/// often an attacker's.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// One RPC on its HTTP/2 stream: it carries bytes between h2 and the call's [`Exchange`], polls
 /// the handler in between, and writes the end of the call, once.
@@ -57,6 +63,9 @@ pub(super) struct Rpc {
     accepted: Encodings,
     /// Bytes that the request metadata takes.
     head: usize,
+    started: std::time::Instant,
+    /// The client has given the call up.
+    reset: bool,
     /// Messages that the handler had taken when the connection was last told of them.
     counted: u64,
     share: Share,
@@ -160,6 +169,8 @@ impl Rpc {
             method,
             accepted,
             head,
+            started,
+            reset: false,
             counted: 0,
             share: Share::new(&host.budgets),
             host: host.clone(),
@@ -227,6 +238,7 @@ impl Rpc {
                 Some(Ok(chunk)) => state.inbound.receive(chunk),
                 Some(Err(error)) => {
                     self.receiving = false;
+                    self.reset |= error.is_reset() && error.is_remote();
                     let status = status_of(&error);
                     state.inbound.finish(Err(status.clone()));
                     lost = Some(status);
@@ -299,7 +311,10 @@ impl Rpc {
                     outbound.discard();
                     let reset = respond.poll_reset(cx);
                     return Sent::Nothing(match reset {
-                        Poll::Ready(Ok(reason)) => status_of_reset(reason),
+                        Poll::Ready(Ok(reason)) => {
+                            self.reset = true;
+                            status_of_reset(reason)
+                        }
                         _ => status_of(&error),
                     });
                 }
@@ -346,7 +361,10 @@ impl Rpc {
             Reply::Lingering(_) | Reply::Closed => Poll::Pending,
         };
         match reset {
-            Poll::Ready(Ok(reason)) => return Poll::Ready(status_of_reset(reason)),
+            Poll::Ready(Ok(reason)) => {
+                self.reset = true;
+                return Poll::Ready(status_of_reset(reason));
+            }
             Poll::Ready(Err(error)) => return Poll::Ready(status_of(&error)),
             Poll::Pending => {}
         }
@@ -374,6 +392,9 @@ impl Rpc {
 /// Whoever drops a call, its interceptors see an outcome, and tasks that wait for its end wake.
 impl Drop for Rpc {
     fn drop(&mut self) {
+        if self.reset && self.started.elapsed() >= PATIENCE {
+            self.host.earned.add(PATIENCE_EARNS);
+        }
         self.exchange.abandon(Status::cancelled("the connection was dropped"));
         self.run(&mut Context::from_waker(Waker::noop()));
     }
@@ -457,10 +478,13 @@ fn authority(parts: &mut request::Parts) -> Option<Authority> {
     }
 }
 
-/// Bytes of memory that a header list takes: for each header its text and an entry of the table.
+/// Bytes of memory that a header list takes: its text; the table's entries, with room for more; and
+/// those of names that come again, in a list that doubles as it grows.
 fn head_size(headers: &http::HeaderMap) -> usize {
-    const ENTRY: usize = 128;
-    headers.iter().map(|(name, value)| ENTRY + name.as_str().len() + value.len()).sum()
+    const ENTRY: usize = 112;
+    const REPEATED: usize = 144;
+    let text: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    text + headers.capacity() * ENTRY + (headers.len() - headers.keys_len()) * REPEATED
 }
 
 /// PROTOCOL-HTTP2, "Errors".
