@@ -12,7 +12,7 @@ use balafon::users::pb::{CreateUserRequest, UserService, UserUpdate, user_servic
 use balafon::users::store::postgres::{Options, PostgresStore};
 use balafon::users::store::{PAGE_LEN, StoreError, UserStore};
 use balafon::{ClientTls, Router};
-use futures_util::TryStreamExt;
+use futures_util::{FutureExt, TryStreamExt};
 use tokio::task::JoinSet;
 
 use super::contract::{Place, contract, durable};
@@ -233,6 +233,58 @@ async fn a_call_that_is_over_cancels_its_statement() {
     }
     place.cancelled("UPDATE users").await;
     assert_eq!(store.get(id).await.unwrap().unwrap().name, "Alice");
+}
+
+#[tokio::test]
+async fn a_scan_that_is_over_keeps_its_connection() {
+    let Some(mut place) = InDatabase::new().await else { return };
+    place.options.connections = 1;
+    let store = place.open().await;
+    let ids = store.create_all(vec![alice(); 2 * PAGE_LEN]).await.unwrap();
+    let extent = store.extent().await.unwrap();
+    let backends = || {
+        place.run_sql(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database()
+                AND application_name = 'user-server' ORDER BY pid",
+        )
+    };
+    let before = backends();
+    for round in 0..50 {
+        let mut scan = pin!(store.scan(None, extent));
+        for _ in 0..round {
+            // Until its statement is at another stage each time.
+            let _ = scan.try_next().now_or_never();
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(store.get(ids[0]).await.unwrap().is_some());
+    assert_eq!(backends(), before);
+}
+
+#[tokio::test]
+async fn scans_leave_connections_to_points() {
+    let Some(mut place) = InDatabase::new().await else { return };
+    place.options.connections = 2;
+    let store = place.open().await;
+    let ids = store.create_all(vec![alice(); 10]).await.unwrap();
+    // The first user is read at once, any other one never.
+    place.run_sql(&format!(
+        "CREATE FUNCTION slowly(id uuid) RETURNS boolean LANGUAGE plpgsql COST 100000 AS
+        'BEGIN IF id <> ''{}'' THEN PERFORM pg_sleep(3600); END IF; RETURN true; END';
+        ALTER TABLE users RENAME TO kept;
+        CREATE VIEW users AS SELECT * FROM kept WHERE slowly(id)",
+        ids[0]
+    ));
+    let extent = store.extent().await.unwrap();
+    let mut scans: Vec<_> = (0..10).map(|_| Box::pin(store.scan(None, extent))).collect();
+    for scan in &mut scans {
+        assert!(scan.try_next().now_or_never().is_none());
+    }
+    while place.active("SELECT id, name") == 0 {
+        tokio::time::sleep(MOMENT).await;
+    }
+    assert!(patiently(store.get(ids[0])).await.unwrap().is_some());
+    assert_eq!(place.active("SELECT id, name"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 //! ```text
 //!  create, create_once, create_all ──> queue ──> one task: BEGIN; lock the sequence; all; COMMIT
 //!  get, update, extent ──> a connection of the pool each ──> one statement
-//!  scan ──> a task ──> the same for each page
+//!  scan ──> a task ──> the same for each page, of half of the connections at the most
 //!  every half second ──> a connection of its own ──> SELECT 1 ──> breaker ──> health
 //! ```
 //!
@@ -11,7 +11,8 @@
 //! `user_sequence`, which has the newest id, until they are committed. So creations of one server are
 //! gathered, as they are for SQLite, and share that turn and its wait for the disk.
 //!
-//! A call that is over cancels its statement; creations are cancelled when all of their calls are.
+//! A call that is over cancels its statement, but lets a short read end, which keeps the connection.
+//! Creations are cancelled when all of their calls are over.
 //! While the database is away calls fail at once, and when it goes away those that wait for it.
 
 mod breaker;
@@ -103,7 +104,8 @@ impl PostgresStore {
         let writer = Writer { pool: own, tls: tls.clone(), breaker: breaker.clone(), ids };
         tasks.spawn(writer.run(jobs));
         tasks.spawn(breaker::probe(config, tls.clone(), breaker.clone()));
-        Ok(Self { queries: Queries { pool, tls, breaker }, creations, _tasks: tasks })
+        let queries = Queries::new(pool, options.connections, tls, breaker);
+        Ok(Self { queries, creations, _tasks: tasks })
     }
 
     /// What [`connect`](Self::connect) would find, and all of its errors, without changing anything.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use deadpool_postgres::Pool;
+use tokio::sync::Semaphore;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -17,9 +18,29 @@ pub(super) struct Queries {
     pub(super) pool: Pool,
     pub(super) tls: Tls,
     pub(super) breaker: Arc<Breaker>,
+    /// Pages of scans that may be read at a time, so that scans never have all of the connections. They
+    /// take turns in the order in which they ask.
+    scans: Arc<Semaphore>,
 }
 
 impl Queries {
+    /// On a pool of so many connections.
+    pub(super) fn new(pool: Pool, connections: usize, tls: Tls, breaker: Arc<Breaker>) -> Self {
+        let scans = Arc::new(Semaphore::new((connections / 2).max(1)));
+        Self { pool, tls, breaker, scans }
+    }
+
+    /// The rows of a scan's page, when it is that scan's turn.
+    pub(super) async fn query_page(
+        &self,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, StoreError> {
+        // While the database is away, turns are short.
+        let _turn = self.scans.acquire().await.map_err(StoreError::internal)?;
+        self.query(sql, values, Again::Reads).await
+    }
+
     /// The rows of one statement, on a connection of its own.
     pub(super) async fn query(
         &self,
@@ -40,6 +61,9 @@ impl Queries {
         loop {
             let opened = Session::open(&self.pool, &self.tls).await;
             let mut session = opened.inspect_err(|_| self.breaker.suspect())?;
+            if again == Again::Reads {
+                session = session.only_reads();
+            }
             left -= 1;
             let client = session.client();
             let answer = match client.prepare_cached(sql).await {

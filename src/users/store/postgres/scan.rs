@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::queries::{Again, Queries};
+use super::queries::Queries;
 use super::{Extent, PAGE_LEN, Packed, Page, Rest, StoreError, rows};
 use crate::users::domain::UserId;
 
@@ -59,7 +59,7 @@ async fn read_page(queries: &Queries, rest: &Rest) -> Result<Page, StoreError> {
     let after = rest.after.map_or(Uuid::nil(), Uuid::from);
     let limit = i64::try_from(rest.len).unwrap_or(i64::MAX);
     let values: [&(dyn ToSql + Sync); 3] = [&after, &Uuid::from(rest.until), &limit];
-    let rows = queries.query(PAGE, &values, Again::Reads).await?;
+    let rows = queries.query_page(PAGE, &values).await?;
     let mut page = Packed::with_room_for(rows.len());
     for row in &rows {
         if page.is_full() {

@@ -5,13 +5,14 @@
 //!                                                          |
 //!                                        users.db, users.db-wal ── fsync, once for all of them
 //!                                                          |
-//!                 get, scan ──> queue ──> a few readers ───'        extent: from memory
+//!         get, scan ──> queue, get first ──> a few readers         extent: from memory
 //! ```
 //!
 //! SQLite has one writer at a time and blocks its thread, so the store keeps a thread that writes.
 //! While it waits for the disk, calls gather in its queue, and the next transaction has them all:
 //! the more calls, the fewer waits for each (group commit). Readers see what is committed and are
-//! never held up by the writer, nor hold it up (write-ahead log).
+//! never held up by the writer, nor hold it up (write-ahead log). Scans never have all of the readers,
+//! and take turns by pages.
 //!
 //! The process that opens the file is its only writer: a lock on a file beside it makes sure. One
 //! more thread looks whether it is there, and can be read and written.
@@ -20,6 +21,7 @@ mod changes;
 mod error;
 mod file;
 mod probe;
+mod queue;
 mod reader;
 mod rows;
 mod scan;
@@ -36,16 +38,16 @@ use tokio::sync::watch;
 
 use self::file::{Access, Files, Lock};
 use self::probe::{Probe, Progress};
-use self::reader::Read;
-use self::threads::{Reply, Threads};
+use self::reader::Readers;
+use self::threads::{Reply, Worker};
 use self::writer::{Write, Writer};
 use super::availability::Availability;
 use super::once::{Creation, forgotten};
 use super::{Extent, Found, IdSequence, IdempotencyKey, Packed, Page, Rest, StoreError, UserStore};
 use crate::users::domain::{NewUser, User, UserChange, UserId};
 
-/// Threads that read. Each answers tens of thousands of calls a second; more than one so that a
-/// scan's page, which may come from the disk, holds up no others.
+/// Threads that read. Each answers tens of thousands of calls a second; more than one so that a page
+/// of a scan or a user that has to come from the disk holds up no others.
 const READERS: usize = 4;
 
 /// When a change counts as stored.
@@ -64,8 +66,8 @@ pub struct SqliteStore {
     /// Dropped before the writer, which it asks.
     probe: Probe,
     /// Dropped before the writer: SQLite has all in one file again when its last connection ends.
-    readers: Threads<Read>,
-    writer: Threads<Write>,
+    readers: Readers,
+    writer: Worker<Write>,
     /// What is committed; set by the writer, so that nobody has to count.
     extent: Arc<Mutex<Extent>>,
     path: PathBuf,
@@ -92,19 +94,16 @@ impl SqliteStore {
         let writer = writer.map_err(|error| error::of_file(path, &error))?;
         let extent = writer.extent();
 
-        let (mut readers, jobs) = Threads::new();
-        let jobs = Arc::new(Mutex::new(jobs));
+        let mut readers = Readers::new();
         for _ in 0..READERS {
-            let (connection, jobs) = (file::open(path, Access::Read)?, jobs.clone());
-            readers.start("users-read", move || reader::run(&connection, &jobs))?;
+            readers.start(file::open(path, Access::Read)?)?;
         }
-        let (mut threads, jobs) = Threads::new();
         let progress = Arc::new(Progress::default());
         let of_writer = progress.clone();
-        threads.start("users-write", move || writer.run(jobs, &of_writer))?;
+        let writer = Worker::start("users-write", move |jobs| writer.run(jobs, &of_writer))?;
         let connection = file::open(path, Access::Read)?;
-        let probe = Probe::start(connection, files, threads.queue()?.clone(), progress)?;
-        Ok(Self { probe, readers, writer: threads, extent, path: path.into(), _lock: lock })
+        let probe = Probe::start(connection, files, writer.queue()?.clone(), progress)?;
+        Ok(Self { probe, readers, writer, extent, path: path.into(), _lock: lock })
     }
 
     /// What [`open`](Self::open) would find, and its errors, without making or changing anything. It
@@ -146,7 +145,7 @@ impl UserStore for SqliteStore {
     }
 
     async fn get(&self, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
-        self.readers.ask(|reply| Read::Get(id, reply)).await
+        self.readers.get(id).await
     }
 
     async fn update(

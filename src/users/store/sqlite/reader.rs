@@ -1,45 +1,70 @@
 //! The threads that read.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use rusqlite::{Connection, Statement, params};
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 
+use super::queue::{Point, Queue, Read, Scan, Turn};
 use super::rows::{self, COLUMNS};
-use super::{Packed, Page, Reply, Rest, StoreError, error};
+use super::threads::{join, start, stopped};
+use super::{Packed, Page, Rest, StoreError, error};
 use crate::users::domain::{User, UserId};
 
-/// Pages that nobody has taken yet: a reader goes on for as long as there is room.
-type Pages = mpsc::Sender<Result<Page, StoreError>>;
+/// Threads that read what waits in a queue. Dropping it waits for their end.
+pub(super) struct Readers {
+    queue: Arc<Queue>,
+    threads: Vec<JoinHandle<()>>,
+}
 
-/// What a call wants to know.
-pub(super) enum Read {
-    Get(UserId, Reply<Option<Arc<User>>>),
-    Scan(Rest, Pages),
+impl Readers {
+    /// None at first.
+    pub(super) fn new() -> Self {
+        Self { queue: Arc::new(Queue::new()), threads: Vec::new() }
+    }
+
+    pub(super) fn start(&mut self, connection: Connection) -> Result<(), StoreError> {
+        let queue = self.queue.clone();
+        self.threads.push(start("users-read", move || run(&connection, &queue))?);
+        Ok(())
+    }
+
+    /// Waits for a user. If the future is dropped, it is not read, unless that was begun.
+    pub(super) async fn get(&self, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.put_point(Point { id, reply }).await?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    /// Has pages read for as long as somebody holds the other end of `scan`.
+    pub(super) async fn scan(&self, scan: Scan) -> Result<(), StoreError> {
+        self.queue.put_scan(scan).await
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.queue.close();
+        join(&mut self.threads);
+    }
 }
 
 /// Answers until the queue, which it shares with others of its kind, is closed.
-pub(super) fn run(connection: &Connection, queue: &Mutex<mpsc::Receiver<Read>>) {
+fn run(connection: &Connection, queue: &Queue) {
     let mut statements = Statements::new(connection).inspect_err(|error| {
         tracing::error!(%error, "a thread cannot read users");
     });
-    // One waits at the queue, the others for their turn.
-    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
-    // If another reader waits there, no call does.
-    let calls_wait = || queue.try_lock().is_ok_and(|queue| !queue.is_empty());
-    while let Some(read) = next() {
+    while let Some(read) = queue.take() {
         let statements = statements.as_mut().map_err(|error| error::of_call(error));
         // That nobody waits for the answer any more is no fault.
         match (read, statements) {
-            (Read::Get(_, reply), _) if reply.is_closed() => {}
-            (Read::Get(id, reply), statements) => {
+            (Read::Point(Point { id, reply }), statements) => {
                 let _ = reply.send(statements.and_then(|it| it.get(id)));
             }
-            (Read::Scan(rest, pages), Ok(statements)) => {
-                statements.scan(rest, &pages, calls_wait);
-            }
-            (Read::Scan(_, pages), Err(error)) => {
-                let _ = pages.try_send(Err(error));
+            (Read::Scan(scan, turn), Ok(statements)) => statements.scan(scan, &turn),
+            (Read::Scan(scan, _), Err(error)) => {
+                let _ = scan.pages.try_send(Err(error));
             }
         }
     }
@@ -65,13 +90,15 @@ impl<'c> Statements<'c> {
     }
 
     /// Reads until there is no room, or no more to read, or somebody else's turn.
-    fn scan(&mut self, mut rest: Rest, pages: &Pages, calls_wait: impl Fn() -> bool) {
+    fn scan(&mut self, scan: Scan, turn: &Turn<'_>) {
+        let Scan { mut rest, pages } = scan;
+        // There is never room for a caller who is gone.
         while let Ok(room) = pages.try_reserve() {
             let page = self.page(&rest);
             let behind = page.as_ref().ok().and_then(|page| rest.behind(page));
             room.send(page);
             match behind {
-                Some(behind) if !calls_wait() => rest = behind,
+                Some(behind) if !turn.is_over() => rest = behind,
                 _ => return,
             }
         }

@@ -3,8 +3,8 @@
 use futures_util::{Stream, stream};
 use tokio::sync::mpsc;
 
-use super::reader::Read;
-use super::threads::Threads;
+use super::queue;
+use super::reader::Readers;
 use super::{Extent, Page, Rest, StoreError};
 use crate::users::domain::UserId;
 
@@ -16,7 +16,7 @@ const AHEAD: usize = 2;
 const FIRST_LEN: usize = 64;
 
 pub(super) fn scan(
-    readers: &Threads<Read>,
+    readers: &Readers,
     after: Option<UserId>,
     extent: Extent,
 ) -> impl Stream<Item = Result<Page, StoreError>> + Send {
@@ -27,7 +27,7 @@ pub(super) fn scan(
 }
 
 struct Scan<'a> {
-    readers: &'a Threads<Read>,
+    readers: &'a Readers,
     /// Behind the last page that was taken; `None` if the scan is over.
     rest: Option<Rest>,
     /// From a reader, until it stops.
@@ -57,6 +57,6 @@ impl Scan<'_> {
     async fn ask(&mut self, rest: Rest) -> Result<(), StoreError> {
         let (pages, coming) = mpsc::channel(AHEAD);
         self.coming = coming;
-        self.readers.put(Read::Scan(rest, pages)).await
+        self.readers.scan(queue::Scan { rest, pages }).await
     }
 }

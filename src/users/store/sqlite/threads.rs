@@ -12,28 +12,21 @@ const QUEUE_LEN: usize = 1024;
 /// Where a thread puts what a call waits for. Closed when nobody waits any more.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
-/// A queue and the threads that take from it. Dropping it waits for their end.
-pub(super) struct Threads<Job> {
+/// A thread and the queue that it takes from. Dropping it waits for its end.
+pub(super) struct Worker<Job> {
     queue: Option<mpsc::Sender<Job>>,
-    threads: Vec<JoinHandle<()>>,
+    thread: Vec<JoinHandle<()>>,
 }
 
-impl<Job: Send> Threads<Job> {
-    /// None at first; and the end of the queue that they are to share.
-    pub(super) fn new() -> (Self, mpsc::Receiver<Job>) {
-        let (queue, jobs) = mpsc::channel(QUEUE_LEN);
-        (Self { queue: Some(queue), threads: Vec::new() }, jobs)
-    }
-
+impl<Job: Send + 'static> Worker<Job> {
     /// Starts a thread that is to run until the queue is closed.
     pub(super) fn start(
-        &mut self,
         name: &str,
-        run: impl FnOnce() + Send + 'static,
-    ) -> Result<(), StoreError> {
-        let thread = std::thread::Builder::new().name(name.into()).spawn(run);
-        self.threads.push(thread.map_err(StoreError::unavailable)?);
-        Ok(())
+        run: impl FnOnce(mpsc::Receiver<Job>) + Send + 'static,
+    ) -> Result<Self, StoreError> {
+        let (queue, jobs) = mpsc::channel(QUEUE_LEN);
+        let thread = vec![start(name, move || run(jobs))?];
+        Ok(Self { queue: Some(queue), thread })
     }
 
     /// Where jobs are put.
@@ -41,29 +34,36 @@ impl<Job: Send> Threads<Job> {
         self.queue.as_ref().ok_or_else(stopped)
     }
 
-    /// Waits until there is room for a job in the queue.
-    pub(super) async fn put(&self, job: Job) -> Result<(), StoreError> {
-        self.queue()?.send(job).await.map_err(|_| stopped())
-    }
-
     /// Has a job done. If the future is dropped, so is the job, unless it was begun.
     pub(super) async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.put(job(reply)).await?;
+        self.queue()?.send(job(reply)).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 }
 
-fn stopped() -> StoreError {
-    StoreError::internal("its thread has stopped")
-}
-
-impl<Job> Drop for Threads<Job> {
+impl<Job> Drop for Worker<Job> {
     fn drop(&mut self) {
         self.queue = None;
-        for thread in self.threads.drain(..) {
-            // One that panicked has said so.
-            let _ = thread.join();
-        }
+        join(&mut self.thread);
     }
+}
+
+pub(super) fn start(
+    name: &str,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, StoreError> {
+    std::thread::Builder::new().name(name.into()).spawn(run).map_err(StoreError::unavailable)
+}
+
+/// Waits until they have ended.
+pub(super) fn join(threads: &mut Vec<JoinHandle<()>>) {
+    for thread in threads.drain(..) {
+        // One that panicked has said so.
+        let _ = thread.join();
+    }
+}
+
+pub(super) fn stopped() -> StoreError {
+    StoreError::internal("its thread has stopped")
 }
