@@ -171,8 +171,9 @@ impl Call {
     }
 
     /// Completes when the server begins to drain, or the call is over: for a handler that streams
-    /// for as long as the client likes, to end by itself instead of at the drain timeout.
-    pub fn draining(&self) -> impl Future<Output = ()> + Send + use<> {
+    /// for as long as the client likes, to end by itself instead of at the drain timeout. Gives the
+    /// status to end with: UNAVAILABLE, or the reason why the call is over. Cancel safe.
+    pub fn draining(&self) -> impl Future<Output = Status> + Send + use<> {
         let exchange = self.parts.exchange.clone();
         async move { exchange.until_draining().await }
     }

@@ -230,7 +230,7 @@ impl pb::Health for Health {
                 biased;
                 status = watcher.next() => status?,
                 // A stream without end would hold the server up until the drain times out.
-                () = &mut draining => return Err(Status::unavailable("the server is shutting down")),
+                reason = &mut draining => return Err(reason),
             };
             out.send(HealthCheckResponse::from(status)).await?;
             // A slow client then gets the latest, not all that was in between.

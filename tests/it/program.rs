@@ -1,8 +1,9 @@
 //! The program `user-server`, from its flags to its exit code.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use crate::admin::{self, http};
 use crate::support::peer::{Peer, framed, request};
 #[cfg(target_os = "linux")]
 use crate::support::program::user_server_under;
@@ -142,6 +143,45 @@ async fn each_call_is_one_line_of_the_access_log() {
     ] {
         assert!(line.contains(field), "{field} is missing in {line}");
     }
+}
+
+// Of several threads, since this one waits for the log while others close connections.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_access_log_names_a_lost_connection() {
+    const UPDATE_USERS: &str = "/ru.tinkoff.kora.example.UserService/UpdateUsers";
+    const INFO: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    const WATCH: &str = "/grpc.health.v1.Health/Watch";
+    let (mut running, admin) = admin::start(&[]);
+    let address = running.address.parse().unwrap();
+    let lost = |line: String| {
+        let end = r#""status":"CANCELLED","error":"the connection was lost""#;
+        assert!(line.contains(end), "{line}");
+    };
+    let in_flight =
+        |line: &str| line.starts_with("grpc_server_calls_in_flight") && line.ends_with(" 1");
+    let wait_for_call = || while !http(&admin, "GET /metrics").lines().any(in_flight) {};
+    for path in [WATCH, INFO, UPDATE_USERS] {
+        let mut peer = Peer::connect(address).await;
+        let mut call = peer.open(path).await;
+        if path == WATCH {
+            call.send.send_data(vec![0; 5].into(), true).unwrap();
+        }
+        wait_for_call();
+        peer.vanish();
+        lost(running.line_with(path));
+    }
+
+    // The handler of this one takes no notice of the drain.
+    let mut peer = Peer::connect(address).await;
+    let _call = peer.open(UPDATE_USERS).await;
+    wait_for_call();
+    running.signal("TERM");
+    running.line_with("shutting down");
+    // No new connection is accepted any more: the drain has begun.
+    while TcpStream::connect(&running.address).is_ok() {}
+    peer.vanish();
+    lost(running.line_with(UPDATE_USERS));
+    assert!(running.child.wait().unwrap().success());
 }
 
 #[tokio::test]

@@ -196,13 +196,14 @@ impl Exchange {
         self.until(|| self.ended()).await
     }
 
-    /// Waits until the server drains or the call is over.
-    pub(crate) async fn until_draining(&self) {
+    /// Waits until the server drains or the call is over, and says which.
+    pub(crate) async fn until_draining(&self) -> Status {
         self.until(|| {
             let state = self.lock();
-            (state.draining || state.ended.is_some()).then_some(())
+            let drains = || Status::unavailable("the server is shutting down");
+            state.ended.clone().or_else(|| state.draining.then(drains))
         })
-        .await;
+        .await
     }
 
     async fn until<T>(&self, look: impl Fn() -> Option<T>) -> T {

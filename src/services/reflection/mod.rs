@@ -107,7 +107,7 @@ impl ServerReflection for Reflection {
                 biased;
                 request = requests.message() => request?,
                 // Tools keep their stream open for as long as they run.
-                () = &mut draining => return Err(Status::unavailable("the server is shutting down")),
+                reason = &mut draining => return Err(reason),
             };
             let Some(request) = request else { return Ok(()) };
             out.send(self.0.answer(request, &mut sent)).await?;
