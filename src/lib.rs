@@ -91,6 +91,7 @@ extern crate self as balafon;
 pub mod app;
 #[cfg(any(feature = "otlp", feature = "redis"))]
 mod client_tls;
+mod cut;
 pub mod grpc;
 pub mod interceptors;
 mod recurring;

@@ -138,7 +138,8 @@ fn run(config: &Config, layers: &Layers, log: &Output) -> Result<(), StartError>
         tracing::warn!("{warning}");
     }
     // Accepts connections and waits for signals; calls run on the workers' own runtimes.
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let served = runtime.block_on(async {
         match &config.store {
             Store::Memory => serve(config, layers, log, MemoryStore::new()).await,
             Store::Sqlite(path) => {
@@ -153,7 +154,10 @@ fn run(config: &Config, layers: &Layers, log: &Output) -> Result<(), StartError>
                 serve(config, layers, log, store).await
             }
         }
-    })
+    });
+    // Dropped, it would wait for what blocks, such as a name that is looked up.
+    runtime.shutdown_background();
+    served
 }
 
 fn postgres(config: &Config, layers: &Layers, url: &str) -> Result<Options, StartError> {
@@ -366,6 +370,7 @@ mod tests {
         };
         let library = Server::new().workers(workers(&config)).max_receive_message_size(4 << 20);
         let library = library.request_timeout(Duration::from_secs(120));
+        let library = library.max_connection_idle(Duration::from_secs(30 * 60));
         assert_eq!(format!("{:?}", server(&config)), format!("{library:?}"));
         let of_library = Users::new(MemoryStore::new());
         assert_eq!(format!("{:?}", users(&config, MemoryStore::new())), format!("{of_library:?}"));

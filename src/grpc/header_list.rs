@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn an_error_loses_details_then_metadata_then_the_end_of_its_message() {
-        let status = Status::not_found("m".repeat(1000)).with_detail(&ErrorInfo::default());
+        let status = Status::unavailable("m".repeat(1000)).with_detail(&ErrorInfo::default());
         let whole = trailers(outcome(status.clone()), usize::MAX);
         let message = (GRPC_STATUS.as_str().len() + 1 + 32) + (12 + 1000 + 32);
         let details = 23 + whole[GRPC_STATUS_DETAILS].len() + 32;
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn trailers_only_are_counted_with_the_http_status() {
-        let status = Status::not_found("gone");
+        let status = Status::unavailable("gone");
         let whole = trailers_only(outcome(status.clone()), ALL, usize::MAX);
         let size = 7 + 3 + 32 + list_size(whole.headers());
         let at_limit = trailers_only(outcome(status.clone()), ALL, size);
@@ -235,9 +235,9 @@ mod tests {
         let mut reserved = Outcome { trailers: reserved.into(), ..Outcome::ok() };
         assert_eq!(fit(&mut reserved, 50), Ok(()));
 
-        let mut failed = outcome(Status::not_found("gone"));
+        let mut failed = outcome(Status::unavailable("gone"));
         assert_eq!(fit(&mut failed, 0), Ok(()));
-        assert_eq!(failed.status.code(), Code::NotFound);
+        assert_eq!(failed.status.code(), Code::Unavailable);
 
         // A message of a success may go.
         let mut told = outcome(Status::new(Code::Ok, "m".repeat(100)));

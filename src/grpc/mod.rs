@@ -9,7 +9,6 @@ mod apart;
 pub(crate) mod call;
 pub(crate) mod code;
 pub mod compression;
-pub(crate) mod cut;
 mod details;
 pub(crate) mod exchange;
 pub mod frame;

@@ -4,7 +4,7 @@ use uuid::timestamp::context::{ContextV7, ThreadLocalContext};
 use uuid::{Timestamp, Uuid};
 
 use super::{ClientAddr, TraceContext};
-use crate::grpc::cut::for_log;
+use crate::cut::for_log;
 use crate::{AsciiKey, AsciiValue, Call, Interceptor, Metadata, Next, Outcome};
 
 /// Carries the correlation id, from the client and back to it.

@@ -1,9 +1,11 @@
 //! Draining: nothing new, nothing lost, and never for ever.
 
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use balafon::{Router, Server};
+use balafon::{CallOptions, Response, Router, Rpc, Server, Service, Status};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use crate::support::echo::Echo;
 use crate::support::peer::Peer;
@@ -77,6 +79,45 @@ async fn a_peer_that_reads_nothing_does_not_hold_up_a_drain() {
     echo.until_running(0).await;
 }
 
+static BLOCK: Rpc<String, String> = Rpc::unary("/test.Blocking/Block");
+
+/// A handler that blocks its thread until the sender is dropped, and how many do so.
+fn blocking(until: mpsc::Receiver<()>) -> (Service, watch::Receiver<usize>) {
+    let (blocked, count) = watch::channel(0);
+    let state = Arc::new((Mutex::new(until), blocked));
+    let service = Service::builder("test.Blocking", &[], state)
+        .unary(&BLOCK, |state, _| async move {
+            state.1.send_modify(|blocked| *blocked += 1);
+            let _ = state.0.lock().unwrap().recv();
+            state.1.send_modify(|blocked| *blocked -= 1);
+            Ok::<_, Status>(Response::new(String::new()))
+        })
+        .build();
+    (service, count)
+}
+
+#[tokio::test]
+async fn a_drain_leaves_a_handler_behind_that_blocks_its_thread() {
+    let timeout = Duration::from_millis(50);
+    for spawned in [false, true] {
+        let (release, until) = mpsc::channel();
+        let (service, mut blocked) = blocking(until);
+        let server = Server::new().workers(2).drain_timeout(timeout);
+        let router = Router::new().add(service);
+        let router = router.configure("test.Blocking", CallOptions::new().spawn(spawned));
+        let mut server = TestServer::start_with(server, router).await;
+        let mut peer = Peer::connect(server.addr).await;
+        let mut call = peer.open("/test.Blocking/Block").await;
+        call.message("", true);
+        patiently(blocked.wait_for(|blocked| *blocked == 1)).await.unwrap();
+        server.shut_down();
+        server.served().await;
+        assert_eq!(*blocked.borrow(), 1, "spawned: {spawned}");
+        drop(release);
+        patiently(blocked.wait_for(|blocked| *blocked == 0)).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn calls_are_served_by_workers() {
     let (_server, _, mut peer) = start(Server::new().workers(2)).await;
@@ -89,7 +130,7 @@ async fn calls_are_served_by_workers() {
 #[tokio::test]
 async fn a_connection_can_be_served_without_a_socket() {
     let (client, server) = tokio::io::duplex(1024);
-    let router = std::sync::Arc::new(Router::new().add(Echo::default().service()));
+    let router = Arc::new(Router::new().add(Echo::default().service()));
     let serving = tokio::spawn(async move { Server::new().serve_connection(server, router).await });
     let (h2, connection) = h2::client::handshake(client).await.unwrap();
     let connection = tokio::spawn(connection);

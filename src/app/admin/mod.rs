@@ -1,5 +1,7 @@
 //! HTTP for those who operate the server: Prometheus, orchestrators, people with curl.
 
+mod room;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,21 +12,22 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
+use self::room::{Place, Room};
 use super::StartError;
 use crate::services::health::{Health, ServingStatus};
-
-/// Connections at a time; more wait. A Prometheus or two, the probes of an orchestrator, people.
-const MAX_CONNECTIONS: usize = 32;
 
 /// From `accept` to the last byte of the one response that a connection gets, for clients that stall
 /// on either way: as long as Prometheus waits for a scrape by default.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// For a request's line and headers to arrive: a connection that sends nothing is closed after this. A
+/// lost packet is sent again within a second, and then within two.
+const HEAD_TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// For a request's line and headers: what hyper takes as the least.
 const MAX_HEAD: usize = 8 * 1024;
@@ -55,22 +58,21 @@ impl Admin {
     }
 
     async fn serve(self: Arc<Self>, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        while let Ok(place) = places.clone().acquire_owned().await {
+        let room = Arc::new(Room::default());
+        loop {
             match listener.accept().await {
-                Ok((stream, peer)) => {
+                Ok((stream, peer)) => room.admit(peer.ip(), |place| {
                     let admin = self.clone();
-                    tokio::spawn(async move {
-                        let _place = place;
-                        match timeout(TIME_LIMIT, admin.serve_connection(stream)).await {
+                    async move {
+                        match timeout(TIME_LIMIT, admin.serve_connection(stream, place)).await {
                             Ok(Ok(())) => {}
                             Ok(Err(error)) => {
                                 tracing::debug!(%peer, %error, "admin request failed")
                             }
                             Err(_) => tracing::debug!(%peer, "admin request timed out"),
                         }
-                    });
-                }
+                    }
+                }),
                 Err(error) => {
                     tracing::debug!(%error, "cannot accept an admin connection, trying again");
                     sleep(ACCEPT_PAUSE).await;
@@ -79,12 +81,17 @@ impl Admin {
         }
     }
 
-    async fn serve_connection(&self, stream: TcpStream) -> hyper::Result<()> {
-        let answer = |request| async move { Ok::<_, Infallible>(self.answer(&request)) };
+    async fn serve_connection(&self, stream: TcpStream, place: Place) -> hyper::Result<()> {
+        let answer = |request| {
+            place.has_request();
+            async move { Ok::<_, Infallible>(self.answer(&request)) }
+        };
         http1::Builder::new()
             // One request each: so the time limit is one for all that a client may do.
             .keep_alive(false)
             .max_buf_size(MAX_HEAD)
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIME_LIMIT)
             .serve_connection(TokioIo::new(stream), service_fn(answer))
             .await
     }
@@ -151,32 +158,74 @@ fn response(
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpSocket;
 
     use super::*;
 
-    async fn answer_to(request: &str, address: SocketAddr) -> String {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
+    const HEALTHZ: &[u8] = b"GET /healthz HTTP/1.1\r\n\r\n";
+
+    async fn start() -> SocketAddr {
+        let admin = Admin { registry: Registry::new(), health: Health::new(), services: &[""] };
+        admin.start("127.0.0.1:0").await.unwrap()
+    }
+
+    async fn connect(address: SocketAddr) -> TcpStream {
+        TcpStream::connect(address).await.unwrap()
+    }
+
+    /// What comes back until the connection is closed, or lost.
+    async fn answer(mut stream: TcpStream) -> String {
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
+        let _ = stream.read_to_string(&mut answer).await;
         answer
     }
 
+    async fn ask(mut stream: TcpStream) -> String {
+        stream.write_all(HEALTHZ).await.unwrap();
+        answer(stream).await
+    }
+
+    #[tokio::test]
+    async fn admin_answers_beside_connections_that_are_silent() {
+        let address = start().await;
+        let mut silent = Vec::new();
+        for _ in 0..2 * room::MAX_CONNECTIONS {
+            silent.push(connect(address).await);
+        }
+        assert!(ask(connect(address).await).await.ends_with("ok\n"));
+        // It has not waited for them to time out.
+        let newest = silent.last().unwrap().try_read(&mut [0]);
+        assert_eq!(newest.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    }
+
+    #[cfg(target_os = "linux")] // All of 127.0.0.0/8 is the machine's own.
+    #[tokio::test]
+    async fn admin_keeps_connections_of_other_addresses() {
+        let address = start().await;
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        let other = socket.connect(address).await.unwrap();
+        let mut idle = Vec::new();
+        for _ in 0..2 * room::MAX_CONNECTIONS {
+            idle.push(connect(address).await);
+        }
+        assert!(ask(connect(address).await).await.ends_with("ok\n"));
+        assert!(ask(other).await.ends_with("ok\n"));
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn clients_that_stall_give_up_their_places_in_time() {
-        let admin = Admin { registry: Registry::new(), health: Health::new(), services: &[""] };
-        let address = admin.start("127.0.0.1:0").await.unwrap();
-        let started = tokio::time::Instant::now();
-        let mut stalled = Vec::new();
-        for _ in 0..MAX_CONNECTIONS {
-            stalled.push(tokio::spawn(answer_to("GET /healthz HT", address)));
+    async fn admin_closes_connections_that_send_no_request() {
+        let address = start().await;
+        for part in [0, 1, HEALTHZ.len() - 1] {
+            let started = tokio::time::Instant::now();
+            let mut stream = connect(address).await;
+            stream.write_all(&HEALTHZ[..part]).await.unwrap();
+            assert!(!answer(stream).await.contains("200"));
+            let time = started.elapsed();
+            assert!((HEAD_TIME_LIMIT..TIME_LIMIT).contains(&time), "{part} bytes: {time:?}");
         }
-        assert!(answer_to("GET /healthz HTTP/1.1\r\n\r\n", address).await.ends_with("ok\n"));
-        for client in stalled {
-            assert_eq!(client.await.unwrap(), "");
-        }
-        assert!(started.elapsed() >= TIME_LIMIT);
     }
 }

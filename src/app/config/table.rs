@@ -383,7 +383,7 @@ settings! {
     max_idle: Or<Never, Period> = "connection.max-idle" {
         flag: "max-connection-idle",
         value: "TIME",
-        default: Some("never"),
+        default: Some("30m"),
         help: "Close connections that had no calls for this long; their clients open new ones when \
             they need them",
     }

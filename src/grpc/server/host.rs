@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 use super::budget::{Budget, Budgets};
 use super::drain::Drain;
 use super::outlet::Outlet;
+use super::polled::Polled;
 use super::rpc::Rpc;
 use super::settings::Settings;
 use super::stats::{Meter, ServerStats};
@@ -15,6 +16,7 @@ use super::tls::SharedTls;
 use crate::grpc::apart::Apart;
 use crate::grpc::call::Peer;
 use crate::grpc::inflate_budget::InflateBudget;
+use crate::grpc::method::Method;
 use crate::grpc::options::CallOptions;
 use crate::grpc::router::Router;
 
@@ -30,6 +32,8 @@ pub(super) struct Common {
     pub(super) stats: Arc<ServerStats>,
     /// Where handlers run that are spawned; `None` is the runtime of the connection.
     pub(super) spawner: Option<Handle>,
+    /// Of the worker; `None` on the caller's runtime, which nobody waits for.
+    pub(super) polled: Option<Arc<Polled>>,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<SharedTls>,
 }
@@ -53,6 +57,7 @@ pub(super) struct Host {
     /// Held by what the drain should wait for. Unset until the connection is served.
     pub(super) drain: Option<Drain>,
     spawner: Option<Handle>,
+    polled: Option<Arc<Polled>>,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<SharedTls>,
 }
@@ -83,7 +88,7 @@ impl Common {
 
     /// For a new connection.
     pub(super) fn host(&self, peer: Peer) -> Host {
-        let Self { router, settings, budget, inflate_budget, stats, spawner, .. } = self;
+        let Self { router, settings, budget, inflate_budget, stats, spawner, polled, .. } = self;
         Host {
             router: router.clone(),
             settings: settings.clone(),
@@ -98,6 +103,7 @@ impl Common {
             meter: stats.open(),
             drain: None,
             spawner: spawner.clone(),
+            polled: polled.clone(),
             #[cfg(feature = "tls")]
             tls: self.tls.clone(),
         }
@@ -105,6 +111,13 @@ impl Common {
 }
 
 impl Host {
+    /// A call of this method is about to be polled.
+    pub(super) fn polls(&self, method: &'static Method) {
+        if let Some(polled) = &self.polled {
+            polled.set(method);
+        }
+    }
+
     /// Counts the poll of a call that took this time, if it was slow.
     pub(super) fn took(&self, rpc: &Rpc, time: Duration) {
         if time > self.settings.time_slice {

@@ -23,6 +23,7 @@ mod listeners;
 mod outlet;
 mod pace;
 mod police;
+mod polled;
 mod rpc;
 mod settings;
 mod signals;
@@ -71,6 +72,9 @@ use super::call::{Peer, PeerAddr};
 use super::compression::{Compression, Encoding};
 use super::inflate_budget::InflateBudget;
 use super::router::Router;
+
+/// What a busy machine may add to the time in which connections end.
+const SLACK: Duration = Duration::from_millis(500);
 
 /// A gRPC server over HTTP/2, with limits that are on by default.
 ///
@@ -288,7 +292,8 @@ impl Server {
     }
 
     /// The time that calls have to end by themselves once a shutdown has begun; what is left then
-    /// is ended with UNAVAILABLE. Default: 30 s.
+    /// is ended with UNAVAILABLE. [`serve`](Self::serve) returns at most two seconds later, also
+    /// where a handler blocks its thread, which is then left behind. Default: 30 s.
     #[must_use]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.settings.drain_timeout = timeout;
@@ -313,7 +318,7 @@ impl Server {
             self.workers = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
+        let served = runtime.block_on(async {
             let mut listeners = Listeners::new();
             listeners.bind(&address.to_string()).await?;
             let first = shutdown_signal();
@@ -322,7 +327,10 @@ impl Server {
                 exit_at_next_signal(|| ());
             };
             self.serve(listeners, router, shutdown).await
-        })
+        });
+        // Dropped, it would wait for every blocking task that a handler has started.
+        runtime.shutdown_background();
+        served
     }
 
     /// Serves `router` on `listeners`, such as a `TcpListener`, until `shutdown` completes, then drains: no more connections
@@ -360,10 +368,11 @@ impl Server {
         }
         drop(listener);
         trigger.start(drain_timeout);
-        // Connections end by themselves in this time; handlers that are tasks of their own may not.
-        let time = drain_timeout.saturating_add(2 * connection::LAST_WORDS);
+        // Connections end by themselves in this time; handlers that block, or are tasks of their own,
+        // may not.
+        let time = drain_timeout.saturating_add(connection::LAST_WORDS + SLACK);
         if timeout_at(later(time), trigger.finished()).await.is_err() {
-            tracing::warn!("drain timeout: handlers that run as tasks are not done");
+            tracing::warn!("drain timeout: handlers that block or run as tasks are not done");
         }
         workers.join().await;
         Ok(())
@@ -389,6 +398,7 @@ impl Server {
             inflate_budget: InflateBudget::of_server(),
             stats: self.stats.clone(),
             spawner: None,
+            polled: None,
             #[cfg(feature = "tls")]
             tls: self.tls.clone(),
         }

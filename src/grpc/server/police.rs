@@ -36,7 +36,7 @@ const MAX_PING_STRIKES: u32 = 2;
 const BUDGET: u32 = 10_000;
 
 /// What a new connection has of it, so that one that comes back for more is no way around it.
-const BUDGET_AT_FIRST: u32 = 4_000;
+const BUDGET_AT_FIRST: u32 = 8_000;
 
 /// ... and this much a second. Answers of ours earn more.
 const REFILL_PER_SECOND: u32 = 1_000;
@@ -60,7 +60,7 @@ const RESET_COST: u32 = 5;
 pub(super) const PATIENCE_EARNS: u32 = HEADERS_COST + RESET_COST;
 
 /// For a stream that we refuse because too many are open.
-const REFUSED_COST: u32 = 2;
+const REFUSED_COST: u32 = 1;
 
 /// For a stream that we reset because the client broke a rule (CVE-2025-8671, "MadeYouReset").
 const BROKEN_COST: u32 = 5;
@@ -384,7 +384,7 @@ mod tests {
         for (code, expelled) in [(0, false), (8, false), (7, true), (1, true), (3, true), (5, true)]
         {
             let mut police = police(PingPolicy::default());
-            police.sent(&reset(code).repeat(6_000));
+            police.sent(&reset(code).repeat(9_000));
             assert_eq!(police.expulsion().is_some(), expelled, "code {code}");
         }
     }

@@ -18,9 +18,9 @@ use super::host::Host;
 use super::limits::{Limits, deadline_exceeded};
 use super::linger::Linger;
 use super::police::PATIENCE_EARNS;
+use crate::cut::for_log;
 use crate::grpc::call::{Call, CallParts, Outcome};
 use crate::grpc::compression::Encodings;
-use crate::grpc::cut::for_log;
 use crate::grpc::exchange::{Exchange, Terms};
 use crate::grpc::handler::BoxFuture;
 use crate::grpc::head::{Rejection, RequestHead, accepts, require_te_trailers};
@@ -210,6 +210,7 @@ impl Rpc {
 
     /// Polls the interceptors and the handler.
     fn run(&mut self, cx: &mut Context<'_>) {
+        self.host.polls(self.method);
         if let Some(running) = &mut self.running
             && let Poll::Ready(outcome) = running.as_mut().poll(cx)
         {

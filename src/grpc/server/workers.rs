@@ -2,15 +2,22 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout_at;
 
 use super::Drain;
 use super::connection;
 use super::host::Common;
 use super::listener::Place;
+use super::polled::Polled;
 use super::stream::{Detached, Stream};
+use super::timer::later;
 use crate::grpc::call::Peer;
+
+/// How long a worker that has nothing left to serve may take to end its thread: it has tasks to drop.
+const END_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Where connections are served.
 pub(super) enum Workers {
@@ -25,6 +32,9 @@ pub(super) struct Worker {
     /// Connections on this worker, so that new ones go where there are fewest.
     load: Arc<AtomicUsize>,
     thread: JoinHandle<()>,
+    /// Closed at the end of the thread.
+    ended: oneshot::Receiver<()>,
+    polled: Arc<Polled>,
 }
 
 /// A connection to be served.
@@ -75,14 +85,27 @@ impl Workers {
         }
     }
 
-    /// Waits for the threads; their connections must have ended before.
+    /// Ends the threads, whose connections must have ended before. One that does not end in time,
+    /// because a handler blocks it, is left behind.
     pub(super) async fn join(self) {
         let Self::Threads(workers) = self else { return };
-        for Worker { connections, thread, .. } in workers {
-            // Closing the channel is what ends the thread.
+        let deadline = later(END_TIMEOUT);
+        // Closing its channel is what ends a thread. First all, so that they end at the same time.
+        let close = |Worker { connections, thread, ended, polled, .. }| {
             drop(connections);
-            let joined = tokio::task::spawn_blocking(|| thread.join()).await;
-            if !matches!(joined, Ok(Ok(()))) {
+            (thread, ended, polled)
+        };
+        let ending: Vec<_> = workers.into_iter().map(close).collect();
+        for (thread, ended, polled) in ending {
+            // Not by a task that blocks: the caller's runtime could not end before the thread does.
+            if timeout_at(deadline, ended).await.is_err() {
+                tracing::warn!(
+                    worker = thread.thread().name(),
+                    method = polled.last().map(|method| method.path),
+                    "a handler blocks its worker, whose thread is left behind: CallOptions::spawn \
+                     is for handlers that compute or block"
+                );
+            } else if thread.join().is_err() {
                 tracing::error!("a worker thread panicked");
             }
         }
@@ -109,11 +132,16 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (connections, mut jobs) = mpsc::unbounded_channel::<(Job<Detached>, Load)>();
         let load = Arc::new(AtomicUsize::new(0));
+        let (end, ended) = oneshot::channel();
+        let polled = Arc::new(Polled::default());
+        let told = polled.clone();
         let thread =
             std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                // Dropped last, also in a panic.
+                let _end: oneshot::Sender<()> = end;
                 runtime.block_on(async move {
                     // Made on this thread, it lies where no other thread has its own.
-                    let common = common.replica();
+                    let common = Common { polled: Some(told), ..common.replica() };
                     while let Some((job, load)) = jobs.recv().await {
                         let common = common.clone();
                         tokio::spawn(async move {
@@ -128,7 +156,7 @@ impl Worker {
                 // Dropped, it would wait for every blocking task that a handler has started.
                 runtime.shutdown_background();
             })?;
-        Ok(Self { connections, load, thread })
+        Ok(Self { connections, load, thread, ended, polled })
     }
 
     fn serve(&self, job: Job) {
