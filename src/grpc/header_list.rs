@@ -175,14 +175,14 @@ mod tests {
 
     #[test]
     fn an_error_loses_details_then_metadata_then_the_end_of_its_message() {
-        let status = Status::unavailable("m".repeat(1000)).with_detail(&ErrorInfo::default());
+        let status = Status::unknown("m".repeat(1000)).with_detail(&ErrorInfo::default());
         let whole = trailers(outcome(status.clone()), usize::MAX);
         let message = (GRPC_STATUS.as_str().len() + 1 + 32) + (12 + 1000 + 32);
         let details = 23 + whole[GRPC_STATUS_DETAILS].len() + 32;
         assert_eq!(list_size(&whole), message + details + METADATA);
         let written = |limit| {
             let headers = trailers(outcome(status.clone()), limit);
-            assert_eq!(headers[GRPC_STATUS], "5");
+            assert_eq!(headers[GRPC_STATUS], "2");
             assert!(limit < 44 || list_size(&headers) <= limit);
             let message = headers.get(GRPC_MESSAGE).map_or(0, HeaderValue::len);
             (headers.contains_key(GRPC_STATUS_DETAILS), headers.contains_key("x-own"), message)
@@ -199,14 +199,14 @@ mod tests {
 
     #[test]
     fn trailers_only_are_counted_with_the_http_status() {
-        let status = Status::unavailable("gone");
+        let status = Status::unknown("gone");
         let whole = trailers_only(outcome(status.clone()), ALL, usize::MAX);
         let size = 7 + 3 + 32 + list_size(whole.headers());
         let at_limit = trailers_only(outcome(status.clone()), ALL, size);
         assert_eq!(at_limit.headers(), whole.headers());
         let cut = trailers_only(outcome(status), ALL, size - 1);
         assert_eq!(cut.headers()[CONTENT_TYPE], "application/grpc");
-        assert_eq!(cut.headers()[GRPC_STATUS], "5");
+        assert_eq!(cut.headers()[GRPC_STATUS], "2");
         assert_eq!(cut.headers()[GRPC_MESSAGE], "gone");
         assert_eq!(cut.headers().len(), 3);
     }
@@ -235,9 +235,9 @@ mod tests {
         let mut reserved = Outcome { trailers: reserved.into(), ..Outcome::ok() };
         assert_eq!(fit(&mut reserved, 50), Ok(()));
 
-        let mut failed = outcome(Status::unavailable("gone"));
+        let mut failed = outcome(Status::unknown("gone"));
         assert_eq!(fit(&mut failed, 0), Ok(()));
-        assert_eq!(failed.status.code(), Code::Unavailable);
+        assert_eq!(failed.status.code(), Code::Unknown);
 
         // A message of a success may go.
         let mut told = outcome(Status::new(Code::Ok, "m".repeat(100)));

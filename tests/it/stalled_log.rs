@@ -147,5 +147,4 @@ async fn a_reader_that_comes_back_learns_how_many_lines_were_dropped() {
     assert!((dropped..=dropped + of_shutdown).contains(&said), "{said} of {dropped}");
     let all = counts["balafon::access"] + said;
     assert!((calls as u64..=calls as u64 + of_shutdown).contains(&all), "{all} of {calls}");
-    assert!(text.lines().last().unwrap().contains("drained"), "{text}");
 }
