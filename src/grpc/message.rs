@@ -95,6 +95,8 @@ pub struct Streaming<T> {
     exchange: Arc<Exchange>,
     /// Messages that came together, to be decoded one by one.
     ready: WholeFrames,
+    /// The length of the last message on the wire.
+    last_len: usize,
     /// The error that was given: nothing else will be.
     failed: Option<Status>,
     /// As a `Stream`, it has ended.
@@ -102,10 +104,14 @@ pub struct Streaming<T> {
     messages: PhantomData<fn() -> T>,
 }
 
+/// The longest message on the wire whose memory is kept for the next: a stream that waits holds little,
+/// whatever it has been sent before.
+const KEPT: usize = 4 * 1024;
+
 impl<T> Streaming<T> {
     pub(crate) fn new(exchange: Arc<Exchange>) -> Self {
         let (ready, messages) = (WholeFrames::default(), PhantomData);
-        Self { exchange, ready, failed: None, ended: false, messages }
+        Self { exchange, ready, last_len: 0, failed: None, ended: false, messages }
     }
 
     /// Whether the last message that was read came compressed, by the call's
@@ -147,13 +153,19 @@ impl<T: Message + Default> Streaming<T> {
     }
 
     /// Reads the next message into one that is there already, whose strings and lists keep their
-    /// memory; `false` after the client's half-close. What `message` was before is gone in any case.
-    /// Cancel safe like [`message`](Self::message).
+    /// memory, unless they were read from more than 4 KiB; `false` after the client's half-close.
+    /// What `message` was before is gone in any case, before this waits. Cancel safe like
+    /// [`message`](Self::message).
     ///
     /// # Errors
     /// Those of [`message`](Self::message).
     pub async fn read_into(&mut self, message: &mut T) -> Result<bool, Status> {
-        message.clear();
+        if self.last_len > KEPT {
+            *message = T::default();
+            self.last_len = 0;
+        } else {
+            message.clear();
+        }
         poll_fn(|cx| self.poll_read(message, cx)).await
     }
 
@@ -177,7 +189,9 @@ impl<T: Message + Default> Streaming<T> {
     ) -> Poll<Result<bool, Status>> {
         let exchange = &*self.exchange;
         loop {
+            let last_len = &mut self.last_len;
             let decoded = self.ready.next(|frame| {
+                *last_len = frame.remaining();
                 exchange.show_received(frame.chunk());
                 message.merge(frame)
             });
@@ -188,7 +202,10 @@ impl<T: Message + Default> Streaming<T> {
                         self.ready = frames;
                         continue;
                     }
-                    Received::Message(payload) => message.merge(payload),
+                    Received::Message(payload) => {
+                        self.last_len = payload.remaining();
+                        message.merge(payload)
+                    }
                     Received::End => return Poll::Ready(Ok(false)),
                 },
             };
@@ -305,5 +322,26 @@ impl<T: Message> Sink<T> {
 impl<T> fmt::Debug for Sink<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sink").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn a_message_that_is_read_into_gives_long_memory_back_before_it_waits() {
+        let messages = ["x".repeat(KEPT / 2), "x".repeat(1 << 20)];
+        for (message, kept) in messages.into_iter().zip([KEPT / 2, 0]) {
+            let (client, mut stream) = crate::testing::requests();
+            client.send(&message);
+            let mut message = String::new();
+            assert!(stream.read_into(&mut message).now_or_never().unwrap().unwrap());
+            assert!(stream.read_into(&mut message).now_or_never().is_none());
+            assert_eq!(message.capacity(), kept);
+        }
     }
 }

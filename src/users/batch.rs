@@ -8,13 +8,13 @@ use futures_util::future::poll_immediate;
 use prost::Message;
 use tokio::time::{Instant, timeout_at};
 
-use super::domain::NewUser;
+use super::domain::{NewUser, UserId};
 use super::error::bad_request;
 use super::pb::{self, CreateUserRequest, CreateUsersResponse};
 use super::store::UserStore;
 use super::view::Changes;
 use crate::rpc::{BadRequest, ErrorInfo};
-use crate::{AsciiKey, BinaryKey, Metadata, Response, Status, Streaming};
+use crate::{AsciiKey, BinaryKey, Call, Charge, Metadata, Response, Status, Streaming};
 
 /// Request metadata of `CreateUsers`: `atomic` for all or nothing, `chunked` (or nothing at all) for
 /// chunks that are stored as they come.
@@ -42,6 +42,9 @@ pub const DEFAULT_CHUNK_DELAY: Duration = Duration::from_millis(10);
 /// The largest `users-failures-bin`, encoded but not yet in base64: with the rest of the trailers
 /// it stays below 8 KiB, the least that clients accept by default (grpc-java, C-core).
 const MAX_FAILURES_LEN: usize = 4 * 1024;
+
+/// Bytes that a stream may hold without a charge, which takes a lock: less than a call's head.
+const UNCHARGED: usize = 4 * 1024;
 
 /// What streams are held to.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +103,7 @@ pub(super) struct Batch<'a, S> {
     user_ids: Vec<String>,
     failures: Failures,
     changes: Option<&'a Changes>,
+    held: Held,
 }
 
 /// What comes next in a stream.
@@ -111,12 +115,7 @@ enum Next {
 }
 
 impl<'a, S: UserStore> Batch<'a, S> {
-    pub(super) fn new(
-        store: &'a S,
-        mode: Mode,
-        limits: Limits,
-        changes: Option<&'a Changes>,
-    ) -> Self {
+    pub(super) fn new(store: &'a S, mode: Mode, limits: Limits, call: &'a Call) -> Self {
         Self {
             store,
             mode,
@@ -126,7 +125,8 @@ impl<'a, S: UserStore> Batch<'a, S> {
             due: None,
             user_ids: Vec::new(),
             failures: Failures::default(),
-            changes,
+            changes: call.extensions().get(),
+            held: Held { charge: call.charge(0), pending: 0, charged: 0 },
         }
     }
 
@@ -136,15 +136,24 @@ impl<'a, S: UserStore> Batch<'a, S> {
         mut self,
         mut messages: Streaming<CreateUserRequest>,
     ) -> Result<Response<CreateUsersResponse>, Status> {
-        // One message for all: its strings keep their memory.
+        // One message for all: its strings keep their memory, but not while the store is waited for.
         let mut message = CreateUserRequest::default();
         loop {
             match self.next(&mut messages, &mut message).await? {
-                Next::Message => self.take(&message).await?,
+                Next::Message if self.messages == self.limits.messages => {
+                    drop(message);
+                    return Err(self.too_large().await?);
+                }
+                Next::Message => self.take(&message)?,
                 Next::Due => self.store_pending().await?,
                 Next::HalfClose => break,
             }
+            if self.mode == Mode::Chunked && self.pending.len() >= self.limits.chunk_size {
+                message = CreateUserRequest::default();
+                self.store_pending().await?;
+            }
         }
+        drop(message);
         self.store_pending().await?;
         let created_count = self.user_ids.len().try_into().unwrap_or(i32::MAX);
         let user_ids = self.user_ids;
@@ -171,12 +180,13 @@ impl<'a, S: UserStore> Batch<'a, S> {
         Ok(if there_is_one { Next::Message } else { Next::HalfClose })
     }
 
-    async fn take(&mut self, message: &CreateUserRequest) -> Result<(), Status> {
-        if self.messages == self.limits.messages {
-            return Err(self.too_large().await?);
-        }
+    fn take(&mut self, message: &CreateUserRequest) -> Result<(), Status> {
         match (NewUser::parse(&message.name, &message.email), self.mode) {
-            (Ok(user), _) => self.pending.push(user),
+            (Ok(user), _) => {
+                self.held.pending += user.name().len() + user.email().len();
+                self.pending.push(user);
+                self.charge();
+            }
             (Err(invalid), mode) => {
                 let path = format!("messages[{}].", self.messages);
                 let violations = bad_request(BadRequest::new(), &path, invalid);
@@ -192,11 +202,16 @@ impl<'a, S: UserStore> Batch<'a, S> {
         self.messages += 1;
         if self.mode == Mode::Chunked && !self.pending.is_empty() {
             self.due.get_or_insert_with(|| Instant::now() + self.limits.chunk_delay);
-            if self.pending.len() >= self.limits.chunk_size {
-                self.store_pending().await?;
-            }
         }
         Ok(())
+    }
+
+    /// Charges the call for the users that are not stored and the ids of those that are.
+    fn charge(&mut self) {
+        let pending = self.held.pending + self.pending.capacity() * size_of::<NewUser>();
+        let ids =
+            self.user_ids.capacity() * size_of::<String>() + self.user_ids.len() * UserId::TEXT_LEN;
+        self.held.set(pending + ids);
     }
 
     async fn store_pending(&mut self) -> Result<(), Status> {
@@ -207,6 +222,8 @@ impl<'a, S: UserStore> Batch<'a, S> {
                 ids.iter().for_each(|id| changes.tell(*id));
             }
             self.user_ids.extend(ids.iter().map(ToString::to_string));
+            self.held.pending = 0;
+            self.charge();
         }
         Ok(())
     }
@@ -225,6 +242,24 @@ impl<'a, S: UserStore> Batch<'a, S> {
         ))
         .with_detail(&detail)
         .with_metadata(mem::take(&mut self.failures).into_metadata()))
+    }
+}
+
+/// What a stream has in memory while it waits for the next message.
+struct Held {
+    charge: Charge,
+    /// Bytes of texts of the users that are not stored.
+    pending: usize,
+    charged: usize,
+}
+
+impl Held {
+    /// Charges so many bytes, give or take the [first](UNCHARGED) of them.
+    fn set(&mut self, bytes: usize) {
+        if bytes.abs_diff(self.charged) > UNCHARGED {
+            self.charge.set(bytes);
+            self.charged = bytes;
+        }
     }
 }
 

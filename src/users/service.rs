@@ -1,3 +1,4 @@
+use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -5,7 +6,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 
 use super::batch::{Batch, Limits, Mode};
-use super::domain::{NewUser, User, UserChange, UserId, UserStatus};
+use super::domain::{MAX_NAME_CHARS, NewUser, User, UserChange, UserId, UserStatus};
 use super::error::{empty_user_id, user_not_found};
 use super::idempotency;
 use super::pb::{
@@ -29,6 +30,9 @@ pub struct Users<S> {
     store: S,
     batch_limits: Limits,
 }
+
+/// Bytes of a text that are kept for the next message: enough for the longest name.
+const KEPT: usize = 4 * MAX_NAME_CHARS;
 
 /// Pages that a scan has in memory at the most: the one that is sent, and what is read ahead.
 const SCANNED_PAGES: usize = 3;
@@ -72,10 +76,13 @@ impl<S: UserStore> Users<S> {
 impl<S: UserStore> pb::UserService for Users<S> {
     async fn create_user(
         &self,
-        request: Request<CreateUserRequest>,
+        mut request: Request<CreateUserRequest>,
     ) -> Result<Response<UserResponse>, Status> {
-        let CreateUserRequest { name, email } = &request.message;
-        let user = NewUser::parse(name, email)?;
+        let user = {
+            // Not held while the store is waited for.
+            let CreateUserRequest { name, email } = mem::take(&mut request.message);
+            NewUser::parse(&name, &email)?
+        };
         let user = match idempotency::key_of(&request)? {
             Some(key) => self.store.create_once(key, user).await?,
             None => self.store.create(user).await?,
@@ -86,9 +93,11 @@ impl<S: UserStore> pb::UserService for Users<S> {
 
     async fn get_user(
         &self,
-        request: Request<GetUserRequest>,
+        mut request: Request<GetUserRequest>,
     ) -> Result<Response<UserResponse>, Status> {
         let (id, view) = (parse_id(&request.message.user_id)?, view(&request));
+        // It may have been a longer one earlier in its message.
+        request.message.user_id.shrink_to_fit();
         match self.store.get(id).await? {
             Some(user) if view.shows(&user) => Ok(Response::new(message_of(&user, view))),
             _ => Err(user_not_found(&request.message.user_id)),
@@ -128,8 +137,7 @@ impl<S: UserStore> pb::UserService for Users<S> {
     ) -> Result<Response<CreateUsersResponse>, Status> {
         let mode = Mode::of(request.metadata())?;
         let (messages, call) = request.into_parts();
-        let changes = call.extensions().get::<Changes>();
-        Batch::new(&self.store, mode, self.batch_limits, changes).create(messages).await
+        Batch::new(&self.store, mode, self.batch_limits, &call).create(messages).await
     }
 
     async fn update_users(
@@ -140,9 +148,16 @@ impl<S: UserStore> pb::UserService for Users<S> {
         let view = view(&request);
         let (mut update, mut answer) = (UserUpdate::default(), UserResponse::default());
         while request.message.read_into(&mut update).await? {
-            let UserUpdate { user_id, name, email } = &update;
+            let UserUpdate { user_id, name, email } = &mut update;
             let id = parse_id(user_id)?;
             let change = UserChange::parse(name, email)?;
+            // Not held while the store or the client is waited for.
+            user_id.shrink_to_fit();
+            for text in [name, email] {
+                if text.capacity() > KEPT {
+                    *text = String::new();
+                }
+            }
             // First: if the call ends in the middle of it, the change may have happened.
             tell(&request, id);
             let Some(user) = self.update(id, change, view).await? else {

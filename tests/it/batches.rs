@@ -1,13 +1,20 @@
 //! `CreateUsers`: what is stored when, and what a stream leaves behind that breaks off.
 
+use balafon::prost::Message;
 use balafon::rpc::BadRequest;
 use balafon::testing::{Recorder, Requests, requests};
-use balafon::users::pb::{CreateUserRequest, CreateUsersResponse, UserService};
+use balafon::users::pb::{CreateUserRequest, CreateUsersResponse, UserService, user_service};
 use balafon::users::store::memory::MemoryStore;
 use balafon::users::{USERS_BATCH, USERS_TOTAL, Users};
-use balafon::{Code, Request, Response, Status, Streaming};
+use balafon::{Code, Encoding, Request, Response, Router, Server, Status, Streaming};
+use bytes::Bytes;
 use std::time::Duration;
 use tokio::time::{Instant, advance};
+
+use crate::support::peer::{Peer, encoded, framed, request};
+use crate::support::program::Running;
+use crate::support::raw::{Raw, head_with};
+use crate::support::{TestServer, patiently};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -149,4 +156,76 @@ async fn an_unknown_mode_is_refused() {
     let status = answer(&service(), "atmoic", [user(0)]).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
     assert!(status.message().contains("atomic or chunked"), "{status:?}");
+}
+
+/// Opens a `CreateUsers` stream on a connection of its own, and sends this message compressed.
+#[cfg(target_os = "linux")]
+async fn long_stream(address: &str, message: &CreateUserRequest) -> Raw {
+    let payload = Encoding::GZIP.compress(&message.encode_to_vec()).unwrap();
+    let length = u32::try_from(payload.len()).unwrap();
+    let mut raw = Raw::connect(address.parse().unwrap()).await;
+    raw.headers(
+        1,
+        &head_with(user_service::CREATE_USERS.path, &[("grpc-encoding", "gzip")]),
+        false,
+    )
+    .await;
+    raw.data(1, &[&[1][..], &length.to_be_bytes(), &payload].concat(), false).await;
+    raw
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn streams_that_wait_hold_nothing_of_long_messages() {
+    const STREAMS: u64 = 16;
+    const LONG: usize = 3 << 20;
+    let running = Running::start(&["--workers", "1"], &[]);
+    let mut client = Peer::connect(running.address.parse().unwrap()).await;
+    let user = encoded(&user(0));
+    client.call(request(user_service::CREATE_USER.path), user.clone()).await;
+    let before = running.memory("VmRSS");
+
+    let mut waiting = Vec::new();
+    let long = CreateUserRequest { name: "x".repeat(LONG), email: String::new() };
+    for _ in 0..STREAMS {
+        let mut raw = long_stream(&running.address, &long).await;
+        raw.data(1, &user, false).await;
+        waiting.push(raw);
+    }
+    // When the users are stored that were sent behind them, all have been read.
+    patiently(async {
+        loop {
+            let all = client.call(request(user_service::GET_ALL_USERS.path), framed("")).await;
+            if all.headers["users-total"] == (STREAMS + 1).to_string() {
+                break;
+            }
+        }
+    })
+    .await;
+    patiently(async {
+        while running.memory("VmRSS") > before + STREAMS * LONG as u64 / 1024 / 3 {
+            client.call(request(user_service::CREATE_USER.path), user.clone()).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn users_of_an_atomic_batch_are_held_within_the_buffer_limit() {
+    let long = CreateUserRequest { name: "😀".repeat(100), email: "a@b.co".into() };
+    for (mode, status) in [("atomic", "8"), ("chunked", "0")] {
+        let server = Server::new().connection_buffer_limit(128 * 1024);
+        let users = Users::new(MemoryStore::new()).chunks(10, HOUR);
+        let server = TestServer::start_with(server, Router::new().add(users.into_service())).await;
+        let mut peer = Peer::connect(server.addr).await;
+        let path = user_service::CREATE_USERS.path;
+        let mut call = peer.open_with(request(path).header("users-batch", mode)).await;
+        for _ in 0..500 {
+            call.send.send_data(encoded(&long), false).unwrap();
+        }
+        if mode == "chunked" {
+            call.send.send_data(Bytes::new(), true).unwrap();
+        }
+        assert_eq!(call.reply().await.unwrap().grpc_status(), status, "{mode}");
+    }
 }
