@@ -47,31 +47,40 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Counts a call, or says how long the client has to wait for the next.
+    /// Counts a call, or says how long the client has to wait for the next. `window.lua` is the same.
     pub(super) fn take(&mut self, rate: Rate, now: u64) -> Taken {
         let period = rate.nanos();
-        if now >= self.over {
-            *self = Self { over: now.saturating_add(2 * period), previous: 0, current: 0 };
-        } else if now >= self.over - period {
-            let over = self.over.saturating_add(period);
-            *self = Self { over, previous: self.current, current: 0 };
-        }
-        let rest = self.over.saturating_sub(period).saturating_sub(now);
-        if fits(self.previous, rest, rate.calls.saturating_sub(self.current), period) {
-            self.current += 1;
+        let Self { over, previous, current } = self.at(now, period);
+        let rest = over.saturating_sub(period).saturating_sub(now);
+        if fits(previous, rest, rate.calls.saturating_sub(current), period) {
+            *self = Self { over, previous, current: current + 1 };
             return Ok(());
         }
-        Err(Duration::from_nanos(self.wait(rate.calls, period, rest)))
+        Err(Duration::from_nanos(wait([previous, current], rate.calls, period, rest)))
     }
 
-    /// The time until a call fits.
-    fn wait(&self, calls: u32, period: u64, rest: u64) -> u64 {
-        match calls.saturating_sub(self.current) {
-            _ if calls == 0 => period,
-            // In the period after this one, which begins with the calls of this.
-            0 => rest + period - latest_rest(self.current, calls, period),
-            free => rest - latest_rest(self.previous, free, period).min(rest),
+    /// The window in whose current period this time is. A call that is refused does not begin it.
+    fn at(self, now: u64, period: u64) -> Self {
+        let newest = now.saturating_add(2 * period);
+        // A clock that was set back must not make anybody wait for longer than a window lasts.
+        if now >= self.over || self.over > newest {
+            Self { over: newest, previous: 0, current: 0 }
+        } else if now >= self.over.saturating_sub(period) {
+            let over = self.over.saturating_add(period);
+            Self { over, previous: self.current, current: 0 }
+        } else {
+            self
         }
+    }
+}
+
+/// The time until a call fits.
+fn wait([previous, current]: [u32; 2], calls: u32, period: u64, rest: u64) -> u64 {
+    match calls.saturating_sub(current) {
+        _ if calls == 0 => period,
+        // In the period after this one, which begins with the calls of this.
+        0 => rest + period - latest_rest(current, calls, period),
+        free => rest - latest_rest(previous, free, period).min(rest),
     }
 }
 
