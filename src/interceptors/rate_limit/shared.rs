@@ -266,6 +266,7 @@ impl std::error::Error for InvalidRedis {}
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::hash::{BuildHasher, RandomState};
     use std::path::PathBuf;
     use std::process::{Child, Command, Stdio};
 
@@ -283,7 +284,7 @@ mod tests {
     impl Server {
         /// `None` where it is not installed. Where `CI` is set it has to be.
         fn start() -> Option<(Self, Connection)> {
-            let folder = std::env::temp_dir().join(format!("window-{}", uuid::Uuid::now_v7()));
+            let folder = std::env::temp_dir().join(format!("window-{:x}", seed()));
             std::fs::create_dir(&folder).unwrap();
             let socket = folder.join("redis.sock");
             let spawned = Command::new("redis-server")
@@ -367,10 +368,22 @@ mod tests {
         }
     }
 
+    /// Another one each time.
+    fn seed() -> u64 {
+        RandomState::new().hash_one(std::process::id())
+    }
+
     /// SplitMix64.
     struct Random(u64);
 
     impl Random {
+        /// Says its seed, for a test that fails.
+        fn new() -> Self {
+            let seed = seed();
+            eprintln!("seed {seed:#x}");
+            Self(seed)
+        }
+
         fn below(&mut self, end: u64) -> u64 {
             self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mut z = self.0;
@@ -404,9 +417,7 @@ mod tests {
     fn rate_limit_windows_agree_over_random_traces() {
         let Some((_server, redis)) = Server::start() else { return };
         let mut both = Both { redis, script: script(), window: Window::default() };
-        let seed = uuid::Uuid::now_v7().as_u128() as u64;
-        println!("seed {seed}");
-        let mut random = Random(seed);
+        let mut random = Random::new();
         for _ in 0..150 {
             let (calls, period) = (random.of(&CALLS), random.of(&PERIODS));
             let mut now = 1_700_000_000_000_000;
@@ -433,12 +444,25 @@ mod tests {
     }
 
     #[test]
+    fn rate_limit_windows_agree_where_doubles_are_too_short() {
+        let Some((_server, redis)) = Server::start() else { return };
+        let mut both = Both { redis, script: script(), window: Window::default() };
+        let now = 1_700_000_000_000_000;
+        for (calls, over, previous, current) in [
+            (1_000_003, 5_441_441_784_697_127, 472_164, 887_849),
+            (u32::MAX, 6_311_686_018_427_386, 820_085_143, 3_742_079_369),
+            (1 << 31, 6_311_686_018_427_386, 1_471_464_135, 1_023_598_848),
+        ] {
+            both.set(Window { over, previous, current });
+            both.take(calls, PERIODS[PERIODS.len() - 1], now);
+        }
+    }
+
+    #[test]
     fn rate_limit_windows_agree_on_any_counts() {
         let Some((_server, redis)) = Server::start() else { return };
         let mut both = Both { redis, script: script(), window: Window::default() };
-        let seed = uuid::Uuid::now_v7().as_u128() as u64;
-        println!("seed {seed}");
-        let mut random = Random(seed);
+        let mut random = Random::new();
         for _ in 0..5000 {
             let (calls, period) = (random.of(&CALLS), random.of(&PERIODS));
             let now = 1_700_000_000_000_000;
