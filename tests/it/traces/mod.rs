@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use balafon::interceptors::traces::{Exporter, Traces};
 use balafon::interceptors::{TraceContext, TrustProxies};
-use balafon::{Call, Interceptor, Next, Outcome, Router, Status};
+use balafon::testing::{call, intercept};
+use balafon::{Call, Interceptor, Next, Outcome, Router, Status, UNKNOWN_METHOD};
 use h2::Reason;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
@@ -87,6 +88,14 @@ fn code(span: &Span) -> (String, StatusCode, &str) {
     let status = span.status.as_ref().unwrap();
     let grpc = attribute(&span.attributes, "rpc.grpc.status_code").unwrap();
     (grpc, status.code(), &status.message)
+}
+
+/// Calls without a network. They are over long before a batch has waited for long enough, however busy
+/// the machine is.
+async fn calls_at_once(traces: &Traces, count: usize) {
+    for _ in 0..count {
+        intercept(traces, call(&UNKNOWN_METHOD), |_| async { Outcome::ok() }).await;
+    }
 }
 
 /// All that the collector has got when everything is exported.
@@ -242,10 +251,7 @@ async fn calls_do_not_wait_for_a_collector_that_has_stopped_and_spans_in_excess_
     const HELD: usize = 2048 + 512;
     let mut collector = Collector::stopped().await;
     let exporter = collector.exporter();
-    let mut traced = Traced::start(Traces::new().export_to(&exporter)).await;
-    for _ in 0..HELD + 500 {
-        traced.call(&[]).await;
-    }
+    calls_at_once(&Traces::new().export_to(&exporter), HELD + 500).await;
     assert!(!exporter.shut_down(Duration::ZERO).await);
     collector.go_on([]);
     let mut arrived = HashSet::new();
@@ -259,10 +265,7 @@ async fn calls_do_not_wait_for_a_collector_that_has_stopped_and_spans_in_excess_
 async fn a_full_batch_does_not_wait_for_more() {
     let mut collector = Collector::start().await;
     let exporter = collector.exporter();
-    let mut traced = Traced::start(Traces::new().export_to(&exporter)).await;
-    for _ in 0..513 {
-        traced.call(&[]).await;
-    }
+    calls_at_once(&Traces::new().export_to(&exporter), 513).await;
     assert_eq!(collector.spans().await.len(), 512);
     assert_eq!(all_spans(exporter, &mut collector).await.len(), 1);
 }
@@ -272,12 +275,10 @@ async fn what_a_collector_cannot_take_now_is_exported_again_and_what_it_refuses_
     let answers = [Answer::Status(503), Answer::Status(400), Answer::InPart];
     let mut collector = Collector::answering(answers).await;
     let exporter = collector.exporter();
-    let mut traced = Traced::start(Traces::new().export_to(&exporter)).await;
+    let traces = Traces::new().export_to(&exporter);
     let mut batches = Vec::new();
     for _ in 0..3 {
-        for _ in 0..512 {
-            traced.call(&[]).await;
-        }
+        calls_at_once(&traces, 512).await;
         batches.push(collector.spans().await);
         if batches.len() == 1 {
             // After the 503.
@@ -292,10 +293,7 @@ async fn what_a_collector_cannot_take_now_is_exported_again_and_what_it_refuses_
 async fn at_the_end_there_is_one_more_try_at_once() {
     let mut collector = Collector::answering([Answer::Status(503)]).await;
     let exporter = collector.exporter();
-    let mut traced = Traced::start(Traces::new().export_to(&exporter)).await;
-    for _ in 0..512 {
-        traced.call(&[]).await;
-    }
+    calls_at_once(&Traces::new().export_to(&exporter), 512).await;
     let refused = collector.spans().await;
     assert_eq!(all_spans(exporter, &mut collector).await, refused);
 }
