@@ -7,6 +7,8 @@
 //!                    in Redis, if there is one and it answers (shared.rs), else here (local.rs)
 //! ```
 
+#[cfg(all(test, feature = "redis"))]
+mod agreement;
 mod client;
 mod local;
 #[cfg(feature = "redis")]
