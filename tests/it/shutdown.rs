@@ -1,5 +1,6 @@
 //! Draining: nothing new, nothing lost, and never for ever.
 
+use std::io::read_to_string;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -79,7 +80,9 @@ async fn a_peer_that_reads_nothing_does_not_hold_up_a_drain() {
     echo.until_running(0).await;
 }
 
-static BLOCK: Rpc<String, String> = Rpc::unary("/test.Blocking/Block");
+const METHOD: &str = "/test.Blocking/Block";
+
+static BLOCK: Rpc<String, String> = Rpc::unary(METHOD);
 
 /// A handler that blocks its thread until the sender is dropped, and how many do so.
 fn blocking(until: mpsc::Receiver<()>) -> (Service, watch::Receiver<usize>) {
@@ -100,6 +103,9 @@ fn blocking(until: mpsc::Receiver<()>) -> (Service, watch::Receiver<usize>) {
 async fn a_drain_leaves_a_handler_behind_that_blocks_its_thread() {
     let timeout = Duration::from_millis(50);
     for spawned in [false, true] {
+        let (mut log, writer) = std::io::pipe().unwrap();
+        let subscriber = tracing_subscriber::fmt().with_writer(Mutex::new(writer)).finish();
+        let subscribed = tracing::subscriber::set_default(subscriber);
         let (release, until) = mpsc::channel();
         let (service, mut blocked) = blocking(until);
         let server = Server::new().workers(2).drain_timeout(timeout);
@@ -107,7 +113,7 @@ async fn a_drain_leaves_a_handler_behind_that_blocks_its_thread() {
         let router = router.configure("test.Blocking", CallOptions::new().spawn(spawned));
         let mut server = TestServer::start_with(server, router).await;
         let mut peer = Peer::connect(server.addr).await;
-        let mut call = peer.open("/test.Blocking/Block").await;
+        let mut call = peer.open(METHOD).await;
         call.message("", true);
         patiently(blocked.wait_for(|blocked| *blocked == 1)).await.unwrap();
         server.shut_down();
@@ -115,6 +121,10 @@ async fn a_drain_leaves_a_handler_behind_that_blocks_its_thread() {
         assert_eq!(*blocked.borrow(), 1, "spawned: {spawned}");
         drop(release);
         patiently(blocked.wait_for(|blocked| *blocked == 0)).await.unwrap();
+        drop(subscribed);
+        let lines = read_to_string(&mut log).unwrap();
+        let named = lines.contains("a handler blocks its worker") && lines.contains(METHOD);
+        assert_eq!(named, !spawned, "{lines}");
     }
 }
 
