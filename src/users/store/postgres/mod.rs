@@ -11,7 +11,7 @@
 //! `user_sequence`, which has the newest id, until they are committed. So creations of one server are
 //! gathered, as they are for SQLite, and share that turn and its wait for the disk.
 //!
-//! A call that is over cancels its statement, but lets a short read end, which keeps the connection.
+//! A call that is over cancels its statement, but lets a read of up to 2 s end, which keeps the connection.
 //! Creations are cancelled when all of their calls are over.
 //! While the database is away calls fail at once, and when it goes away those that wait for it.
 

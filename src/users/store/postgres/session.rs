@@ -14,7 +14,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a statement that only reads may go on when its call is over: a page takes a few
 /// milliseconds, a new connection as long and more of the database.
-const READ_TIMEOUT: Duration = Duration::from_millis(200);
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection of the pool. If it is dropped before it is [released](Self::release), its statement is
 /// cancelled, and it is not used again: an answer may still come. A statement that only reads gets a

@@ -94,7 +94,15 @@ fn connect(path: &Path, access: Access) -> rusqlite::Result<Connection> {
 /// That this process alone has the store open. Its end, however it comes, is the end of the lock.
 pub(super) struct Lock {
     /// `None` if nobody has ever had one.
-    _file: Option<File>,
+    file: Option<File>,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that the process has just forked has it open until
+        // it is another program. If that fails, closing it is all there is.
+        let _ = self.file.take().map(|file| file.unlock());
+    }
 }
 
 impl Lock {
@@ -114,7 +122,7 @@ impl Lock {
     pub(super) fn inspect(database: &Path) -> Result<Option<Self>, StoreError> {
         match beside(database, LOCK).exists() {
             true => Self::open(database, &mut OpenOptions::new()),
-            false => Ok(Some(Self { _file: None })),
+            false => Ok(Some(Self { file: None })),
         }
     }
 
@@ -124,7 +132,7 @@ impl Lock {
             |error| StoreError::unavailable(format!("cannot open {}: {error}", path.display()));
         let file = options.write(true).open(&path).map_err(cannot)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: Some(file) })),
+            Ok(()) => Ok(Some(Self { file: Some(file) })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(cannot(error)),
         }
@@ -210,4 +218,24 @@ fn beside(database: &Path, suffix: &str) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(suffix);
     path.into()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_although_a_child_has_its_file_open() {
+        let folder = std::env::temp_dir().join(format!("lock-{}", uuid::Uuid::now_v7()));
+        fs::create_dir(&folder).unwrap();
+        let database = folder.join("users.db");
+        let lock = Lock::take(&database).unwrap();
+        let of_child = lock.file.as_ref().unwrap().try_clone().unwrap();
+        assert!(Lock::take(&database).is_err());
+        drop(lock);
+        assert!(Lock::take(&database).is_ok());
+        drop(of_child);
+        fs::remove_dir_all(folder).unwrap();
+    }
 }
