@@ -118,7 +118,8 @@ class GetUser(ServerCase):
         self.assertEqual(fields(self.detail(error, error_details_pb2.BadRequest)), ["user_id"])
 
     def test_an_id_longer_than_metadata_may_be_still_gets_a_status(self):
-        for length in [10_000, 1_000_000]:
+        # C-core itself rejects headers between 8 and 16 KiB at random.
+        for length in [7_000, 20_000, 1_000_000]:
             with self.subTest(length):
                 error = self.fails_with(grpc.StatusCode.NOT_FOUND, lambda: self.get("x" * length))
                 self.assertTrue(error.details().startswith("User not found: xxx"))

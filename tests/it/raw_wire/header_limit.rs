@@ -126,10 +126,11 @@ async fn a_long_status_message_is_cut_only_where_it_does_not_fit() {
         assert_eq!(message.len(), 10_000 * encoded);
         let at_limit = call(&server, UNARY, text, size(&whole[0])).await;
         assert_eq!(at_limit[0].field("grpc-message"), Some(message));
-        // Where 8 KiB is all there is, nearly all of it is used.
+        // Half of the limit stays free: above it C-core rejects headers at random.
         let cut = call(&server, UNARY, text, 8192).await;
         assert_trailers_only(&cut, "10");
-        assert!(size(&cut[0]) > 8192 - encoded, "{}", size(&cut[0]));
+        let size = size(&cut[0]);
+        assert!((4000..4200).contains(&size), "{size}");
     }
 }
 
