@@ -125,6 +125,28 @@ async fn early_answers_are_followed_by_no_error_when_the_client_does_not_stop() 
     assert!(reset.is_reset(Reason::NO_ERROR), "{reset:?}");
 }
 
+/// As curl before 8.0 would wait for ever for what it takes to be more.
+#[tokio::test]
+async fn an_early_answer_waits_for_a_short_request_whose_length_is_stated() {
+    let (_server, mut raw) = start(Server::new()).await;
+    let request = framed("all of it");
+    let length = request.len().to_string();
+    let stated = head_with("/test.Echo/Missing", &[("content-length", &length)]);
+    raw.headers(1, &stated, false).await;
+    let early = raw.settled().await;
+    assert!(early.iter().all(|frame| frame.stream != 1), "{early:?}");
+    raw.data(1, &request, true).await;
+    assert_eq!(raw.answer(1).await.last().unwrap().field("grpc-status"), Some("12"));
+
+    // But not for one that does not come, or is long.
+    raw.headers(3, &stated, false).await;
+    assert_eq!(raw.answer(3).await.last().unwrap().field("grpc-status"), Some("12"));
+    let long = head_with("/test.Echo/Missing", &[("content-length", "65537")]);
+    raw.headers(5, &long, false).await;
+    let answered = |frame: &Frame| frame.field("grpc-status") == Some("12");
+    assert!(raw.settled().await.iter().any(answered));
+}
+
 #[tokio::test]
 async fn early_answers_leave_the_connection_alone() {
     let (_server, mut raw) = start(Server::new()).await;

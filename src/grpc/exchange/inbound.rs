@@ -131,7 +131,7 @@ impl Inbound {
     }
 
     /// Frees what nobody will read, and keeps nothing more: the handler may outlive its call.
-    pub(super) fn discard(&mut self) {
+    pub(crate) fn discard(&mut self) {
         self.discarded = true;
         self.decoder = FrameDecoder::new(0);
         self.inflating = None;
