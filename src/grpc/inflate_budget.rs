@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::{Buf, Bytes};
 
 use super::compression::Encoding;
+use super::counter::Counter;
 use super::frame::Payload;
 use super::inflate::{Cost, FREE_RATIO, Inflater, Progress};
 use super::status::Status;
@@ -37,6 +38,8 @@ pub(crate) struct InflateBudget {
     /// One message of a connection is decompressed at a time, so that only one has a context and a
     /// part of its output.
     turn: Mutex<Turn>,
+    /// Messages that were refused, for the connection's policy.
+    refused: Counter,
     /// That of the server; `None` if this is it.
     server: Option<Arc<InflateBudget>>,
 }
@@ -59,13 +62,14 @@ impl InflateBudget {
         Arc::new(Self {
             bucket: Mutex::new(Bucket::new(SERVER)),
             turn: Mutex::default(),
+            refused: Counter::default(),
             server: None,
         })
     }
 
     pub(crate) fn of_connection(server: &Arc<Self>) -> Arc<Self> {
         let (bucket, server) = (Mutex::new(Bucket::new(CONNECTION)), Some(server.clone()));
-        Arc::new(Self { bucket, turn: Mutex::default(), server })
+        Arc::new(Self { bucket, turn: Mutex::default(), refused: Counter::default(), server })
     }
 
     fn take(&self, cost: Cost) -> Result<(), Status> {
@@ -84,6 +88,11 @@ impl InflateBudget {
             "compressed messages of this {whose} inflate to more than {FREE_RATIO} times their \
              length, or to nothing, too often: send them less often, or uncompressed"
         ))
+    }
+
+    /// Messages refused since this was last asked.
+    pub(crate) fn take_refused(&self) -> u32 {
+        self.refused.take()
     }
 
     fn give_back(&self, cost: Cost) {
@@ -195,6 +204,7 @@ impl Inflating {
             if let Some(budget) = &self.budget {
                 // Whoever is over the budget costs no more than to be told.
                 if budget.is_exhausted() {
+                    budget.refused.add(1);
                     return Poll::Ready(Err(budget.exhausted()));
                 }
                 ready!(budget.poll_turn(cx));
@@ -214,7 +224,10 @@ impl Inflating {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            Err(status) => Err(status),
+            Err(status) => {
+                self.budget.iter().for_each(|budget| budget.refused.add(1));
+                Err(status)
+            }
         })
     }
 

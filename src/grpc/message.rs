@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Buf;
 use futures_util::Stream;
 use prost::{DecodeError, Message};
+use tokio::task::coop;
 
 use super::call::{Call, MetadataMut};
 use super::exchange::{Exchange, Received};
@@ -97,6 +98,8 @@ pub struct Streaming<T> {
     ready: WholeFrames,
     /// The length of the last message on the wire.
     last_len: usize,
+    /// Work that may be done before others have their turn.
+    slice: u32,
     /// The error that was given: nothing else will be.
     failed: Option<Status>,
     /// As a `Stream`, it has ended.
@@ -108,10 +111,17 @@ pub struct Streaming<T> {
 /// whatever it has been sent before.
 const KEPT: usize = 4 * 1024;
 
+/// Work on messages, in units of a short one, that takes one unit of tokio's budget for a task: so
+/// several thousand short messages, a millisecond or two, are read in one go.
+const SLICE: u32 = 32;
+
+/// What a message costs that came compressed.
+const COMPRESSED: u32 = 4;
+
 impl<T> Streaming<T> {
     pub(crate) fn new(exchange: Arc<Exchange>) -> Self {
         let (ready, messages) = (WholeFrames::default(), PhantomData);
-        Self { exchange, ready, last_len: 0, failed: None, ended: false, messages }
+        Self { exchange, ready, last_len: 0, slice: SLICE, failed: None, ended: false, messages }
     }
 
     /// Whether the last message that was read came compressed, by the call's
@@ -187,7 +197,12 @@ impl<T: Message + Default> Streaming<T> {
         message: &mut T,
         cx: &mut Context<'_>,
     ) -> Poll<Result<bool, Status>> {
+        if self.slice == 0 {
+            ready!(coop::poll_proceed(cx)).made_progress();
+            self.slice = SLICE;
+        }
         let exchange = &*self.exchange;
+        let mut cost = 1;
         loop {
             let last_len = &mut self.last_len;
             let decoded = self.ready.next(|frame| {
@@ -204,12 +219,14 @@ impl<T: Message + Default> Streaming<T> {
                     }
                     Received::Message(payload) => {
                         self.last_len = payload.remaining();
+                        cost = COMPRESSED;
                         message.merge(payload)
                     }
                     Received::End => return Poll::Ready(Ok(false)),
                 },
             };
             exchange.count_received();
+            self.slice = self.slice.saturating_sub(cost);
             return Poll::Ready(match decoded {
                 Ok(()) => Ok(true),
                 Err(error) => {
@@ -328,9 +345,45 @@ impl<T> fmt::Debug for Sink<T> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::pin::pin;
+
     use futures_util::FutureExt;
+    use futures_util::future::poll_immediate;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_stream_that_has_come_whole_leaves_others_their_turn() {
+        let mut messages = Streaming::from_messages(vec![1_u32; 100_000]);
+        let (mut reading, mut pending) = (pin!(messages.count_all()), 0);
+        let count = poll_fn(|cx| match reading.as_mut().poll(cx) {
+            Poll::Ready(count) => Poll::Ready(count),
+            Poll::Pending => {
+                pending += 1;
+                Poll::Pending
+            }
+        });
+        assert_eq!(count.await, 100_000);
+        assert!((10..100).contains(&pending), "{pending}");
+    }
+
+    impl Streaming<u32> {
+        /// Asks again at once for what is not there, as handlers do that wait for two things.
+        async fn count_all(&mut self) -> usize {
+            let (mut count, mut message) = (0, 0);
+            loop {
+                let mut read = pin!(self.read_into(&mut message));
+                let there_is_one = match poll_immediate(&mut read).await {
+                    Some(read) => read,
+                    None => read.await,
+                };
+                if !there_is_one.unwrap() {
+                    return count;
+                }
+                count += 1;
+            }
+        }
+    }
 
     #[test]
     fn a_message_that_is_read_into_gives_long_memory_back_before_it_waits() {

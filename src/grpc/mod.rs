@@ -9,6 +9,7 @@ mod apart;
 pub(crate) mod call;
 pub(crate) mod code;
 pub mod compression;
+mod counter;
 mod details;
 pub(crate) mod exchange;
 pub mod frame;

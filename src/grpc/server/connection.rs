@@ -79,8 +79,7 @@ async fn serve_over<T>(
         let (io, peer) = transport.await?;
         host.peer = peer;
         host.drain = Some(held);
-        let (header_limit, messages) = (host.header_limit.clone(), host.messages.clone());
-        let police = Police::new(host.settings.pings, header_limit, messages);
+        let police = Police::new(host.settings.pings, host.tally.clone());
         let socket = Socket::new(io, police, host.meter.clone());
         let handshake = host.settings.h2().handshake::<_, Bytes>(socket.clone());
         match handshake.await {
@@ -206,7 +205,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         let random = RandomState::new().hash_one(0) as f64 / u64::MAX as f64;
         let lifetime = Lifetime::new(host.settings.lifespan, h2.ping_pong(), random);
         let (calls, foreign) = (Waiting::new(waker.clone()), FuturesUnordered::new());
-        let clock = Clock::new(host.settings.time_slice);
+        let clock = Clock::new(host.settings.time_slice / 2);
         let (accepted, draining, goodbye) = (Vec::new(), false, None);
         Self {
             h2,
@@ -268,7 +267,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         let open = self.calls.len() + self.foreign.len();
         let busy = open > 0;
         let (heard, expulsion) = self.socket.police(|police| {
-            police.set_calls(open, self.host.earned.take());
+            police.set_calls(open, self.host.inflate_budget.take_refused());
             police.begin_turn();
             (police.heard(), police.expulsion())
         });

@@ -25,7 +25,11 @@ pub(super) enum Seen {
         stream: u32,
         /// Whether it ends its direction of the stream.
         end: bool,
+        /// Of the payload, in bytes.
+        length: usize,
     },
+    /// CONTINUATION: more of a header block, with its length in bytes.
+    Continuation(usize),
     /// DATA, with its length in bytes, padding included.
     Data(usize),
     /// A PING that wants an answer.
@@ -36,7 +40,7 @@ pub(super) enum Seen {
     MaxHeaderListSize(u32),
     /// RST_STREAM, with its error code (RFC 9113, 7).
     Reset(u32),
-    /// Any other frame. It moves no call forward: PRIORITY, WINDOW_UPDATE, CONTINUATION,
+    /// Any other frame. It moves no call forward: PRIORITY, WINDOW_UPDATE,
     /// acknowledgements, unknown types.
     Other,
 }
@@ -134,10 +138,11 @@ fn after_header(header: &[u8; FRAME_HEADER_LEN], seen: &mut impl FnMut(Seen)) ->
         0x1 => {
             // The first bit of a stream's number is reserved.
             let stream = u32::from_be_bytes([s0, s1, s2, s3]) & (u32::MAX >> 1);
-            seen(Seen::Headers { stream, end: flags & FLAG_END_STREAM != 0 });
+            seen(Seen::Headers { stream, end: flags & FLAG_END_STREAM != 0, length });
         }
         0x3 if length == RESET_LEN => return State::Reset,
         0x6 if !acknowledges => seen(Seen::Ping),
+        0x9 => seen(Seen::Continuation(length)),
         0x4 if !acknowledges && length.is_multiple_of(6) => {
             seen(Seen::Settings);
             return payload(length, State::Settings);
@@ -175,14 +180,15 @@ mod tests {
             frame(0xee, 0, 0, &[]),
             frame(0x3, 0, 1, &[0, 0, 0, 8]),
             frame(0x3, 0, 1, &[0, 0, 8]),
-            frame(0x1, 0x5, 5, &[]),
+            frame(0x1, 0x1, 5, &[]),
+            frame(0x9, 0x4, 5, &[0x82; 3]),
         ]
         .concat();
         let expected = [
             Seen::Settings,
             Seen::MaxHeaderListSize(8192),
             Seen::Other,
-            Seen::Headers { stream: 1, end: false },
+            Seen::Headers { stream: 1, end: false, length: 30 },
             Seen::Data(300),
             Seen::Ping,
             Seen::Other,
@@ -190,7 +196,8 @@ mod tests {
             Seen::Other,
             Seen::Reset(8),
             Seen::Other,
-            Seen::Headers { stream: 5, end: true },
+            Seen::Headers { stream: 5, end: true, length: 0 },
+            Seen::Continuation(3),
         ];
         for step in 1..=wire.len() {
             let mut follower = Follower::of_client();

@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -11,6 +10,7 @@ use super::polled::Polled;
 use super::rpc::Rpc;
 use super::settings::Settings;
 use super::stats::{Meter, ServerStats};
+use super::tally::Tally;
 #[cfg(feature = "tls")]
 use super::tls::SharedTls;
 use crate::grpc::apart::Apart;
@@ -44,12 +44,7 @@ pub(super) struct Host {
     pub(super) router: Arc<Router>,
     pub(super) settings: Arc<Settings>,
     pub(super) peer: Arc<Peer>,
-    /// The longest header list that the client accepts, in bytes as RFC 9113 (6.5.2) counts them.
-    pub(super) header_limit: Arc<AtomicU32>,
-    /// Messages that calls have taken, until they are looked at.
-    pub(super) messages: Arc<AtomicU32>,
-    /// Units of the connection's budget for frames that its calls have earned, until they are taken.
-    pub(super) earned: Earned,
+    pub(super) tally: Arc<Tally>,
     pub(super) budgets: Arc<Budgets>,
     pub(super) inflate_budget: Arc<InflateBudget>,
     pub(super) outlet: Outlet,
@@ -60,21 +55,6 @@ pub(super) struct Host {
     polled: Option<Arc<Polled>>,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<SharedTls>,
-}
-
-/// A number that the calls of a connection add to.
-#[derive(Default)]
-pub(super) struct Earned(AtomicU32);
-
-impl Earned {
-    pub(super) fn add(&self, units: u32) {
-        self.0.fetch_add(units, Ordering::Relaxed);
-    }
-
-    pub(super) fn take(&self) -> u32 {
-        // Zero most of the time, which is cheaper to read than to swap.
-        if self.0.load(Ordering::Relaxed) == 0 { 0 } else { self.0.swap(0, Ordering::Relaxed) }
-    }
 }
 
 impl Common {
@@ -93,10 +73,7 @@ impl Common {
             router: router.clone(),
             settings: settings.clone(),
             peer: Arc::new(peer),
-            // What holds until the client says otherwise.
-            header_limit: Arc::new(AtomicU32::new(u32::MAX)),
-            messages: Arc::default(),
-            earned: Earned::default(),
+            tally: Arc::default(),
             budgets: Budgets::new(settings.connection_buffer_limit, budget),
             inflate_budget: InflateBudget::of_connection(inflate_budget),
             outlet: Outlet::default(),

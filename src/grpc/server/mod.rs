@@ -32,6 +32,7 @@ mod socket;
 mod spawner;
 mod stats;
 mod stream;
+mod tally;
 mod timer;
 #[cfg(feature = "tls")]
 mod tls;

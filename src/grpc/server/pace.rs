@@ -1,8 +1,9 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::tally::Tally;
 
 /// A DATA frame that brings this many bytes pays for itself. One of a single byte takes h2 and a call
 /// about a microsecond, and a client that has it ready next to nothing.
@@ -27,15 +28,15 @@ const HOPELESS: u32 = 200;
 pub(super) struct Pace {
     left: usize,
     refilled: Instant,
-    /// Messages that calls have taken since this was last looked at: each was worth a frame.
-    messages: Arc<AtomicU32>,
+    /// For the messages that calls have taken: each was worth a frame.
+    tally: Arc<Tally>,
     /// Pauses since a message was taken, or since there was no need of any.
     pauses: u32,
 }
 
 impl Pace {
-    pub(super) fn new(messages: Arc<AtomicU32>, now: Instant) -> Self {
-        Self { left: BURST, refilled: now, messages, pauses: 0 }
+    pub(super) fn new(tally: Arc<Tally>, now: Instant) -> Self {
+        Self { left: BURST, refilled: now, tally, pauses: 0 }
     }
 
     /// Counts a DATA frame.
@@ -55,7 +56,7 @@ impl Pace {
         }
         let now = Instant::now();
         let time = now.duration_since(self.refilled);
-        let earned = self.messages.swap(0, Ordering::Relaxed) as usize * FAIR_BYTES;
+        let earned = self.tally.messages.take() as usize * FAIR_BYTES;
         if time < PAUSE && earned == 0 {
             return Some(self.refilled + PAUSE);
         }
@@ -88,9 +89,9 @@ mod tests {
         count
     }
 
-    fn pace() -> (Pace, Arc<AtomicU32>) {
-        let messages = Arc::new(AtomicU32::new(0));
-        (Pace::new(messages.clone(), Instant::now()), messages)
+    fn pace() -> (Pace, Arc<Tally>) {
+        let tally = Arc::new(Tally::default());
+        (Pace::new(tally.clone(), Instant::now()), tally)
     }
 
     #[tokio::test(start_paused = true)]
@@ -108,11 +109,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn frames_that_became_messages_are_not_paced() {
-        let (mut pace, messages) = pace();
+        let (mut pace, tally) = pace();
         for _ in 0..1_000_000 {
             assert_eq!(pace.paused(), None);
             pace.data(1);
-            messages.fetch_add(1, Ordering::Relaxed);
+            tally.messages.add(1);
         }
     }
 }

@@ -1,11 +1,11 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::follow::{Follower, Seen};
 use super::pace::Pace;
+use super::tally::Tally;
 
 /// How often clients may ping, and what follows if they do more often (gRFC A8).
 #[derive(Debug, Clone, Copy)]
@@ -57,13 +57,17 @@ const HEADERS_COST: u32 = 1;
 const RESET_COST: u32 = 5;
 
 /// What it earns a client that its call has waited before it was reset.
-pub(super) const PATIENCE_EARNS: u32 = HEADERS_COST + RESET_COST;
+const PATIENCE_EARNS: u32 = HEADERS_COST + RESET_COST;
 
 /// For a stream that we refuse because too many are open.
 const REFUSED_COST: u32 = 1;
 
 /// For a stream that we reset because the client broke a rule (CVE-2025-8671, "MadeYouReset").
 const BROKEN_COST: u32 = 5;
+
+/// For a compressed message that is refused: it is not valid, inflates to more than the limit, or
+/// those before it have cost too much. A client with more than some twenty a second is sent away.
+const REFUSED_MESSAGE_COST: u32 = 50;
 
 /// What the end of a response earns.
 const ANSWER_EARNS: u32 = HEADERS_COST + RESET_COST;
@@ -104,7 +108,7 @@ struct Record {
     last_stream: u32,
     /// When the client last sent anything, by which keepalive sees that it lives.
     heard: Instant,
-    header_limit: Arc<AtomicU32>,
+    tally: Arc<Tally>,
     expulsion: Option<Expulsion>,
 }
 
@@ -112,14 +116,12 @@ struct Record {
 /// frame: about a millisecond.
 const TURN: u32 = 1_000;
 
+/// A turn also ends after so much of header blocks. A byte of one may name a whole header in the
+/// table of HPACK, and so become 150 bytes of memory, which count only once a call has begun.
+const BLOCK_BYTES_PER_UNIT: u32 = 16;
+
 impl Police {
-    /// `header_limit` is set to what the client accepts as a header list; in `messages` the calls
-    /// count those that they have taken.
-    pub(super) fn new(
-        policy: PingPolicy,
-        header_limit: Arc<AtomicU32>,
-        messages: Arc<AtomicU32>,
-    ) -> Self {
+    pub(super) fn new(policy: PingPolicy, tally: Arc<Tally>) -> Self {
         let now = Instant::now();
         let record = Record {
             policy,
@@ -129,10 +131,10 @@ impl Police {
             budget: BUDGET_AT_FIRST,
             refilled: now,
             turn: TURN,
-            pace: Pace::new(messages, now),
+            pace: Pace::new(tally.clone(), now),
             last_stream: 0,
             heard: now,
-            header_limit,
+            tally,
             expulsion: None,
         };
         Self { client: Follower::of_client(), server: Follower::of_server(), record }
@@ -143,15 +145,20 @@ impl Police {
         let record = &mut self.record;
         record.heard = Instant::now();
         self.client.read(bytes, |seen| match seen {
-            Seen::Headers { stream, .. } => {
+            Seen::Headers { stream, length, .. } => {
                 record.last_stream = record.last_stream.max(stream);
                 record.spend(HEADERS_COST);
+                record.decode(length);
+            }
+            Seen::Continuation(length) => {
+                record.spend(1);
+                record.decode(length);
             }
             Seen::Data(length) => {
                 record.turn = record.turn.saturating_sub(1);
                 record.pace.data(length);
             }
-            Seen::MaxHeaderListSize(bytes) => record.header_limit.store(bytes, Ordering::Relaxed),
+            Seen::MaxHeaderListSize(bytes) => record.tally.set_header_limit(bytes),
             Seen::Ping => {
                 record.spend(1);
                 record.ping();
@@ -174,11 +181,15 @@ impl Police {
         });
     }
 
-    /// Calls that the client has open, for as long as nothing else is said, and what it has earned
-    /// otherwise.
-    pub(super) fn set_calls(&mut self, calls: usize, earned: u32) {
-        self.record.calls = u32::try_from(calls).unwrap_or(u32::MAX);
-        self.record.budget = self.record.budget.saturating_add(earned).min(BUDGET);
+    /// Calls that the client has open, for as long as nothing else is said, and messages refused
+    /// since then because the compressed ones cost too much.
+    pub(super) fn set_calls(&mut self, calls: usize, refused: u32) {
+        let record = &mut self.record;
+        record.calls = u32::try_from(calls).unwrap_or(u32::MAX);
+        record.earn(record.tally.waited.take().saturating_mul(PATIENCE_EARNS));
+        if refused > 0 {
+            record.spend(refused.saturating_mul(REFUSED_MESSAGE_COST));
+        }
     }
 
     /// A turn of the connection begins.
@@ -234,7 +245,17 @@ impl Record {
     fn answered(&mut self, earned: u32) {
         self.strikes = 0;
         self.last_ping = None;
-        self.budget = (self.budget + earned).min(BUDGET);
+        self.earn(earned);
+    }
+
+    fn earn(&mut self, units: u32) {
+        self.budget = self.budget.saturating_add(units).min(BUDGET);
+    }
+
+    /// Bytes of a header block come.
+    fn decode(&mut self, length: usize) {
+        let units = u32::try_from(length).unwrap_or(u32::MAX) / BLOCK_BYTES_PER_UNIT;
+        self.turn = self.turn.saturating_sub(units);
     }
 
     fn spend(&mut self, cost: u32) {
@@ -268,7 +289,7 @@ mod tests {
     const FLOOD: Option<Expulsion> = Some(Expulsion("too_many_idle_frames"));
 
     fn police(policy: PingPolicy) -> Police {
-        let mut police = Police::new(policy, Arc::default(), Arc::default());
+        let mut police = Police::new(policy, Arc::default());
         police.received(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         police
     }
@@ -341,9 +362,26 @@ mod tests {
         for _ in 0..20_000 {
             police.received(&HEADERS);
             police.received(&reset(8));
-            police.set_calls(0, PATIENCE_EARNS);
+            police.record.tally.waited.add(1);
+            police.set_calls(0, 0);
         }
         assert_eq!(police.expulsion(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn messages_refused_for_their_cost_expel_who_goes_on() {
+        for (a_second, expelled) in [(10, false), (100, true)] {
+            let mut police = police(PingPolicy::default());
+            for _ in 0..60 {
+                for _ in 0..a_second {
+                    police.received(&HEADERS);
+                    police.sent(&TRAILERS);
+                    police.set_calls(0, 1);
+                }
+                tokio::time::advance(Duration::from_secs(1)).await;
+            }
+            assert_eq!(police.expulsion().is_some(), expelled, "{a_second} a second");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,6 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -16,8 +15,7 @@ use super::budget::Share;
 use super::foreign::Foreign;
 use super::host::Host;
 use super::limits::{Limits, deadline_exceeded};
-use super::linger::Linger;
-use super::police::PATIENCE_EARNS;
+use super::linger::{Linger, StatedRequest};
 use crate::cut::for_log;
 use crate::grpc::call::{Call, CallParts, Outcome};
 use crate::grpc::compression::Encodings;
@@ -57,6 +55,8 @@ pub(super) struct Rpc {
     /// Whether the client may still send.
     receiving: bool,
     reply: Reply,
+    /// `None` if the answer need not wait for it.
+    stated: Option<StatedRequest>,
     limits: Limits,
     method: &'static method::Method,
     /// For the client to know.
@@ -143,6 +143,7 @@ impl Rpc {
             exchange.end(deadline_exceeded());
         }
         let head = head_size(&parts.headers);
+        let stated = StatedRequest::new(&parts.headers);
         let call = Call::new(CallParts {
             method,
             unknown_path: (path != method.path).then(|| path.into()),
@@ -165,6 +166,7 @@ impl Rpc {
             body,
             receiving: true,
             reply: Reply::Response(respond),
+            stated,
             limits,
             method,
             accepted,
@@ -226,7 +228,7 @@ impl Rpc {
             let received = self.exchange.received();
             let more = (received - self.counted) as u32;
             if more > 0 {
-                self.host.messages.fetch_add(more, Ordering::Relaxed);
+                self.host.tally.messages.add(more);
                 self.counted = received;
             }
         }
@@ -261,9 +263,21 @@ impl Rpc {
         }
     }
 
+    /// Whether the answer, which is there, waits for the rest of the request.
+    fn waits_for_request(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(stated) = &mut self.stated else { return false };
+        let early = self.receiving && matches!(self.reply, Reply::Response(_));
+        if self.outcome.is_none() || !early {
+            return false;
+        }
+        // Nobody will read what comes.
+        self.exchange.lock().inbound.discard();
+        stated.poll_timeout(cx).is_pending()
+    }
+
     /// Sends what may be sent.
     fn transmit(&mut self, cx: &mut Context<'_>) -> Sent {
-        let header_limit = self.host.header_limit.load(Ordering::Relaxed) as usize;
+        let header_limit = self.host.tally.header_limit();
         if let Some(outcome) = &mut self.outcome
             && let Err(over) = fit(outcome, header_limit)
         {
@@ -394,7 +408,7 @@ impl Rpc {
 impl Drop for Rpc {
     fn drop(&mut self) {
         if self.reset && self.started.elapsed() >= PATIENCE {
-            self.host.earned.add(PATIENCE_EARNS);
+            self.host.tally.waited.add(1);
         }
         self.exchange.abandon(Status::cancelled("the connection was dropped"));
         self.run(&mut Context::from_waker(Waker::noop()));
@@ -414,6 +428,9 @@ impl Future for Rpc {
         for _ in 0..TURNS {
             this.receive(cx);
             this.run(cx);
+            if this.waits_for_request(cx) {
+                return Poll::Pending;
+            }
             let sent = this.transmit(cx);
             if let Sent::Everything = sent {
                 this.close();

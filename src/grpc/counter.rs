@@ -1,0 +1,16 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Counts what has happened since it was last taken.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU32);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u32) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn take(&self) -> u32 {
+        // Zero most of the time, which is cheaper to read than to swap.
+        if self.0.load(Ordering::Relaxed) == 0 { 0 } else { self.0.swap(0, Ordering::Relaxed) }
+    }
+}
