@@ -63,8 +63,14 @@ pub(super) fn bad_request(detail: BadRequest, path: &str, invalid: Invalid) -> B
     })
 }
 
+/// An id is repeated as it came, so that the client knows which one was meant; but not megabytes of
+/// it, which no client takes as a header.
+const REPEATED: usize = 64 * 1024;
+
 /// `text` is what the client has sent: what is no id may be anything, and is not for the log.
 pub(super) fn user_not_found(text: &str) -> Status {
+    let mut ends = (0..=REPEATED.min(text.len())).rev();
+    let text = &text[..ends.find(|end| text.is_char_boundary(*end)).unwrap_or(0)];
     let status = Status::not_found(format!("User not found: {text}"));
     match UserId::parse(text) {
         Some(_) => status,

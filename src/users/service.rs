@@ -37,6 +37,9 @@ const KEPT: usize = 4 * MAX_NAME_CHARS;
 /// Pages that a scan has in memory at the most: the one that is sent, and what is read ahead.
 const SCANNED_PAGES: usize = 3;
 
+/// What the first of them may take, in bytes, which counts before they are read.
+const FIRST_PAGES: usize = 16 * 1024;
+
 impl<S: UserStore> Users<S> {
     /// A service with the default settings.
     pub fn new(store: S) -> Self {
@@ -110,6 +113,7 @@ impl<S: UserStore> pb::UserService for Users<S> {
         mut out: Sink<UserResponse>,
     ) -> Result<(), Status> {
         let (after, view) = (resume_after(request.metadata())?, view(&request));
+        let mut held = request.charge(FIRST_PAGES);
         let extent = self.store.extent().await?;
         // It would tell how many are hidden.
         if !view.active_only {
@@ -120,9 +124,8 @@ impl<S: UserStore> pb::UserService for Users<S> {
         let mut pages = pin!(self.store.scan(after, extent));
         // One message for all users: its strings keep their memory.
         let mut message = UserResponse::default();
-        let mut held = request.charge(0);
         while let Some(page) = pages.try_next().await? {
-            held.set(SCANNED_PAGES * page.memory());
+            held.set(FIRST_PAGES.max(SCANNED_PAGES * page.memory()));
             for user in page.iter().filter(|user| view.shows(user)) {
                 write_message(user, view, &mut message);
                 out.send(&message).await?;

@@ -345,7 +345,7 @@ settings! {
     connection_buffer: Size<1> = "limits.connection-buffer" {
         flag: "connection-buffer-limit",
         value: "SIZE",
-        default: Some("32MiB"),
+        default: Some("16MiB"),
         help: "Memory that the calls of one connection may hold: request metadata and messages \
             until their handlers have them, and responses that clients do not read. A call that \
             would exceed it ends with RESOURCE_EXHAUSTED",

@@ -2,13 +2,15 @@
 //!
 //! ```text
 //!  get ──> points ──────────────────────────────> any reader, before all scans
-//!  scan ─> scans ──> whose caller still waits? ──> a reader, if fewer than SCANNERS scan
+//!  scan ─> scans ──> whose caller still waits? ──> a reader, if few enough scan
 //! ```
 //!
 //! A turn is a page. A scan that goes on while others wait stands behind them in the queue.
 
 use std::collections::VecDeque;
+use std::num::NonZero;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::available_parallelism;
 
 use tokio::sync::{Semaphore, mpsc};
 
@@ -16,8 +18,9 @@ use super::threads::stopped;
 use super::{Page, Reply, Rest, StoreError};
 use crate::users::domain::{User, UserId};
 
-/// Readers that scan at a time. The others are free for points, however many scans there are.
-pub(super) const SCANNERS: usize = 2;
+/// Readers that scan at a time, at most. The others are free for points, however many scans there
+/// are.
+const MAX_SCANNERS: usize = 2;
 
 /// How many reads of a kind wait in the queue at most; more wait to be let in, in the order in which
 /// they came.
@@ -42,6 +45,8 @@ pub(super) enum Read<'q> {
 }
 
 pub(super) struct Queue {
+    /// Readers that may scan at a time.
+    scanners: usize,
     waiting: Mutex<Waiting>,
     /// There is something to do, or nothing any more.
     changed: Condvar,
@@ -59,8 +64,15 @@ struct Waiting {
 }
 
 impl Queue {
+    /// For readers of which so many may scan at a time as leave half of the machine's cores to calls.
     pub(super) fn new() -> Self {
+        let cores = available_parallelism().map_or(1, NonZero::get);
+        Self::with_scanners((cores / 2).clamp(1, MAX_SCANNERS))
+    }
+
+    fn with_scanners(scanners: usize) -> Self {
         Self {
+            scanners,
             waiting: Mutex::default(),
             changed: Condvar::new(),
             room_for_points: Semaphore::new(QUEUE_LEN),
@@ -106,7 +118,7 @@ impl Queue {
                 return Some(Read::Point(point));
             }
         }
-        while waiting.scanning < SCANNERS
+        while waiting.scanning < self.scanners
             && let Some(scan) = waiting.scans.pop_front()
         {
             self.room_for_scans.add_permits(1);
@@ -206,15 +218,15 @@ mod tests {
 
     #[test]
     fn scans_leave_readers_to_points() {
-        const { assert!(SCANNERS < super::super::READERS) };
-        let queue = Queue::new();
+        const { assert!(MAX_SCANNERS < super::super::READERS) };
+        let queue = Queue::with_scanners(MAX_SCANNERS);
         let _scans: Vec<_> = (0..100).map(|len| put_scan(&queue, len)).collect();
-        let mut turns: Vec<_> = (0..SCANNERS).map(|_| next_scan(&queue).unwrap().1).collect();
+        let mut turns: Vec<_> = (0..MAX_SCANNERS).map(|_| next_scan(&queue).unwrap().1).collect();
         assert!(next(&queue).is_none());
         let _point = put_point(&queue);
         assert!(matches!(next(&queue), Some(Read::Point(_))));
         turns.pop();
-        assert_eq!(next_scan(&queue).unwrap().0, SCANNERS);
+        assert_eq!(next_scan(&queue).unwrap().0, MAX_SCANNERS);
     }
 
     #[test]
@@ -227,8 +239,8 @@ mod tests {
         assert!(turn.is_over());
         drop(turn);
         let _first = put_scan(&queue, 1);
-        let order = [next_scan(&queue), next_scan(&queue)].map(|scan| scan.unwrap().0);
-        assert_eq!(order, [2, 1]);
+        assert_eq!(next_scan(&queue).unwrap().0, 2);
+        assert_eq!(next_scan(&queue).unwrap().0, 1);
     }
 
     #[test]

@@ -7,8 +7,10 @@ use super::queue;
 use super::reader::Readers;
 use super::{Extent, Page, Rest, StoreError};
 use crate::users::domain::UserId;
+use crate::users::store::PAGE_LEN;
 
-/// How many pages a reader is ahead: it goes on while whoever takes them is being woken.
+/// How many whole pages a reader is ahead: it goes on while whoever takes them is being woken. Of
+/// shorter ones, at the beginning, it is one ahead.
 const AHEAD: usize = 2;
 
 /// How many users the first page has; each has twice as many as the one before it, up to those of a
@@ -55,7 +57,8 @@ impl Scan<'_> {
     }
 
     async fn ask(&mut self, rest: Rest) -> Result<(), StoreError> {
-        let (pages, coming) = mpsc::channel(AHEAD);
+        let ahead = if rest.len < PAGE_LEN { 1 } else { AHEAD };
+        let (pages, coming) = mpsc::channel(ahead);
         self.coming = coming;
         self.readers.scan(queue::Scan { rest, pages }).await
     }
