@@ -371,6 +371,8 @@ mod tests {
         let library = Server::new().workers(workers(&config)).max_receive_message_size(4 << 20);
         let library = library.request_timeout(Duration::from_secs(120));
         let library = library.max_connection_idle(Duration::from_secs(30 * 60));
+        // Its messages are short.
+        let library = library.connection_buffer_limit(16 << 20);
         assert_eq!(format!("{:?}", server(&config)), format!("{library:?}"));
         let of_library = Users::new(MemoryStore::new());
         assert_eq!(format!("{:?}", users(&config, MemoryStore::new())), format!("{of_library:?}"));

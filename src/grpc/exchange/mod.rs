@@ -168,17 +168,24 @@ impl Exchange {
 
     /// Ends the call for the handler's side. Only the first reason counts.
     pub(crate) fn end(&self, status: Status) {
+        let woken = self.lock().end(status);
+        self.tell_of_end(woken);
+    }
+
+    /// Ends it likewise, and gives the bytes of window that are free then.
+    pub(crate) fn close(&self, status: Status) -> usize {
         let mut state = self.lock();
-        if state.ended.is_some() {
-            return;
-        }
-        state.ended = Some(status);
-        state.inbound.discard();
-        let reader = state.inbound.take_reader();
-        let writers = state.outbound.take_all_writers();
+        let (woken, free) = (state.end(status), state.release());
         drop(state);
-        self.tell();
-        reader.into_iter().chain(writers).for_each(Waker::wake);
+        self.tell_of_end(woken);
+        free
+    }
+
+    fn tell_of_end(&self, woken: Option<impl Iterator<Item = Waker>>) {
+        if let Some(woken) = woken {
+            self.tell();
+            woken.for_each(Waker::wake);
+        }
     }
 
     /// Ends the call because its transport is being dropped.
@@ -463,6 +470,17 @@ impl Exchange {
 }
 
 impl State {
+    /// Who has to be woken for it; `None` if the call was over.
+    fn end(&mut self, status: Status) -> Option<impl Iterator<Item = Waker> + use<>> {
+        if self.ended.is_some() {
+            return None;
+        }
+        self.ended = Some(status);
+        self.inbound.discard();
+        let reader = self.inbound.take_reader();
+        Some(reader.into_iter().chain(self.outbound.take_all_writers()))
+    }
+
     fn poll_unsent(&mut self, most: usize, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
         match &self.ended {
             Some(status) => Poll::Ready(Err(status.clone())),

@@ -2,8 +2,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use h2::RecvStream;
-use http::HeaderMap;
-use http::header::CONTENT_LENGTH;
+use http::HeaderValue;
 
 use super::timer::{Timer, timer_after};
 
@@ -54,9 +53,9 @@ pub(super) struct StatedRequest {
 }
 
 impl StatedRequest {
-    /// `None` if no length is stated, or a long one.
-    pub(super) fn new(headers: &HeaderMap) -> Option<Self> {
-        let length: u64 = headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
+    /// `None` if it is a long one.
+    pub(super) fn new(length: &HeaderValue) -> Option<Self> {
+        let length: u64 = length.to_str().ok()?.parse().ok()?;
         (length <= MAX_STATED).then_some(Self { timer: None })
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue};
 use http::uri::Authority;
 use http::{Extensions, Method, Request, request};
 
@@ -142,8 +142,8 @@ impl Rpc {
         if head.timeout.is_some_and(|timeout| timeout.is_zero()) {
             exchange.end(deadline_exceeded());
         }
-        let head = head_size(&parts.headers);
-        let stated = StatedRequest::new(&parts.headers);
+        let (head, length) = head_size(&parts.headers);
+        let stated = length.and_then(StatedRequest::new);
         let call = Call::new(CallParts {
             method,
             unknown_path: (path != method.path).then(|| path.into()),
@@ -212,10 +212,9 @@ impl Rpc {
 
     /// Polls the interceptors and the handler.
     fn run(&mut self, cx: &mut Context<'_>) {
+        let Some(running) = &mut self.running else { return };
         self.host.polls(self.method);
-        if let Some(running) = &mut self.running
-            && let Poll::Ready(outcome) = running.as_mut().poll(cx)
-        {
+        if let Poll::Ready(outcome) = running.as_mut().poll(cx) {
             self.running = None;
             self.outcome = Some(outcome);
         }
@@ -233,6 +232,7 @@ impl Rpc {
             }
         }
         let mut state = self.exchange.lock();
+        state.begin();
         let mut lost = None;
         while self.receiving
             && let Poll::Ready(received) = self.body.poll_data(cx)
@@ -389,9 +389,8 @@ impl Rpc {
     fn close(&mut self) {
         let lingers = self.receiving && matches!(self.reply, Reply::Response(_) | Reply::Body(_));
         self.reply = if lingers { Reply::Lingering(Linger::new()) } else { Reply::Closed };
-        self.exchange.end(Status::cancelled("the call is over"));
         // What has come and will not be read: the other calls want the window.
-        let unread = self.exchange.lock().release();
+        let unread = self.exchange.close(Status::cancelled("the call is over"));
         let _ = self.body.flow_control().release_capacity(unread);
     }
 
@@ -410,6 +409,9 @@ impl Drop for Rpc {
         if self.reset && self.started.elapsed() >= PATIENCE {
             self.host.tally.waited.add(1);
         }
+        if let (None, Reply::Closed | Reply::Lingering(_)) = (&self.running, &self.reply) {
+            return;
+        }
         self.exchange.abandon(Status::cancelled("the connection was dropped"));
         self.run(&mut Context::from_waker(Waker::noop()));
     }
@@ -424,7 +426,6 @@ impl Future for Rpc {
         if let Reply::Lingering(_) = this.reply {
             return this.poll_closed(cx);
         }
-        this.exchange.lock().begin();
         for _ in 0..TURNS {
             this.receive(cx);
             this.run(cx);
@@ -497,12 +498,20 @@ fn authority(parts: &mut request::Parts) -> Option<Authority> {
 }
 
 /// Bytes of memory that a header list takes: its text; the table's entries, with room for more; and
-/// those of names that come again, in a list that doubles as it grows.
-fn head_size(headers: &http::HeaderMap) -> usize {
+/// those of names that come again, in a list that doubles as it grows. And the `content-length`,
+/// which it passes.
+fn head_size(headers: &HeaderMap) -> (usize, Option<&HeaderValue>) {
     const ENTRY: usize = 112;
     const REPEATED: usize = 144;
-    let text: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    text + headers.capacity() * ENTRY + (headers.len() - headers.keys_len()) * REPEATED
+    let (mut text, mut length) = (0, None);
+    for (name, value) in headers {
+        text += name.as_str().len() + value.len();
+        if name == CONTENT_LENGTH {
+            length = Some(value);
+        }
+    }
+    let repeated = headers.len() - headers.keys_len();
+    (text + headers.capacity() * ENTRY + repeated * REPEATED, length)
 }
 
 /// PROTOCOL-HTTP2, "Errors".
