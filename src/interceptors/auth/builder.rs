@@ -7,10 +7,11 @@ use std::time::Duration;
 use super::api_key::ApiKeys;
 use super::cache::Cache;
 use super::certificate::{Certificates, Roles};
+use super::claims::Claims;
 use super::contents::Contents;
 use super::failures::FailureLimit;
 use super::file::Watched;
-use super::jwt::{Claims, Tokens};
+use super::jwt::Tokens;
 use super::state::{State, watch};
 use super::table::Revoked;
 use super::{Auth, KeyFile, Permissions, crypto};
@@ -59,8 +60,8 @@ impl AuthBuilder {
     }
 
     /// Accepts tokens (JWT, RFC 7519) in `authorization: Bearer` that are signed with one of these
-    /// keys. May be repeated. A token that names a key (`kid`) is verified with that one or refused,
-    /// one that names none with keys that have no name.
+    /// keys. May be repeated. A token that names a key (`kid`) is verified with keys of that name, and
+    /// then with those that have none; one that names no key with the latter alone.
     ///
     /// A token has to have `exp` and `sub`; the latter is the principal's name. Scopes are those of
     /// `scope` or `scp`.
@@ -92,7 +93,8 @@ impl AuthBuilder {
         self
     }
 
-    /// The claim with the roles, a list or words in a text: `roles` unless set.
+    /// The claim with the roles, a list or words in a text: `roles` unless set. Dots lead to one inside
+    /// of others, as in `realm_access.roles`, unless there is a claim of the whole name.
     #[must_use]
     pub fn roles_claim(mut self, name: impl Into<String>) -> Self {
         self.claims.roles = name.into();
