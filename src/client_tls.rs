@@ -10,7 +10,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::TlsError;
-use crate::grpc::server::{provider, roots};
+use crate::grpc::server::{Clock, provider, roots};
 
 /// What TLS to another server needs, such as a database, a Redis or a collector of traces: whom to
 /// trust. TLS 1.2 and 1.3 are spoken, by rustls.
@@ -34,7 +34,7 @@ impl ClientTls {
     }
 
     fn with(roots: RootCertStore) -> Self {
-        let config = ClientConfig::builder_with_provider(Arc::new(provider()))
+        let config = ClientConfig::builder_with_details(Arc::new(provider()), Arc::new(Clock))
             .with_safe_default_protocol_versions()
             .expect("ring has cipher suites and key exchange groups for TLS 1.2 and 1.3")
             .with_root_certificates(roots)

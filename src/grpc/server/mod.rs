@@ -66,7 +66,7 @@ use self::timer::later;
 #[cfg(feature = "tls")]
 pub use self::tls::{ClientCertificate, SharedTls, Tls, TlsError};
 #[cfg(any(feature = "otlp", feature = "redis"))]
-pub(crate) use self::tls::{provider, roots};
+pub(crate) use self::tls::{Clock, provider, roots};
 use self::workers::{Job, Workers};
 use super::call::{Peer, PeerAddr};
 use super::compression::{Compression, Encoding};

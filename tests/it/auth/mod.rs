@@ -1,8 +1,8 @@
-//! Who calls, and what they may: `ATTACKS.md` is the table of what is refused.
+//! Who calls, and what they may.
 
 mod attacks;
 mod failures;
 mod files;
 mod permissions;
-mod support;
+pub mod support;
 mod ways;
