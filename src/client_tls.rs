@@ -28,6 +28,24 @@ impl ClientTls {
         Ok(Self::with(roots("CA", authorities)?))
     }
 
+    /// Trusts servers that have a certificate for their name from an authority that the system trusts.
+    /// The variables of the environment `SSL_CERT_FILE` and `SSL_CERT_DIR` count, as for OpenSSL.
+    ///
+    /// # Errors
+    /// If none can be found.
+    #[cfg(feature = "https")]
+    pub fn trusting_the_system() -> Result<Self, TlsError> {
+        let found = rustls_native_certs::load_native_certs();
+        let mut roots = RootCertStore::empty();
+        // Some that are on many machines cannot be used, and are not missed.
+        roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            let why = found.errors.first().map(|error| format!(": {error}")).unwrap_or_default();
+            return Err(TlsError::new("CA", format!("the system has no authorities{why}")));
+        }
+        Ok(Self::with(roots))
+    }
+
     /// Refuses all servers.
     pub(crate) fn trusting_nobody() -> Self {
         Self::with(RootCertStore::empty())

@@ -89,10 +89,12 @@ extern crate self as balafon;
 #[cfg(feature = "user-server")]
 #[doc(hidden)]
 pub mod app;
-#[cfg(any(feature = "otlp", feature = "redis"))]
+#[cfg(any(feature = "https", feature = "redis"))]
 mod client_tls;
 mod cut;
 pub mod grpc;
+#[cfg(feature = "https")]
+mod http_client;
 pub mod interceptors;
 mod recurring;
 pub mod services;
@@ -122,7 +124,7 @@ pub mod rpc {
 pub use prost;
 pub use prost_types;
 
-#[cfg(any(feature = "otlp", feature = "redis"))]
+#[cfg(any(feature = "https", feature = "redis"))]
 #[doc(inline)]
 pub use crate::client_tls::ClientTls;
 #[doc(inline)]

@@ -71,7 +71,14 @@ fn authentication(config: &Config, layers: &Layers) -> Vec<Finding> {
         Ok(Some((auth, _))) => auth,
         Err(error) => return vec![Finding::Error(error.to_string())],
     };
-    let mut findings = vec![Finding::Ok("authentication: all its files can be used".to_owned())];
+    let mut findings = Vec::new();
+    for (url, problem) in auth.unfetched() {
+        let place = auth::place(config, layers, url);
+        findings.push(Finding::Error(format!("{place}: {}: {problem}", url.display())));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::Ok("authentication: all its files can be used".to_owned()));
+    }
     for (file, holds) in auth.files() {
         let place = auth::place(config, layers, file);
         findings.push(Finding::Ok(format!("{place}: {}: {holds}", file.display())));

@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use self::kind::{Kind, Period};
 
-pub(super) use self::auth::Grantee;
+pub(super) use self::auth::{Grantee, Jwks};
 pub(super) use self::flags::flags;
 pub(super) use self::layers::Layers;
 pub(super) use self::print::{effective, sample};

@@ -7,7 +7,7 @@
 //! text with a grammar of its own, or a list of these, so that flags and variables can have it
 //! too. What two settings may not be together stands in `contradictions.rs`.
 
-use super::auth::{Allow, Leeway, Limit};
+use super::auth::{Allow, Jwks, Leeway, Limit};
 use super::kind::{Auto, Choice, Count, File, Kind, Many, Never, Optional, Or};
 use super::kind::{Period, Share, Size, Switch, Text, Time, Unlimited};
 use super::limits::{Proxy, RateRule, Redis};
@@ -126,14 +126,30 @@ settings! {
         help: "The oldest version of TLS that is spoken, 1.2 or 1.3",
     }
 
-    auth_jwks: Optional<File> = "auth.jwks" {
+    auth_jwks: Optional<Jwks> = "auth.jwks" {
         flag: "auth-jwks",
+        value: "FILE_OR_URL",
+        example: "https://accounts.example.com/jwks.json",
+        secret: Secret::Password,
+        help: "Accept tokens (JWT) that are signed with a key of this JWKS, a file or a URL of https. \
+            With this, auth.public-key, auth.secret, auth.api-keys or auth.certificates, clients have \
+            to prove who they are, and every method is denied that auth.allow does not allow, but for \
+            health checks. All files of this section are read again when they change. While the URL \
+            cannot be fetched, the keys that were fetched before are used",
+    }
+    auth_jwks_ca: Optional<File> = "auth.jwks-ca" {
+        flag: "auth-jwks-ca",
         value: "FILE",
-        example: "/etc/user-server/jwks.json",
-        help: "Accept tokens (JWT) that are signed with a key of this JWKS. With this or one of the \
-            next four, clients have to prove who they are, and every method is denied that \
-            auth.allow does not allow, but for health checks. All files of this section are read \
-            again when they change",
+        example: "/etc/user-server/issuer-ca.pem",
+        help: "The authorities that sign the certificate of the URL in auth.jwks, a PEM file; those \
+            that the system trusts if unset",
+    }
+    auth_jwks_refresh: Period = "auth.jwks-refresh" {
+        flag: "auth-jwks-refresh",
+        value: "TIME",
+        default: Some("5m"),
+        help: "How often the URL in auth.jwks is fetched: sooner if the answer says so by \
+            cache-control, or if a token names an unknown key (kid), but at most every 10 seconds",
     }
     auth_public_key: Optional<File> = "auth.public-key" {
         flag: "auth-public-key",
@@ -174,6 +190,13 @@ settings! {
         example: "users",
         help: "The audience (aud) that tokens have to name, or several; if unset, tokens that \
             name any are refused",
+    }
+    auth_roles_claim: Text = "auth.roles-claim" {
+        flag: "auth-roles-claim",
+        value: "CLAIM",
+        default: Some("roles"),
+        help: "The claim of tokens that holds the roles, a list or words in a text. Dots lead to one \
+            inside of others, as in realm_access.roles, unless there is a claim of the whole name",
     }
     auth_leeway: Leeway = "auth.leeway" {
         flag: "auth-leeway",

@@ -65,7 +65,7 @@ pub use self::stats::ServerStats;
 use self::timer::later;
 #[cfg(feature = "tls")]
 pub use self::tls::{ClientCertificate, SharedTls, Tls, TlsError};
-#[cfg(any(feature = "otlp", feature = "redis"))]
+#[cfg(any(feature = "https", feature = "redis"))]
 pub(crate) use self::tls::{Clock, provider, roots};
 use self::workers::{Job, Workers};
 use super::call::{Peer, PeerAddr};

@@ -217,7 +217,7 @@ fn certificates(of: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Tl
 pub struct TlsError(String);
 
 impl TlsError {
-    fn new(of: &str, problem: impl fmt::Display) -> Self {
+    pub(crate) fn new(of: &str, problem: impl fmt::Display) -> Self {
         Self(format!("{of}: {problem}"))
     }
 

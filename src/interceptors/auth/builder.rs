@@ -12,9 +12,10 @@ use super::contents::Contents;
 use super::failures::FailureLimit;
 use super::file::Watched;
 use super::jwt::Tokens;
+use super::remote::Remote;
 use super::state::{State, watch};
 use super::table::Revoked;
-use super::{Auth, KeyFile, Permissions, crypto};
+use super::{Auth, JwksUrl, KeyFile, Permissions, crypto};
 use crate::interceptors::rate_limit::TrustedProxy;
 
 /// Clocks of machines that are kept by NTP differ by less.
@@ -30,6 +31,7 @@ const RELOAD: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct AuthBuilder {
     keys: Vec<KeyFile>,
+    urls: Vec<JwksUrl>,
     claims: Claims,
     revoked: Option<PathBuf>,
     api_keys: Option<PathBuf>,
@@ -49,6 +51,7 @@ impl AuthBuilder {
         };
         Self {
             keys: Vec::new(),
+            urls: Vec::new(),
             claims,
             revoked: None,
             api_keys: None,
@@ -68,6 +71,16 @@ impl AuthBuilder {
     #[must_use]
     pub fn keys(mut self, keys: KeyFile) -> Self {
         self.keys.push(keys);
+        self
+    }
+
+    /// The same for keys that an issuer publishes. They are fetched as [`JwksUrl`] says; while that
+    /// fails, those that were fetched before stay in force, and until the first have come, tokens that
+    /// no other key has signed end with UNAVAILABLE. A call whose token names an unknown key waits
+    /// until they are fetched anew, unless they have just been.
+    #[must_use]
+    pub fn jwks_url(mut self, url: JwksUrl) -> Self {
+        self.urls.push(url);
         self
     }
 
@@ -161,7 +174,8 @@ impl AuthBuilder {
         self
     }
 
-    /// Reads the files, and starts the thread that watches them.
+    /// Reads the files and fetches the keys, and starts the threads that watch them. It waits for
+    /// issuers, but not for long.
     ///
     /// # Errors
     /// If a file or a setting cannot be used. Later a broken file, or one that has become empty, only
@@ -171,7 +185,8 @@ impl AuthBuilder {
         if self.claims.leeway > MAX_LEEWAY {
             return Err(AuthError::new("a leeway of more than a day".to_owned()));
         }
-        let tokens = self.tokens()?;
+        let generation = Arc::new(AtomicU64::new(0));
+        let tokens = self.tokens(&generation)?;
         let api_keys = open(self.api_keys, ApiKeys::parse)?;
         let certificates = open(self.certificates, Roles::parse)?
             .map(|roles| Certificates { roles, cache: Cache::new() });
@@ -181,14 +196,14 @@ impl AuthBuilder {
             certificates,
             permissions: self.permissions,
             failures: self.failures.start(),
-            generation: AtomicU64::new(0),
+            generation,
         });
         watch(&state, self.reload)?;
         Ok(Auth { state })
     }
 
-    fn tokens(&self) -> Result<Option<Tokens>, AuthError> {
-        if self.keys.is_empty() {
+    fn tokens(&self, generation: &Arc<AtomicU64>) -> Result<Option<Tokens>, AuthError> {
+        if self.keys.is_empty() && self.urls.is_empty() {
             return match &self.revoked {
                 Some(_) => Err(AuthError::new("revocations without keys for tokens".to_owned())),
                 None => Ok(None),
@@ -196,7 +211,15 @@ impl AuthBuilder {
         }
         let keys = self.keys.iter().cloned().map(KeyFile::open).collect::<Result<_, _>>()?;
         let revoked = open(self.revoked.clone(), Revoked::parse)?;
-        Ok(Some(Tokens { keys, revoked, claims: self.claims.clone(), cache: Cache::new() }))
+        let remotes = self.urls.iter().cloned().map(|url| Remote::start(url, generation.clone()));
+        let remotes = remotes.collect::<Result<_, _>>()?;
+        Ok(Some(Tokens {
+            keys,
+            remotes,
+            revoked,
+            claims: self.claims.clone(),
+            cache: Cache::new(),
+        }))
     }
 }
 

@@ -85,7 +85,7 @@ impl<T: Contents> Watched<T> {
 }
 
 /// A line for each thing that was passed over.
-fn log_remarks(file: &impl fmt::Display, summary: &Summary) {
+pub(super) fn log_remarks(file: &impl fmt::Display, summary: &Summary) {
     for why in summary.remarks() {
         tracing::warn!(target: "balafon::auth", %file, why, "passed over");
     }

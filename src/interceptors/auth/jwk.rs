@@ -26,6 +26,10 @@ pub(super) fn set(bytes: &[u8]) -> Result<Keys, String> {
         format!("not a JWKS: no JSON object, from line {line}, column {column}")
     })?;
     let Some(Value::Array(members)) = set.get("keys") else {
+        // What is at `/.well-known/openid-configuration`.
+        if let Some(uri) = set.get("jwks_uri").and_then(Value::as_str) {
+            return Err(format!("not a JWKS: it says that the JWKS is at {}", cut(uri)));
+        }
         return Err("not a JWKS: it has no list \"keys\"".to_owned());
     };
     let (mut keys, mut passed_over) = (Vec::new(), Vec::new());
@@ -223,8 +227,11 @@ mod tests {
 
     #[test]
     fn what_is_no_set_is_an_error() {
-        for text in ["", "[]", "{}", "{\"keys\": {}}", "{\"keys\": null}"] {
-            assert!(set(text.as_bytes()).unwrap_err().contains("not a JWKS"), "{text}");
+        for text in ["", "[]", "\"secret\"", "{}", "{\"keys\": {}}", "{\"keys\": null}"] {
+            let error = set(text.as_bytes()).unwrap_err();
+            assert!(error.contains("not a JWKS") && !error.contains("secret"), "{error}");
         }
+        let discovery = br#"{"issuer": "https://a", "jwks_uri": "https://a/jwks"}"#;
+        assert!(set(discovery).unwrap_err().ends_with("is at https://a/jwks"));
     }
 }

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use serde_json::{Map, Value};
 
 use super::cache::{Cache, Validity};
@@ -8,6 +9,8 @@ use super::file::Watched;
 use super::jws::Jws;
 use super::keys::{Key, Keys};
 use super::principal::{Principal, PrincipalKind};
+use super::remote::Remote;
+use super::state::Refusal;
 use super::table::Revoked;
 
 /// Longer tokens are refused unread. The largest that identity providers issue, with hundreds of
@@ -21,6 +24,7 @@ const MAX_SHOWN: usize = 64;
 #[derive(Debug)]
 pub(super) struct Tokens {
     pub(super) keys: Vec<Watched<Keys>>,
+    pub(super) remotes: Vec<Arc<Remote>>,
     pub(super) revoked: Option<Watched<Revoked>>,
     pub(super) claims: Claims,
     pub(super) cache: Cache,
@@ -34,9 +38,9 @@ impl Tokens {
         token: &str,
         now: u64,
         generation: u64,
-    ) -> Result<Principal, String> {
+    ) -> Result<Principal, Refusal> {
         if token.len() > MAX_TOKEN_LEN {
-            return Err(format!("a token of {} bytes", token.len()));
+            return Err(format!("a token of {} bytes", token.len()).into());
         }
         let claims = self.signed(token)?;
         let until = self.claims.check(&claims, now)?;
@@ -54,28 +58,45 @@ impl Tokens {
     }
 
     /// The claims of a token that one of the keys has signed.
-    fn signed(&self, token: &str) -> Result<Map<String, Value>, String> {
+    fn signed(&self, token: &str) -> Result<Map<String, Value>, Refusal> {
         let token = Jws::parse(token).map_err(|problem| cut(&problem))?;
-        let sets: Vec<Arc<Keys>> = self.keys.iter().map(Watched::current).collect();
+        let (sets, all_there) = self.sets();
         let all = || sets.iter().flat_map(|set| &set.keys);
         // RFC 7515, 4.1.4: the name of a key is a hint. It only chooses among the keys; which algorithm
         // a key is for is its own matter. Keys without a name may be the one that is meant.
         let named = all().filter(|key| key.kid.is_some() && key.kid == token.kid);
         let nameless = all().filter(|key| key.kid.is_none());
         let candidates: Vec<&Key> = named.chain(nameless).collect();
-        if candidates.is_empty() {
-            return Err(match &token.kid {
-                Some(kid) => format!("unknown kid {:?}", cut(kid)),
-                None => "no kid, and all keys have one".to_owned(),
-            });
-        }
         if candidates.iter().any(|key| token.is_signed_by(key)) {
-            return token.claims();
+            return Ok(token.claims()?);
         }
-        Err(match candidates.iter().any(|key| key.algorithm == token.algorithm) {
-            true => "InvalidSignature: none of its keys has signed it".to_owned(),
-            false => format!("InvalidAlgorithm: none of its keys is for {:?}", token.algorithm),
+        let is_for_it = candidates.iter().any(|key| key.algorithm == token.algorithm);
+        let why = match &token.kid {
+            Some(kid) if candidates.is_empty() => format!("unknown kid {:?}", cut(kid)),
+            None if candidates.is_empty() => "no kid, and all keys have one".to_owned(),
+            _ if is_for_it => "InvalidSignature: none of its keys has signed it".to_owned(),
+            _ => format!("InvalidAlgorithm: none of its keys is for {:?}", token.algorithm),
+        };
+        let is_named = candidates.iter().any(|key| key.kid.is_some());
+        Err(match (all_there, &token.kid) {
+            (false, _) => Refusal::Unready,
+            (true, Some(_)) if !is_named => Refusal::UnknownKey(why),
+            (true, _) => Refusal::Invalid(why),
         })
+    }
+
+    /// All keys that there are, and whether each issuer has given its own.
+    fn sets(&self) -> (Vec<Arc<Keys>>, bool) {
+        let sets = self.keys.iter().map(Watched::current);
+        let sets = sets.chain(self.remotes.iter().filter_map(|remote| remote.current()));
+        let sets: Vec<_> = sets.collect();
+        let all_there = sets.len() == self.keys.len() + self.remotes.len();
+        (sets, all_there)
+    }
+
+    /// Asks issuers for new keys. Whether any has answered.
+    pub(super) async fn ask(&self) -> bool {
+        join_all(self.remotes.iter().map(|remote| remote.ask())).await.contains(&true)
     }
 
     fn check_revocation(&self, claims: &Map<String, Value>) -> Result<(), String> {

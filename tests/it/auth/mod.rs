@@ -3,6 +3,7 @@
 mod attacks;
 mod failures;
 mod files;
+mod issuer;
 mod permissions;
 pub mod support;
 mod ways;
