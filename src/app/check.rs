@@ -99,12 +99,11 @@ fn redis(config: &Config, layers: &Layers) -> Option<Finding> {
         Ok(shared) => shared?,
         Err(error) => return Some(Finding::Error(error.to_string())),
     };
-    Some(match shared.is_there() {
-        true => Finding::Ok("rate limits: Redis answers".to_owned()),
-        false => {
-            let place = layers.place("rate-limit.redis");
-            Finding::Warning(format!("{place}: it does not answer: limits would be local"))
-        }
+    let place = layers.place("rate-limit.redis");
+    Some(match shared.trouble() {
+        None => Finding::Ok("rate limits: Redis answers".to_owned()),
+        Some(why) if shared.is_unsupported() => Finding::Error(format!("{place}: {why}")),
+        Some(why) => Finding::Warning(format!("{place}: {why}: limits would be local")),
     })
 }
 

@@ -37,6 +37,10 @@ pub(super) async fn of_clients(
         limit = limit.trust_proxy(*proxy);
     }
     Ok(Some(match shared(config, layers).await? {
+        Some(shared) if shared.is_unsupported() => {
+            let why = shared.trouble().unwrap_or_default();
+            return Err(StartError(format!("{}: {why}", layers.place("rate-limit.redis"))));
+        }
         Some(shared) => limit.share(shared),
         None => limit,
     }))

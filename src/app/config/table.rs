@@ -275,7 +275,7 @@ settings! {
         example: "rediss://localhost:6379/0",
         secret: Secret::Password,
         help: "Hold the limits together with all instances that have the same Redis; rediss:// is \
-            one with TLS",
+            one with TLS. It is to be a primary by itself: Redis Cluster and Sentinel are refused",
     }
     rate_limit_redis_ca: Optional<File> = "rate-limit.redis-ca" {
         flag: "rate-limit-redis-ca",

@@ -13,6 +13,8 @@ mod client;
 mod local;
 #[cfg(feature = "redis")]
 mod shared;
+#[cfg(feature = "redis")]
+mod trouble;
 mod window;
 
 use std::time::Duration;
