@@ -96,6 +96,8 @@ pub mod grpc;
 #[cfg(feature = "https")]
 mod http_client;
 pub mod interceptors;
+#[cfg(any(feature = "rate-limit", feature = "tls"))]
+mod rate;
 mod recurring;
 pub mod services;
 #[cfg(feature = "auth")]

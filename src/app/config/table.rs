@@ -305,6 +305,14 @@ settings! {
         help: "Connections that may be open at a time; more are closed at once. Each takes a file \
             descriptor: see ulimit -n",
     }
+    handshakes_per_minute: Or<Unlimited, Count<1, { u32::MAX }>> = "limits.handshakes-per-minute" {
+        flag: "handshakes-per-minute",
+        value: "N",
+        default: Some("6000"),
+        help: "TLS handshakes that an address may begin in a minute; more of its connections are closed \
+            at once. Behind a proxy that passes TLS on, all clients have one address, unless \
+            proxy-protocol names theirs",
+    }
     max_streams: Count<1, { u32::MAX }> = "limits.max-streams" {
         flag: "max-streams",
         value: "N",

@@ -3,30 +3,27 @@
 //! ```text
 //! call -> rule       the first whose pattern has the method
 //!      -> client     the principal, else the address (client.rs, ../proxies.rs)
-//!      -> window     the calls of this client to this method (window.rs)
-//!                    in Redis, if there is one and it answers (shared.rs), else here (local.rs)
+//!      -> window     the calls of this client to this method (crate::rate)
+//!                    in Redis, if there is one and it answers (shared.rs), else in memory
 //! ```
 
 #[cfg(all(test, feature = "redis"))]
 mod agreement;
 mod client;
-mod local;
 #[cfg(feature = "redis")]
 mod shared;
 #[cfg(feature = "redis")]
 mod trouble;
-mod window;
 
 use std::time::Duration;
 
 pub(super) use self::client::Client;
-pub(super) use self::local::Local;
 #[cfg(feature = "redis")]
 pub use self::shared::{InvalidRedis, RedisUrl, SharedLimits};
-pub(super) use self::window::{Rate, Taken};
 use super::proxies::Proxies;
 pub use super::proxies::{InvalidProxy, TrustedProxy};
 use super::{InvalidPattern, MethodPattern};
+use crate::rate::{Local, Rate, Taken};
 use crate::rpc::RetryInfo;
 use crate::{AsciiKey, Call, Interceptor, Metadata, Method, Next, Outcome, Status};
 

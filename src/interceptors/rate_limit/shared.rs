@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 
 use super::client::Client;
 use super::trouble::{Kind, Told, Trouble};
-use super::window::{Rate, Taken};
+use crate::rate::{Rate, Taken};
 use crate::{ClientTls, Method};
 
 /// Between two tries, and the least time that limits stay local: a Redis that answers now and then

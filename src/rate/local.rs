@@ -23,7 +23,7 @@ const SHARDS: usize = 64;
 /// that is full, a new one takes the place that would be free first: mostly one in which nothing
 /// counts any more, else that client's count begins anew. The memory is taken as zeros, which the
 /// system provides as they are used.
-pub(in crate::interceptors) struct Local {
+pub(crate) struct Local {
     origin: Instant,
     hasher: RandomState,
     shards: Box<[Mutex<Shard>]>,
@@ -39,21 +39,21 @@ struct Shard {
 
 impl Local {
     /// With room for at least so many clients.
-    pub(in crate::interceptors) fn with_room_for(clients: usize) -> Self {
+    pub(crate) fn with_room_for(clients: usize) -> Self {
         let places = clients.saturating_mul(SPARE).div_ceil(SHARDS).next_multiple_of(WAYS);
         let shards = (0..SHARDS).map(|_| Mutex::new(Shard::new(places)));
         Self { origin: Instant::now(), hasher: RandomState::new(), shards: shards.collect() }
     }
 
     /// Counts a call, or says how long the client has to wait for the next.
-    pub(in crate::interceptors) fn take(&self, client: impl Hash, rate: Rate) -> Taken {
+    pub(crate) fn take(&self, client: impl Hash, rate: Rate) -> Taken {
         let hash = self.hasher.hash_one(client);
         self.shard(hash).take(hash, rate, self.now())
     }
 
     /// What [`take`](Self::take) would give, without counting anything.
     #[cfg(feature = "auth")]
-    pub(in crate::interceptors) fn look(&self, client: impl Hash, rate: Rate) -> Taken {
+    pub(crate) fn look(&self, client: impl Hash, rate: Rate) -> Taken {
         let hash = self.hasher.hash_one(client);
         let mut window = self.shard(hash).find(hash).map_or(Window::default(), |(_, it)| it);
         window.take(rate, self.now())
