@@ -209,6 +209,7 @@ impl<T: Message + Default> Streaming<T> {
                     Received::End => return Poll::Ready(Ok(false)),
                 },
             };
+            exchange.admit()?;
             exchange.count_received();
             return Poll::Ready(match decoded {
                 Ok(()) => Ok(true),

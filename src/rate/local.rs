@@ -29,6 +29,10 @@ pub(crate) struct Local {
     shards: Box<[Mutex<Shard>]>,
 }
 
+/// A client, as a table knows it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known(u64);
+
 struct Shard {
     /// The hash of whose window it is; 0 is nobody's.
     tags: Vec<u64>,
@@ -47,7 +51,16 @@ impl Local {
 
     /// Counts a call, or says how long the client has to wait for the next.
     pub(crate) fn take(&self, client: impl Hash, rate: Rate) -> Taken {
-        let hash = self.hasher.hash_one(client);
+        self.take_of(self.known(client), rate)
+    }
+
+    /// What a client is known by here.
+    pub(crate) fn known(&self, client: impl Hash) -> Known {
+        Known(self.hasher.hash_one(client))
+    }
+
+    /// The same as [`take`](Self::take).
+    pub(crate) fn take_of(&self, Known(hash): Known, rate: Rate) -> Taken {
         self.shard(hash).take(hash, rate, self.now())
     }
 

@@ -36,6 +36,7 @@ use self::kind::{Kind, Period};
 pub(super) use self::auth::{Grantee, Jwks};
 pub(super) use self::flags::flags;
 pub(super) use self::layers::Layers;
+pub(super) use self::limits::Limited;
 pub(super) use self::print::{effective, sample};
 pub(super) use self::problem::Problems;
 pub(super) use self::table::Config;

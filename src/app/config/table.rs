@@ -250,8 +250,11 @@ settings! {
         value: "METHODS=CALLS/TIME",
         example: "*=100/1m",
         help: "How often each client may call each of these methods, such as *, */GetUser and \
-            package.Service/*; more calls end with RESOURCE_EXHAUSTED. Of several rules the first \
-            that has the method counts; METHODS=unlimited is one too. A client is who has proved \
+            package.Service/*; more calls end with RESOURCE_EXHAUSTED. With the word messages behind \
+            the number, as in */CreateUsers=10000messages/1m, how many messages it may send to them in \
+            all its calls, of which each server counts its own. Of several rules the first of calls \
+            that has the method counts, and the first of messages; METHODS=unlimited is one of both. A \
+            client is who has proved \
             who it is, else an address. Health is never limited",
     }
     rate_limit_clients: Count<1, 100_000_000> = "rate-limit.clients" {

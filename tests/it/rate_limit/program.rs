@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use balafon::users::pb::user_service::GET_USER;
+use balafon::users::pb::CreateUserRequest;
+use balafon::users::pb::user_service::{CREATE_USERS, GET_USER};
 
 use super::passed;
 use crate::access::{SECRET, token};
 use crate::admin;
 use crate::support::folder::Folder;
 use crate::support::patiently;
-use crate::support::peer::{Peer, framed, request};
+use crate::support::peer::{Peer, encoded, framed, request};
 use crate::support::program::{Running, complaint, user_server};
 use crate::support::redis::Redis;
 
@@ -28,6 +29,18 @@ async fn rules_come_from_the_settings_and_leave_health_alone() {
     assert_eq!(passed(&mut peer, "/grpc.health.v1.Health/Check", &[], 9).await, 9);
     let line = running.line_with("RESOURCE_EXHAUSTED");
     assert!(line.contains("balafon::access"), "{line}");
+}
+
+#[tokio::test]
+async fn messages_of_streams_are_limited_by_a_rule() {
+    let (_running, mut peer) = start(&["--rate-limit", "*/CreateUsers=3messages/1h,*=9/1h"]).await;
+    let user = CreateUserRequest { name: "Bob".into(), email: "b@c.de".into() };
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        let body = [encoded(&user), encoded(&user)].concat().into();
+        statuses.push(peer.call(request(CREATE_USERS.path), body).await.grpc_status().to_owned());
+    }
+    assert_eq!(statuses, ["0", "8", "8"]);
 }
 
 #[tokio::test]
