@@ -10,7 +10,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::TlsError;
-use crate::grpc::server::{provider, roots};
+use crate::grpc::server::{Clock, provider, roots};
 
 /// What TLS to another server needs, such as a database, a Redis or a collector of traces: whom to
 /// trust. TLS 1.2 and 1.3 are spoken, by rustls.
@@ -28,13 +28,31 @@ impl ClientTls {
         Ok(Self::with(roots("CA", authorities)?))
     }
 
+    /// Trusts servers that have a certificate for their name from an authority that the system trusts.
+    /// The variables of the environment `SSL_CERT_FILE` and `SSL_CERT_DIR` count, as for OpenSSL.
+    ///
+    /// # Errors
+    /// If none can be found.
+    #[cfg(feature = "https")]
+    pub fn trusting_the_system() -> Result<Self, TlsError> {
+        let found = rustls_native_certs::load_native_certs();
+        let mut roots = RootCertStore::empty();
+        // Some that are on many machines cannot be used, and are not missed.
+        roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            let why = found.errors.first().map(|error| format!(": {error}")).unwrap_or_default();
+            return Err(TlsError::new("CA", format!("the system has no authorities{why}")));
+        }
+        Ok(Self::with(roots))
+    }
+
     /// Refuses all servers.
     pub(crate) fn trusting_nobody() -> Self {
         Self::with(RootCertStore::empty())
     }
 
     fn with(roots: RootCertStore) -> Self {
-        let config = ClientConfig::builder_with_provider(Arc::new(provider()))
+        let config = ClientConfig::builder_with_details(Arc::new(provider()), Arc::new(Clock))
             .with_safe_default_protocol_versions()
             .expect("ring has cipher suites and key exchange groups for TLS 1.2 and 1.3")
             .with_root_certificates(roots)

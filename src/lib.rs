@@ -89,11 +89,15 @@ extern crate self as balafon;
 #[cfg(feature = "user-server")]
 #[doc(hidden)]
 pub mod app;
-#[cfg(any(feature = "otlp", feature = "redis"))]
+#[cfg(any(feature = "https", feature = "redis"))]
 mod client_tls;
 mod cut;
 pub mod grpc;
+#[cfg(feature = "https")]
+mod http_client;
 pub mod interceptors;
+#[cfg(any(feature = "rate-limit", feature = "tls"))]
+mod rate;
 mod recurring;
 pub mod services;
 #[cfg(feature = "auth")]
@@ -122,7 +126,7 @@ pub mod rpc {
 pub use prost;
 pub use prost_types;
 
-#[cfg(any(feature = "otlp", feature = "redis"))]
+#[cfg(any(feature = "https", feature = "redis"))]
 #[doc(inline)]
 pub use crate::client_tls::ClientTls;
 #[doc(inline)]

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use super::StartError;
 use super::access::{Grant, UserAccess};
-use super::config::{Config, Discovery, Grantee, Layers};
-use crate::Method;
-use crate::interceptors::auth::{Auth, AuthError, KeyFile, Permissions};
+use super::config::{Config, Discovery, Grantee, Jwks, Layers};
+use super::tls::trust;
+use crate::interceptors::auth::{Auth, AuthError, JwksUrl, KeyFile, Permissions};
 use crate::interceptors::{InvalidPattern, MethodPattern};
 use crate::services::health::pb::health;
 use crate::users::View;
+use crate::{ClientTls, Method};
 
 /// Not limited: a server that is busy is not to be taken for one that is ill.
 pub(super) const HEALTH: &str = "grpc.health.v1.Health/*";
@@ -39,7 +40,8 @@ pub(super) fn build(
     }
     let permissions = permissions(config)
         .map_err(|error| StartError(format!("{} has an {error}", layers.place("auth.allow"))))?;
-    let auth = authentication(config, permissions).map_err(|error| {
+    let issuer = issuer(config, layers)?;
+    let auth = authentication(config, issuer, permissions).map_err(|error| {
         let place = match error.file() {
             Some(file) => place(config, layers, file),
             None => "authentication".to_owned(),
@@ -49,16 +51,16 @@ pub(super) fn build(
     Ok(Some((auth, UserAccess::new(grants(config)))))
 }
 
-/// The setting that names a file.
+/// The setting that names a file or a URL.
 pub(super) fn place(config: &Config, layers: &Layers, file: &Path) -> String {
     let named = files(config).into_iter().find(|(_, named)| *named == Some(file));
     named.map_or_else(|| "authentication".to_owned(), |(key, _)| layers.place(key).to_string())
 }
 
-/// Each setting that names a file, and the file.
+/// Each setting that names a file or a URL, and which.
 fn files(config: &Config) -> [(&'static str, Option<&Path>); 6] {
     [
-        ("auth.jwks", config.auth_jwks.as_deref()),
+        ("auth.jwks", config.auth_jwks.as_ref().map(Jwks::name)),
         ("auth.public-key", config.auth_public_key.as_deref()),
         ("auth.secret", config.auth_secret.as_deref()),
         ("auth.revoked", config.auth_revoked.as_deref()),
@@ -67,14 +69,40 @@ fn files(config: &Config) -> [(&'static str, Option<&Path>); 6] {
     ]
 }
 
-fn authentication(config: &Config, permissions: Permissions) -> Result<Auth, AuthError> {
+/// Where the issuer publishes its keys, if it does, with whom to trust.
+fn issuer(config: &Config, layers: &Layers) -> Result<Option<JwksUrl>, StartError> {
+    let Some(Jwks::Url(url)) = &config.auth_jwks else { return Ok(None) };
+    let url = url.clone().refresh_every(config.auth_jwks_refresh);
+    if !url.is_tls() {
+        return Ok(Some(url));
+    }
+    let tls = match trust("auth.jwks-ca", config.auth_jwks_ca.as_deref(), layers)? {
+        Some(tls) => tls,
+        None => ClientTls::trusting_the_system().map_err(|error| {
+            StartError(format!("{}: cannot trust it: {error}", layers.place("auth.jwks")))
+        })?,
+    };
+    Ok(Some(url.trust(tls)))
+}
+
+fn authentication(
+    config: &Config,
+    issuer: Option<JwksUrl>,
+    permissions: Permissions,
+) -> Result<Auth, AuthError> {
+    let jwks = match &config.auth_jwks {
+        Some(Jwks::File(path)) => Some(KeyFile::jwks(path)),
+        Some(Jwks::Url(_)) | None => None,
+    };
     let keys = [
-        config.auth_jwks.as_ref().map(KeyFile::jwks),
+        jwks,
         config.auth_public_key.as_ref().map(KeyFile::pem),
         config.auth_secret.as_ref().map(KeyFile::secret),
     ];
     let mut auth = Auth::builder().permissions(permissions).leeway(config.auth_leeway);
     auth = keys.into_iter().flatten().fold(auth, |auth, keys| auth.keys(keys));
+    auth = issuer.into_iter().fold(auth, |auth, url| auth.jwks_url(url));
+    auth = auth.roles_claim(&config.auth_roles_claim);
     auth = config.auth_issuer.iter().fold(auth, |auth, issuer| auth.issuer(issuer));
     auth = config.auth_audience.iter().fold(auth, |auth, audience| auth.audience(audience));
     auth = auth.failures_per_minute(config.auth_failures);

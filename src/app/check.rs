@@ -71,7 +71,14 @@ fn authentication(config: &Config, layers: &Layers) -> Vec<Finding> {
         Ok(Some((auth, _))) => auth,
         Err(error) => return vec![Finding::Error(error.to_string())],
     };
-    let mut findings = vec![Finding::Ok("authentication: all its files can be used".to_owned())];
+    let mut findings = Vec::new();
+    for (url, problem) in auth.unfetched() {
+        let place = auth::place(config, layers, url);
+        findings.push(Finding::Error(format!("{place}: {}: {problem}", url.display())));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::Ok("authentication: all its files can be used".to_owned()));
+    }
     for (file, holds) in auth.files() {
         let place = auth::place(config, layers, file);
         findings.push(Finding::Ok(format!("{place}: {}: {holds}", file.display())));
@@ -92,12 +99,11 @@ fn redis(config: &Config, layers: &Layers) -> Option<Finding> {
         Ok(shared) => shared?,
         Err(error) => return Some(Finding::Error(error.to_string())),
     };
-    Some(match shared.is_there() {
-        true => Finding::Ok("rate limits: Redis answers".to_owned()),
-        false => {
-            let place = layers.place("rate-limit.redis");
-            Finding::Warning(format!("{place}: it does not answer: limits would be local"))
-        }
+    let place = layers.place("rate-limit.redis");
+    Some(match shared.trouble() {
+        None => Finding::Ok("rate limits: Redis answers".to_owned()),
+        Some(why) if shared.is_unsupported() => Finding::Error(format!("{place}: {why}")),
+        Some(why) => Finding::Warning(format!("{place}: {why}: limits would be local")),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::StartError;
 use super::auth::HEALTH;
-use super::config::{Config, Layers};
+use super::config::{Config, Layers, Limited};
 use super::tls::trust;
 use crate::interceptors::rate_limit::{RateLimit, SharedLimits};
 use crate::interceptors::{ConcurrencyLimit, InvalidPattern};
@@ -28,7 +28,10 @@ pub(super) async fn of_clients(
     for (methods, rate) in &config.rate_limit_rules {
         let methods = methods.to_string();
         limit = match *rate {
-            Some((calls, period)) => limit.limit(&methods, calls, period),
+            Some(Limited::Calls(calls, period)) => limit.limit(&methods, calls, period),
+            Some(Limited::Messages(messages, period)) => {
+                limit.limit_messages(&methods, messages, period)
+            }
             None => limit.unlimited(&methods),
         }
         .map_err(unusable)?;
@@ -37,6 +40,10 @@ pub(super) async fn of_clients(
         limit = limit.trust_proxy(*proxy);
     }
     Ok(Some(match shared(config, layers).await? {
+        Some(shared) if shared.is_unsupported() => {
+            let why = shared.trouble().unwrap_or_default();
+            return Err(StartError(format!("{}: {why}", layers.place("rate-limit.redis"))));
+        }
         Some(shared) => limit.share(shared),
         None => limit,
     }))

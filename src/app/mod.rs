@@ -264,6 +264,7 @@ fn server(config: &Config) -> Server {
     let mut server = Server::new()
         .workers(workers(config))
         .max_connections(config.max_connections as usize)
+        .handshakes_per_minute(config.handshakes_per_minute)
         .max_concurrent_streams(config.max_streams)
         .max_header_list_size(u32::try_from(config.max_header_list).unwrap_or(u32::MAX))
         .max_receive_message_size(config.max_receive_message)

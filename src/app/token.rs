@@ -65,7 +65,7 @@ pub(super) fn sign(
         return Err(StartError(problem.to_owned()));
     };
     let mut token = DevelopmentToken::new(&wanted.subject, wanted.expires_in)
-        .roles(wanted.roles.iter().map(String::as_str));
+        .roles_in(&config.auth_roles_claim, wanted.roles.iter().map(String::as_str));
     let claims = [
         ("scope", wanted.scope.as_ref()),
         ("jti", wanted.jti.as_ref()),

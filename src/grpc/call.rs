@@ -149,6 +149,13 @@ impl Call {
         self.parts.exchange.observe(Box::new(observer));
     }
 
+    /// Asks `admit` before the handler has a message of the client, each time. An error ends the
+    /// input: the handler gets it in the place of that message, and may still answer. It runs inside the
+    /// call's own future, so it must not block.
+    pub fn admit_messages(&mut self, admit: impl FnMut() -> Result<(), Status> + Send + 'static) {
+        self.parts.exchange.gate(Box::new(admit));
+    }
+
     /// Counts of messages, to be read when the call is over.
     pub fn counts(&self) -> Counts {
         Counts { exchange: self.parts.exchange.clone() }

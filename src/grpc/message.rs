@@ -225,6 +225,7 @@ impl<T: Message + Default> Streaming<T> {
                     Received::End => return Poll::Ready(Ok(false)),
                 },
             };
+            exchange.admit()?;
             exchange.count_received();
             self.slice = self.slice.saturating_sub(cost);
             return Poll::Ready(match decoded {

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use uuid::timestamp::context::{ContextV7, ThreadLocalContext};
 use uuid::{Timestamp, Uuid};
@@ -73,10 +74,13 @@ fn correlation_id(metadata: &Metadata) -> Arc<str> {
 }
 
 /// A UUIDv7; each thread has its own order of them. `Uuid::now_v7` keeps one for the process, under a
-/// lock that every call of every worker would take.
+/// lock that every call of every worker would take. A clock before 1970, which no UUIDv7 can carry, counts
+/// as 1970: `Timestamp::now` would panic.
 fn new_id() -> Uuid {
     thread_local! {
         static ORDER: ContextV7 = const { ContextV7::new() };
     }
-    Uuid::new_v7(Timestamp::now(ThreadLocalContext::new(&ORDER)))
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let order = ThreadLocalContext::new(&ORDER);
+    Uuid::new_v7(Timestamp::from_unix(order, now.as_secs(), now.subsec_nanos()))
 }

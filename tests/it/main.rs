@@ -9,6 +9,7 @@ mod batches;
 mod bounds;
 mod budgets;
 mod clients;
+mod clock;
 mod compression;
 mod concurrency;
 mod configuration;

@@ -1,12 +1,14 @@
 //! The values of the settings of authentication.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::kind::Kind;
+use super::kind::{File, Kind};
 use super::table::Config;
 use super::units;
 use crate::interceptors::MethodPattern;
+use crate::interceptors::auth::JwksUrl;
 use crate::users::View;
 
 /// To whom something is allowed.
@@ -24,6 +26,27 @@ pub(in crate::app) enum Limit {}
 
 /// How far the clock of an issuer may be off.
 pub(in crate::app) enum Leeway {}
+
+/// Where the JWKS of an issuer is.
+#[derive(Debug, Clone)]
+pub(in crate::app) enum Jwks {
+    File(PathBuf),
+    Url(JwksUrl),
+}
+
+impl Jwks {
+    /// The file, or the URL.
+    pub(in crate::app) fn name(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Url(url) => url.as_path(),
+        }
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(self, Self::Url(url) if url.is_tls())
+    }
+}
 
 impl Config {
     /// Whether clients can prove who they are in any way, so that they have to.
@@ -91,6 +114,22 @@ impl Kind for Limit {
     }
 }
 
+impl Kind for Jwks {
+    type Value = Self;
+
+    fn wanted() -> String {
+        "the path of a file, or https://HOST[:PORT]/PATH without a user; http only on this machine"
+            .to_owned()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        match text.contains("://") {
+            true => text.parse().ok().map(Self::Url),
+            false => File::parse(text).map(Self::File),
+        }
+    }
+}
+
 impl Kind for Leeway {
     type Value = Duration;
 
@@ -114,6 +153,20 @@ mod tests {
         assert_eq!(to("scope:a=b=*/Get"), Some(Grantee::Scope("a=b".to_owned())));
         for text in ["", "admin", "admin=", "=*", "scope:=*", "admin=Get", "admin=*/Get */Put"] {
             assert_eq!(to(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_jwks_is_a_file_or_a_url() {
+        let is_url = |text| Jwks::parse(text).map(|it| matches!(it, Jwks::Url(_)));
+        for file in ["jwks.json", "/etc/jwks.json", "a:b"] {
+            assert_eq!(is_url(file), Some(false), "{file}");
+        }
+        for url in ["https://a/jwks", "http://127.0.0.1:8080/jwks"] {
+            assert_eq!(is_url(url), Some(true), "{url}");
+        }
+        for text in ["", "http://a/jwks", "file:///jwks.json", "https://", "https://a:b@c/jwks"] {
+            assert_eq!(is_url(text), None, "{text}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! What settings may not be together, each good by itself.
 
+use super::auth::Jwks;
 use super::layers::Layers;
 use super::problem::{Problems, similar};
 use super::table::{Config, SETTINGS};
@@ -94,7 +95,7 @@ fn authentication(config: &Config, layers: &Layers, problems: &mut Problems) {
             &ways[..],
         ),
         (
-            &["auth.issuer", "auth.audience", "auth.leeway", "auth.revoked"],
+            &["auth.issuer", "auth.audience", "auth.roles-claim", "auth.leeway", "auth.revoked"],
             config.accepts_tokens(),
             &ways[..3],
         ),
@@ -103,6 +104,14 @@ fn authentication(config: &Config, layers: &Layers, problems: &mut Problems) {
             let any_of: Vec<_> = any_of.iter().map(|key| named(key)).collect();
             let any_of = any_of.join(", ");
             let problem = format_args!("needs one of {any_of}, of which none is set");
+            problems.add(layers.place(key), problem);
+        }
+    }
+    let is_url = matches!(config.auth_jwks, Some(Jwks::Url(_)));
+    let is_tls = config.auth_jwks.as_ref().is_some_and(Jwks::is_tls);
+    for (key, is_used) in [("auth.jwks-refresh", is_url), ("auth.jwks-ca", is_tls)] {
+        if layers.is_set(key) && !is_used {
+            let problem = format_args!("needs {}, a URL of https", named("auth.jwks"));
             problems.add(layers.place(key), problem);
         }
     }

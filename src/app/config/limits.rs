@@ -16,13 +16,21 @@ pub(in crate::app) enum Redis {}
 /// Whose `x-forwarded-for` counts.
 pub(in crate::app) enum Proxy {}
 
-/// The methods, and so many calls in each period, or any number.
+/// So many calls or messages in each period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::app) enum Limited {
+    Calls(u32, Duration),
+    Messages(u32, Duration),
+}
+
+/// The methods, and how often, or any number of both.
 impl Kind for RateRule {
-    type Value = (MethodPattern, Option<(u32, Duration)>);
+    type Value = (MethodPattern, Option<Limited>);
 
     fn wanted() -> String {
-        "METHODS=CALLS/TIME or METHODS=unlimited, such as *=100/1m, where METHODS is \
-         package.Service/Method, package.Service/*, */Method or *"
+        "METHODS=CALLS/TIME, METHODS=COUNTmessages/TIME or METHODS=unlimited, such as *=100/1m or \
+         */CreateUsers=10000messages/1m, where METHODS is package.Service/Method, \
+         package.Service/*, */Method or *"
             .to_owned()
     }
 
@@ -31,9 +39,13 @@ impl Kind for RateRule {
         let rate = match rate {
             "unlimited" => None,
             _ => {
-                let (calls, period) = rate.split_once('/')?;
-                let calls: NonZeroU32 = calls.parse().ok()?;
-                Some((calls.get(), Period::parse(period)?))
+                let (count, period) = rate.split_once('/')?;
+                let period = Period::parse(period)?;
+                let number = |text: &str| text.parse().ok().map(NonZeroU32::get);
+                Some(match count.strip_suffix("messages") {
+                    Some(messages) => Limited::Messages(number(messages.trim_end())?, period),
+                    None => Limited::Calls(number(count)?, period),
+                })
             }
         };
         Some((methods.parse().ok()?, rate))
@@ -73,12 +85,29 @@ mod tests {
     #[test]
     fn a_rule_is_methods_and_a_rate() {
         let rate = |text| RateRule::parse(text).map(|(_, rate)| rate);
-        assert_eq!(rate("*=100/1m"), Some(Some((100, Duration::from_secs(60)))));
-        assert_eq!(rate("a.B/*=1/500ms"), Some(Some((1, Duration::from_millis(500)))));
+        let minute = Duration::from_secs(60);
+        assert_eq!(rate("*=100/1m"), Some(Some(Limited::Calls(100, minute))));
+        let calls = Limited::Calls(1, Duration::from_millis(500));
+        assert_eq!(rate("a.B/*=1/500ms"), Some(Some(calls)));
+        for text in ["*/C=7messages/1m", "*/C=7 messages/1m"] {
+            assert_eq!(rate(text), Some(Some(Limited::Messages(7, minute))), "{text}");
+        }
         assert_eq!(rate("*/C=unlimited"), Some(None));
-        for text in
-            ["", "*", "*=", "*=100", "*=0/1m", "*=-1/1m", "*=1/0s", "*=1/m", "B=1/1m", "=1/1m"]
-        {
+        for text in [
+            "",
+            "*",
+            "*=",
+            "*=100",
+            "*=messages/1m",
+            "*=0messages/1m",
+            "*=1message/1m",
+            "*=0/1m",
+            "*=-1/1m",
+            "*=1/0s",
+            "*=1/m",
+            "B=1/1m",
+            "=1/1m",
+        ] {
             assert_eq!(rate(text), None, "{text}");
         }
     }

@@ -2,6 +2,7 @@
 
 use super::contradictions::named;
 use super::layers::Layers;
+use super::limits::Limited;
 use super::problem::{ALIKE, Problems};
 use super::table::Config;
 use crate::Method;
@@ -81,10 +82,18 @@ pub(super) fn warnings(config: &Config, layers: &Layers) -> Vec<String> {
 fn without_effect(config: &Config, layers: &Layers) -> Vec<String> {
     let rules = &config.rate_limit_rules;
     let mut warnings = Vec::new();
-    for (index, (pattern, _)) in rules.iter().enumerate() {
+    for (index, (pattern, limit)) in rules.iter().enumerate() {
+        let is_of_messages = |limit: &Option<Limited>| matches!(limit, Some(Limited::Messages(..)));
+        // One of calls and one of messages both count, but none behind `unlimited`.
+        let counts_too = |earlier: &Option<Limited>| {
+            earlier.is_some() && limit.is_some() && is_of_messages(earlier) != is_of_messages(limit)
+        };
         let mut matched = routes::methods().iter().filter(|method| pattern.matches(method));
-        let has_earlier =
-            |method: &Method| rules[..index].iter().any(|(earlier, _)| earlier.matches(method));
+        let has_earlier = |method: &Method| {
+            rules[..index]
+                .iter()
+                .any(|(earlier, limit)| earlier.matches(method) && !counts_too(limit))
+        };
         if matched.all(|method| is_health(method) || has_earlier(method)) {
             let (place, text) =
                 (layers.place("rate-limit.rules"), &layers.texts("rate-limit.rules")[index]);

@@ -33,9 +33,10 @@ use std::time::Duration;
 
 use self::kind::{Kind, Period};
 
-pub(super) use self::auth::Grantee;
+pub(super) use self::auth::{Grantee, Jwks};
 pub(super) use self::flags::flags;
 pub(super) use self::layers::Layers;
+pub(super) use self::limits::Limited;
 pub(super) use self::print::{effective, sample};
 pub(super) use self::problem::Problems;
 pub(super) use self::table::Config;

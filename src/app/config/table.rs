@@ -7,7 +7,7 @@
 //! text with a grammar of its own, or a list of these, so that flags and variables can have it
 //! too. What two settings may not be together stands in `contradictions.rs`.
 
-use super::auth::{Allow, Leeway, Limit};
+use super::auth::{Allow, Jwks, Leeway, Limit};
 use super::kind::{Auto, Choice, Count, File, Kind, Many, Never, Optional, Or};
 use super::kind::{Period, Share, Size, Switch, Text, Time, Unlimited};
 use super::limits::{Proxy, RateRule, Redis};
@@ -126,14 +126,30 @@ settings! {
         help: "The oldest version of TLS that is spoken, 1.2 or 1.3",
     }
 
-    auth_jwks: Optional<File> = "auth.jwks" {
+    auth_jwks: Optional<Jwks> = "auth.jwks" {
         flag: "auth-jwks",
+        value: "FILE_OR_URL",
+        example: "https://accounts.example.com/jwks.json",
+        secret: Secret::Password,
+        help: "Accept tokens (JWT) that are signed with a key of this JWKS, a file or a URL of https. \
+            With this, auth.public-key, auth.secret, auth.api-keys or auth.certificates, clients have \
+            to prove who they are, and every method is denied that auth.allow does not allow, but for \
+            health checks. All files of this section are read again when they change. While the URL \
+            cannot be fetched, the keys that were fetched before are used",
+    }
+    auth_jwks_ca: Optional<File> = "auth.jwks-ca" {
+        flag: "auth-jwks-ca",
         value: "FILE",
-        example: "/etc/user-server/jwks.json",
-        help: "Accept tokens (JWT) that are signed with a key of this JWKS. With this or one of the \
-            next four, clients have to prove who they are, and every method is denied that \
-            auth.allow does not allow, but for health checks. All files of this section are read \
-            again when they change",
+        example: "/etc/user-server/issuer-ca.pem",
+        help: "The authorities that sign the certificate of the URL in auth.jwks, a PEM file; those \
+            that the system trusts if unset",
+    }
+    auth_jwks_refresh: Period = "auth.jwks-refresh" {
+        flag: "auth-jwks-refresh",
+        value: "TIME",
+        default: Some("5m"),
+        help: "How often the URL in auth.jwks is fetched: sooner if the answer says so by \
+            cache-control, or if a token names an unknown key (kid), but at most every 10 seconds",
     }
     auth_public_key: Optional<File> = "auth.public-key" {
         flag: "auth-public-key",
@@ -174,6 +190,13 @@ settings! {
         example: "users",
         help: "The audience (aud) that tokens have to name, or several; if unset, tokens that \
             name any are refused",
+    }
+    auth_roles_claim: Text = "auth.roles-claim" {
+        flag: "auth-roles-claim",
+        value: "CLAIM",
+        default: Some("roles"),
+        help: "The claim of tokens that holds the roles, a list or words in a text. Dots lead to one \
+            inside of others, as in realm_access.roles, unless there is a claim of the whole name",
     }
     auth_leeway: Leeway = "auth.leeway" {
         flag: "auth-leeway",
@@ -227,8 +250,11 @@ settings! {
         value: "METHODS=CALLS/TIME",
         example: "*=100/1m",
         help: "How often each client may call each of these methods, such as *, */GetUser and \
-            package.Service/*; more calls end with RESOURCE_EXHAUSTED. Of several rules the first \
-            that has the method counts; METHODS=unlimited is one too. A client is who has proved \
+            package.Service/*; more calls end with RESOURCE_EXHAUSTED. With the word messages behind \
+            the number, as in */CreateUsers=10000messages/1m, how many messages it may send to them in \
+            all its calls, of which each server counts its own. Of several rules the first of calls \
+            that has the method counts, and the first of messages; METHODS=unlimited is one of both. A \
+            client is who has proved \
             who it is, else an address. Health is never limited",
     }
     rate_limit_clients: Count<1, 100_000_000> = "rate-limit.clients" {
@@ -252,7 +278,7 @@ settings! {
         example: "rediss://localhost:6379/0",
         secret: Secret::Password,
         help: "Hold the limits together with all instances that have the same Redis; rediss:// is \
-            one with TLS",
+            one with TLS. It is to be a primary by itself: Redis Cluster and Sentinel are refused",
     }
     rate_limit_redis_ca: Optional<File> = "rate-limit.redis-ca" {
         flag: "rate-limit-redis-ca",
@@ -281,6 +307,14 @@ settings! {
         default: Some("10000"),
         help: "Connections that may be open at a time; more are closed at once. Each takes a file \
             descriptor: see ulimit -n",
+    }
+    handshakes_per_minute: Or<Unlimited, Count<1, { u32::MAX }>> = "limits.handshakes-per-minute" {
+        flag: "handshakes-per-minute",
+        value: "N",
+        default: Some("6000"),
+        help: "TLS handshakes that an address may begin in a minute; more of its connections are closed \
+            at once. Behind a proxy that passes TLS on, all clients have one address, unless \
+            proxy-protocol names theirs",
     }
     max_streams: Count<1, { u32::MAX }> = "limits.max-streams" {
         flag: "max-streams",

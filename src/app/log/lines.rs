@@ -216,29 +216,37 @@ impl Visit for Fields<'_> {
 fn write_time(line: &mut String) {
     thread_local! {
         /// The text of the second that was written last.
-        static SECOND: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+        static SECOND: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
     }
     SECOND.with_borrow_mut(|(second, text)| {
-        let mut now = since_epoch();
+        let (mut now, mut micros) = since_epoch();
         // Again if the clock moved on to the next one meanwhile.
-        while *second != now.as_secs() {
+        while *second != now {
             text.clear();
             let _ = time::SystemTime.format_time(&mut Writer::new(text));
             text.truncate("2026-11-22T13:12:19".len());
-            *second = now.as_secs();
-            now = since_epoch();
+            *second = now;
+            (now, micros) = since_epoch();
         }
         line.push_str(text);
         // With its leading zeros, behind a digit that stands where the point is to be.
         let start = line.len();
-        line.push_str(itoa::Buffer::new().format(1_000_000 + now.subsec_micros()));
+        line.push_str(itoa::Buffer::new().format(1_000_000 + micros));
         line.replace_range(start..=start, ".");
         line.push('Z');
     })
 }
 
-fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+/// Whole seconds since 1970, negative before it, and the microseconds after them.
+fn since_epoch() -> (i64, u32) {
+    let of = |time: Duration| (time.as_secs() as i64, time.subsec_micros());
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(after) => of(after),
+        Err(before) => match of(before.duration()) {
+            (seconds, 0) => (-seconds, 0),
+            (seconds, micros) => (-seconds - 1, 1_000_000 - micros),
+        },
+    }
 }
 
 #[cfg(test)]

@@ -33,6 +33,9 @@ use super::status::Status;
 /// Sees one message as it is received or sent.
 pub(crate) type Observer = Box<dyn FnMut(MessageEvent<'_>) + Send>;
 
+/// Says whether the handler may have one more message.
+pub(crate) type Gate = Box<dyn FnMut() -> Result<(), Status> + Send>;
+
 /// A message that passes through a call: its encoded and uncompressed bytes.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
@@ -69,6 +72,9 @@ pub(crate) struct Exchange {
     observers: Mutex<Vec<Observer>>,
     /// Whether there are any: so that messages cost no lock for that.
     observed: AtomicBool,
+    gates: Mutex<Vec<Gate>>,
+    /// The same of these.
+    gated: AtomicBool,
     /// Messages that the handler has taken. There is one reader, so adding needs no more than a
     /// load and a store.
     received: AtomicU64,
@@ -148,6 +154,8 @@ impl Exchange {
             news: OnceLock::new(),
             observers: Mutex::default(),
             observed: AtomicBool::new(false),
+            gates: Mutex::default(),
+            gated: AtomicBool::new(false),
             received: AtomicU64::new(0),
             compressed: AtomicBool::new(false),
             receive_limit: terms.receive_limit,
@@ -261,6 +269,21 @@ impl Exchange {
         observers.iter_mut().for_each(|observer| observer(event));
     }
 
+    pub(crate) fn gate(&self, gate: Gate) {
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner).push(gate);
+        self.gated.store(true, Ordering::Release);
+    }
+
+    /// Whether the handler may have the message that it is about to take. If not, it was the last.
+    pub(crate) fn admit(&self) -> Result<(), Status> {
+        if !self.gated.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let admitted = gates.iter_mut().try_for_each(|gate| gate());
+        admitted.inspect_err(|status| self.fail_input(status))
+    }
+
     /// Messages that the handler has taken.
     pub(crate) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
@@ -309,6 +332,7 @@ impl Exchange {
         let message = message.ok_or_else(|| wrong_count("none arrived"))?;
         // What there is behind it is no message.
         ready!(self.lock().poll_frame(cx))?;
+        self.admit()?;
         self.count_received();
         Poll::Ready(Ok(message))
     }

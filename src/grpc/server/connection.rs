@@ -51,7 +51,11 @@ where
     let peer = host.peer.clone();
     #[cfg(feature = "tls")]
     if let Some(tls) = host.tls.clone() {
-        let secured = async move { tls.accept(io, peer).await };
+        let handshakes = host.handshakes.clone();
+        if !handshakes.admit(&peer) {
+            return;
+        }
+        let secured = async move { handshakes.work(tls.accept(io, peer)).await };
         // On the heap, so that connections without TLS are no larger for it.
         return Box::pin(serve_over(secured, host, drain)).await;
     }

@@ -5,6 +5,8 @@ use tokio::runtime::Handle;
 
 use super::budget::{Budget, Budgets};
 use super::drain::Drain;
+#[cfg(feature = "tls")]
+use super::handshakes::Handshakes;
 use super::outlet::Outlet;
 use super::polled::Polled;
 use super::rpc::Rpc;
@@ -36,6 +38,8 @@ pub(super) struct Common {
     pub(super) polled: Option<Arc<Polled>>,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<SharedTls>,
+    #[cfg(feature = "tls")]
+    pub(super) handshakes: Handshakes,
 }
 
 /// What the calls of one connection have in common. It is made by the worker that serves it, so
@@ -55,6 +59,8 @@ pub(super) struct Host {
     polled: Option<Arc<Polled>>,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<SharedTls>,
+    #[cfg(feature = "tls")]
+    pub(super) handshakes: Handshakes,
 }
 
 impl Common {
@@ -63,7 +69,13 @@ impl Common {
     pub(super) fn replica(&self) -> Self {
         let router = Arc::new(self.router.replica());
         let settings = Arc::new(Settings::clone(&self.settings));
-        Self { router, settings, ..self.clone() }
+        Self {
+            router,
+            settings,
+            #[cfg(feature = "tls")]
+            handshakes: self.handshakes.for_a_thread(),
+            ..self.clone()
+        }
     }
 
     /// For a new connection.
@@ -83,6 +95,8 @@ impl Common {
             polled: polled.clone(),
             #[cfg(feature = "tls")]
             tls: self.tls.clone(),
+            #[cfg(feature = "tls")]
+            handshakes: self.handshakes.clone(),
         }
     }
 }

@@ -14,6 +14,8 @@ mod connection;
 mod drain;
 mod follow;
 mod foreign;
+#[cfg(feature = "tls")]
+mod handshakes;
 mod host;
 mod lifetime;
 mod limits;
@@ -47,6 +49,7 @@ use std::future::Future;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -66,8 +69,8 @@ pub use self::stats::ServerStats;
 use self::timer::later;
 #[cfg(feature = "tls")]
 pub use self::tls::{ClientCertificate, SharedTls, Tls, TlsError};
-#[cfg(any(feature = "otlp", feature = "redis"))]
-pub(crate) use self::tls::{provider, roots};
+#[cfg(any(feature = "https", feature = "redis"))]
+pub(crate) use self::tls::{Clock, provider, roots};
 use self::workers::{Job, Workers};
 use super::call::{Peer, PeerAddr};
 use super::compression::{Compression, Encoding};
@@ -123,6 +126,17 @@ impl Server {
     #[must_use]
     pub fn tls(mut self, tls: impl Into<SharedTls>) -> Self {
         self.tls = Some(tls.into());
+        self
+    }
+
+    /// TLS handshakes that an address may begin in a minute, of IPv6 its /64; more of its connections
+    /// are closed at once, with a line in the log. `None` is any number. Whatever their addresses,
+    /// handshakes take at most half of a thread's time, so that calls on open connections go on.
+    /// Default: 6,000.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn handshakes_per_minute(mut self, most: Option<u32>) -> Self {
+        self.settings.handshakes_per_minute = most;
         self
     }
 
@@ -316,7 +330,7 @@ impl Server {
     /// If it cannot listen on the address, or start a thread or a runtime.
     pub fn run(mut self, address: impl fmt::Display, router: Router) -> io::Result<()> {
         if self.workers == 0 {
-            self.workers = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+            self.workers = available_parallelism().map_or(1, NonZeroUsize::get);
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let served = runtime.block_on(async {
@@ -402,6 +416,11 @@ impl Server {
             polled: None,
             #[cfg(feature = "tls")]
             tls: self.tls.clone(),
+            #[cfg(feature = "tls")]
+            handshakes: handshakes::Handshakes::new(
+                self.settings.handshakes_per_minute,
+                available_parallelism().map_or(1, NonZeroUsize::get),
+            ),
         }
     }
 }

@@ -14,6 +14,10 @@ const CONNECTION_BUFFER_LIMIT: usize = 32 * 1024 * 1024;
 /// Eight connections that hold all they may, in a process that should live with 512 MiB.
 const SERVER_BUFFER_LIMIT: usize = 256 * 1024 * 1024;
 
+/// Ten thousand clients behind one address are back within two minutes.
+#[cfg(feature = "tls")]
+const HANDSHAKES_PER_MINUTE: u32 = 6000;
+
 /// The settings of a server and of its connections.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
@@ -30,6 +34,9 @@ pub(super) struct Settings {
     /// For all calls together, in bytes.
     pub(super) server_buffer_limit: usize,
     pub(super) handshake_timeout: Duration,
+    /// Of TLS, of one address; `None` is any number.
+    #[cfg(feature = "tls")]
+    pub(super) handshakes_per_minute: Option<u32>,
     pub(super) drain_timeout: Duration,
     pub(super) lifespan: Lifespan,
     pub(super) pings: PingPolicy,
@@ -55,6 +62,8 @@ impl Default for Settings {
             connection_buffer_limit: CONNECTION_BUFFER_LIMIT,
             server_buffer_limit: SERVER_BUFFER_LIMIT,
             handshake_timeout: Duration::from_secs(10),
+            #[cfg(feature = "tls")]
+            handshakes_per_minute: Some(HANDSHAKES_PER_MINUTE),
             drain_timeout: Duration::from_secs(30),
             lifespan: Lifespan::default(),
             pings: PingPolicy::default(),

@@ -16,6 +16,7 @@ use tokio_rustls::rustls::server::{
     NoClientAuth, NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier,
 };
 use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tokio_rustls::rustls::time_provider::TimeProvider;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{self, CertificateError, InconsistentKeys, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
@@ -154,7 +155,7 @@ impl Tls {
     fn config(self) -> ServerConfig {
         let versions: &[_] = if self.tls13_only { &[&TLS13] } else { &[&TLS13, &TLS12] };
         let verifier = self.clients.map_or_else(|| Arc::new(NoClientAuth) as _, |(_, it)| it);
-        let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+        let mut config = ServerConfig::builder_with_details(Arc::new(provider()), Arc::new(Clock))
             .with_protocol_versions(versions)
             .expect("ring has cipher suites and key exchange groups for TLS 1.2 and 1.3")
             .with_client_cert_verifier(verifier)
@@ -178,6 +179,17 @@ impl fmt::Debug for Tls {
 pub(crate) fn provider() -> CryptoProvider {
     // The AEAD suites with ephemeral keys alone: none that RFC 9113 (9.2.2) forbids.
     ring::default_provider()
+}
+
+/// The system's clock, as 1970 where it is before that: the clock of rustls panics then.
+#[derive(Debug)]
+pub(crate) struct Clock;
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Some(UnixTime::since_unix_epoch(now))
+    }
 }
 
 /// The authorities of a PEM, at least one.
@@ -205,7 +217,7 @@ fn certificates(of: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Tl
 pub struct TlsError(String);
 
 impl TlsError {
-    fn new(of: &str, problem: impl fmt::Display) -> Self {
+    pub(crate) fn new(of: &str, problem: impl fmt::Display) -> Self {
         Self(format!("{of}: {problem}"))
     }
 

@@ -7,13 +7,15 @@ use std::time::Duration;
 use super::api_key::ApiKeys;
 use super::cache::Cache;
 use super::certificate::{Certificates, Roles};
+use super::claims::Claims;
 use super::contents::Contents;
 use super::failures::FailureLimit;
 use super::file::Watched;
-use super::jwt::{Claims, Tokens};
+use super::jwt::Tokens;
+use super::remote::Remote;
 use super::state::{State, watch};
 use super::table::Revoked;
-use super::{Auth, KeyFile, Permissions, crypto};
+use super::{Auth, JwksUrl, KeyFile, Permissions, crypto};
 use crate::interceptors::rate_limit::TrustedProxy;
 
 /// Clocks of machines that are kept by NTP differ by less.
@@ -29,6 +31,7 @@ const RELOAD: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct AuthBuilder {
     keys: Vec<KeyFile>,
+    urls: Vec<JwksUrl>,
     claims: Claims,
     revoked: Option<PathBuf>,
     api_keys: Option<PathBuf>,
@@ -48,6 +51,7 @@ impl AuthBuilder {
         };
         Self {
             keys: Vec::new(),
+            urls: Vec::new(),
             claims,
             revoked: None,
             api_keys: None,
@@ -59,14 +63,24 @@ impl AuthBuilder {
     }
 
     /// Accepts tokens (JWT, RFC 7519) in `authorization: Bearer` that are signed with one of these
-    /// keys. May be repeated. A token that names a key (`kid`) is verified with that one or refused,
-    /// one that names none with keys that have no name.
+    /// keys. May be repeated. A token that names a key (`kid`) is verified with keys of that name, and
+    /// then with those that have none; one that names no key with the latter alone.
     ///
     /// A token has to have `exp` and `sub`; the latter is the principal's name. Scopes are those of
     /// `scope` or `scp`.
     #[must_use]
     pub fn keys(mut self, keys: KeyFile) -> Self {
         self.keys.push(keys);
+        self
+    }
+
+    /// The same for keys that an issuer publishes. They are fetched as [`JwksUrl`] says; while that
+    /// fails, those that were fetched before stay in force, and until the first have come, tokens that
+    /// no other key has signed end with UNAVAILABLE. A call whose token names an unknown key waits
+    /// until they are fetched anew, unless they have just been.
+    #[must_use]
+    pub fn jwks_url(mut self, url: JwksUrl) -> Self {
+        self.urls.push(url);
         self
     }
 
@@ -92,7 +106,8 @@ impl AuthBuilder {
         self
     }
 
-    /// The claim with the roles, a list or words in a text: `roles` unless set.
+    /// The claim with the roles, a list or words in a text: `roles` unless set. Dots lead to one inside
+    /// of others, as in `realm_access.roles`, unless there is a claim of the whole name.
     #[must_use]
     pub fn roles_claim(mut self, name: impl Into<String>) -> Self {
         self.claims.roles = name.into();
@@ -159,7 +174,8 @@ impl AuthBuilder {
         self
     }
 
-    /// Reads the files, and starts the thread that watches them.
+    /// Reads the files and fetches the keys, and starts the threads that watch them. It waits for
+    /// issuers, but not for long.
     ///
     /// # Errors
     /// If a file or a setting cannot be used. Later a broken file, or one that has become empty, only
@@ -169,7 +185,8 @@ impl AuthBuilder {
         if self.claims.leeway > MAX_LEEWAY {
             return Err(AuthError::new("a leeway of more than a day".to_owned()));
         }
-        let tokens = self.tokens()?;
+        let generation = Arc::new(AtomicU64::new(0));
+        let tokens = self.tokens(&generation)?;
         let api_keys = open(self.api_keys, ApiKeys::parse)?;
         let certificates = open(self.certificates, Roles::parse)?
             .map(|roles| Certificates { roles, cache: Cache::new() });
@@ -179,14 +196,14 @@ impl AuthBuilder {
             certificates,
             permissions: self.permissions,
             failures: self.failures.start(),
-            generation: AtomicU64::new(0),
+            generation,
         });
         watch(&state, self.reload)?;
         Ok(Auth { state })
     }
 
-    fn tokens(&self) -> Result<Option<Tokens>, AuthError> {
-        if self.keys.is_empty() {
+    fn tokens(&self, generation: &Arc<AtomicU64>) -> Result<Option<Tokens>, AuthError> {
+        if self.keys.is_empty() && self.urls.is_empty() {
             return match &self.revoked {
                 Some(_) => Err(AuthError::new("revocations without keys for tokens".to_owned())),
                 None => Ok(None),
@@ -194,7 +211,15 @@ impl AuthBuilder {
         }
         let keys = self.keys.iter().cloned().map(KeyFile::open).collect::<Result<_, _>>()?;
         let revoked = open(self.revoked.clone(), Revoked::parse)?;
-        Ok(Some(Tokens { keys, revoked, claims: self.claims.clone(), cache: Cache::new() }))
+        let remotes = self.urls.iter().cloned().map(|url| Remote::start(url, generation.clone()));
+        let remotes = remotes.collect::<Result<_, _>>()?;
+        Ok(Some(Tokens {
+            keys,
+            remotes,
+            revoked,
+            claims: self.claims.clone(),
+            cache: Cache::new(),
+        }))
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Summary {
     kind: &'static str,
     /// In order.
     names: Vec<String>,
+    /// What was passed over, and why.
+    remarks: Vec<String>,
 }
 
 impl Summary {
@@ -32,7 +34,17 @@ impl Summary {
         names.sort_unstable_by(|one, other| one.as_ref().cmp(other.as_ref()));
         names.truncate(SHOWN_NAMES);
         let names = names.iter().map(|name| cut(name.as_ref())).collect();
-        Self { count, kind, names }
+        Self { count, kind, names, remarks: Vec::new() }
+    }
+
+    /// The same with what was passed over, and why.
+    pub(super) fn with_remarks(self, remarks: &[String]) -> Self {
+        Self { remarks: remarks.to_vec(), ..self }
+    }
+
+    /// What was passed over, a line of the log each.
+    pub(super) fn remarks(&self) -> &[String] {
+        &self.remarks
     }
 
     /// Without the names.
@@ -42,17 +54,20 @@ impl Summary {
     }
 }
 
-/// `3 revoked ids: one, two, three`.
+/// `3 revoked ids: one, two, three`, and behind it what was passed over.
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.count())?;
         if !self.names.is_empty() {
             write!(f, ": {}", self.names.join(", "))?;
         }
-        match self.count.saturating_sub(self.names.len()) {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
+        if let more @ 1.. = self.count.saturating_sub(self.names.len()) {
+            write!(f, " and {more} more")?;
         }
+        if !self.remarks.is_empty() {
+            write!(f, "; passed over: {}", self.remarks.join("; "))?;
+        }
+        Ok(())
     }
 }
 
@@ -62,7 +77,8 @@ pub(super) fn with_roles<'a>(name: &str, roles: impl Iterator<Item = &'a str>) -
     if roles.is_empty() { name.to_owned() } else { format!("{name} ({})", roles.join(", ")) }
 }
 
-fn cut(name: &str) -> String {
+/// A name as it may be shown.
+pub(super) fn cut(name: &str) -> String {
     match name.char_indices().nth(SHOWN_CHARACTERS) {
         Some((end, _)) => format!("{}…", name[..end].escape_debug()),
         None => name.escape_debug().to_string(),

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use crate::interceptors::proxies::{Proxies, TrustedProxy};
-use crate::interceptors::rate_limit::{Client, Local, Rate, refusal};
+use crate::interceptors::rate_limit::{Client, refusal};
+use crate::rate::{Local, Rate};
 use crate::{Call, Status};
 
 /// Unless it is set. Verified at this rate, the bad tokens of an address take no more than 0.03 % of

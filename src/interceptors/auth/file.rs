@@ -33,6 +33,7 @@ impl<T: Contents> Watched<T> {
         if is_empty(&bytes) {
             tracing::warn!(target: "balafon::auth", file = %path.display(), "is empty");
         }
+        log_remarks(&path.display(), &value.summary());
         Ok(Self {
             path: path.to_owned(),
             parse: Box::new(parse),
@@ -58,8 +59,10 @@ impl<T: Contents> Watched<T> {
         match bytes.look(read, |bytes| self.replace(bytes)) {
             Look::Unchanged => false,
             Look::Replaced => {
-                let holds = self.current().summary().count();
+                let summary = self.current().summary();
+                let holds = summary.count();
                 tracing::info!(target: "balafon::auth", %file, holds, "reloaded");
+                log_remarks(&file, &summary);
                 true
             }
             Look::Problem(error) => {
@@ -78,6 +81,13 @@ impl<T: Contents> Watched<T> {
         let value = (self.parse)(bytes)?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
         Ok(())
+    }
+}
+
+/// A line for each thing that was passed over.
+pub(super) fn log_remarks(file: &impl fmt::Display, summary: &Summary) {
+    for why in summary.remarks() {
+        tracing::warn!(target: "balafon::auth", %file, why, "passed over");
     }
 }
 

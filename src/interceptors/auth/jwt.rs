@@ -1,13 +1,16 @@
 use std::sync::Arc;
-use std::time::Duration;
 
-use jsonwebtoken::{Validation, decode, decode_header};
+use futures_util::future::join_all;
 use serde_json::{Map, Value};
 
 use super::cache::{Cache, Validity};
+use super::claims::{Claims, words};
 use super::file::Watched;
+use super::jws::Jws;
 use super::keys::{Key, Keys};
 use super::principal::{Principal, PrincipalKind};
+use super::remote::Remote;
+use super::state::Refusal;
 use super::table::Revoked;
 
 /// Longer tokens are refused unread. The largest that identity providers issue, with hundreds of
@@ -17,20 +20,11 @@ pub(super) const MAX_TOKEN_LEN: usize = 8 * 1024;
 /// What a token's own text may add to a line of the log.
 const MAX_SHOWN: usize = 64;
 
-/// What is asked of a token besides its signature.
-#[derive(Debug, Clone)]
-pub(super) struct Claims {
-    pub(super) issuers: Vec<String>,
-    pub(super) audiences: Vec<String>,
-    pub(super) leeway: Duration,
-    /// The claim that holds the roles.
-    pub(super) roles: String,
-}
-
 /// Verifies tokens.
 #[derive(Debug)]
 pub(super) struct Tokens {
     pub(super) keys: Vec<Watched<Keys>>,
+    pub(super) remotes: Vec<Arc<Remote>>,
     pub(super) revoked: Option<Watched<Revoked>>,
     pub(super) claims: Claims,
     pub(super) cache: Cache,
@@ -44,14 +38,14 @@ impl Tokens {
         token: &str,
         now: u64,
         generation: u64,
-    ) -> Result<Principal, String> {
+    ) -> Result<Principal, Refusal> {
         if token.len() > MAX_TOKEN_LEN {
-            return Err(format!("a token of {} bytes", token.len()));
+            return Err(format!("a token of {} bytes", token.len()).into());
         }
-        let claims = self.claims_of(token)?;
+        let claims = self.signed(token)?;
+        let until = self.claims.check(&claims, now)?;
         self.check_revocation(&claims)?;
         let principal = self.principal(&claims)?;
-        let until = expiry(&claims)?.saturating_add(self.claims.leeway.as_secs());
         let valid = Validity { until, generation };
         self.cache.put(token.as_bytes(), principal.clone(), now, valid);
         Ok(principal)
@@ -63,32 +57,46 @@ impl Tokens {
         self.revoked.as_ref().is_some_and(Watched::refresh) | keys
     }
 
-    /// The claims, if the signature and the registered ones hold.
-    fn claims_of(&self, token: &str) -> Result<Map<String, Value>, String> {
-        let header = decode_header(token).map_err(|error| format!("no header: {}", cut(&error)))?;
-        if header.crit.is_some() {
-            // RFC 7515, 4.1.11: we understand no extension.
-            return Err("an extension that has to be understood (crit)".to_owned());
+    /// The claims of a token that one of the keys has signed.
+    fn signed(&self, token: &str) -> Result<Map<String, Value>, Refusal> {
+        let token = Jws::parse(token).map_err(|problem| cut(&problem))?;
+        let (sets, all_there) = self.sets();
+        let all = || sets.iter().flat_map(|set| &set.keys);
+        // RFC 7515, 4.1.4: the name of a key is a hint. It only chooses among the keys; which algorithm
+        // a key is for is its own matter. Keys without a name may be the one that is meant.
+        let named = all().filter(|key| key.kid.is_some() && key.kid == token.kid);
+        let nameless = all().filter(|key| key.kid.is_none());
+        let candidates: Vec<&Key> = named.chain(nameless).collect();
+        if candidates.iter().any(|key| token.is_signed_by(key)) {
+            return Ok(token.claims()?);
         }
-        let sets: Vec<Arc<Keys>> = self.keys.iter().map(Watched::current).collect();
-        let all = || sets.iter().flat_map(|set| &set.0);
-        // What the token says only chooses among the keys; what to do with one is the key's own.
-        let mut candidates = all().filter(|key| key.kid == header.kid).peekable();
-        if candidates.peek().is_none() {
-            return Err(match &header.kid {
-                Some(kid) => format!("unknown kid {:?}", cut(kid)),
-                None => "no kid, and all keys have one".to_owned(),
-            });
-        }
-        let mut refused = String::new();
-        for key in candidates {
-            let validation = self.claims.validation(key);
-            match decode::<Map<String, Value>>(token, &key.key, &validation) {
-                Ok(decoded) => return Ok(decoded.claims),
-                Err(error) => refused = cut(&error),
-            }
-        }
-        Err(refused)
+        let is_for_it = candidates.iter().any(|key| key.algorithm == token.algorithm);
+        let why = match &token.kid {
+            Some(kid) if candidates.is_empty() => format!("unknown kid {:?}", cut(kid)),
+            None if candidates.is_empty() => "no kid, and all keys have one".to_owned(),
+            _ if is_for_it => "InvalidSignature: none of its keys has signed it".to_owned(),
+            _ => format!("InvalidAlgorithm: none of its keys is for {:?}", token.algorithm),
+        };
+        let is_named = candidates.iter().any(|key| key.kid.is_some());
+        Err(match (all_there, &token.kid) {
+            (false, _) => Refusal::Unready,
+            (true, Some(_)) if !is_named => Refusal::UnknownKey(why),
+            (true, _) => Refusal::Invalid(why),
+        })
+    }
+
+    /// All keys that there are, and whether each issuer has given its own.
+    fn sets(&self) -> (Vec<Arc<Keys>>, bool) {
+        let sets = self.keys.iter().map(Watched::current);
+        let sets = sets.chain(self.remotes.iter().filter_map(|remote| remote.current()));
+        let sets: Vec<_> = sets.collect();
+        let all_there = sets.len() == self.keys.len() + self.remotes.len();
+        (sets, all_there)
+    }
+
+    /// Asks issuers for new keys. Whether any has answered.
+    pub(super) async fn ask(&self) -> bool {
+        join_all(self.remotes.iter().map(|remote| remote.ask())).await.contains(&true)
     }
 
     fn check_revocation(&self, claims: &Map<String, Value>) -> Result<(), String> {
@@ -107,7 +115,7 @@ impl Tokens {
 
     fn principal(&self, claims: &Map<String, Value>) -> Result<Principal, String> {
         let subject = claims.get("sub").and_then(Value::as_str).filter(|name| !name.is_empty());
-        let roles = words(claims.get(&self.claims.roles));
+        let roles = self.claims.roles(claims);
         // RFC 8693, 4.2; some issuers write `scp`.
         let scopes = words(claims.get("scope").or_else(|| claims.get("scp")));
         match subject {
@@ -117,47 +125,10 @@ impl Tokens {
     }
 }
 
-impl Claims {
-    fn validation(&self, key: &Key) -> Validation {
-        let mut validation = Validation::new(key.algorithm);
-        validation.leeway = self.leeway.as_secs();
-        validation.validate_nbf = true;
-        let mut required = vec!["exp", "sub"];
-        if !self.issuers.is_empty() {
-            validation.set_issuer(&self.issuers);
-            required.push("iss");
-        }
-        // RFC 7519, 4.1.3: without an audience of our own, a token that names one is not for us.
-        if !self.audiences.is_empty() {
-            validation.set_audience(&self.audiences);
-            required.push("aud");
-        }
-        validation.set_required_spec_claims(&required);
-        validation
-    }
-}
-
-/// In seconds since 1970; a NumericDate may have a fraction (RFC 7519, 2).
-fn expiry(claims: &Map<String, Value>) -> Result<u64, String> {
-    let exp = claims.get("exp");
-    let whole = exp.and_then(Value::as_u64);
-    whole.or_else(|| exp?.as_f64().map(|exp| exp as u64)).ok_or_else(|| "no exp".to_owned())
-}
-
-/// A list of texts, or one text of words.
-fn words(claim: Option<&Value>) -> Vec<Box<str>> {
-    match claim {
-        Some(Value::String(text)) => text.split_whitespace().map(Box::from).collect(),
-        Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(Box::from).collect(),
-        _ => Vec::new(),
-    }
-}
-
 /// The text, cut where it could fill the log.
-fn cut(text: &(impl ToString + ?Sized)) -> String {
-    let text = text.to_string();
+fn cut(text: &str) -> String {
     match text.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
+        None => text.to_owned(),
     }
 }

@@ -1,8 +1,6 @@
 use std::path::{Path, PathBuf};
 use std::str::{self, FromStr};
 
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet};
-use jsonwebtoken::jwk::{KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject;
@@ -10,14 +8,14 @@ use x509_cert::der::Decode;
 use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::spki::SubjectPublicKeyInfoRef;
 
-use super::AuthError;
 use super::contents::{Contents, Summary};
 use super::file::Watched;
 use super::table::{BYTE_ORDER_MARK, without_mark};
+use super::{AuthError, jwk};
 
 /// Names of algorithms for keys that could be used with several.
 const NAMES: &str =
-    "HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA";
+    "HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA or Ed25519";
 
 /// A file with keys that tokens are signed with. It is read again when it changes.
 ///
@@ -52,7 +50,8 @@ impl KeyFile {
         Self::new(path.into(), Format::Pem)
     }
 
-    /// A JSON Web Key Set (RFC 7517). Keys for something else than signatures are passed over.
+    /// A JSON Web Key Set (RFC 7517). Keys for something else than signatures are passed over, and
+    /// those that are not understood as well, with a line of the log for each.
     pub fn jwks(path: impl Into<PathBuf>) -> Self {
         Self::new(path.into(), Format::Jwks)
     }
@@ -70,7 +69,7 @@ impl KeyFile {
     }
 
     /// Sets the `kid` by which tokens name the key of a secret or a PEM. Without one it verifies
-    /// tokens that name no key.
+    /// tokens that name any key or none.
     #[must_use]
     pub fn kid(mut self, kid: impl Into<String>) -> Self {
         self.kid = Some(kid.into());
@@ -90,19 +89,25 @@ impl KeyFile {
             Format::Jwks if algorithm.is_some() || self.kid.is_some() => {
                 return Err("the keys of a JWKS have their own algorithms and ids".to_owned());
             }
-            Format::Jwks => return jwks(without_mark(bytes)).map(Keys),
+            Format::Jwks => return jwk::set(without_mark(bytes)),
         };
-        Ok(Keys(keys.into_iter().map(|key| Key { kid: self.kid.clone(), ..key }).collect()))
+        let keys = keys.into_iter().map(|key| Key { kid: self.kid.clone(), ..key }).collect();
+        Ok(Keys { keys, passed_over: Vec::new() })
     }
 }
 
 /// The keys of a file.
 #[derive(Debug)]
-pub(super) struct Keys(pub(super) Vec<Key>);
+pub(super) struct Keys {
+    pub(super) keys: Vec<Key>,
+    /// Which keys of a set are not understood, and why.
+    pub(super) passed_over: Vec<String>,
+}
 
 impl Contents for Keys {
     fn summary(&self) -> Summary {
-        Summary::new(self.0.len(), "key", self.0.iter().map(Key::shown))
+        let summary = Summary::new(self.keys.len(), "key", self.keys.iter().map(Key::shown));
+        summary.with_remarks(&self.passed_over)
     }
 }
 
@@ -115,7 +120,7 @@ pub(super) struct Key {
 }
 
 impl Key {
-    fn new(algorithm: Algorithm, key: DecodingKey) -> Result<Self, String> {
+    pub(super) fn new(algorithm: Algorithm, key: DecodingKey) -> Result<Self, String> {
         if key.family() == algorithm.family() {
             Ok(Self { kid: None, algorithm, key })
         } else {
@@ -135,7 +140,9 @@ impl Key {
     }
 }
 
+/// By its name, of which EdDSA has two: RFC 9864 says by `Ed25519` which curve it is on.
 pub(super) fn parse_algorithm(name: &str) -> Result<Algorithm, String> {
+    let name = if name == "Ed25519" { "EdDSA" } else { name };
     Algorithm::from_str(name).map_err(|_| format!("unknown algorithm {name:?}: wanted {NAMES}"))
 }
 
@@ -205,59 +212,6 @@ fn public_key(der: &[u8], algorithm: Option<Algorithm>) -> Result<Key, String> {
         }
         chosen => Key::new(chosen.unwrap_or(natural), key),
     }
-}
-
-fn jwks(bytes: &[u8]) -> Result<Vec<Key>, String> {
-    let set: JwkSet =
-        serde_json::from_slice(bytes).map_err(|error| format!("not a JWKS: {error}"))?;
-    let keys = set.keys.iter().filter(|jwk| is_for_signatures(jwk)).map(of_jwk);
-    let keys = keys.collect::<Result<Vec<_>, _>>()?;
-    if keys.is_empty() { Err("no key for signatures in the JWKS".to_owned()) } else { Ok(keys) }
-}
-
-/// What other keys are for, and keys of kinds that are unknown here, are no fault of the set.
-fn is_for_signatures(jwk: &Jwk) -> bool {
-    let common = &jwk.common;
-    let signs = common.public_key_use.as_ref().is_none_or(|it| *it == PublicKeyUse::Signature);
-    let mut operations = common.key_operations.iter().flatten();
-    let verifies =
-        common.key_operations.is_none() || operations.any(|it| *it == KeyOperations::Verify);
-    signs && verifies && natural_algorithm(jwk).is_some()
-}
-
-fn natural_algorithm(jwk: &Jwk) -> Option<Algorithm> {
-    match &jwk.algorithm {
-        AlgorithmParameters::RSA(_) => Some(Algorithm::RS256),
-        AlgorithmParameters::OctetKey(_) => Some(Algorithm::HS256),
-        AlgorithmParameters::EllipticCurve(key) => match key.curve {
-            EllipticCurve::P256 => Some(Algorithm::ES256),
-            EllipticCurve::P384 => Some(Algorithm::ES384),
-            _ => None,
-        },
-        AlgorithmParameters::OctetKeyPair(key) => {
-            (key.curve == EllipticCurve::Ed25519).then_some(Algorithm::EdDSA)
-        }
-        _ => None,
-    }
-}
-
-fn of_jwk(jwk: &Jwk) -> Result<Key, String> {
-    let kid = jwk.common.key_id.clone();
-    let named = |error: String| format!("key {:?}: {error}", kid.as_deref().unwrap_or(""));
-    let natural = natural_algorithm(jwk).expect("keys without one were filtered out");
-    let algorithm = match jwk.common.key_algorithm {
-        None => natural,
-        Some(it) => Algorithm::try_from(it).map_err(|error| named(error.to_string()))?,
-    };
-    if natural.family() == AlgorithmFamily::Ec && algorithm != natural {
-        return Err(named(format!("{algorithm:?} is not for a key of {natural:?}")));
-    }
-    let key = DecodingKey::from_jwk(jwk).map_err(|error| named(error.to_string()))?;
-    if let (AlgorithmFamily::Hmac, Ok(secret)) = (key.family(), key.try_get_as_bytes()) {
-        secret_of(secret, algorithm).map_err(named)?;
-    }
-    let key = Key::new(algorithm, key).map_err(named)?;
-    Ok(Key { kid, ..key })
 }
 
 /// A secret in a file, for what signs with it.

@@ -1,7 +1,7 @@
 //! Who calls, and what they may.
 //!
 //! ```text
-//! authorization: Bearer …  -> jwt          keys (PEM, secret, JWKS), claims, revocations ─┐
+//! authorization: Bearer …  -> jwt          keys (PEM, secret, JWKS of a file or a URL), claims, revocations ─┐
 //! x-api-key                -> api_key      hashes                                         ├─> Principal -> permissions
 //! TLS client certificate   -> certificate  names                                          ┘
 //! ```
@@ -14,14 +14,18 @@ mod api_key;
 mod builder;
 mod cache;
 mod certificate;
+mod claims;
 mod contents;
 mod crypto;
 mod failures;
 mod file;
+mod jwk;
+mod jws;
 mod jwt;
 mod keys;
 mod permissions;
 mod principal;
+mod remote;
 mod state;
 mod table;
 mod token;
@@ -33,6 +37,7 @@ pub use self::builder::{AuthBuilder, AuthError};
 pub use self::keys::KeyFile;
 pub use self::permissions::Permissions;
 pub use self::principal::{Principal, PrincipalKind};
+pub use self::remote::{InvalidJwksUrl, JwksUrl};
 use self::state::{Refusal, State};
 pub use self::token::DevelopmentToken;
 use super::ClientAddr;
@@ -79,10 +84,19 @@ impl Auth {
         AuthBuilder::new()
     }
 
-    /// Each file, and what it was understood to hold at the last time that it could be used: how
-    /// many entries, and the names of the first of them. For operators: there are no secrets in it.
+    /// Each file and URL, and what it was understood to hold at the last time that it could be used:
+    /// how many entries, the names of the first of them, and what was passed over. For operators:
+    /// there are no secrets in it. A URL that has not given anything yet is left out.
     pub fn files(&self) -> impl Iterator<Item = (&Path, String)> {
         self.state.files().into_iter().map(|(path, holds)| (path, holds.to_string()))
+    }
+}
+
+impl Auth {
+    /// Each URL whose keys could not be fetched at the last try, and why.
+    pub fn unfetched(&self) -> impl Iterator<Item = (&Path, String)> {
+        let remotes = self.state.tokens.iter().flat_map(|tokens| &tokens.remotes);
+        remotes.filter_map(|remote| Some((remote.name(), remote.problem()?)))
     }
 }
 
@@ -93,7 +107,7 @@ impl Interceptor for Auth {
         if permissions.is_open(method) {
             return next.run(call).await;
         }
-        let principal = match self.state.authenticate(&call) {
+        let principal = match self.state.authenticate(&call).await {
             Ok(principal) => principal,
             Err(refusal) => return refuse(&call, refusal).into(),
         };
@@ -114,7 +128,13 @@ fn refuse(call: &Call, refusal: Refusal) -> Status {
         Refusal::Missing => {
             ("no credentials".to_owned(), Status::unauthenticated("authentication required"))
         }
-        Refusal::Invalid(why) => (why, Status::unauthenticated("invalid credentials")),
+        Refusal::Invalid(why) | Refusal::UnknownKey(why) => {
+            (why, Status::unauthenticated("invalid credentials"))
+        }
+        Refusal::Unready => (
+            "no keys of the issuer could be fetched yet".to_owned(),
+            Status::unavailable("tokens cannot be verified yet"),
+        ),
         Refusal::TooMany(answer) => ("too many invalid ones from this address".to_owned(), answer),
     };
     tracing::info!(

@@ -30,7 +30,7 @@ pub(super) struct State {
     /// `None` if nobody counts them.
     pub(super) failures: Option<Failures>,
     /// Counts the changes of files: what was verified before one is verified again.
-    pub(super) generation: AtomicU64,
+    pub(super) generation: Arc<AtomicU64>,
 }
 
 /// Why a client is not known.
@@ -38,6 +38,10 @@ pub(super) enum Refusal {
     Missing,
     /// The reason is for the log.
     Invalid(String),
+    /// Its token names a key that is unknown, and that the issuer may have by now.
+    UnknownKey(String),
+    /// The issuer of its token has not given any keys yet.
+    Unready,
     /// There were too many of these from its address; what to answer.
     TooMany(Status),
 }
@@ -49,9 +53,17 @@ impl From<String> for Refusal {
 }
 
 impl State {
-    pub(super) fn authenticate(&self, call: &Call) -> Result<Principal, Refusal> {
-        let known = self.identify(call);
-        let (Err(Refusal::Invalid(_)), Some(failures)) = (&known, &self.failures) else {
+    pub(super) async fn authenticate(&self, call: &Call) -> Result<Principal, Refusal> {
+        let mut known = self.identify(call);
+        if let (Err(Refusal::UnknownKey(_)), Some(tokens)) = (&known, &self.tokens) {
+            // On the heap: calls that wait for nothing would have room for it as well.
+            if Box::pin(tokens.ask()).await {
+                known = self.identify(call);
+            }
+        }
+        let (Err(Refusal::Invalid(_) | Refusal::UnknownKey(_)), Some(failures)) =
+            (&known, &self.failures)
+        else {
             return known;
         };
         failures.count(call).map_or(known, |answer| Err(Refusal::TooMany(answer)))
@@ -70,7 +82,7 @@ impl State {
                 return Ok(principal);
             }
             self.afford(call)?;
-            Ok(tokens.verify(token, now, generation)?)
+            tokens.verify(token, now, generation)
         } else if let (Some(keys), Some(key)) = (&self.api_keys, single(headers, &X_API_KEY)?) {
             // Whether it is known costs no more to find out than whether it may be asked.
             Ok(keys.current().verify(key)?)
@@ -96,11 +108,13 @@ impl State {
     /// Each file, and what it was understood to hold.
     pub(super) fn files(&self) -> Vec<(&Path, Summary)> {
         let tokens = self.tokens.iter();
-        let keys = tokens.clone().flat_map(|it| &it.keys).map(Watched::summary);
+        let mut keys: Vec<_> =
+            tokens.clone().flat_map(|it| &it.keys).map(Watched::summary).collect();
+        keys.extend(tokens.clone().flat_map(|it| &it.remotes).filter_map(|it| it.summary()));
         let revoked = tokens.filter_map(|it| it.revoked.as_ref()).map(Watched::summary);
         let api_keys = self.api_keys.iter().map(Watched::summary);
         let certificates = self.certificates.iter().map(|it| it.roles.summary());
-        keys.chain(revoked).chain(api_keys).chain(certificates).collect()
+        keys.into_iter().chain(revoked).chain(api_keys).chain(certificates).collect()
     }
 
     fn refresh(&self) {
@@ -128,9 +142,10 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a st
     }
 }
 
-/// RFC 9110, 11.1: the scheme in any case, a space, the token.
+/// RFC 9110, 11.4: the scheme in any case, at least one space, the token.
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim_start_matches(' ');
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 

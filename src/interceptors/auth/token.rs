@@ -33,10 +33,17 @@ impl DevelopmentToken {
         self
     }
 
-    /// Sets the roles.
+    /// Sets the roles, in the claim `roles`.
     #[must_use]
-    pub fn roles<'a>(mut self, roles: impl IntoIterator<Item = &'a str>) -> Self {
-        self.claims.insert("roles".to_owned(), roles.into_iter().collect());
+    pub fn roles<'a>(self, roles: impl IntoIterator<Item = &'a str>) -> Self {
+        self.roles_in("roles", roles)
+    }
+
+    /// Sets the roles, in a claim where [`AuthBuilder::roles_claim`](super::AuthBuilder::roles_claim)
+    /// of the same name finds them: as it is, with dots and all.
+    #[must_use]
+    pub fn roles_in<'a>(mut self, claim: &str, roles: impl IntoIterator<Item = &'a str>) -> Self {
+        self.claims.insert(claim.to_owned(), roles.into_iter().collect());
         self
     }
 

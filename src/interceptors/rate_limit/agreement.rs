@@ -1,4 +1,4 @@
-//! The window in memory (`window.rs`) and the one in Redis (`window.lua`) are the same.
+//! The window in memory (`rate/window.rs`) and the one in Redis (`window.lua`) are the same.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use redis::{Commands, Connection, Script};
 
 use super::shared::SCRIPT;
-use super::window::{Rate, Window};
+use crate::rate::{Rate, Window};
 
 /// A Redis on a socket in a folder of its own.
 struct Server {

@@ -1,7 +1,8 @@
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use crate::interceptors::proxies::Proxies;
+use crate::rate::network;
 use crate::{Call, PeerAddr};
 
 /// For whom a call counts. As text it is the same on all instances.
@@ -32,14 +33,7 @@ impl<'a> Client<'a> {
     }
 
     fn address(address: IpAddr) -> Self {
-        Self::Network(match address.to_canonical() {
-            IpAddr::V4(address) => address.into(),
-            // Who has one address of a /64 has all of them (RFC 4291, 2.5.1).
-            IpAddr::V6(address) => {
-                let [a, b, c, d, ..] = address.segments();
-                Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-            }
-        })
+        Self::Network(network(address))
     }
 }
 

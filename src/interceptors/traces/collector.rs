@@ -5,19 +5,15 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::uri::{Authority, PathAndQuery, Scheme, Uri};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
-use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::header::CONTENT_TYPE;
 use prost::Message;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::otlp::ExportTraceServiceResponse;
 use crate::ClientTls;
+use crate::http_client::Url;
 
 /// Of OTLP over HTTP.
 const DEFAULT_PORT: u16 = 4318;
@@ -35,10 +31,8 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// traces go to `/v1/traces` below its path. One of `https` has to be [trusted](Self::trust).
 #[derive(Debug, Clone)]
 pub struct Endpoint {
-    authority: Authority,
-    path: PathAndQuery,
-    /// `None` is in the clear.
-    tls: Option<ClientTls>,
+    /// With the path of traces.
+    url: Url,
 }
 
 /// A text that is no [`Endpoint`].
@@ -64,79 +58,42 @@ impl FromStr for Endpoint {
 
 impl Endpoint {
     fn parse(text: &str) -> Option<Self> {
-        let uri = Uri::from_str(text).ok()?;
-        let authority = uri.authority()?.clone();
-        // What Uri takes for no port at all, such as 70000, it leaves in the text.
-        let rest = authority.as_str().strip_prefix(authority.host())?;
-        let is_port = rest.is_empty() || authority.port_u16().is_some_and(|port| port != 0);
-        if uri.query().is_some() || !is_port || authority.host().is_empty() || text.contains('#') {
+        let url = Url::parse(text)?;
+        if url.path().query().is_some() {
             return None;
         }
-        let tls = match uri.scheme()? {
-            scheme if *scheme == Scheme::HTTP => None,
-            scheme if *scheme == Scheme::HTTPS => Some(ClientTls::trusting_nobody()),
-            _ => return None,
-        };
-        let path = format!("{}{PATH}", uri.path().trim_end_matches('/')).parse().ok()?;
-        Some(Self { authority, path, tls })
+        let path = format!("{}{PATH}", url.path().path().trim_end_matches('/')).parse().ok()?;
+        Some(Self { url: url.with_path(path) })
     }
 
     /// Whether it is one of `https`.
     pub fn is_tls(&self) -> bool {
-        self.tls.is_some()
+        self.url.is_tls()
     }
 
     /// Says who has to have signed the collector's certificate, if it is one of `https`: until then
     /// nobody is trusted, and nothing exported.
     #[must_use]
     pub fn trust(mut self, tls: ClientTls) -> Self {
-        self.tls = self.tls.map(|_| tls);
+        self.url = self.url.trust(tls);
         self
     }
 
     /// Posts an encoded request for so many spans.
     pub(super) async fn post(&self, body: Bytes, spans: u64) -> Result<(), Failure> {
-        let answer = timeout(TIME_LIMIT, self.exchange(body)).await;
+        let request = Request::post("/").header(CONTENT_TYPE, "application/x-protobuf");
+        let request = request.body(Full::new(body)).expect("its parts are known to be valid");
+        let answer =
+            timeout(TIME_LIMIT, self.url.exchange(request, DEFAULT_PORT, MAX_ANSWER)).await;
         let failed = |error: &dyn fmt::Display| Failure::Passing(format!("{self}: {error}"));
-        let (status, body) =
+        let answer =
             answer.map_err(|_| failed(&"no answer in time"))?.map_err(|error| failed(&error))?;
         // OTLP, "OTLP/HTTP Response": these and no others are worth another try.
+        let status = answer.status();
         match status.as_u16() {
-            200..=299 => self.look_for_rejected(&body),
+            200..=299 => self.look_for_rejected(answer.body()),
             429 | 502 | 503 | 504 => Err(failed(&status)),
             _ => Err(Failure::Final(format!("{self}: {status}"), spans)),
-        }
-    }
-
-    /// A connection for each request: there is one every few seconds at the most.
-    async fn exchange(&self, body: Bytes) -> Result<(StatusCode, Bytes), BoxError> {
-        let (host, port) = (self.authority.host(), self.authority.port_u16());
-        let host = host.trim_matches(['[', ']']);
-        let port = port.unwrap_or(DEFAULT_PORT);
-        let stream: Box<dyn Stream> = match &self.tls {
-            None => Box::new(TcpStream::connect((host, port)).await?),
-            Some(tls) => Box::new(tls.connect(host, port).await?),
-        };
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let request = Request::post(self.path.clone())
-            .header(HOST, self.authority.as_str())
-            .header(CONNECTION, "close")
-            .header(CONTENT_TYPE, "application/x-protobuf")
-            .header(USER_AGENT, concat!("balafon/", env!("CARGO_PKG_VERSION")))
-            .body(Full::new(body))?;
-        let answer = async {
-            let (head, body) = sender.send_request(request).await?.into_parts();
-            let body = Limited::new(body, MAX_ANSWER).collect().await?.to_bytes();
-            Ok((head.status, body))
-        };
-        tokio::pin!(connection, answer);
-        tokio::select! {
-            answer = &mut answer => answer,
-            done = connection => {
-                done?;
-                // What came before the end is with the answer already.
-                answer.await
-            }
         }
     }
 
@@ -153,17 +110,9 @@ impl Endpoint {
     }
 }
 
-/// With TLS or without.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
-        write!(f, "{scheme}://{}{}", self.authority, self.path)
+        self.url.fmt(f)
     }
 }
 

@@ -107,8 +107,9 @@ impl UserStore for MemoryStore {
     ) -> Result<Arc<User>, StoreError> {
         // A key is whole between any two steps, too.
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.forget(forgotten(Timestamp::now()));
-        if let Some(creation) = keys.creations.get(&key) {
+        let before = forgotten(Timestamp::now());
+        keys.forget(before);
+        if let Some(creation) = keys.recall(&key, before) {
             return creation.answer(user).map(Arc::new).ok_or_else(StoreError::key_reused);
         }
         let user = self.add(user)?;
@@ -161,27 +162,41 @@ impl UserStore for MemoryStore {
     }
 }
 
+/// How many old keys a new one makes room for: more than one, so that they are gone in time, and few,
+/// so that no call waits while thousands are forgotten that have grown old in the same second.
+const FORGOTTEN_AT_ONCE: usize = 2;
+
 /// What was created with a key, and the order in which it was.
 #[derive(Default)]
 struct Keys {
     creations: HashMap<IdempotencyKey, Creation>,
-    by_age: VecDeque<IdempotencyKey>,
+    /// With the second of each. A key that was used again after its time is here twice.
+    by_age: VecDeque<(i64, IdempotencyKey)>,
 }
 
 impl Keys {
     fn remember(&mut self, key: IdempotencyKey, creation: Creation) {
-        self.by_age.push_back(key.clone());
+        self.by_age.push_back((creation.created_at.seconds(), key.clone()));
         self.creations.insert(key, creation);
     }
 
-    /// Forgets what was created in this second or before it. If the clock steps back, some are
+    /// What was created with the key, later than in this second.
+    fn recall(&self, key: &IdempotencyKey, second: i64) -> Option<&Creation> {
+        self.creations.get(key).filter(|it| it.created_at.seconds() > second)
+    }
+
+    /// Forgets some of what was created in this second or before it. If the clock steps back, some are
     /// remembered for longer.
     fn forget(&mut self, second: i64) {
-        while let Some(oldest) = self.by_age.front()
-            && self.creations.get(oldest).is_none_or(|it| it.created_at.seconds() <= second)
-        {
-            self.creations.remove(oldest);
-            self.by_age.pop_front();
+        for _ in 0..FORGOTTEN_AT_ONCE {
+            if self.by_age.front().is_none_or(|(created, _)| *created > second) {
+                return;
+            }
+            if let Some((_, key)) = self.by_age.pop_front()
+                && self.recall(&key, second).is_none()
+            {
+                self.creations.remove(&key);
+            }
         }
     }
 }
@@ -327,6 +342,41 @@ mod tests {
         pages.iter().flat_map(Page::iter).map(|user| user.id).collect()
     }
 
+    fn key(n: usize) -> IdempotencyKey {
+        IdempotencyKey { principal: String::new(), key: n.to_string() }
+    }
+
+    fn creation(seconds: i64) -> Creation {
+        let user = NewUser::parse("Alice", "a@b.co").unwrap();
+        Creation::of(&user.into_user(Uuid::max().into(), Timestamp::new(seconds, 0).unwrap()))
+    }
+
+    #[test]
+    fn idempotency_keys_that_expire_at_once_are_forgotten_a_few_at_a_time() {
+        const MANY: usize = 1000;
+        let mut keys = Keys::default();
+        (0..MANY).for_each(|n| keys.remember(key(n), creation(1)));
+        for forgotten in 1..=MANY / FORGOTTEN_AT_ONCE {
+            keys.forget(1);
+            assert_eq!(keys.creations.len(), MANY - forgotten * FORGOTTEN_AT_ONCE);
+            // Those that are still there are over all the same.
+            assert_eq!(keys.recall(&key(MANY - 1), 1), None);
+        }
+        assert!(keys.by_age.is_empty());
+    }
+
+    #[test]
+    fn an_idempotency_key_that_is_used_again_after_its_time_is_remembered_anew() {
+        let mut keys = Keys::default();
+        keys.remember(key(0), creation(1));
+        keys.remember(key(0), creation(2));
+        keys.remember(key(1), creation(3));
+        keys.forget(1);
+        assert_eq!(keys.recall(&key(0), 1), Some(&creation(2)));
+        keys.forget(3);
+        assert!(keys.creations.is_empty() && keys.by_age.is_empty());
+    }
+
     fn rename(store: &MemoryStore, id: UserId, name: &str) -> Option<Arc<User>> {
         ready(store.update(id, UserChange::parse(name, "").unwrap())).unwrap()
     }
@@ -451,21 +501,6 @@ mod tests {
         assert!(panicked.is_err() && store.ids.is_poisoned());
         assert!(add(&store).id > id);
         assert_eq!(rename(&store, id, "Bob"), get(&store, id));
-    }
-
-    #[test]
-    fn keys_are_forgotten_in_time() {
-        let key = |n: usize| IdempotencyKey { principal: String::new(), key: n.to_string() };
-        let mut keys = Keys::default();
-        for (n, seconds) in [10, 20, 20, 30].into_iter().enumerate() {
-            let created_at = Timestamp::new(seconds, 0).unwrap();
-            let id = Uuid::nil().into();
-            keys.remember(key(n), Creation { fingerprint: [0; 32], id, created_at });
-        }
-        keys.forget(20);
-        assert!(keys.creations.keys().eq([&key(3)]) && keys.by_age == [key(3)]);
-        keys.forget(30);
-        assert!(keys.creations.is_empty() && keys.by_age.is_empty());
     }
 
     #[test]

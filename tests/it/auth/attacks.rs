@@ -161,10 +161,51 @@ async fn an_unknown_kid_is_refused() {
 }
 
 #[tokio::test]
-async fn a_key_that_has_no_kid_is_for_tokens_that_name_none() {
-    let mut test = fixture().await;
-    let header = json!({"alg": "HS256", "kid": "any"});
-    test.assert_refused(&token(header, &claims(json!({})), &Key::secret()), "unknown kid").await;
+async fn a_key_without_a_name_is_for_tokens_that_name_any() {
+    let pem = Key::ec256();
+    let mut test = Fixture::new(|auth, files| {
+        trusting_the_secret(auth, files).keys(KeyFile::pem(files.write("issuer.pem", pem.pem())))
+    })
+    .await;
+    for kid in [json!("any"), json!(""), json!("../../dev/null"), json!(null)] {
+        for (name, key) in [("HS256", &Key::secret()), ("ES256", &pem)] {
+            let header = json!({"alg": name, "kid": kid});
+            test.assert_accepted(&token(header.clone(), &claims(json!({})), key)).await;
+            let forged = match name {
+                "HS256" => {
+                    Key::Secret(hmac::HMAC_SHA256, b"another secret of 32 bytes......".into())
+                }
+                _ => Key::ec256(),
+            };
+            let forged = token(header, &claims(json!({})), &forged);
+            test.assert_refused(&forged, "InvalidSignature").await;
+        }
+        // The algorithm stays that of the key.
+        let other = Key::Secret(hmac::HMAC_SHA512, super::support::SECRET.into());
+        let other = token(json!({"alg": "HS512", "kid": kid}), &claims(json!({})), &other);
+        test.assert_refused(&other, "InvalidAlgorithm").await;
+    }
+    let odd = token(json!({"alg": "HS256", "kid": 7}), &claims(json!({})), &Key::secret());
+    test.assert_refused(&odd, "its kid is not a text").await;
+}
+
+#[tokio::test]
+async fn keys_with_names_are_chosen_by_name_before_those_without() {
+    let [one, two, nameless] = [Key::ec256(), Key::ec256(), Key::ec256()];
+    let mut without_kid = nameless.jwk("");
+    without_kid.as_object_mut().unwrap().remove("kid");
+    let jwks = json!({"keys": [without_kid, one.jwk("one"), two.jwk("two")]}).to_string();
+    let mut test =
+        Fixture::new(|auth, files| auth.keys(KeyFile::jwks(files.write("jwks.json", jwks)))).await;
+    let by = |kid, key| token(json!({"alg": "ES256", "kid": kid}), &claims(json!({})), key);
+    test.assert_accepted(&by(json!("one"), &one)).await;
+    test.assert_accepted(&by(json!("two"), &two)).await;
+    test.assert_refused(&by(json!("one"), &two), "InvalidSignature").await;
+    for kid in [json!("one"), json!("three"), json!(null)] {
+        test.assert_accepted(&by(kid, &nameless)).await;
+    }
+    test.assert_refused(&by(json!("three"), &one), "InvalidSignature").await;
+    test.assert_refused(&by(json!(null), &one), "InvalidSignature").await;
 }
 
 #[tokio::test]
@@ -243,7 +284,7 @@ async fn a_header_that_comes_twice_is_refused() {
 async fn another_scheme_is_refused() {
     let mut test = fixture().await;
     let good = hs256(&claims(json!({})));
-    for scheme in ["Bearer", "bearer", "BEARER"] {
+    for scheme in ["Bearer", "bearer", "BEARER", "Bearer ", "bearer    "] {
         let reply = test.call(UNARY, &[("authorization", &format!("{scheme} {good}"))]).await;
         assert_eq!(reply.grpc_status(), "0");
     }
@@ -252,8 +293,8 @@ async fn another_scheme_is_refused() {
         let reply = test.call(UNARY, &[("authorization", value)]).await;
         test.assert_invalid(&reply, "not of the scheme Bearer");
     }
-    let reply = test.call(UNARY, &[("authorization", &format!("Bearer  {good}"))]).await;
-    test.assert_invalid(&reply, "no header");
+    let reply = test.call(UNARY, &[("authorization", "Bearer   ")]).await;
+    test.assert_invalid(&reply, "not of the scheme Bearer");
 }
 
 #[tokio::test]

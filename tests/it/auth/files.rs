@@ -54,6 +54,43 @@ async fn keys_rotate() {
 }
 
 #[tokio::test]
+async fn a_key_of_a_jwks_that_is_not_understood_is_skipped_with_a_line_also_at_rotation() {
+    let (old, new) = (Key::ec256(), Key::ed25519());
+    let odd = |kid| json!({"kty": "AKP", "alg": "ML-DSA-44", "kid": kid, "pub": "AQAB"});
+    let short = json!({"kty": "EC", "crv": "P-256", "kid": "short", "x": "AQAB", "y": "AQAB"});
+    let mut test = Fixture::new(|auth, files| {
+        let jwks = json!({"keys": [odd("first"), old.jwk("old"), short]}).to_string();
+        auth.keys(KeyFile::jwks(files.write("jwks.json", jwks)))
+    })
+    .await;
+    for (kid, why) in [("first", "its kty"), ("short", "its x has 3 bytes: wanted 32")] {
+        let log = test.log();
+        let line = log.lines().find(|line| line.contains(kid)).unwrap();
+        assert!(line.contains("passed over") && line.contains(why), "{line}");
+    }
+    let by_old = token(json!({"alg": "ES256", "kid": "old"}), &claims(json!({})), &old);
+    test.assert_accepted(&by_old).await;
+
+    let path = test.files.path("jwks.json");
+    replace(&path, json!({"keys": [odd("later"), new.jwk("new")]}).to_string());
+    // Both names of its algorithm are good.
+    for algorithm in ["Ed25519", "EdDSA"] {
+        let header = json!({"alg": algorithm, "kid": "new"});
+        test.until(&token(header, &claims(json!({})), &new), "0").await;
+    }
+    logged(&test, "key \\\"later\\\"").await;
+
+    // One without any that can be used is an error.
+    replace(&path, json!({"keys": [odd("last")]}).to_string());
+    logged(&test, "no key in the JWKS that can be used").await;
+    let header = json!({"alg": "Ed25519", "kid": "new"});
+    test.assert_accepted(&token(header, &claims(json!({})), &new)).await;
+    let last = test.files.write("last.json", json!({"keys": [odd("last")]}).to_string());
+    let error = Auth::builder().keys(KeyFile::jwks(last)).build().unwrap_err().to_string();
+    assert!(error.contains("key \"last\": its kty \"AKP\" is not understood"), "{error}");
+}
+
+#[tokio::test]
 async fn a_broken_file_leaves_what_it_held_before() {
     let key = Key::ec256();
     let good = json!({"keys": [key.jwk("one")]}).to_string();
@@ -171,6 +208,7 @@ async fn every_kind_of_key_verifies_what_it_signed() {
         ("ES256", Key::ec256()),
         ("ES384", Key::ec384()),
         ("EdDSA", Key::ed25519()),
+        ("Ed25519", Key::ed25519()),
     ];
     let mut test = Fixture::new(|auth, files| {
         keys.iter().fold(auth, |auth, (name, key)| {
@@ -257,7 +295,8 @@ fn files_that_cannot_be_used_say_why_and_no_secret() {
 fn files_say_what_they_hold_and_no_secret() {
     let files = Folder::new();
     let key = Key::ec256();
-    let jwks = format!("\u{feff}{}", json!({"keys": [key.jwk("b"), key.jwk("a#1")]}));
+    let odd = json!({"kty": "XYZ", "kid": "odd"});
+    let jwks = format!("\u{feff}{}", json!({"keys": [key.jwk("b"), odd, key.jwk("a#1")]}));
     let pem = format!("\u{feff}{}", key.pem());
     let hash = "2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683";
     let auth = Auth::builder()
@@ -274,7 +313,8 @@ fn files_say_what_they_hold_and_no_secret() {
     assert_eq!(
         holds,
         [
-            "2 keys: a#1 (ES256), b (ES256)",
+            "2 keys: a#1 (ES256), b (ES256); passed over: key \"odd\": its kty \"XYZ\" is not \
+             understood",
             "1 key: (ES256)",
             &format!("1 key: (HS256, {len} bytes)"),
             "2 revoked ids: abc#1, b",

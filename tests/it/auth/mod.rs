@@ -1,8 +1,9 @@
-//! Who calls, and what they may: `ATTACKS.md` is the table of what is refused.
+//! Who calls, and what they may.
 
 mod attacks;
 mod failures;
 mod files;
+mod issuer;
 mod permissions;
-mod support;
+pub mod support;
 mod ways;

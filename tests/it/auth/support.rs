@@ -67,13 +67,22 @@ impl Key {
         }
     }
 
-    /// The public half of an EC key, as a key of a JWKS.
+    /// The public half of a key on a curve, as a key of a JWKS.
     pub fn jwk(&self, kid: &str) -> Value {
-        let Self::Ec(pair) = self else { panic!("an EC key") };
-        let point = pair.public_key_raw();
-        let (x, y) = point[1..].split_at(point.len() / 2);
-        let [x, y] = [x, y].map(|number| URL_SAFE_NO_PAD.encode(number));
-        json!({"kty": "EC", "crv": "P-256", "kid": kid, "use": "sig", "x": x, "y": y})
+        let encode = |number| URL_SAFE_NO_PAD.encode(number);
+        match self {
+            Self::Ec(pair) => {
+                let point = pair.public_key_raw();
+                let (x, y) = point[1..].split_at(point.len() / 2);
+                json!({"kty": "EC", "crv": "P-256", "kid": kid, "use": "sig",
+                       "x": encode(x), "y": encode(y)})
+            }
+            Self::Ed(pair) => {
+                let x = encode(pair.public_key_raw());
+                json!({"kty": "OKP", "crv": "Ed25519", "alg": "Ed25519", "kid": kid, "x": x})
+            }
+            Self::Secret(..) | Self::Rsa(_) | Self::Nothing => panic!("a key on a curve"),
+        }
     }
 
     fn sign(&self, message: &[u8]) -> Vec<u8> {

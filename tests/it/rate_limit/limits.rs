@@ -9,6 +9,7 @@ use balafon::prost::Message;
 use balafon::rpc::{RetryInfo, Status as RpcStatus};
 use balafon::testing::{call, intercept};
 use balafon::{Call, Code, Interceptor, Method, Next, Outcome, Router, Rpc, Status};
+use bytes::BytesMut;
 
 use super::{UNARY, passed, serve};
 use crate::support::TestServer;
@@ -49,6 +50,36 @@ async fn more_than_the_limit_is_resource_exhausted_and_says_when_to_come_back() 
     assert!(delay > Duration::from_secs(30) && delay <= MINUTE, "{delay:?}");
     let pushback = refused.trailer("grpc-retry-pushback-ms").unwrap();
     assert_eq!(pushback.parse(), Ok(delay.as_millis()));
+}
+
+#[tokio::test]
+async fn messages_of_streams_are_limited_for_all_calls_of_a_client_together() {
+    let limit = RateLimit::new()
+        .limit_messages("*/Client", 5, MINUTE)
+        .and_then(|limit| limit.limit("*/Client", 4, MINUTE))
+        .and_then(|limit| limit.limit_messages("*", 2, MINUTE))
+        .unwrap();
+    let server = serve(limit).await;
+    let mut peers = [Peer::connect(server.addr).await, Peer::connect(server.addr).await];
+    let mut statuses = Vec::new();
+    for (peer, messages) in [(0, 3), (1, 2), (0, 1), (1, 0)] {
+        let mut body = BytesMut::new();
+        (0..messages).for_each(|_| body.extend_from_slice(&framed("hello")));
+        let reply = peers[peer].call(request("/test.Echo/Client"), body.freeze()).await;
+        statuses.push(reply.grpc_status().to_owned());
+        if reply.grpc_status() == "8" {
+            let message = reply.trailer("grpc-message").unwrap();
+            assert!(message.starts_with("more than 5 messages in 60s"), "{message}");
+            // What came before may have been done.
+            assert_eq!(reply.trailer("grpc-retry-pushback-ms"), Some("-1"));
+            assert_eq!(reply.trailer("grpc-status-details-bin"), None);
+        }
+    }
+    assert_eq!(statuses, ["0", "0", "8", "0"]);
+    // Its calls are counted beside.
+    assert_eq!(passed(&mut peers[0], "/test.Echo/Client", &[], 1).await, 0);
+    // Of unary methods too, and of others for themselves.
+    assert_eq!(passed(&mut peers[0], UNARY, &[], 5).await, 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use balafon::users::pb::user_service::GET_USER;
+use balafon::users::pb::CreateUserRequest;
+use balafon::users::pb::user_service::{CREATE_USERS, GET_USER};
 
 use super::passed;
 use crate::access::{SECRET, token};
 use crate::admin;
 use crate::support::folder::Folder;
 use crate::support::patiently;
-use crate::support::peer::{Peer, framed, request};
-use crate::support::program::{Running, user_server};
+use crate::support::peer::{Peer, encoded, framed, request};
+use crate::support::program::{Running, complaint, user_server};
 use crate::support::redis::Redis;
 
 /// The program with these arguments, and a connection to it.
@@ -28,6 +29,18 @@ async fn rules_come_from_the_settings_and_leave_health_alone() {
     assert_eq!(passed(&mut peer, "/grpc.health.v1.Health/Check", &[], 9).await, 9);
     let line = running.line_with("RESOURCE_EXHAUSTED");
     assert!(line.contains("balafon::access"), "{line}");
+}
+
+#[tokio::test]
+async fn messages_of_streams_are_limited_by_a_rule() {
+    let (_running, mut peer) = start(&["--rate-limit", "*/CreateUsers=3messages/1h,*=9/1h"]).await;
+    let user = CreateUserRequest { name: "Bob".into(), email: "b@c.de".into() };
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        let body = [encoded(&user), encoded(&user)].concat().into();
+        statuses.push(peer.call(request(CREATE_USERS.path), body).await.grpc_status().to_owned());
+    }
+    assert_eq!(statuses, ["0", "8", "8"]);
 }
 
 #[tokio::test]
@@ -105,6 +118,71 @@ async fn a_redis_that_says_nothing_holds_up_no_call_for_long() {
     let began = std::time::Instant::now();
     assert_eq!(passed(&mut peer, GET_USER.path, &[], 9).await, 5);
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+/// Runs `check` with these rules, and gives its code and what it says of Redis.
+fn check(redis: &str) -> (Option<i32>, String) {
+    let arguments = ["--rate-limit", "*=1/1s", "--rate-limit-redis", redis];
+    let mut command = user_server();
+    let output = command.arg("check").args(["--store", "memory:"]).args(arguments).output();
+    let output = output.unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    let line = out.lines().find(|line| line.contains("edis")).unwrap().to_owned();
+    assert!(!line.contains("hunter2"), "{line}");
+    (output.status.code(), line)
+}
+
+#[tokio::test]
+async fn redis_that_takes_no_writes_is_one_line_with_its_reason() {
+    let Some(redis) = Redis::start() else { return };
+    let url = redis.url();
+    let arguments = ["--rate-limit", "*/GetUser=5/1h", "--rate-limit-redis", &url];
+    let (mut running, mut peer) = start(&arguments).await;
+    assert!(running.before.contains("limits are shared by Redis"), "{}", running.before);
+    let [replica, primary] =
+        [&["replicaof", "127.0.0.1", "1"][..], &["replicaof", "no", "one"][..]];
+    let full = ["config", "set", "maxmemory", "1"];
+    let room = ["config", "set", "maxmemory", "0"];
+    for (broken, mended, why) in
+        [(replica, primary, "it is read-only"), (&full, &room, "it is out of memory")]
+    {
+        redis.command(broken);
+        patiently(passed(&mut peer, GET_USER.path, &[], 1)).await;
+        let line = running.line_with("this instance limits for itself");
+        assert!(line.contains(why) && !line.contains("away"), "{line}");
+        let (code, line) = check(&url);
+        assert!(code == Some(0) && line.starts_with("warning: --rate-limit-redis: "), "{line}");
+        assert!(line.contains(why), "{line}");
+        // Some tries later there is nothing new to say.
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        patiently(passed(&mut peer, GET_USER.path, &[], 3)).await;
+        redis.command(mended);
+        let mut lines = Vec::new();
+        while lines.last().is_none_or(|line: &String| !line.contains("are shared by Redis")) {
+            lines.push(running.line_with("balafon::rate_limit"));
+        }
+        assert_eq!(lines.len(), 1, "{lines:?}");
+    }
+}
+
+#[test]
+fn a_redis_cluster_or_sentinel_is_refused_with_the_reason() {
+    let cluster = ["--cluster-enabled", "yes"];
+    let Some(cluster) = Redis::with_arguments(&cluster) else { return };
+    let sentinel = Redis::sentinel().unwrap();
+    let with_database = cluster.url().replace("/0", "/1");
+    for (url, why) in [
+        (cluster.url(), "it is a Redis Cluster, which cannot share limits"),
+        (with_database, "it is a Redis Cluster, which cannot share limits"),
+        (sentinel.url(), "it is a Redis Sentinel, which cannot share limits: name the Redis"),
+    ] {
+        let (code, line) = check(&url);
+        assert!(line.starts_with("error: --rate-limit-redis: it is"), "{line}");
+        assert!(code == Some(2) && line.contains(why), "{line}");
+        let line =
+            complaint(&["--rate-limit=*=1/1s", "--rate-limit-redis", &url, "--log-level=off"]);
+        assert!(line.contains(why) && !line.contains("hunter2"), "{line}");
+    }
 }
 
 #[test]

@@ -131,7 +131,7 @@ impl Collector {
     }
 }
 
-fn acceptor(identity: &Identity) -> TlsAcceptor {
+pub fn acceptor(identity: &Identity) -> TlsAcceptor {
     let chain = CertificateDer::pem_slice_iter(identity.chain.as_bytes());
     let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))

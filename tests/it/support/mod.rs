@@ -5,6 +5,7 @@ pub mod echo;
 pub mod folder;
 #[cfg(target_os = "linux")]
 pub mod health;
+pub mod issuer;
 pub mod log;
 pub mod peer;
 #[cfg(target_os = "linux")]

@@ -15,6 +15,8 @@ pub struct Redis {
     child: Option<Child>,
     /// Of certificate and key, if it speaks TLS.
     tls: Option<[String; 2]>,
+    /// Further arguments.
+    arguments: Vec<String>,
 }
 
 impl Redis {
@@ -34,6 +36,31 @@ impl Redis {
         Some(redis)
     }
 
+    /// One with further arguments.
+    pub fn with_arguments(arguments: &[&str]) -> Option<Self> {
+        let mut redis = Self::stopped()?;
+        redis.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        redis.go_on();
+        Some(redis)
+    }
+
+    /// A sentinel that watches nothing.
+    pub fn sentinel() -> Option<Self> {
+        let mut redis = Self::stopped()?;
+        // It writes into its file.
+        let file = redis.folder.write("sentinel.conf", "");
+        redis.arguments = vec![file, "--sentinel".to_owned()];
+        redis.go_on();
+        Some(redis)
+    }
+
+    /// Has it obey a command, such as `config set maxmemory 1`.
+    pub fn command(&self, words: &[&str]) {
+        let client = ::redis::Client::open(self.url()).unwrap();
+        let mut connection = client.get_connection().unwrap();
+        let () = ::redis::cmd(words[0]).arg(&words[1..]).query(&mut connection).unwrap();
+    }
+
     /// The same before it is there.
     pub fn stopped() -> Option<Self> {
         let version = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
@@ -44,7 +71,7 @@ impl Redis {
         }
         let port =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        Some(Self { port, folder: Folder::new(), child: None, tls: None })
+        Some(Self { port, folder: Folder::new(), child: None, tls: None, arguments: Vec::new() })
     }
 
     pub fn url(&self) -> String {
@@ -55,6 +82,7 @@ impl Redis {
     /// Starts it, on the same port as before.
     pub fn go_on(&mut self) {
         let (mut command, port) = (Command::new("redis-server"), self.port.to_string());
+        command.args(&self.arguments);
         match &self.tls {
             None => command.args(["--port", &port]),
             Some([certificate, key]) => command
@@ -71,7 +99,8 @@ impl Redis {
         let log = BufReader::new(child.stdout.take().unwrap());
         self.child = Some(child);
         let mut lines = log.lines().map_while(Result::ok);
-        assert!(lines.any(|line| line.contains("Ready to accept connections")));
+        let is_ready = ["Ready to accept connections", "Sentinel ID is"];
+        assert!(lines.any(|line| is_ready.iter().any(|text| line.contains(text))));
         // What it has to say later must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
     }

@@ -11,7 +11,7 @@ use balafon::{Call, ClientCertificate, Interceptor, Next, Outcome, Router, Serve
 use bytes::Bytes;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, duplex};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -22,6 +22,7 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 use crate::support::echo::Echo;
+use crate::support::log::Log;
 use crate::support::peer::Peer;
 use crate::support::{TestServer, patiently};
 
@@ -258,6 +259,32 @@ async fn a_tls_handshake_does_not_hold_up_other_connections_nor_a_drain() {
         server.shut_down();
         server.served().await;
     }
+}
+
+#[tokio::test]
+async fn tls_handshakes_are_limited_per_address() {
+    let authority = Authority::new();
+    let (log, _guard) = Log::start(tracing::Level::WARN);
+    let server = Server::new().handshakes_per_minute(Some(3)).tls(authority.identity().server());
+    let server = TestServer::start_with(server, router()).await;
+    let client = Client::new(&authority);
+    let mut open = client.connect(&server).await;
+    // Also those that fail, and those that never begin.
+    let _silent = TcpStream::connect(server.addr).await.unwrap();
+    let refusal = client.alpn(&["http/1.1"]).refusal(&server).await;
+    assert!(refusal.contains("NoApplicationProtocol"), "{refusal}");
+    for _ in 0..3 {
+        let mut closed = TcpStream::connect(server.addr).await.unwrap();
+        assert!(!matches!(patiently(closed.read(&mut [0])).await, Ok(1..)));
+    }
+    assert_eq!(log.text().matches("too many TLS handshakes").count(), 1, "{}", log.text());
+    assert_served(&mut open).await;
+    // Another address, which Linux has without being asked.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let socket = socket.connect(server.addr).await.unwrap();
+    let other = Client::new(&authority).handshake(socket).await.unwrap();
+    assert_served(&mut Peer::over(other, &h2::client::Builder::new()).await).await;
 }
 
 #[tokio::test(start_paused = true)]

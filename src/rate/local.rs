@@ -23,11 +23,15 @@ const SHARDS: usize = 64;
 /// that is full, a new one takes the place that would be free first: mostly one in which nothing
 /// counts any more, else that client's count begins anew. The memory is taken as zeros, which the
 /// system provides as they are used.
-pub(in crate::interceptors) struct Local {
+pub(crate) struct Local {
     origin: Instant,
     hasher: RandomState,
     shards: Box<[Mutex<Shard>]>,
 }
+
+/// A client, as a table knows it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known(u64);
 
 struct Shard {
     /// The hash of whose window it is; 0 is nobody's.
@@ -39,21 +43,30 @@ struct Shard {
 
 impl Local {
     /// With room for at least so many clients.
-    pub(in crate::interceptors) fn with_room_for(clients: usize) -> Self {
+    pub(crate) fn with_room_for(clients: usize) -> Self {
         let places = clients.saturating_mul(SPARE).div_ceil(SHARDS).next_multiple_of(WAYS);
         let shards = (0..SHARDS).map(|_| Mutex::new(Shard::new(places)));
         Self { origin: Instant::now(), hasher: RandomState::new(), shards: shards.collect() }
     }
 
     /// Counts a call, or says how long the client has to wait for the next.
-    pub(in crate::interceptors) fn take(&self, client: impl Hash, rate: Rate) -> Taken {
-        let hash = self.hasher.hash_one(client);
+    pub(crate) fn take(&self, client: impl Hash, rate: Rate) -> Taken {
+        self.take_of(self.known(client), rate)
+    }
+
+    /// What a client is known by here.
+    pub(crate) fn known(&self, client: impl Hash) -> Known {
+        Known(self.hasher.hash_one(client))
+    }
+
+    /// The same as [`take`](Self::take).
+    pub(crate) fn take_of(&self, Known(hash): Known, rate: Rate) -> Taken {
         self.shard(hash).take(hash, rate, self.now())
     }
 
     /// What [`take`](Self::take) would give, without counting anything.
     #[cfg(feature = "auth")]
-    pub(in crate::interceptors) fn look(&self, client: impl Hash, rate: Rate) -> Taken {
+    pub(crate) fn look(&self, client: impl Hash, rate: Rate) -> Taken {
         let hash = self.hasher.hash_one(client);
         let mut window = self.shard(hash).find(hash).map_or(Window::default(), |(_, it)| it);
         window.take(rate, self.now())

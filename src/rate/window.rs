@@ -4,15 +4,15 @@ use std::time::Duration;
 
 /// So many calls in each period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::interceptors) struct Rate {
-    pub(in crate::interceptors) calls: u32,
-    pub(in crate::interceptors) period: Duration,
+pub(crate) struct Rate {
+    pub(crate) calls: u32,
+    pub(crate) period: Duration,
 }
 
 impl Rate {
     /// As Redis counts, at least one.
     #[cfg(feature = "redis")]
-    pub(super) fn micros(self) -> u64 {
+    pub(crate) fn micros(self) -> u64 {
         self.nanos().div_ceil(1000)
     }
 
@@ -23,7 +23,7 @@ impl Rate {
 }
 
 /// A call was counted, or the next will be after this time.
-pub(in crate::interceptors) type Taken = Result<(), Duration>;
+pub(crate) type Taken = Result<(), Duration>;
 
 /// A period that begins with the first call, and the one before it. Of the latter's calls those
 /// count that would be in the last period now, if they had come evenly:
@@ -39,16 +39,16 @@ pub(in crate::interceptors) type Taken = Result<(), Duration>;
 ///
 /// Times are in nanoseconds since any moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Window {
+pub(crate) struct Window {
     /// When nothing of this counts any more: at the end of the period after the current one.
-    pub(super) over: u64,
-    pub(super) previous: u32,
-    pub(super) current: u32,
+    pub(crate) over: u64,
+    pub(crate) previous: u32,
+    pub(crate) current: u32,
 }
 
 impl Window {
     /// Counts a call, or says how long the client has to wait for the next. `window.lua` is the same.
-    pub(super) fn take(&mut self, rate: Rate, now: u64) -> Taken {
+    pub(crate) fn take(&mut self, rate: Rate, now: u64) -> Taken {
         let period = rate.nanos();
         let Self { over, previous, current } = self.at(now, period);
         let rest = over.saturating_sub(period).saturating_sub(now);

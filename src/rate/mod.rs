@@ -1,0 +1,23 @@
+//! How often something may happen, for each of many: calls of clients, handshakes of addresses.
+
+mod local;
+mod window;
+
+use std::net::{IpAddr, Ipv6Addr};
+
+pub(crate) use self::local::Local;
+#[cfg(all(test, feature = "redis"))]
+pub(crate) use self::window::Window;
+pub(crate) use self::window::{Rate, Taken};
+
+/// The network that belongs to one client, as far as can be told from an address of it: who has one
+/// address of a /64 has all of them (RFC 4291, 2.5.1).
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+    }
+}
