@@ -76,7 +76,7 @@ impl Interceptor for UserAccess {
         if matches!(method.name, "GetUser" | "GetAllUsers") {
             return next.run(call).await;
         }
-        if method.name == "CreateUser" {
+        if matches!(method.name, "CreateUser" | "CreateUsers") {
             // Two ways to prove oneself may know two of the same name.
             let caller = format!("{:?} {}", principal.kind(), principal.name());
             call.extensions_mut().insert(Caller(caller.into()));

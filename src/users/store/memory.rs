@@ -21,9 +21,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use futures_util::{Stream, StreamExt, stream};
 
-use super::once::{Creation, forgotten};
-use super::{Extent, IdSequence, IdempotencyKey, PAGE_LEN, Page, StoreError, UserStore};
+use super::{
+    Creation, Extent, IdSequence, IdempotencyKey, Known, PAGE_LEN, Page, Part, Remembered,
+    StoreError, Stored, UserStore, forgotten, tell,
+};
 use crate::users::domain::{NewUser, Timestamp, User, UserChange, UserId};
+use crate::users::view::Changes;
 
 /// How many entries a table of the log has: a leaf is then 48 KiB, which takes microseconds to set
 /// up, and three levels hold 2^30 users, more than fit in the memory of today's machines.
@@ -65,13 +68,39 @@ impl MemoryStore {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, user: NewUser) -> Result<Arc<User>, StoreError> {
+    fn keys(&self) -> MutexGuard<'_, Keys> {
+        // A key is whole between any two steps, too.
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.forget(forgotten(Timestamp::now()));
+        keys
+    }
+
+    fn add(&self, user: NewUser, told: Option<&Changes>) -> Result<Arc<User>, StoreError> {
         let mut ids = self.ids();
         self.check_room_for(1)?;
         let now = Timestamp::now();
         let user = Arc::new(user.into_user(ids.next(now), now));
+        tell(told, user.id);
         self.log.append([Arc::clone(&user)])?;
         Ok(user)
+    }
+
+    fn add_all(
+        &self,
+        users: Vec<NewUser>,
+        told: Option<&Changes>,
+    ) -> Result<Vec<UserId>, StoreError> {
+        let mut ids = self.ids();
+        self.check_room_for(users.len())?;
+        let now = Timestamp::now();
+        let mut created = Vec::with_capacity(users.len());
+        self.log.append(users.into_iter().map(|user| {
+            let user = user.into_user(ids.next(now), now);
+            tell(told, user.id);
+            created.push(user.id);
+            Arc::new(user)
+        }))?;
+        Ok(created)
     }
 
     /// What it says holds for as long as the ids are locked.
@@ -96,37 +125,47 @@ impl fmt::Debug for MemoryStore {
 }
 
 impl UserStore for MemoryStore {
-    async fn create(&self, user: NewUser) -> Result<Arc<User>, StoreError> {
-        self.add(user)
-    }
-
-    async fn create_once(
+    async fn create_one(
         &self,
-        key: IdempotencyKey,
         user: NewUser,
+        key: Option<IdempotencyKey>,
+        told: Option<Changes>,
     ) -> Result<Arc<User>, StoreError> {
-        // A key is whole between any two steps, too.
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.forget(forgotten(Timestamp::now()));
-        if let Some(creation) = keys.creations.get(&key) {
-            return creation.answer(user).map(Arc::new).ok_or_else(StoreError::key_reused);
+        let told = told.as_ref();
+        let Some(key) = key else { return self.add(user, told) };
+        let mut keys = self.keys();
+        if let Some(kept) = keys.kept.get(&key) {
+            let user = kept.what.answer(user)?;
+            tell(told, user.id);
+            return Ok(Arc::new(user));
         }
-        let user = self.add(user)?;
-        keys.remember(key, Creation::of(&user));
+        let user = self.add(user, told)?;
+        keys.keep(key, Remembered::One(Creation::of(&user)), &[], user.created_at);
         Ok(user)
     }
 
-    async fn create_all(&self, users: Vec<NewUser>) -> Result<Vec<UserId>, StoreError> {
-        let mut ids = self.ids();
-        self.check_room_for(users.len())?;
-        let now = Timestamp::now();
-        let mut created = Vec::with_capacity(users.len());
-        self.log.append(users.into_iter().map(|user| {
-            let user = user.into_user(ids.next(now), now);
-            created.push(user.id);
-            Arc::new(user)
-        }))?;
-        Ok(created)
+    async fn create_many(
+        &self,
+        users: Vec<NewUser>,
+        part: Option<Part>,
+        told: Option<Changes>,
+    ) -> Result<Stored, StoreError> {
+        let told = told.as_ref();
+        let Some(part) = part else { return Ok(Stored::Now(self.add_all(users, told)?)) };
+        let mut keys = self.keys();
+        let kept = keys.kept.get(&part.key);
+        let progress = kept.map(|kept| kept.what.stream()).transpose()?;
+        if !part.follows(progress) {
+            let ids = kept.map(|kept| kept.ids.clone()).unwrap_or_default();
+            return Ok(Stored::Before(Known::new(ids, progress)));
+        }
+        if users.is_empty() && kept.is_none() {
+            return Ok(Stored::Now(Vec::new()));
+        }
+        let ids = self.add_all(users, told)?;
+        let progress = Remembered::Stream(part.progress());
+        keys.keep(part.key, progress, &ids, Timestamp::now());
+        Ok(Stored::Now(ids))
     }
 
     async fn get(&self, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
@@ -164,23 +203,36 @@ impl UserStore for MemoryStore {
 /// What was created with a key, and the order in which it was.
 #[derive(Default)]
 struct Keys {
-    creations: HashMap<IdempotencyKey, Creation>,
+    kept: HashMap<IdempotencyKey, Kept>,
     by_age: VecDeque<IdempotencyKey>,
 }
 
+struct Kept {
+    what: Remembered,
+    /// Of the users of a stream.
+    ids: Vec<UserId>,
+    at: Timestamp,
+}
+
 impl Keys {
-    fn remember(&mut self, key: IdempotencyKey, creation: Creation) {
+    /// Remembers what was created, or what it is with these users as well.
+    fn keep(&mut self, key: IdempotencyKey, what: Remembered, ids: &[UserId], at: Timestamp) {
+        if let Some(kept) = self.kept.get_mut(&key) {
+            (kept.what, kept.at) = (what, at);
+            kept.ids.extend_from_slice(ids);
+            return;
+        }
         self.by_age.push_back(key.clone());
-        self.creations.insert(key, creation);
+        self.kept.insert(key, Kept { what, ids: ids.to_vec(), at });
     }
 
-    /// Forgets what was created in this second or before it. If the clock steps back, some are
-    /// remembered for longer.
+    /// Forgets what was created in this second or before it. If the clock steps back, or a stream has
+    /// gone on for long, some are remembered for longer.
     fn forget(&mut self, second: i64) {
         while let Some(oldest) = self.by_age.front()
-            && self.creations.get(oldest).is_none_or(|it| it.created_at.seconds() <= second)
+            && self.kept.get(oldest).is_none_or(|it| it.at.seconds() <= second)
         {
-            self.creations.remove(oldest);
+            self.kept.remove(oldest);
             self.by_age.pop_front();
         }
     }
@@ -301,6 +353,7 @@ impl<T> Table<T> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use super::super::{Mark, Progress};
     use futures_util::{FutureExt, TryStreamExt};
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Barrier;
@@ -458,14 +511,14 @@ mod tests {
         let key = |n: usize| IdempotencyKey { principal: String::new(), key: n.to_string() };
         let mut keys = Keys::default();
         for (n, seconds) in [10, 20, 20, 30].into_iter().enumerate() {
-            let created_at = Timestamp::new(seconds, 0).unwrap();
-            let id = Uuid::nil().into();
-            keys.remember(key(n), Creation { fingerprint: [0; 32], id, created_at });
+            let at = Timestamp::new(seconds, 0).unwrap();
+            let progress = Progress { mark: Mark::START, ended: true };
+            keys.keep(key(n), Remembered::Stream(progress), &[], at);
         }
         keys.forget(20);
-        assert!(keys.creations.keys().eq([&key(3)]) && keys.by_age == [key(3)]);
+        assert!(keys.kept.keys().eq([&key(3)]) && keys.by_age == [key(3)]);
         keys.forget(30);
-        assert!(keys.creations.is_empty() && keys.by_age.is_empty());
+        assert!(keys.kept.is_empty() && keys.by_age.is_empty());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, mpsc};
 
-use super::threads::stopped;
+use super::turns::stopped;
 use super::{Page, Reply, Rest, StoreError};
 use crate::users::domain::{User, UserId};
 
