@@ -25,6 +25,7 @@ mod privacy;
 mod program;
 mod rate_limit;
 mod raw_wire;
+mod repeats;
 mod robustness;
 mod rules;
 mod scans;
