@@ -29,7 +29,10 @@ impl From<StoreError> for Status {
         let (code, message) = if error.is_unavailable() {
             (Code::Unavailable, "the user store is not available now")
         } else if error.is_unknown() {
-            (Code::Unknown, "the user store lost an answer: it is unknown whether the change is stored")
+            (
+                Code::Unknown,
+                "the user store lost an answer: it is unknown whether the change is stored",
+            )
         } else if error.is_full() {
             (Code::ResourceExhausted, "the user store is full")
         } else if error.is_corrupt() {

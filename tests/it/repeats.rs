@@ -9,9 +9,7 @@ use balafon::testing::{Requests, requests};
 use balafon::users::domain::{NewUser, User, UserChange, UserId};
 use balafon::users::pb::{CreateUserRequest, CreateUsersResponse, UserService};
 use balafon::users::store::memory::MemoryStore;
-use balafon::users::store::{
-    Extent, IdempotencyKey, Page, Part, StoreError, Stored, UserStore,
-};
+use balafon::users::store::{Extent, IdempotencyKey, Page, Part, StoreError, Stored, UserStore};
 use balafon::users::{Changes, IDEMPOTENCY_KEY, USERS_BATCH, USERS_FAILED, Users};
 use balafon::{AsciiValue, Code, Request, Response, Status, Streaming};
 use futures_util::Stream;
@@ -60,7 +58,11 @@ impl Failing {
         if self.stores {
             creation.await?;
         }
-        Err(if self.unknown { StoreError::unknown("lost") } else { StoreError::unavailable("away") })
+        Err(if self.unknown {
+            StoreError::unknown("lost")
+        } else {
+            StoreError::unavailable("away")
+        })
     }
 }
 

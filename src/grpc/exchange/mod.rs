@@ -77,6 +77,8 @@ pub(crate) struct Exchange {
     receive_limit: usize,
     encoding: Option<Encoding>,
     inflate_budget: Option<Arc<InflateBudget>>,
+    /// Who calls, once that is known, for logs.
+    principal: OnceLock<Box<str>>,
 }
 
 /// What the handler is given of its input.
@@ -153,6 +155,7 @@ impl Exchange {
             receive_limit: terms.receive_limit,
             encoding: terms.encoding,
             inflate_budget: terms.inflate_budget,
+            principal: OnceLock::new(),
         })
     }
 
@@ -267,6 +270,10 @@ impl Exchange {
     /// How the client compresses.
     pub(crate) fn encoding(&self) -> Option<Encoding> {
         self.encoding
+    }
+
+    pub(crate) fn principal(&self) -> &OnceLock<Box<str>> {
+        &self.principal
     }
 
     /// Messages that the handler has given.

@@ -93,7 +93,8 @@ impl Limits {
         }
         let arrival = self.arrival.filter(|_| receiving);
         let silence = self.silence(awaited.filter(|_| receiving));
-        let Some(next) = [self.end, arrival, silence].into_iter().flatten().min_by_key(|limit| limit.at)
+        let Some(next) =
+            [self.end, arrival, silence].into_iter().flatten().min_by_key(|limit| limit.at)
         else {
             return Poll::Pending;
         };

@@ -119,7 +119,8 @@ mod tests {
     fn the_text_says_how_to_go_on() {
         let partial = Ending { created: 2, messages: 3, ..NOTHING };
         let text = |ending: Ending| ending.explain(unavailable()).message().to_owned();
-        let expected = "away; go on from messages[3] in another stream: before it 2 users were created";
+        let expected =
+            "away; go on from messages[3] in another stream: before it 2 users were created";
         assert_eq!(text(partial), expected);
         let keyed = "away; repeat the stream with the same idempotency-key: 2 users were created";
         assert_eq!(text(Ending { keyed: true, ..partial }), keyed);

@@ -77,7 +77,8 @@ impl Keyed {
     ) -> Result<Vec<UserId>, StoreError> {
         let Known { ids, mark, ended } = known;
         // It is less only if the key was forgotten meanwhile.
-        let more = mark.users().checked_sub(self.stored.users()).ok_or_else(StoreError::key_reused)?;
+        let more =
+            mark.users().checked_sub(self.stored.users()).ok_or_else(StoreError::key_reused)?;
         let mut reached = self.stored;
         for user in pending.drain(..more.min(pending.len())) {
             reached = reached.then(&user);

@@ -281,8 +281,7 @@ impl<'a, S: UserStore> Batch<'a, S> {
             && let Some(part) = keyed.part(&self.pending, ends)?
         {
             let users = self.pending.clone();
-            let creation =
-                self.store.create_many(users, Some(part.clone()), self.changes.clone());
+            let creation = self.store.create_many(users, Some(part.clone()), self.changes.clone());
             let known = self.settle(self.pending.len(), creation).await?;
             let Some(keyed) = &mut self.keyed else { break };
             match known {

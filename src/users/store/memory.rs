@@ -352,8 +352,8 @@ impl<T> Table<T> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::*;
     use super::super::{Mark, Progress};
+    use super::*;
     use futures_util::{FutureExt, TryStreamExt};
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Barrier;

@@ -97,12 +97,14 @@ struct Waiting<Job> {
     lanes: [VecDeque<(Size, Slot<Job>)>; 3],
     /// Whether the next group is a large batch, if there is one.
     large_is_next: bool,
+    /// Nobody makes changes any more.
+    closed: bool,
 }
 
 /// A queue without changes.
 pub(super) fn queue<Job>() -> (Queue<Job>, Turns<Job>) {
     let (wake, woken) = mpsc::channel(1);
-    let waiting = Waiting { lanes: Default::default(), large_is_next: false };
+    let waiting = Waiting { lanes: Default::default(), large_is_next: false, closed: false };
     let room = [(); 3].map(|()| Semaphore::new(QUEUE_LEN));
     let shared = Arc::new(Shared { waiting: Mutex::new(waiting), room });
     (Queue { shared: shared.clone(), wake }, Turns { shared, wake: woken })
@@ -132,7 +134,13 @@ impl<Job> Queue<Job> {
     }
 
     fn put(&self, size: Size, slot: Slot<Job>) {
-        self.shared.waiting().lanes[size.lane() as usize].push_back((size, slot));
+        let mut waiting = self.shared.waiting();
+        if waiting.closed {
+            drop(withdraw(&slot));
+            return;
+        }
+        waiting.lanes[size.lane() as usize].push_back((size, slot));
+        drop(waiting);
         // If there is a message already, that one is enough.
         let _ = self.wake.try_send(());
     }
@@ -170,7 +178,7 @@ impl<Job> Turns<Job> {
 
     fn group(&self) -> Vec<Job> {
         let mut waiting = self.shared.waiting();
-        let Waiting { lanes: [singles, chunks, large], large_is_next } = &mut *waiting;
+        let Waiting { lanes: [singles, chunks, large], large_is_next, .. } = &mut *waiting;
         let mut group = Group { jobs: Vec::new(), size: Size { users: 0, bytes: 0 } };
         let [room_for_singles, room_for_chunks, room_for_large] = &self.shared.room;
         if *large_is_next {
@@ -195,7 +203,11 @@ impl<Job> Turns<Job> {
 impl<Job> Drop for Turns<Job> {
     fn drop(&mut self) {
         self.shared.room.iter().for_each(Semaphore::close);
-        self.shared.waiting().lanes.iter_mut().for_each(VecDeque::clear);
+        let mut waiting = self.shared.waiting();
+        waiting.closed = true;
+        for (_, slot) in waiting.lanes.iter_mut().flat_map(|lane| lane.drain(..)) {
+            drop(withdraw(&slot));
+        }
     }
 }
 
@@ -234,7 +246,7 @@ impl<Job> Group<Job> {
     }
 
     fn take(&mut self, size: Size, slot: &Slot<Job>) -> bool {
-        let job = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let job = withdraw(slot);
         let is_there = job.is_some();
         if is_there {
             self.size = self.size.plus(size);
@@ -249,9 +261,12 @@ struct Withdrawn<Job>(Slot<Job>);
 
 impl<Job> Drop for Withdrawn<Job> {
     fn drop(&mut self) {
-        let job = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(job);
+        drop(withdraw(&self.0));
     }
+}
+
+fn withdraw<Job>(slot: &Slot<Job>) -> Option<Job> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 pub(super) fn stopped() -> StoreError {

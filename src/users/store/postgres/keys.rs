@@ -116,7 +116,8 @@ impl Keys {
             return Ok(());
         }
         self.forget(transaction).await?;
-        let sql = "INSERT INTO idempotency_keys (principal, key, fingerprint, user_id, users, ended,
+        let sql =
+            "INSERT INTO idempotency_keys (principal, key, fingerprint, user_id, users, ended,
                 created_seconds, created_nanos)
             SELECT created.*, $7::bigint, $8::integer
             FROM unnest($1::text[], $2::text[], $3::bytea[], $4::uuid[], $5::bigint[],

@@ -7,8 +7,8 @@ use rusqlite::{Connection, Statement, params};
 use super::keys::Keys;
 use super::rows::{self, COLUMNS};
 use super::{
-    Creation, Extent, IdSequence, IdempotencyKey, Known, Part, Remembered, StoreError, Stored, error,
-    schema, tell,
+    Creation, Extent, IdSequence, IdempotencyKey, Known, Part, Remembered, StoreError, Stored,
+    error, schema, tell,
 };
 use crate::users::domain::{NewUser, Timestamp, User, UserChange, UserId};
 use crate::users::view::Changes as Told;

@@ -22,9 +22,8 @@ impl<'c> Keys<'c> {
     pub(super) fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
         // The parts of a stream are forgotten with its key.
         connection.pragma_update(None, "foreign_keys", true)?;
-        let recall = format!(
-            "SELECT {KEY_COLUMNS} FROM idempotency_keys WHERE principal = ?1 AND key = ?2"
-        );
+        let recall =
+            format!("SELECT {KEY_COLUMNS} FROM idempotency_keys WHERE principal = ?1 AND key = ?2");
         // Not to replace the row, which would forget the parts.
         let remember = format!(
             "INSERT INTO idempotency_keys (principal, key, {KEY_COLUMNS})

@@ -45,7 +45,8 @@ use self::writer::{Write, Writer};
 use super::availability::Availability;
 use super::turns::{self, Reply, Size};
 use super::{
-    Creation, Extent, Found, IdSequence, IdempotencyKey, Known, Mark, Packed, Page, Part, Remembered, Rest, StoreError, Stored, UserStore, forgotten, tell,
+    Creation, Extent, Found, IdSequence, IdempotencyKey, Known, Mark, Packed, Page, Part,
+    Remembered, Rest, StoreError, Stored, UserStore, forgotten, tell,
 };
 use crate::users::domain::{NewUser, User, UserChange, UserId};
 use crate::users::view::Changes as Told;

@@ -70,7 +70,8 @@ pub async fn a_stream_with_a_key_that_was_given_is_told_what_is_stored(place: &i
         assert!(ids(&*store).await.starts_with(&told));
     }
     let nothing = Known { ids: Vec::new(), mark: Mark::START, ended: false };
-    let unknown = Part { key: key("me", "l"), from: stream.mark(1), to: stream.mark(2), ends: true };
+    let unknown =
+        Part { key: key("me", "l"), from: stream.mark(1), to: stream.mark(2), ends: true };
     let outcome = store.create_many(vec![named(1)], Some(unknown), None).await.unwrap();
     assert_eq!(outcome, Stored::Before(nothing));
 }
@@ -110,7 +111,8 @@ pub async fn whoever_creates_is_told_the_ids_before_they_are_seen(place: &impl P
 
 pub async fn a_stream_goes_on_when_the_store_is_opened_again(place: &impl Place) {
     let stream = Stream::new(600);
-    let Stored::Now(first) = stream.create(&place.open().await, 0, 520, false).await.unwrap() else {
+    let Stored::Now(first) = stream.create(&place.open().await, 0, 520, false).await.unwrap()
+    else {
         panic!("it was stored before");
     };
     let store = place.open().await;
