@@ -131,7 +131,7 @@ pub use prost_types;
 pub use crate::client_tls::ClientTls;
 #[doc(inline)]
 pub use crate::grpc::call::{
-    Call, Cancellation, Charge, Counts, MetadataMut, Outcome, Peer, PeerAddr,
+    Attribution, Call, Cancellation, Charge, Counts, MetadataMut, Outcome, Peer, PeerAddr,
 };
 #[doc(inline)]
 pub use crate::grpc::code::Code;

@@ -1,6 +1,6 @@
 //! What callers may see and change of users, and the record of it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::config::Grantee;
 use crate::interceptors::auth::Principal;
@@ -38,8 +38,8 @@ impl Grant {
 /// What a principal means to the user service: how much it sees, and that its changes are on record.
 ///
 /// A call that changes users is an event of target `balafon::audit`, with the fields `principal`,
-/// `method`, `users` (up to a hundred ids; a call with more has several lines, the last of them with
-/// the status), `status`, `peer`, `client` (if a trusted proxy names one) and `correlation_id`.
+/// `method`, `users` (up to a hundred ids; a call with more has several lines, those of its end with
+/// the status; of a call without success, they may be there or not), `status`, `peer`, `client` (if a trusted proxy names one) and `correlation_id`.
 #[derive(Debug)]
 pub(super) struct UserAccess {
     grants: Vec<Grant>,
@@ -76,7 +76,7 @@ impl Interceptor for UserAccess {
         if matches!(method.name, "GetUser" | "GetAllUsers") {
             return next.run(call).await;
         }
-        if method.name == "CreateUser" {
+        if matches!(method.name, "CreateUser" | "CreateUsers") {
             // Two ways to prove oneself may know two of the same name.
             let caller = format!("{:?} {}", principal.kind(), principal.name());
             call.extensions_mut().insert(Caller(caller.into()));
@@ -85,7 +85,7 @@ impl Interceptor for UserAccess {
         let told = record.clone();
         call.extensions_mut().insert(Changes::new(move |id| told.add(id)));
         let outcome = next.run(call).await;
-        record.write(outcome.status.code().name());
+        record.end(outcome.status.code().name());
         outcome
     }
 }
@@ -97,7 +97,16 @@ struct Record {
     peer: String,
     client: Option<ClientAddr>,
     correlation_id: Option<CorrelationId>,
-    users: Mutex<Vec<UserId>>,
+    noted: Mutex<Noted>,
+}
+
+/// What is to be written.
+#[derive(Default)]
+struct Noted {
+    users: Vec<UserId>,
+    /// How the call has ended. Users that the store tells of later have a line of their own: it was
+    /// about to commit them when the client went away.
+    ended: Option<&'static str>,
 }
 
 impl Record {
@@ -108,33 +117,50 @@ impl Record {
             peer: call.peer().to_string(),
             client: ClientAddr::of(call),
             correlation_id: call.extensions().get().cloned(),
-            users: Mutex::default(),
+            noted: Mutex::default(),
         }
     }
 
     fn add(&self, user: UserId) {
-        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        users.push(user);
-        let full = users.len() >= AUDIT_LINE;
-        drop(users);
-        if full {
-            self.write("OPEN");
+        let mut noted = self.noted();
+        noted.users.push(user);
+        if noted.users.len() >= AUDIT_LINE {
+            self.write(&mut noted);
         }
     }
 
-    fn write(&self, status: &str) {
-        let users = std::mem::take(&mut *self.users.lock().unwrap_or_else(PoisonError::into_inner));
-        let users: Vec<_> = users.iter().map(UserId::to_string).collect();
+    fn end(&self, status: &'static str) {
+        let mut noted = self.noted();
+        noted.ended = Some(status);
+        self.write(&mut noted);
+    }
+
+    /// Nothing here is ever half done.
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, noted: &mut Noted) {
+        let users: Vec<_> = noted.users.drain(..).map(|user| user.to_string()).collect();
         tracing::info!(
             target: "balafon::audit",
             principal = self.principal.name(),
             method = self.method,
             users = users.join(","),
-            status,
+            status = noted.ended.unwrap_or("OPEN"),
             peer = self.peer,
             client = self.client.map(tracing::field::display),
             correlation_id = self.correlation_id.as_ref().map(|id| &*id.0),
             "change"
         );
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let mut noted = std::mem::take(&mut *self.noted());
+        if !noted.users.is_empty() {
+            self.write(&mut noted);
+        }
     }
 }

@@ -161,6 +161,16 @@ impl Call {
         Counts { exchange: self.parts.exchange.clone() }
     }
 
+    /// Says who calls, for interceptors further out to log. The first name stays.
+    pub fn attribute_to(&self, principal: &str) {
+        self.parts.exchange.principal().get_or_init(|| principal.into());
+    }
+
+    /// Who calls, to be read when the call is over.
+    pub fn attribution(&self) -> Attribution {
+        Attribution { exchange: self.parts.exchange.clone() }
+    }
+
     /// Charges the memory that a handler holds for this call, such as what it has read of a store and
     /// the client does not take, to the buffer limits of the connection and the server
     /// ([`Server::connection_buffer_limit`](crate::Server::connection_buffer_limit)). Over a limit the
@@ -359,6 +369,25 @@ impl fmt::Debug for Counts {
             .field("received", &self.received())
             .field("sent", &self.sent())
             .finish()
+    }
+}
+
+/// Who calls, as far as an interceptor has [said so](Call::attribute_to).
+#[derive(Clone)]
+pub struct Attribution {
+    exchange: Arc<Exchange>,
+}
+
+impl Attribution {
+    /// The name; `None` if nobody has said one.
+    pub fn principal(&self) -> Option<&str> {
+        self.exchange.principal().get().map(|name| &**name)
+    }
+}
+
+impl fmt::Debug for Attribution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attribution").field("principal", &self.principal()).finish()
     }
 }
 

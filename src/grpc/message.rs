@@ -176,7 +176,7 @@ impl<T: Message + Default> Streaming<T> {
         } else {
             message.clear();
         }
-        poll_fn(|cx| self.poll_read(message, cx)).await
+        Read { messages: self, message, waits: false }.await
     }
 
     fn poll_read(&mut self, message: &mut T, cx: &mut Context<'_>) -> Poll<Result<bool, Status>> {
@@ -236,6 +236,33 @@ impl<T: Message + Default> Streaming<T> {
                     Err(status)
                 }
             });
+        }
+    }
+}
+
+/// The next message of a stream, to be read.
+struct Read<'a, T> {
+    messages: &'a mut Streaming<T>,
+    message: &'a mut T,
+    waits: bool,
+}
+
+impl<T: Message + Default> Future for Read<'_, T> {
+    type Output = Result<bool, Status>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let polled = this.messages.poll_read(this.message, cx);
+        this.waits = polled.is_pending();
+        polled
+    }
+}
+
+/// A handler that has turned to something else is not one that waits for its client.
+impl<T> Drop for Read<'_, T> {
+    fn drop(&mut self) {
+        if self.waits {
+            self.messages.exchange.stop_waiting();
         }
     }
 }

@@ -25,6 +25,7 @@ pub struct CallOptions {
     pub(crate) spawn: Option<bool>,
     pub(crate) request_timeout: Option<Duration>,
     pub(crate) max_duration: Option<Duration>,
+    pub(crate) idle_timeout: Option<Duration>,
 }
 
 impl CallOptions {
@@ -49,6 +50,7 @@ impl CallOptions {
             spawn: None,
             request_timeout: None,
             max_duration: None,
+            idle_timeout: None,
         }
     }
 
@@ -133,6 +135,15 @@ impl CallOptions {
         self
     }
 
+    /// How long the client of a streaming request may send no message, nor read one that it is sent,
+    /// while the handler waits for it; then the call ends with DEADLINE_EXCEEDED. A message that
+    /// arrives in part does not count. There is no limit unless it is set, and `Duration::MAX` is none.
+    #[must_use]
+    pub const fn idle_timeout(mut self, time: Duration) -> Self {
+        self.idle_timeout = Some(time);
+        self
+    }
+
     /// These options, and what they leave open from `wider`.
     pub(crate) fn or(self, wider: &Self) -> Self {
         Self {
@@ -146,6 +157,7 @@ impl CallOptions {
             spawn: self.spawn.or(wider.spawn),
             request_timeout: self.request_timeout.or(wider.request_timeout),
             max_duration: self.max_duration.or(wider.max_duration),
+            idle_timeout: self.idle_timeout.or(wider.idle_timeout),
         }
     }
 
@@ -175,5 +187,9 @@ impl CallOptions {
 
     pub(crate) fn duration_limit(&self) -> Option<Duration> {
         self.max_duration
+    }
+
+    pub(crate) fn idle_limit(&self) -> Option<Duration> {
+        self.idle_timeout
     }
 }

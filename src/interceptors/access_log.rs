@@ -17,7 +17,8 @@ const MAX_ID_LEN: usize = 128;
 /// Writes one structured line for each call, whatever its shape and however it ended: an event of
 /// level INFO and target `balafon::access` with the fields `method`, `peer`, `status`, `error`
 /// (its [`log_message`](crate::Status::log_message)), `duration_us`, `messages_in`, `messages_out` and `correlation_id`; and `trace_id` and
-/// `client`, if there is a [`TraceContext`] or a [`ClientAddr`] in the call's extensions.
+/// `client`, if there is a [`TraceContext`] or a [`ClientAddr`] in the call's extensions, and
+/// `principal`, if an interceptor [says](Call::attribute_to) who calls.
 ///
 /// The correlation id is the client's `x-request-id`, or a new UUID where there is none. The client
 /// gets it back in the response metadata, handlers find it as [`CorrelationId`] in the extensions.
@@ -41,6 +42,7 @@ impl Interceptor for AccessLog {
         let trace_id = call.extensions().get().map(TraceContext::trace_id);
         let client = ClientAddr::of(&call);
         let (start, peer, counts) = (call.started(), call.peer().clone(), call.counts());
+        let attribution = call.attribution();
         let method = call.method();
         // A known path is static; an unknown one is the client's text, and goes with the call.
         let unknown: Option<Box<str>> =
@@ -53,6 +55,7 @@ impl Interceptor for AccessLog {
             method = unknown.as_deref().unwrap_or(method.path),
             peer = peer.as_str(),
             client = client.map(tracing::field::display),
+            principal = attribution.principal(),
             status = outcome.status.code().name(),
             error = (!outcome.status.is_ok()).then(|| outcome.status.log_message()),
             duration_us = start.elapsed().as_micros() as u64,

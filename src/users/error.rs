@@ -11,7 +11,7 @@ use crate::users::store::StoreError;
 use crate::{Code, Status};
 
 /// When a store that is away may be back: it is looked at twice a second.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// While a store is away, every call fails, and soon.
 static AWAY: Mutex<Recurring> = Mutex::new(Recurring::new(10));
@@ -21,12 +21,18 @@ impl From<StoreError> for Status {
         if error.is_key_reused() {
             let detail = ErrorInfo::new("IDEMPOTENCY_KEY_REUSED", pb::user_service::NAME);
             return Status::failed_precondition(
-                "idempotency-key was given before, with another name or e-mail address",
+                "idempotency-key was given before, with another name or e-mail address, or for \
+                 another stream",
             )
             .with_detail(&detail);
         }
         let (code, message) = if error.is_unavailable() {
             (Code::Unavailable, "the user store is not available now")
+        } else if error.is_unknown() {
+            (
+                Code::Unknown,
+                "the user store lost an answer: it is unknown whether the change is stored",
+            )
         } else if error.is_full() {
             (Code::ResourceExhausted, "the user store is full")
         } else if error.is_corrupt() {
@@ -35,7 +41,7 @@ impl From<StoreError> for Status {
             (Code::Internal, "the user store failed")
         };
         // The cause is for the operator: it may name hosts, files and statements.
-        if error.is_unavailable() {
+        if error.is_unavailable() || error.is_unknown() {
             let mut away = AWAY.lock().unwrap_or_else(PoisonError::into_inner);
             away.log(|times| tracing::error!(%error, times, "user store"));
         } else {
@@ -47,6 +53,18 @@ impl From<StoreError> for Status {
             _ => status,
         }
     }
+}
+
+/// The status of a change that its client may repeat, whatever has become of it: an update, or a
+/// creation with a key.
+pub(super) fn repeatable(error: StoreError) -> Status {
+    let is_unknown = error.is_unknown();
+    let status = Status::from(error);
+    if !is_unknown {
+        return status;
+    }
+    let message = format!("{}; it is safe to repeat the call as it is", status.message());
+    Status::unavailable(message).with_detail(&RetryInfo::after(RETRY_AFTER))
 }
 
 impl From<Invalid> for Status {

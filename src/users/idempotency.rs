@@ -6,8 +6,8 @@ use super::store::IdempotencyKey;
 use crate::rpc::BadRequest;
 use crate::{AsciiKey, Call, Metadata, Status};
 
-/// Request metadata of `CreateUser`: a name of the client's own for this creation, so that asking for
-/// it again, after an answer was lost, does not make another user.
+/// Request metadata of `CreateUser` and `CreateUsers`: a name of the client's own for this creation, so
+/// that asking for it again, after an answer was lost, does not make another user.
 pub static IDEMPOTENCY_KEY: AsciiKey = AsciiKey::from_static("idempotency-key");
 
 /// Who calls: the same key of another caller is another key. The service looks for it in a call's

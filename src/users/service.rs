@@ -7,7 +7,7 @@ use futures_util::TryStreamExt;
 
 use super::batch::{Batch, Limits, Mode};
 use super::domain::{MAX_NAME_CHARS, NewUser, User, UserChange, UserId, UserStatus};
-use super::error::{empty_user_id, user_not_found};
+use super::error::{empty_user_id, repeatable, user_not_found};
 use super::idempotency;
 use super::pb::{
     self, CreateUserRequest, CreateUsersResponse, GetUserRequest, UserResponse, UserUpdate,
@@ -86,11 +86,11 @@ impl<S: UserStore> pb::UserService for Users<S> {
             let CreateUserRequest { name, email } = mem::take(&mut request.message);
             NewUser::parse(&name, &email)?
         };
+        let told = request.extensions().get::<Changes>().cloned();
         let user = match idempotency::key_of(&request)? {
-            Some(key) => self.store.create_once(key, user).await?,
-            None => self.store.create(user).await?,
+            Some(key) => self.store.create_one(user, Some(key), told).await.map_err(repeatable)?,
+            None => self.store.create_one(user, None, told).await?,
         };
-        tell(&request, user.id);
         Ok(Response::new(message_of(&user, view(&request))))
     }
 
@@ -140,7 +140,8 @@ impl<S: UserStore> pb::UserService for Users<S> {
     ) -> Result<Response<CreateUsersResponse>, Status> {
         let mode = Mode::of(request.metadata())?;
         let (messages, call) = request.into_parts();
-        Batch::new(&self.store, mode, self.batch_limits, &call).create(messages).await
+        let key = idempotency::key_of(&call)?;
+        Batch::new(&self.store, mode, key, self.batch_limits, &call).create(messages).await
     }
 
     async fn update_users(
@@ -163,7 +164,7 @@ impl<S: UserStore> pb::UserService for Users<S> {
             }
             // First: if the call ends in the middle of it, the change may have happened.
             tell(&request, id);
-            let Some(user) = self.update(id, change, view).await? else {
+            let Some(user) = self.update(id, change, view).await.map_err(repeatable)? else {
                 return Err(user_not_found(user_id));
             };
             write_message(user.borrowed(), view, &mut answer);

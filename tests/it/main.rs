@@ -26,6 +26,7 @@ mod privacy;
 mod program;
 mod rate_limit;
 mod raw_wire;
+mod repeats;
 mod robustness;
 mod rules;
 mod scans;

@@ -8,7 +8,9 @@ use balafon::users::pb::{
     CreateUserRequest, GetUserRequest, UserResponse, UserService, UserUpdate,
 };
 use balafon::users::store::memory::MemoryStore;
-use balafon::users::store::{Extent, IdempotencyKey, Packed, Page, StoreError, UserStore};
+use balafon::users::store::{
+    Extent, IdempotencyKey, Packed, Page, Part, StoreError, Stored, UserStore,
+};
 use balafon::users::{Changes, USERS_TOTAL, Users, View};
 use balafon::{Code, Request, Status, Streaming};
 use futures_util::{Stream, TryStreamExt};
@@ -31,20 +33,22 @@ fn shared(user: Arc<User>) -> Arc<User> {
 }
 
 impl UserStore for Mixed {
-    async fn create(&self, user: NewUser) -> Result<Arc<User>, StoreError> {
-        self.0.create(user).await
-    }
-
-    async fn create_all(&self, users: Vec<NewUser>) -> Result<Vec<UserId>, StoreError> {
-        self.0.create_all(users).await
-    }
-
-    async fn create_once(
+    async fn create_one(
         &self,
-        key: IdempotencyKey,
         user: NewUser,
+        key: Option<IdempotencyKey>,
+        told: Option<Changes>,
     ) -> Result<Arc<User>, StoreError> {
-        self.0.create_once(key, user).await
+        self.0.create_one(user, key, told).await
+    }
+
+    async fn create_many(
+        &self,
+        users: Vec<NewUser>,
+        part: Option<Part>,
+        told: Option<Changes>,
+    ) -> Result<Stored, StoreError> {
+        self.0.create_many(users, part, told).await
     }
 
     async fn get(&self, id: UserId) -> Result<Option<Arc<User>>, StoreError> {

@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use balafon::users::domain::{NewUser, Timestamp, User, UserChange, UserId};
 use balafon::users::store::memory::MemoryStore;
-use balafon::users::store::{Extent, IdSequence, IdempotencyKey, Page, StoreError, UserStore};
+use balafon::users::Changes;
+use balafon::users::store::{
+    Extent, IdSequence, IdempotencyKey, Page, Part, StoreError, Stored, UserStore,
+};
 use futures_util::{Stream, StreamExt, stream};
 
 /// How many created users are kept.
@@ -57,18 +60,24 @@ impl Latest {
 }
 
 impl UserStore for BoundedStore {
-    async fn create(&self, user: NewUser) -> Result<Arc<User>, StoreError> {
+    /// Whoever sends a key is none of the loads.
+    async fn create_one(
+        &self,
+        user: NewUser,
+        _: Option<IdempotencyKey>,
+        _: Option<Changes>,
+    ) -> Result<Arc<User>, StoreError> {
         Ok(self.latest().create(user))
     }
 
-    async fn create_all(&self, users: Vec<NewUser>) -> Result<Vec<UserId>, StoreError> {
+    async fn create_many(
+        &self,
+        users: Vec<NewUser>,
+        _: Option<Part>,
+        _: Option<Changes>,
+    ) -> Result<Stored, StoreError> {
         let mut latest = self.latest();
-        Ok(users.into_iter().map(|user| latest.create(user).id).collect())
-    }
-
-    /// Whoever sends a key is none of the loads.
-    async fn create_once(&self, _: IdempotencyKey, user: NewUser) -> Result<Arc<User>, StoreError> {
-        self.create(user).await
+        Ok(Stored::Now(users.into_iter().map(|user| latest.create(user).id).collect()))
     }
 
     async fn get(&self, id: UserId) -> Result<Option<Arc<User>>, StoreError> {

@@ -376,13 +376,26 @@ settings! {
         help: "How long any call may last, whatever its client asks for; a longer one ends with \
             DEADLINE_EXCEEDED",
     }
+    stream_idle: Or<Never, Period> = "limits.stream-idle" {
+        flag: "stream-idle-timeout",
+        value: "TIME",
+        default: Some("5m"),
+        help: "How long the client of a CreateUsers or UpdateUsers stream may send no message, nor \
+            read one that it is sent; then the stream ends with DEADLINE_EXCEEDED",
+    }
+    stream_age: Or<Never, Period> = "limits.stream-age" {
+        flag: "max-stream-age",
+        value: "TIME",
+        default: Some("1h"),
+        help: "How long a CreateUsers or UpdateUsers stream may last at all, likewise",
+    }
     connection_buffer: Size<1> = "limits.connection-buffer" {
         flag: "connection-buffer-limit",
         value: "SIZE",
         default: Some("16MiB"),
         help: "Memory that the calls of one connection may hold: request metadata and messages \
-            until their handlers have them, and responses that clients do not read. A call that \
-            would exceed it ends with RESOURCE_EXHAUSTED",
+            until their handlers have them, users until they are stored, and responses that clients \
+            do not read. A call that would exceed it ends with RESOURCE_EXHAUSTED",
     }
     server_buffer: Size<1> = "limits.server-buffer" {
         flag: "server-buffer-limit",

@@ -22,6 +22,8 @@ pub(crate) struct Inbound {
     pub(super) inflating: Option<Box<Inflating>>,
     /// Bytes that the handler has in hand, to decode one by one.
     pub(super) in_hand: usize,
+    /// The handler waits for the next message of a stream.
+    pub(super) awaited: bool,
     /// Nobody will read any more.
     discarded: bool,
     reader: Option<Waker>,
@@ -35,6 +37,7 @@ impl Inbound {
             unreleased: 0,
             inflating: None,
             in_hand: 0,
+            awaited: false,
             discarded: false,
             reader: None,
         }

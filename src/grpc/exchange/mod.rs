@@ -83,6 +83,8 @@ pub(crate) struct Exchange {
     receive_limit: usize,
     encoding: Option<Encoding>,
     inflate_budget: Option<Arc<InflateBudget>>,
+    /// Who calls, once that is known, for logs.
+    principal: OnceLock<Box<str>>,
 }
 
 /// What the handler is given of its input.
@@ -161,6 +163,7 @@ impl Exchange {
             receive_limit: terms.receive_limit,
             encoding: terms.encoding,
             inflate_budget: terms.inflate_budget,
+            principal: OnceLock::new(),
         })
     }
 
@@ -299,6 +302,10 @@ impl Exchange {
         self.encoding
     }
 
+    pub(crate) fn principal(&self) -> &OnceLock<Box<str>> {
+        &self.principal
+    }
+
     /// Messages that the handler has given.
     pub(crate) fn sent(&self) -> u64 {
         self.lock().outbound.sent()
@@ -314,6 +321,7 @@ impl Exchange {
             && state.inbound.inflating.is_none()
             && let Some(frames) = state.whole_frames()
         {
+            state.inbound.awaited = false;
             self.compressed.store(false, Ordering::Relaxed);
             return Poll::Ready(Ok(Received::Frames(frames)));
         }
@@ -424,6 +432,11 @@ impl Exchange {
         self.lock().inbound.fail(status);
     }
 
+    /// The handler does not wait for a message any more.
+    pub(crate) fn stop_waiting(&self) {
+        self.lock().inbound.awaited = false;
+    }
+
     /// Ready when no more than `most` bytes are unsent.
     pub(crate) fn poll_unsent(
         &self,
@@ -521,6 +534,12 @@ impl State {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>, Status>> {
         let polled = self.inbound.poll_frame(cx);
         self.inbound_taken();
+        let began = polled.is_pending() && !self.inbound.awaited;
+        self.inbound.awaited = polled.is_pending();
+        if began {
+            // A handler in a task of its own may be waited for by nobody else.
+            self.transport.notify();
+        }
         polled
     }
 
@@ -554,6 +573,16 @@ impl State {
     /// handler has charged.
     pub(crate) fn held(&self) -> usize {
         self.inbound.held() + self.outbound.held() + self.charged
+    }
+
+    /// Whether the handler waits for the client to send a message, or to read.
+    pub(crate) fn awaits_client(&self) -> bool {
+        self.inbound.awaited || self.outbound.has_writers()
+    }
+
+    /// Bytes that have left for the client.
+    pub(crate) fn gone(&self) -> u64 {
+        self.outbound.gone()
     }
 
     /// Gives memory back that is not needed, before the call waits.

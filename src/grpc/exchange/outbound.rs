@@ -33,6 +33,8 @@ pub(crate) struct Outbound {
     /// Mostly none or one; several if the handler has moved its sink to a task.
     writers: Vec<Writer>,
     sent: u64,
+    /// Bytes that were split off.
+    gone: u64,
     limit: usize,
     pub(crate) compressor: Option<Compressor>,
     /// Without a transport (in a test) nothing drains the buffer, and nobody waits for it.
@@ -56,6 +58,7 @@ impl Outbound {
             partial: 0,
             writers: Vec::new(),
             sent: 0,
+            gone: 0,
             limit: terms.send_limit,
             compressor: terms.compressor,
             unbounded,
@@ -149,6 +152,7 @@ impl Outbound {
 
     /// The first `count` bytes of what waits.
     pub(crate) fn split(&mut self, count: usize) -> Bytes {
+        self.gone += count as u64;
         let mut boundary = self.partial;
         while boundary < count {
             let length = &self.buffer[boundary + 1..boundary + HEADER_LEN];
@@ -184,6 +188,16 @@ impl Outbound {
     pub(crate) fn take_writers(&mut self) -> impl Iterator<Item = Waker> {
         let unsent = self.buffer.len();
         self.writers.extract_if(.., move |writer| unsent <= writer.most).map(|writer| writer.waker)
+    }
+
+    /// Whether anybody waits for the client to read.
+    pub(super) fn has_writers(&self) -> bool {
+        !self.writers.is_empty()
+    }
+
+    /// Bytes that have left for the client.
+    pub(super) fn gone(&self) -> u64 {
+        self.gone
     }
 
     /// All writers, whatever they wait for.

@@ -16,6 +16,10 @@ pub(super) struct Limits {
     request: Option<Duration>,
     /// Until when it has to have arrived, once the call has waited for it.
     arrival: Option<Limit>,
+    /// How long the client may be silent; of methods whose clients stream.
+    idle: Option<Duration>,
+    /// Until when it has to send or read something more than this, while it is waited for.
+    silence: Option<(Progress, Limit)>,
     /// Made when the call first has to wait, which most never do, and its time.
     timer: Option<(Instant, Timer)>,
 }
@@ -32,6 +36,16 @@ enum Kind {
     Deadline,
     Duration,
     Request,
+    Silence,
+}
+
+/// What a client has done in a call so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Messages that it has sent.
+    pub(super) received: u64,
+    /// Bytes that it has read, or that are on the way.
+    pub(super) gone: u64,
 }
 
 impl Limit {
@@ -50,6 +64,8 @@ impl Limits {
             end: ends.min_by_key(|limit| limit.at),
             request: options.request_limit().filter(|_| !method.client_streaming),
             arrival: None,
+            idle: options.idle_limit().filter(|_| method.client_streaming),
+            silence: None,
             timer: None,
         }
     }
@@ -59,22 +75,38 @@ impl Limits {
         self.end.map(|limit| limit.at)
     }
 
+    /// Whether it counts how long the client is silent.
+    pub(super) fn count_silence(&self) -> bool {
+        self.idle.is_some()
+    }
+
     /// Ready when the call has to end, with the reason. While it is `receiving`, its request is not
-    /// complete.
-    pub(super) fn poll(&mut self, receiving: bool, cx: &mut Context<'_>) -> Poll<Status> {
+    /// complete; with `awaited` the handler waits for a client that has done so much.
+    pub(super) fn poll(
+        &mut self,
+        receiving: bool,
+        awaited: Option<Progress>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Status> {
         if let Some(time) = self.request.take() {
             self.arrival = Limit::new(time, Kind::Request);
         }
         let arrival = self.arrival.filter(|_| receiving);
-        let Some(next) = [self.end, arrival].into_iter().flatten().min_by_key(|limit| limit.at)
+        let silence = self.silence(awaited.filter(|_| receiving));
+        let Some(next) =
+            [self.end, arrival, silence].into_iter().flatten().min_by_key(|limit| limit.at)
         else {
             return Poll::Pending;
         };
-        if self.timer.as_ref().is_none_or(|(at, _)| *at != next.at) {
-            self.timer = Some((next.at, timer_at(next.at)));
-        }
-        if let Some((_, timer)) = &mut self.timer {
+        // An earlier one is kept, and put off only when it is over: each message puts silence off.
+        self.timer.take_if(|(at, _)| *at > next.at);
+        loop {
+            let (at, timer) = self.timer.get_or_insert_with(|| (next.at, timer_at(next.at)));
             ready!(timer.as_mut().poll(cx));
+            if *at == next.at {
+                break;
+            }
+            self.timer = None;
         }
         let Limit { time, kind, .. } = next;
         Poll::Ready(match kind {
@@ -85,7 +117,21 @@ impl Limits {
             Kind::Request => Status::deadline_exceeded(format!(
                 "the request did not arrive within the {time:?} that the server allows"
             )),
+            Kind::Silence => Status::deadline_exceeded(format!(
+                "the client has sent no message, or read none, for the {time:?} that the server allows"
+            )),
         })
+    }
+
+    /// Until when the client may be silent.
+    fn silence(&mut self, awaited: Option<Progress>) -> Option<Limit> {
+        let (idle, progress) = (self.idle?, awaited);
+        self.silence.take_if(|(before, _)| Some(*before) != progress);
+        let progress = progress?;
+        if self.silence.is_none() {
+            self.silence = Some((progress, Limit::new(idle, Kind::Silence)?));
+        }
+        self.silence.map(|(_, limit)| limit)
     }
 }
 

@@ -226,6 +226,14 @@ impl Server {
         self
     }
 
+    /// How long the client of a streaming request may be silent, unless its service or method says
+    /// otherwise: see [`CallOptions::idle_timeout`](crate::CallOptions::idle_timeout). Default: no limit.
+    #[must_use]
+    pub fn idle_timeout(mut self, time: Duration) -> Self {
+        self.settings.calls = self.settings.calls.idle_timeout(time);
+        self
+    }
+
     /// Runs handlers as tasks of a multi-thread runtime, each, unless their service or method says
     /// otherwise; [`CallOptions::spawn`](crate::CallOptions::spawn) says when that is worth its price.
     /// Default: false.

@@ -14,7 +14,7 @@ use http::{Extensions, Method, Request, request};
 use super::budget::Share;
 use super::foreign::Foreign;
 use super::host::Host;
-use super::limits::{Limits, deadline_exceeded};
+use super::limits::{Limits, Progress, deadline_exceeded};
 use super::linger::{Linger, StatedRequest};
 use crate::cut::for_log;
 use crate::grpc::call::{Call, CallParts, Outcome};
@@ -383,7 +383,15 @@ impl Rpc {
             Poll::Ready(Err(error)) => return Poll::Ready(status_of(&error)),
             Poll::Pending => {}
         }
-        self.limits.poll(self.receiving, cx)
+        let mut awaited = None;
+        if self.limits.count_silence() {
+            let state = self.exchange.lock();
+            if state.awaits_client() {
+                let (received, gone) = (self.exchange.received(), state.gone());
+                awaited = Some(Progress { received, gone });
+            }
+        }
+        self.limits.poll(self.receiving, awaited, cx)
     }
 
     fn close(&mut self) {

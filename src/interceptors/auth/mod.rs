@@ -53,7 +53,8 @@ use crate::{Call, Interceptor, Next, Outcome, Status, UNKNOWN_METHOD};
 /// - Not allowed: PERMISSION_DENIED. Who it was stands in the log, target `balafon::audit`.
 /// - Methods that do not exist are UNIMPLEMENTED, for those who have proved who they are: others
 ///   learn nothing of what there is.
-/// - For the rest of the call the [`Principal`] is in its extensions.
+/// - For the rest of the call the [`Principal`] is in its extensions, and its name is for logs to
+///   [read](crate::Call::attribution).
 ///
 /// Credentials are looked at once, when a call begins: a stream may outlive its token.
 ///
@@ -111,6 +112,7 @@ impl Interceptor for Auth {
             Ok(principal) => principal,
             Err(refusal) => return refuse(&call, refusal).into(),
         };
+        call.attribute_to(principal.name());
         if !permissions.allow(&principal, method) {
             return if method == &UNKNOWN_METHOD {
                 Status::unimplemented("unknown method").into()

@@ -5,6 +5,7 @@
 //! data: neither `Debug` output nor error texts contain them.
 
 mod validation;
+mod visible;
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -179,9 +180,11 @@ pub struct NewUser {
 }
 
 impl NewUser {
-    /// Takes the white space off both ends of the values and validates them.
+    /// Takes the white space off both ends of the values, brings them to Normalization Form C, and
+    /// validates them.
     ///
-    /// - A name has 1 to [`MAX_NAME_CHARS`] characters of any script, and no control characters.
+    /// - A name has 1 to [`MAX_NAME_CHARS`] characters of any script, no control characters, and none
+    ///   that is not seen or that overrides the direction of others.
     /// - An e-mail address has at most [`MAX_EMAIL_BYTES`] bytes: a local part of 1 to 64 bytes (RFC
     ///   5321 dot-string or quoted string without white space, or RFC 6531 for other scripts), `@`,
     ///   and a domain of two labels or more. Whether it exists is not checked.
@@ -194,12 +197,12 @@ impl NewUser {
         Ok(Self { name, email })
     }
 
-    /// The name, without surrounding white space.
+    /// The name, normalized and without surrounding white space.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The e-mail address, without surrounding white space.
+    /// The e-mail address, likewise.
     pub fn email(&self) -> &str {
         &self.email
     }

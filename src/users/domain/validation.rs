@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::visible::{first_unseen, normalized};
+
 /// The longest accepted name, in Unicode code points.
 ///
 /// Legal names rarely pass 100; twice that leaves room for any script, and at 4 bytes each it keeps
@@ -14,6 +16,10 @@ pub const MAX_EMAIL_BYTES: usize = 254;
 
 /// The longest local part (before the `@`), in bytes: RFC 5321 section 4.5.3.1.1.
 const MAX_LOCAL_PART_BYTES: usize = 64;
+
+/// Characters, or bytes, of which normalization makes one at the most, in any text that people write:
+/// a letter with several marks. Longer values are too long in any case, and cost no more work.
+const COMPOSED: usize = 8;
 
 /// The longest label of a domain: RFC 1035 section 2.3.4. The encoded form of an internationalised
 /// label has more characters than the label itself, so one with more than this is invalid too.
@@ -66,15 +72,34 @@ pub(super) fn valid_name(name: &str) -> Result<String, String> {
     if name.is_empty() {
         return Err(format!("is empty, 1 to {MAX_NAME_CHARS} characters are accepted"));
     }
+    let too_long =
+        |chars| Err(format!("has {chars} characters, at most {MAX_NAME_CHARS} are accepted"));
+    let chars = name.chars().count();
+    if chars > MAX_NAME_CHARS * COMPOSED {
+        return too_long(chars);
+    }
+    let name = normalized(name);
     let chars = name.chars().count();
     if chars > MAX_NAME_CHARS {
-        return Err(format!("has {chars} characters, at most {MAX_NAME_CHARS} are accepted"));
+        return too_long(chars);
     }
     // Terminals and logs act on control characters, and PostgreSQL's text cannot hold NUL.
     if name.chars().any(char::is_control) {
         return Err("contains a control character, only printable text is accepted".into());
     }
+    check_visible(&name)?;
     Ok(name.into())
+}
+
+fn check_visible(text: &str) -> Result<(), String> {
+    match first_unseen(text) {
+        None => Ok(()),
+        Some(unseen) => Err(format!(
+            "contains a character that is not seen or changes the direction of others (U+{:04X}), \
+             only printable text is accepted",
+            u32::from(unseen)
+        )),
+    }
 }
 
 pub(super) fn valid_email(email: &str) -> Result<String, String> {
@@ -83,9 +108,14 @@ pub(super) fn valid_email(email: &str) -> Result<String, String> {
     if email.is_empty() {
         return Err(format!("is empty, {ACCEPTED}"));
     }
+    let too_long =
+        |bytes| Err(format!("has {bytes} bytes, at most {MAX_EMAIL_BYTES} are accepted"));
+    if email.len() > MAX_EMAIL_BYTES * COMPOSED {
+        return too_long(email.len());
+    }
+    let email = normalized(email);
     if email.len() > MAX_EMAIL_BYTES {
-        let bytes = email.len();
-        return Err(format!("has {bytes} bytes, at most {MAX_EMAIL_BYTES} are accepted"));
+        return too_long(email.len());
     }
     // A quoted local part may contain `@`, a domain cannot: the last one separates.
     let at = email.bytes().rposition(|byte| byte == b'@');
@@ -93,6 +123,7 @@ pub(super) fn valid_email(email: &str) -> Result<String, String> {
     let (local, domain) = (&email[..at], &email[at + 1..]);
     check_local_part(local).map_err(|problem| format!("{problem}, {ACCEPTED}"))?;
     check_domain(domain).map_err(|problem| format!("{problem}, {ACCEPTED}"))?;
+    check_visible(&email)?;
     Ok(email.into())
 }
 
@@ -195,7 +226,7 @@ mod tests {
             "नरेन्द्र",
             "👩‍👩‍👧 Family",
             "𠮷野家",
-            "Zoe\u{308}",
+            "Zoë",
             "<b>&\"\\';--",
             &longest,
         ] {
@@ -207,9 +238,18 @@ mod tests {
     #[test]
     fn blank_long_and_control_carrying_names_are_refused() {
         let long = "é".repeat(MAX_NAME_CHARS + 1);
-        for name in
-            ["", " ", "\t\u{a0}\u{3000}\n", "a\0b", "a\nb", "a\u{1b}[31m", "a\u{85}b", &long]
-        {
+        for name in [
+            "",
+            " ",
+            "\t\u{a0}\u{3000}\n",
+            "a\0b",
+            "a\nb",
+            "a\u{1b}[31m",
+            "a\u{85}b",
+            "Ali\u{200b}ce",
+            "a\u{202e}b",
+            &long,
+        ] {
             assert_eq!(fields(NewUser::parse(name, "a@b.co")), ["name"], "{name:?}");
         }
     }
@@ -275,6 +315,9 @@ mod tests {
             "a@пример\u{a0}.рф",
             "a@[127.0.0.1]",
             "a@example.com\r\nBcc: b@example.com",
+            "ali\u{200b}ce@example.com",
+            "alice@exam\u{feff}ple.com",
+            "\u{202e}alice@example.com",
             &long_local,
             &long_label,
             &long,
@@ -287,6 +330,21 @@ mod tests {
     fn white_space_around_values_is_not_stored() {
         let user = NewUser::parse("\u{3000} Alice B \n", "\u{a0}a@b.co\t").unwrap();
         assert_eq!((user.name(), user.email()), ("Alice B", "a@b.co"));
+    }
+
+    #[test]
+    fn values_are_compared_and_stored_in_one_form() {
+        let [composed, decomposed] =
+            [("Zoë", "zoë@exämple.com"), ("Zoe\u{308}", "zoe\u{308}@exa\u{308}mple.com")]
+                .map(|(name, email)| NewUser::parse(name, email).unwrap());
+        assert_eq!(composed, decomposed);
+        let change = UserChange::parse("Zoe\u{308}", "").unwrap();
+        assert_eq!(change.name(), Some("Zoë"));
+        // The length is that of what is stored.
+        let long = "e\u{308}".repeat(MAX_NAME_CHARS);
+        assert_eq!(NewUser::parse(&long, "a@b.co").unwrap().name().chars().count(), MAX_NAME_CHARS);
+        // These become longer.
+        assert!(NewUser::parse(&"\u{958}".repeat(MAX_NAME_CHARS), "a@b.co").is_err());
     }
 
     #[test]

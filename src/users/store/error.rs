@@ -14,6 +14,7 @@ pub struct StoreError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Unavailable,
+    Unknown,
     Full,
     Corrupt,
     KeyReused,
@@ -24,6 +25,11 @@ impl StoreError {
     /// The store cannot be reached or is too busy at present; the same call may succeed later.
     pub fn unavailable(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { kind: Kind::Unavailable, cause: cause.into() }
+    }
+
+    /// The answer to a change was lost: it may be stored, or not.
+    pub fn unknown(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind: Kind::Unknown, cause: cause.into() }
     }
 
     /// The store has no room for what was to be written.
@@ -46,6 +52,11 @@ impl StoreError {
         Self { kind: Kind::Internal, cause: cause.into() }
     }
 
+    /// The same of a change that may be stored all the same.
+    pub(super) fn into_unknown(self) -> Self {
+        Self { kind: Kind::Unknown, ..self }
+    }
+
     /// The same for another caller.
     pub(super) fn copied(&self) -> Self {
         Self { kind: self.kind, cause: self.cause.to_string().into() }
@@ -54,6 +65,11 @@ impl StoreError {
     /// Whether the same call may succeed later.
     pub fn is_unavailable(&self) -> bool {
         self.kind == Kind::Unavailable
+    }
+
+    /// Whether it is unknown if the change is stored.
+    pub fn is_unknown(&self) -> bool {
+        self.kind == Kind::Unknown
     }
 
     /// Whether the store has no room for what was to be written.
@@ -81,6 +97,7 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.kind {
             Kind::Unavailable => "user store unavailable",
+            Kind::Unknown => "user store lost an answer",
             Kind::Full => "user store full",
             Kind::Corrupt => "user store corrupt",
             Kind::KeyReused => "idempotency key reused",
@@ -103,16 +120,18 @@ mod tests {
 
     #[test]
     fn an_error_has_one_kind_and_names_its_cause() {
-        let kinds = |e: &StoreError| {
-            [e.is_unavailable(), e.is_full(), e.is_corrupt(), e.is_key_reused(), e.is_internal()]
-                .map(u8::from)
+        let kinds = |e: &StoreError| -> Vec<u8> {
+            let others = [e.is_full(), e.is_corrupt(), e.is_key_reused(), e.is_internal()];
+            [e.is_unavailable(), e.is_unknown()].into_iter().chain(others).map(u8::from).collect()
         };
         let unavailable = StoreError::unavailable("connection refused");
         assert_eq!(unavailable.to_string(), "user store unavailable: connection refused");
-        assert_eq!(kinds(&unavailable), [1, 0, 0, 0, 0]);
-        assert_eq!(kinds(&StoreError::full("x")), [0, 1, 0, 0, 0]);
-        assert_eq!(kinds(&StoreError::corrupt("x")), [0, 0, 1, 0, 0]);
-        assert_eq!(kinds(&StoreError::key_reused()), [0, 0, 0, 1, 0]);
-        assert_eq!(kinds(&StoreError::internal("x")), [0, 0, 0, 0, 1]);
+        assert_eq!(kinds(&unavailable), [1, 0, 0, 0, 0, 0]);
+        assert_eq!(kinds(&unavailable.into_unknown()), [0, 1, 0, 0, 0, 0]);
+        assert_eq!(kinds(&StoreError::unknown("x")), [0, 1, 0, 0, 0, 0]);
+        assert_eq!(kinds(&StoreError::full("x")), [0, 0, 1, 0, 0, 0]);
+        assert_eq!(kinds(&StoreError::corrupt("x")), [0, 0, 0, 1, 0, 0]);
+        assert_eq!(kinds(&StoreError::key_reused()), [0, 0, 0, 0, 1, 0]);
+        assert_eq!(kinds(&StoreError::internal("x")), [0, 0, 0, 0, 0, 1]);
     }
 }

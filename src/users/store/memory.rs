@@ -21,9 +21,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use futures_util::{Stream, StreamExt, stream};
 
-use super::once::{Creation, forgotten};
-use super::{Extent, IdSequence, IdempotencyKey, PAGE_LEN, Page, StoreError, UserStore};
+use super::{
+    Creation, Extent, IdSequence, IdempotencyKey, Known, PAGE_LEN, Page, Part, Remembered,
+    StoreError, Stored, UserStore, forgotten, tell,
+};
 use crate::users::domain::{NewUser, Timestamp, User, UserChange, UserId};
+use crate::users::view::Changes;
 
 /// How many entries a table of the log has: a leaf is then 48 KiB, which takes microseconds to set
 /// up, and three levels hold 2^30 users, more than fit in the memory of today's machines.
@@ -65,13 +68,39 @@ impl MemoryStore {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, user: NewUser) -> Result<Arc<User>, StoreError> {
+    fn keys(&self) -> MutexGuard<'_, Keys> {
+        // A key is whole between any two steps, too.
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.forget(forgotten(Timestamp::now()));
+        keys
+    }
+
+    fn add(&self, user: NewUser, told: Option<&Changes>) -> Result<Arc<User>, StoreError> {
         let mut ids = self.ids();
         self.check_room_for(1)?;
         let now = Timestamp::now();
         let user = Arc::new(user.into_user(ids.next(now), now));
+        tell(told, user.id);
         self.log.append([Arc::clone(&user)])?;
         Ok(user)
+    }
+
+    fn add_all(
+        &self,
+        users: Vec<NewUser>,
+        told: Option<&Changes>,
+    ) -> Result<Vec<UserId>, StoreError> {
+        let mut ids = self.ids();
+        self.check_room_for(users.len())?;
+        let now = Timestamp::now();
+        let mut created = Vec::with_capacity(users.len());
+        self.log.append(users.into_iter().map(|user| {
+            let user = user.into_user(ids.next(now), now);
+            tell(told, user.id);
+            created.push(user.id);
+            Arc::new(user)
+        }))?;
+        Ok(created)
     }
 
     /// What it says holds for as long as the ids are locked.
@@ -96,38 +125,47 @@ impl fmt::Debug for MemoryStore {
 }
 
 impl UserStore for MemoryStore {
-    async fn create(&self, user: NewUser) -> Result<Arc<User>, StoreError> {
-        self.add(user)
-    }
-
-    async fn create_once(
+    async fn create_one(
         &self,
-        key: IdempotencyKey,
         user: NewUser,
+        key: Option<IdempotencyKey>,
+        told: Option<Changes>,
     ) -> Result<Arc<User>, StoreError> {
-        // A key is whole between any two steps, too.
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = forgotten(Timestamp::now());
-        keys.forget(before);
-        if let Some(creation) = keys.recall(&key, before) {
-            return creation.answer(user).map(Arc::new).ok_or_else(StoreError::key_reused);
+        let told = told.as_ref();
+        let Some(key) = key else { return self.add(user, told) };
+        let mut keys = self.keys();
+        if let Some(kept) = keys.recall(&key) {
+            let user = kept.what.answer(user)?;
+            tell(told, user.id);
+            return Ok(Arc::new(user));
         }
-        let user = self.add(user)?;
-        keys.remember(key, Creation::of(&user));
+        let user = self.add(user, told)?;
+        keys.keep(key, Remembered::One(Creation::of(&user)), &[], user.created_at);
         Ok(user)
     }
 
-    async fn create_all(&self, users: Vec<NewUser>) -> Result<Vec<UserId>, StoreError> {
-        let mut ids = self.ids();
-        self.check_room_for(users.len())?;
-        let now = Timestamp::now();
-        let mut created = Vec::with_capacity(users.len());
-        self.log.append(users.into_iter().map(|user| {
-            let user = user.into_user(ids.next(now), now);
-            created.push(user.id);
-            Arc::new(user)
-        }))?;
-        Ok(created)
+    async fn create_many(
+        &self,
+        users: Vec<NewUser>,
+        part: Option<Part>,
+        told: Option<Changes>,
+    ) -> Result<Stored, StoreError> {
+        let told = told.as_ref();
+        let Some(part) = part else { return Ok(Stored::Now(self.add_all(users, told)?)) };
+        let mut keys = self.keys();
+        let kept = keys.recall(&part.key);
+        let progress = kept.map(|kept| kept.what.stream()).transpose()?;
+        if !part.follows(progress) {
+            let ids = kept.map(|kept| kept.ids.clone()).unwrap_or_default();
+            return Ok(Stored::Before(Known::new(ids, progress)));
+        }
+        if users.is_empty() && kept.is_none() {
+            return Ok(Stored::Now(Vec::new()));
+        }
+        let ids = self.add_all(users, told)?;
+        let progress = Remembered::Stream(part.progress());
+        keys.keep(part.key, progress, &ids, Timestamp::now());
+        Ok(Stored::Now(ids))
     }
 
     async fn get(&self, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
@@ -169,33 +207,59 @@ const FORGOTTEN_AT_ONCE: usize = 2;
 /// What was created with a key, and the order in which it was.
 #[derive(Default)]
 struct Keys {
-    creations: HashMap<IdempotencyKey, Creation>,
-    /// With the second of each. A key that was used again after its time is here twice.
+    kept: HashMap<IdempotencyKey, Kept>,
+    /// With the second since which each is kept, as far as is known here. A key that was used again
+    /// after its time is here twice.
     by_age: VecDeque<(i64, IdempotencyKey)>,
+    /// What is of this second or before it counts no more.
+    forgotten: i64,
+}
+
+struct Kept {
+    what: Remembered,
+    /// Of the users of a stream.
+    ids: Vec<UserId>,
+    at: Timestamp,
+}
+
+impl Kept {
+    fn counts(&self, forgotten: i64) -> bool {
+        self.at.seconds() > forgotten
+    }
 }
 
 impl Keys {
-    fn remember(&mut self, key: IdempotencyKey, creation: Creation) {
-        self.by_age.push_back((creation.created_at.seconds(), key.clone()));
-        self.creations.insert(key, creation);
+    /// Remembers what was created, or what it is with these users as well.
+    fn keep(&mut self, key: IdempotencyKey, what: Remembered, ids: &[UserId], at: Timestamp) {
+        let forgotten = self.forgotten;
+        if let Some(kept) = self.kept.get_mut(&key).filter(|kept| kept.counts(forgotten)) {
+            (kept.what, kept.at) = (what, at);
+            kept.ids.extend_from_slice(ids);
+            return;
+        }
+        self.by_age.push_back((at.seconds(), key.clone()));
+        self.kept.insert(key, Kept { what, ids: ids.to_vec(), at });
     }
 
-    /// What was created with the key, later than in this second.
-    fn recall(&self, key: &IdempotencyKey, second: i64) -> Option<&Creation> {
-        self.creations.get(key).filter(|it| it.created_at.seconds() > second)
+    fn recall(&self, key: &IdempotencyKey) -> Option<&Kept> {
+        self.kept.get(key).filter(|kept| kept.counts(self.forgotten))
     }
 
-    /// Forgets some of what was created in this second or before it. If the clock steps back, some are
-    /// remembered for longer.
+    /// Forgets what was created in this second or before it: some of it now, the rest with the next
+    /// keys. If the clock steps back, some are remembered for longer.
     fn forget(&mut self, second: i64) {
+        self.forgotten = second;
         for _ in 0..FORGOTTEN_AT_ONCE {
-            if self.by_age.front().is_none_or(|(created, _)| *created > second) {
+            if self.by_age.front().is_none_or(|(since, _)| *since > second) {
                 return;
             }
-            if let Some((_, key)) = self.by_age.pop_front()
-                && self.recall(&key, second).is_none()
-            {
-                self.creations.remove(&key);
+            let Some((_, key)) = self.by_age.pop_front() else { return };
+            match self.recall(&key).map(|kept| kept.at.seconds()) {
+                // A stream that has gone on since, or another creation.
+                Some(since) => self.by_age.push_back((since, key)),
+                None => {
+                    self.kept.remove(&key);
+                }
             }
         }
     }
@@ -315,6 +379,7 @@ impl<T> Table<T> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::{Mark, Progress};
     use super::*;
     use futures_util::{FutureExt, TryStreamExt};
     use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -346,21 +411,22 @@ mod tests {
         IdempotencyKey { principal: String::new(), key: n.to_string() }
     }
 
-    fn creation(seconds: i64) -> Creation {
-        let user = NewUser::parse("Alice", "a@b.co").unwrap();
-        Creation::of(&user.into_user(Uuid::max().into(), Timestamp::new(seconds, 0).unwrap()))
+    fn keep(keys: &mut Keys, n: usize, second: i64) {
+        let at = Timestamp::new(second, 0).unwrap();
+        let progress = Progress { mark: Mark::START, ended: true };
+        keys.keep(key(n), Remembered::Stream(progress), &[Uuid::max().into()], at);
     }
 
     #[test]
     fn idempotency_keys_that_expire_at_once_are_forgotten_a_few_at_a_time() {
         const MANY: usize = 1000;
         let mut keys = Keys::default();
-        (0..MANY).for_each(|n| keys.remember(key(n), creation(1)));
+        (0..MANY).for_each(|n| keep(&mut keys, n, 1));
         for forgotten in 1..=MANY / FORGOTTEN_AT_ONCE {
             keys.forget(1);
-            assert_eq!(keys.creations.len(), MANY - forgotten * FORGOTTEN_AT_ONCE);
+            assert_eq!(keys.kept.len(), MANY - forgotten * FORGOTTEN_AT_ONCE);
             // Those that are still there are over all the same.
-            assert_eq!(keys.recall(&key(MANY - 1), 1), None);
+            assert!(keys.recall(&key(MANY - 1)).is_none());
         }
         assert!(keys.by_age.is_empty());
     }
@@ -368,13 +434,26 @@ mod tests {
     #[test]
     fn an_idempotency_key_that_is_used_again_after_its_time_is_remembered_anew() {
         let mut keys = Keys::default();
-        keys.remember(key(0), creation(1));
-        keys.remember(key(0), creation(2));
-        keys.remember(key(1), creation(3));
+        keep(&mut keys, 0, 1);
+        // Not yet forgotten, but over.
+        keys.forgotten = 1;
+        keep(&mut keys, 0, 2);
+        keep(&mut keys, 1, 3);
         keys.forget(1);
-        assert_eq!(keys.recall(&key(0), 1), Some(&creation(2)));
-        keys.forget(3);
-        assert!(keys.creations.is_empty() && keys.by_age.is_empty());
+        assert_eq!(keys.recall(&key(0)).unwrap().ids.len(), 1);
+        (0..2).for_each(|_| keys.forget(3));
+        assert!(keys.kept.is_empty() && keys.by_age.is_empty());
+    }
+
+    #[test]
+    fn an_idempotency_key_of_a_stream_is_kept_from_its_last_part_on() {
+        let mut keys = Keys::default();
+        keep(&mut keys, 0, 1);
+        keep(&mut keys, 0, 5);
+        keys.forget(4);
+        assert_eq!(keys.recall(&key(0)).unwrap().ids.len(), 2);
+        keys.forget(5);
+        assert!(keys.kept.is_empty() && keys.by_age.is_empty());
     }
 
     fn rename(store: &MemoryStore, id: UserId, name: &str) -> Option<Arc<User>> {

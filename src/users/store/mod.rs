@@ -7,10 +7,12 @@ use tokio::sync::watch;
 
 pub use self::error::StoreError;
 pub use self::ids::IdSequence;
-pub use self::once::IdempotencyKey;
+use self::once::{Creation, Progress, Remembered, forgotten};
+pub use self::once::{IdempotencyKey, Known, Mark, Part, Stored};
 use self::page::Rest;
 pub use self::page::{PAGE_LEN, Packed, Page};
 use super::domain::{NewUser, User, UserChange, UserId};
+use super::view::Changes;
 
 mod availability;
 mod error;
@@ -20,6 +22,7 @@ mod once;
 mod page;
 pub mod postgres;
 pub mod sqlite;
+mod turns;
 
 /// Keeps users. None is ever deleted. Every store is held to `tests/it/stores/contract/`.
 ///
@@ -30,40 +33,77 @@ pub mod sqlite;
 /// A future may be dropped at any time (its caller's call has ended): then a change has either
 /// happened as a whole or not at all.
 pub trait UserStore: Send + Sync + 'static {
-    /// Stores a new user under a new id, greater than all ids before it.
+    /// Stores a new user under a new id, greater than all ids before it. With a key that was given
+    /// before, within a day, it stores nothing and returns the user as it was created then, whatever
+    /// has become of it.
     ///
     /// When the future is ready, the user is as durable as the store makes anything, and every
-    /// other method sees it.
+    /// other method sees it. `told` is told of its id before it is stored: whoever drops the future
+    /// knows all that may have happened.
     ///
     /// # Errors
     ///
-    /// Any [`StoreError`]. When unavailable, the user may have been stored all the same.
-    fn create(&self, user: NewUser) -> impl Future<Output = Result<Arc<User>, StoreError>> + Send;
-
-    /// As [`create`](Self::create), once for each key: with a key that was given before, within a day,
-    /// it stores nothing and returns the user as it was created then, whatever has become of it.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`create`](Self::create); and [key reused](StoreError::is_key_reused) if another
-    /// user was to be created with that key.
-    fn create_once(
+    /// Any [`StoreError`]. After all but [unknown](StoreError::is_unknown) the user is not stored.
+    /// [Key reused](StoreError::is_key_reused) if something else was to be created with that key.
+    fn create_one(
         &self,
-        key: IdempotencyKey,
         user: NewUser,
+        key: Option<IdempotencyKey>,
+        told: Option<Changes>,
     ) -> impl Future<Output = Result<Arc<User>, StoreError>> + Send;
 
     /// Stores new users in one step, each under a new id, greater than that of the one before it:
     /// either all of them or none, and no other method ever sees a part of them. Gives their ids, in
-    /// the same order.
+    /// the same order. Of a stream with a key they are only stored if they are its next part.
     ///
     /// # Errors
     ///
-    /// Those of [`create`](Self::create), for all of them.
+    /// Those of [`create_one`](Self::create_one), for all of them.
+    fn create_many(
+        &self,
+        users: Vec<NewUser>,
+        part: Option<Part>,
+        told: Option<Changes>,
+    ) -> impl Future<Output = Result<Stored, StoreError>> + Send;
+
+    /// As [`create_one`](Self::create_one), without a key.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`create_one`](Self::create_one).
+    fn create(&self, user: NewUser) -> impl Future<Output = Result<Arc<User>, StoreError>> + Send {
+        self.create_one(user, None, None)
+    }
+
+    /// As [`create_one`](Self::create_one), with a key.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`create_one`](Self::create_one).
+    fn create_once(
+        &self,
+        key: IdempotencyKey,
+        user: NewUser,
+    ) -> impl Future<Output = Result<Arc<User>, StoreError>> + Send {
+        self.create_one(user, Some(key), None)
+    }
+
+    /// As [`create_many`](Self::create_many), of no stream.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`create_one`](Self::create_one), for all of them.
     fn create_all(
         &self,
         users: Vec<NewUser>,
-    ) -> impl Future<Output = Result<Vec<UserId>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<UserId>, StoreError>> + Send {
+        async {
+            match self.create_many(users, None, None).await? {
+                Stored::Now(ids) => Ok(ids),
+                Stored::Before(_) => Err(StoreError::internal("nothing was stored")),
+            }
+        }
+    }
 
     /// The user with this id, if there is one.
     ///
@@ -80,7 +120,7 @@ pub trait UserStore: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Any [`StoreError`]. When unavailable, the change may have happened all the same.
+    /// Any [`StoreError`]. After all but [unknown](StoreError::is_unknown) nothing has changed.
     fn update(
         &self,
         id: UserId,
@@ -118,6 +158,12 @@ pub trait UserStore: Send + Sync + 'static {
     /// for stores that are always there.
     fn availability(&self) -> watch::Receiver<bool> {
         watch::Sender::new(true).subscribe()
+    }
+}
+
+fn tell(told: Option<&Changes>, id: UserId) {
+    if let Some(told) = told {
+        told.tell(id);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Users in PostgreSQL, or in what speaks its protocol: for many servers on one database.
 //!
 //! ```text
-//!  create, create_once, create_all ──> queue ──> one task: BEGIN; lock the sequence; all; COMMIT
+//!  creations ──> queue ──> one task: BEGIN; lock the sequence; a group; COMMIT
 //!  get, update, extent ──> a connection of the pool each ──> one statement
 //!  scan ──> a task ──> the same for each page, of half of the connections at the most
 //!  every half second ──> a connection of its own ──> SELECT 1 ──> breaker ──> health
@@ -18,6 +18,7 @@
 mod breaker;
 mod connect;
 mod error;
+mod keys;
 mod plan;
 mod queries;
 mod rows;
@@ -32,7 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
@@ -41,17 +42,16 @@ use uuid::Uuid;
 use self::breaker::Breaker;
 use self::queries::{ATTEMPTS, Again, Queries};
 use self::tls::Tls;
-use self::writer::{Job, Write, Writer};
+use self::writer::{Done, Job, What, Write, Writer};
 use super::availability::Availability;
-use super::once::{Creation, forgotten};
+use super::turns::{self, Queue, Size};
 use super::{
-    Extent, Found, IdSequence, IdempotencyKey, PAGE_LEN, Packed, Page, Rest, StoreError, UserStore,
+    Creation, Extent, Found, IdSequence, IdempotencyKey, Known, Mark, PAGE_LEN, Packed, Page, Part,
+    Progress, Remembered, Rest, StoreError, Stored, UserStore, forgotten, tell,
 };
 use crate::ClientTls;
 use crate::users::domain::{NewUser, User, UserChange, UserId};
-
-/// How many creations wait in the queue at most; more wait to be let in.
-const QUEUE_LEN: usize = 1024;
+use crate::users::view::Changes as Told;
 
 /// How long a look at the database may take: longer than it takes to connect.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -73,7 +73,7 @@ pub struct Options {
 /// when it is dropped; that of a scan runs on the caller's runtime, of which there has to be one.
 pub struct PostgresStore {
     queries: Queries,
-    creations: mpsc::Sender<Job>,
+    creations: Queue<Job>,
     _tasks: JoinSet<()>,
 }
 
@@ -95,14 +95,14 @@ impl PostgresStore {
         };
         breaker.guard(migrate).await?;
 
-        let (creations, jobs) = mpsc::channel(QUEUE_LEN);
+        let (creations, turns) = turns::queue();
         let mut tasks = JoinSet::new();
         // Creations have a connection of their own: they do not queue for one while others queue for
         // them.
         let own = connect::pool(&config, &tls, 1)?;
         let ids = IdSequence::new();
         let writer = Writer { pool: own, tls: tls.clone(), breaker: breaker.clone(), ids };
-        tasks.spawn(writer.run(jobs));
+        tasks.spawn(writer.run(turns));
         tasks.spawn(breaker::probe(config, tls.clone(), breaker.clone()));
         let queries = Queries::new(pool, options.connections, tls, breaker);
         Ok(Self { queries, creations, _tasks: tasks })
@@ -121,28 +121,8 @@ impl PostgresStore {
         timeout(PATIENCE, inspect).await.unwrap_or_else(late)
     }
 
-    async fn write(
-        &self,
-        key: Option<IdempotencyKey>,
-        users: Vec<NewUser>,
-    ) -> Result<Vec<Arc<User>>, StoreError> {
-        let stopped = || StoreError::internal("its task has stopped");
-        let write = async {
-            let (reply, answer) = oneshot::channel();
-            let job = (Write { key, users }, reply);
-            self.creations.send(job).await.map_err(|_| stopped())?;
-            answer.await.map_err(|_| stopped())?
-        };
-        self.queries.breaker.guard(write).await
-    }
-
-    async fn write_one(
-        &self,
-        key: Option<IdempotencyKey>,
-        user: NewUser,
-    ) -> Result<Arc<User>, StoreError> {
-        let written = self.write(key, vec![user]).await?;
-        written.into_iter().next().ok_or_else(|| StoreError::internal("nothing was written"))
+    async fn write(&self, size: Size, what: What, told: Option<Told>) -> Result<Done, StoreError> {
+        self.creations.ask(size, |reply| (Write { what, told }, reply)).await
     }
 }
 
@@ -153,21 +133,28 @@ const UPDATE: &str = "UPDATE users SET name = coalesce($2, name), email = coales
     WHERE id = $1 RETURNING id, name, email, created_seconds, created_nanos, status";
 
 impl UserStore for PostgresStore {
-    async fn create(&self, user: NewUser) -> Result<Arc<User>, StoreError> {
-        self.write_one(None, user).await
-    }
-
-    async fn create_once(
+    async fn create_one(
         &self,
-        key: IdempotencyKey,
         user: NewUser,
+        key: Option<IdempotencyKey>,
+        told: Option<Told>,
     ) -> Result<Arc<User>, StoreError> {
-        self.write_one(Some(key), user).await
+        match self.write(Size::ONE, What::One(user, key), told).await? {
+            Done::One(user) => Ok(user),
+            Done::Many(_) => Err(StoreError::internal("another answer was given")),
+        }
     }
 
-    async fn create_all(&self, users: Vec<NewUser>) -> Result<Vec<UserId>, StoreError> {
-        let written = self.write(None, users).await?;
-        Ok(written.iter().map(|user| user.id).collect())
+    async fn create_many(
+        &self,
+        users: Vec<NewUser>,
+        part: Option<Part>,
+        told: Option<Told>,
+    ) -> Result<Stored, StoreError> {
+        match self.write(Size::of(&users), What::Many(users, part), told).await? {
+            Done::Many(stored) => Ok(stored),
+            Done::One(_) => Err(StoreError::internal("another answer was given")),
+        }
     }
 
     async fn get(&self, id: UserId) -> Result<Option<Arc<User>>, StoreError> {

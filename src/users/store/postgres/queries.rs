@@ -75,10 +75,12 @@ impl Queries {
                 Ok(rows) => return Ok(rows),
                 Err(error) if left > 0 && again.may_follow(&error) => {}
                 Err(error) => {
-                    if error::is_lost(&error) {
+                    let (lost, fault) = (error::is_lost(&error), error::of_call(&error));
+                    if lost {
                         self.breaker.suspect();
                     }
-                    return Err(error::of_call(&error));
+                    let unknown = lost && again == Again::Writes;
+                    return Err(if unknown { fault.into_unknown() } else { fault });
                 }
             }
         }

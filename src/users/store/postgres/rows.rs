@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Creation, Extent, StoreError, error};
+use super::{Creation, Extent, Mark, Progress, Remembered, StoreError, error};
 use crate::users::domain::{Timestamp, User, UserId, UserStatus};
 
 /// As the column has it.
@@ -52,15 +52,32 @@ pub(super) fn newest(row: &Row) -> Result<Option<UserId>, StoreError> {
     Ok(value::<Option<Uuid>>(row, 0)?.map(UserId::from))
 }
 
-/// Of the columns fingerprint, user_id, created_seconds and created_nanos.
-pub(super) fn creation(row: &Row) -> Result<Creation, StoreError> {
+/// Of the columns fingerprint, user_id, created_seconds, created_nanos, users and ended: what was
+/// created with a key, and in which second.
+pub(super) fn remembered(row: &Row) -> Result<(Remembered, i64), StoreError> {
     let corrupt = || StoreError::corrupt("a remembered creation is damaged");
     let fingerprint: &[u8] = value(row, 0)?;
-    Ok(Creation {
-        fingerprint: fingerprint.try_into().map_err(|_| corrupt())?,
-        id: value::<Uuid>(row, 1)?.into(),
-        created_at: Timestamp::new(value(row, 2)?, value(row, 3)?).ok_or_else(corrupt)?,
-    })
+    let fingerprint = fingerprint.try_into().map_err(|_| corrupt())?;
+    let created_at = Timestamp::new(value(row, 2)?, value(row, 3)?).ok_or_else(corrupt)?;
+    let remembered = match value::<Option<i64>>(row, 4)? {
+        None => {
+            let id = value::<Uuid>(row, 1)?.into();
+            Remembered::One(Creation { fingerprint, id, created_at })
+        }
+        Some(users) => Remembered::Stream(Progress {
+            mark: Mark {
+                users: usize::try_from(users).map_err(|_| corrupt())?,
+                digest: fingerprint,
+            },
+            ended: value::<Option<bool>>(row, 5)? == Some(true),
+        }),
+    };
+    Ok((remembered, created_at.seconds()))
+}
+
+/// Of the column ids, the first.
+pub(super) fn ids(row: &Row) -> Result<Vec<UserId>, StoreError> {
+    Ok(value::<Vec<Uuid>>(row, 0)?.into_iter().map(UserId::from).collect())
 }
 
 fn value<'row, T: tokio_postgres::types::FromSql<'row>>(

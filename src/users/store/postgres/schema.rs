@@ -33,6 +33,17 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (principal, key)
     );
     CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_seconds);",
+    // The same of streams: how many users are stored, whether there are no more, and their ids.
+    "ALTER TABLE idempotency_keys ADD COLUMN users bigint;  -- none, if it is no stream
+    ALTER TABLE idempotency_keys ADD COLUMN ended boolean;
+    CREATE TABLE idempotency_parts (
+        principal       text NOT NULL,
+        key             text NOT NULL,
+        first           bigint NOT NULL,   -- how many users come before
+        ids             uuid[] NOT NULL,
+        PRIMARY KEY (principal, key, first),
+        FOREIGN KEY (principal, key) REFERENCES idempotency_keys ON DELETE CASCADE
+    );",
 ];
 
 /// Servers that start at the same time take turns: "user" in ASCII.

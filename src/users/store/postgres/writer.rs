@@ -3,30 +3,46 @@
 use std::sync::Arc;
 
 use deadpool_postgres::Pool;
-use tokio::sync::{mpsc, oneshot};
 
 use super::breaker::Breaker;
 use super::plan::{self, Fault, Plan};
 use super::session::Session;
 use super::tls::Tls;
-use super::{ATTEMPTS, IdSequence, IdempotencyKey, StoreError, error};
+use super::turns::{Reply, Turns};
+use super::{ATTEMPTS, IdSequence, IdempotencyKey, Part, StoreError, Stored, error};
 use crate::users::domain::{NewUser, User};
-
-/// Calls that share a transaction at most, as for SQLite.
-const MAX_GROUP: usize = 1024;
+use crate::users::view::Changes as Told;
 
 /// What a call wants to create, in one step.
 pub(super) struct Write {
-    /// Only of one user.
-    pub(super) key: Option<IdempotencyKey>,
-    pub(super) users: Vec<NewUser>,
+    pub(super) what: What,
+    pub(super) told: Option<Told>,
 }
 
-/// The users as they are stored.
-pub(super) type Answer = Result<Vec<Arc<User>>, StoreError>;
+pub(super) enum What {
+    One(NewUser, Option<IdempotencyKey>),
+    Many(Vec<NewUser>, Option<Part>),
+}
+
+impl Write {
+    pub(super) fn key(&self) -> Option<&IdempotencyKey> {
+        match &self.what {
+            What::One(_, key) => key.as_ref(),
+            What::Many(_, part) => part.as_ref().map(|part| &part.key),
+        }
+    }
+}
+
+/// What was created.
+pub(super) enum Done {
+    One(Arc<User>),
+    Many(Stored),
+}
+
+pub(super) type Answer = Result<Done, StoreError>;
 
 /// What is to be written, and where its call waits: closed when it does not any more.
-pub(super) type Job = (Write, oneshot::Sender<Answer>);
+pub(super) type Job = (Write, Reply<Done>);
 
 /// Where creations are committed.
 pub(super) struct Writer {
@@ -39,24 +55,24 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Commits what comes until the queue is closed.
-    pub(super) async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
-        while let Some(first) = jobs.recv().await {
-            let mut group = vec![first];
-            while group.len() < MAX_GROUP
-                && let Ok(next) = jobs.try_recv()
-            {
-                group.push(next);
-            }
+    pub(super) async fn run(mut self, mut turns: Turns<Job>) {
+        let breaker = self.breaker.clone();
+        while let Some(mut group) = turns.next().await {
             group.retain(|(_, reply)| !reply.is_closed());
             let (writes, mut replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+            let mut planned = None;
             let outcome = tokio::select! {
-                outcome = self.commit(&writes) => outcome,
+                outcome = breaker.guard(self.commit(&writes, &mut planned)) => outcome,
                 // Deadlines have passed, or the database is away. It may hang for long.
                 () = abandoned(&mut replies) => continue,
             };
             let answers = match outcome {
                 Ok(answers) => answers,
-                Err(error) => replies.iter().map(|_| Err(error.copied())).collect(),
+                Err(error) => {
+                    // It was about to be committed, and nobody has said that it was not.
+                    let error = if planned.is_some() { error.into_unknown() } else { error };
+                    replies.iter().map(|_| Err(error.copied())).collect()
+                }
             };
             for (reply, answer) in replies.into_iter().zip(answers) {
                 // That nobody waits for it any more is no fault.
@@ -66,15 +82,18 @@ impl Writer {
     }
 
     /// Tries again what has certainly not happened; and what may have happened, once it is known that
-    /// it has not.
-    async fn commit(&mut self, group: &[Write]) -> Result<Vec<Answer>, StoreError> {
-        let mut planned = None;
+    /// it has not. `planned` is what may have happened.
+    async fn commit(
+        &mut self,
+        group: &[Write],
+        planned: &mut Option<Plan>,
+    ) -> Result<Vec<Answer>, StoreError> {
         let mut left = ATTEMPTS;
         loop {
             let opened = Session::open(&self.pool, &self.tls).await;
             let mut session = opened.inspect_err(|_| self.breaker.suspect())?;
             left -= 1;
-            let attempt = attempt(&mut session, &mut self.ids, group, &mut planned).await;
+            let attempt = attempt(&mut session, &mut self.ids, group, planned).await;
             session.release();
             match attempt {
                 Ok(answers) => return Ok(answers),
@@ -94,7 +113,7 @@ impl Writer {
 }
 
 /// When nobody waits any more.
-async fn abandoned(replies: &mut [oneshot::Sender<Answer>]) {
+async fn abandoned(replies: &mut [Reply<Done>]) {
     for reply in replies {
         reply.closed().await;
     }
@@ -115,9 +134,16 @@ async fn attempt(
     {
         return Ok(planned.take().map_or_else(Vec::new, Plan::into_answers));
     }
+    *planned = None;
     let plan = Plan::make(&transaction, ids, newest, group).await?;
     plan.store(&transaction).await?;
     *planned = Some(plan);
-    transaction.commit().await?;
+    if let Err(error) = transaction.commit().await {
+        if !error::is_lost(&error) {
+            // The database itself says that it was not.
+            *planned = None;
+        }
+        return Err(error.into());
+    }
     Ok(planned.take().map_or_else(Vec::new, Plan::into_answers))
 }

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Statement, params};
+use rusqlite::{Connection, Statement, params};
 
+use super::keys::Keys;
 use super::rows::{self, COLUMNS};
-use super::{Creation, Extent, IdSequence, IdempotencyKey, StoreError, forgotten, schema};
+use super::{
+    Creation, Extent, IdSequence, IdempotencyKey, Known, Part, Remembered, StoreError, Stored,
+    error, schema, tell,
+};
 use crate::users::domain::{NewUser, Timestamp, User, UserChange, UserId};
+use crate::users::view::Changes as Told;
 
 /// A transaction that begins with its first change, and the next one when it is over.
 pub(super) struct Changes<'c> {
@@ -16,9 +21,7 @@ pub(super) struct Changes<'c> {
     rollback: Statement<'c>,
     insert: Statement<'c>,
     update: Statement<'c>,
-    recall: Statement<'c>,
-    remember: Statement<'c>,
-    forget: Statement<'c>,
+    keys: Keys<'c>,
     ids: IdSequence,
     /// As of the last commit.
     committed: Extent,
@@ -51,15 +54,6 @@ impl<'c> Changes<'c> {
             "UPDATE users SET name = coalesce(?2, name), email = coalesce(?3, email)
              WHERE id = ?1 RETURNING {COLUMNS}"
         );
-        let recall = "SELECT fingerprint, user_id, created_seconds, created_nanos
-             FROM idempotency_keys
-             WHERE principal = ?1 AND key = ?2 AND created_seconds > ?3";
-        let remember = "INSERT OR REPLACE INTO idempotency_keys
-             (principal, key, fingerprint, user_id, created_seconds, created_nanos)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        // Two for each that is new: so they are gone in time, and no call has to wait for many.
-        let forget = "DELETE FROM idempotency_keys WHERE (principal, key) IN (
-             SELECT principal, key FROM idempotency_keys WHERE created_seconds <= ?1 LIMIT 2)";
         Ok(Self {
             connection,
             // Not to find in the middle of it that somebody else writes.
@@ -68,58 +62,69 @@ impl<'c> Changes<'c> {
             rollback: connection.prepare("ROLLBACK")?,
             insert: connection.prepare(&insert)?,
             update: connection.prepare(&update)?,
-            recall: connection.prepare(recall)?,
-            remember: connection.prepare(remember)?,
-            forget: connection.prepare(forget)?,
+            keys: Keys::new(connection)?,
             ids,
             committed,
             extent: committed,
         })
     }
 
-    pub(super) fn create(&mut self, user: NewUser) -> Result<Arc<User>, Fault> {
-        self.begin()?;
-        Ok(Arc::new(self.insert(user, Timestamp::now())?))
-    }
-
-    pub(super) fn create_once(
+    pub(super) fn create_one(
         &mut self,
-        key: &IdempotencyKey,
         user: NewUser,
+        key: Option<&IdempotencyKey>,
+        told: Option<&Told>,
     ) -> Result<Arc<User>, Fault> {
         self.begin()?;
         let now = Timestamp::now();
-        let before = forgotten(now);
-        let recalled = self
-            .recall
-            .query_row(params![key.principal, key.key, before], |row| Ok(rows::creation(row)));
-        if let Some(creation) = recalled.optional()? {
-            let answer = creation.map_err(Fault::Call)?.answer(user);
-            return answer.map(Arc::new).ok_or_else(|| Fault::Call(StoreError::key_reused()));
+        let Some(key) = key else { return Ok(Arc::new(self.insert(user, now, told)?)) };
+        if let Some(remembered) = self.keys.recall(key, now)? {
+            let user = remembered.answer(user).map_err(Fault::Call)?;
+            tell(told, user.id);
+            return Ok(Arc::new(user));
         }
-        self.forget.execute([before])?;
-        let user = self.insert(user, now)?;
-        let creation = Creation::of(&user);
-        self.remember.execute(params![
-            key.principal,
-            key.key,
-            creation.fingerprint,
-            rows::key(&user.id),
-            now.seconds(),
-            now.nanos(),
-        ])?;
+        let user = self.insert(user, now, told)?;
+        self.keys.remember(key, &Remembered::One(Creation::of(&user)), user.id, now)?;
         Ok(Arc::new(user))
     }
 
-    pub(super) fn create_all(&mut self, users: Vec<NewUser>) -> Result<Vec<UserId>, Fault> {
+    pub(super) fn create_many(
+        &mut self,
+        users: Vec<NewUser>,
+        part: Option<&Part>,
+        told: Option<&Told>,
+    ) -> Result<Stored, Fault> {
         self.begin()?;
         let now = Timestamp::now();
-        let ids = users.into_iter().map(|user| Ok(self.insert(user, now)?.id));
-        Ok(ids.collect::<rusqlite::Result<_>>()?)
+        let Some(part) = part else { return Ok(Stored::Now(self.insert_all(users, now, told)?)) };
+        let remembered = self.keys.recall(&part.key, now)?;
+        let progress = remembered.as_ref().map(Remembered::stream).transpose();
+        let progress = progress.map_err(Fault::Call)?;
+        if !part.follows(progress) {
+            return Ok(Stored::Before(Known::new(self.keys.ids(&part.key)?, progress)));
+        }
+        let ids = self.insert_all(users, now, told)?;
+        self.keys.extend(part, &ids, now)?;
+        Ok(Stored::Now(ids))
     }
 
-    fn insert(&mut self, user: NewUser, now: Timestamp) -> rusqlite::Result<User> {
+    fn insert_all(
+        &mut self,
+        users: Vec<NewUser>,
+        now: Timestamp,
+        told: Option<&Told>,
+    ) -> rusqlite::Result<Vec<UserId>> {
+        users.into_iter().map(|user| Ok(self.insert(user, now, told)?.id)).collect()
+    }
+
+    fn insert(
+        &mut self,
+        user: NewUser,
+        now: Timestamp,
+        told: Option<&Told>,
+    ) -> rusqlite::Result<User> {
         let user = user.into_user(self.ids.next(now), now);
+        tell(told, user.id);
         self.insert.execute(params![
             rows::key(&user.id),
             user.name,
@@ -159,19 +164,42 @@ impl<'c> Changes<'c> {
 
     /// Ends the transaction: commits it, if all is well so far, or else takes back what it has
     /// changed.
-    pub(super) fn commit(&mut self, outcome: rusqlite::Result<()>) -> rusqlite::Result<Extent> {
-        let committed = outcome.and_then(|()| match self.connection.is_autocommit() {
-            true => Ok(()), // Nobody has waited for it: it has not even begun.
-            false => self.commit.execute([]).map(drop),
-        });
+    pub(super) fn commit(&mut self, outcome: rusqlite::Result<()>) -> Result<Extent, Failure> {
+        let committed = match outcome {
+            Err(error) => Err(Failure { error, in_commit: false }),
+            Ok(()) if self.connection.is_autocommit() => Ok(()), // It has not even begun.
+            Ok(()) => match self.commit.execute([]) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(Failure { error, in_commit: true }),
+            },
+        };
         match committed {
             Ok(()) => self.committed = self.extent,
             Err(_) => self.extent = self.committed,
         }
         // SQLite itself has rolled back after some errors.
         if committed.is_err() && !self.connection.is_autocommit() {
-            self.rollback.execute([])?;
+            // What the commit says counts for more.
+            let _ = self.rollback.execute([]);
         }
         committed.map(|()| self.committed)
+    }
+}
+
+/// Why a transaction was not committed, as far as is known.
+pub(super) struct Failure {
+    pub(super) error: rusqlite::Error,
+    in_commit: bool,
+}
+
+impl Failure {
+    /// Whoever waits for a change learns that it was not stored, or that it may be: all of it may be
+    /// in the log when the disk fails to confirm it, for the next start to find there. What has no room
+    /// lacks its end.
+    pub(super) fn of_call(&self) -> StoreError {
+        match error::of_call(&self.error) {
+            error if error.is_unavailable() && self.in_commit => error.into_unknown(),
+            error => error,
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Users in a file, by SQLite: durable, with nothing to install.
 //!
 //! ```text
-//!  create, create_all, update ──> queue ──> one writer: BEGIN; all that wait; COMMIT ──> answers
+//!  create, create_all, update ──> queue ──> one writer: BEGIN; a group; COMMIT ──> answers
 //!                                                          |
 //!                                        users.db, users.db-wal ── fsync, once for all of them
 //!                                                          |
@@ -9,8 +9,8 @@
 //! ```
 //!
 //! SQLite has one writer at a time and blocks its thread, so the store keeps a thread that writes.
-//! While it waits for the disk, calls gather in its queue, and the next transaction has them all:
-//! the more calls, the fewer waits for each (group commit). Readers see what is committed and are
+//! While it waits for the disk, calls gather in its queue, and the next transaction has them all, or
+//! as many as its bounds let in: the more calls, the fewer waits for each (group commit). Readers see what is committed and are
 //! never held up by the writer, nor hold it up (write-ahead log). Scans never have all of the readers,
 //! and take turns by pages.
 //!
@@ -20,6 +20,7 @@
 mod changes;
 mod error;
 mod file;
+mod keys;
 mod probe;
 mod queue;
 mod reader;
@@ -39,12 +40,16 @@ use tokio::sync::watch;
 use self::file::{Access, Files, Lock};
 use self::probe::{Probe, Progress};
 use self::reader::Readers;
-use self::threads::{Reply, Worker};
+use self::threads::Worker;
 use self::writer::{Write, Writer};
 use super::availability::Availability;
-use super::once::{Creation, forgotten};
-use super::{Extent, Found, IdSequence, IdempotencyKey, Packed, Page, Rest, StoreError, UserStore};
+use super::turns::{self, Reply, Size};
+use super::{
+    Creation, Extent, Found, IdSequence, IdempotencyKey, Known, Mark, Packed, Page, Part,
+    Remembered, Rest, StoreError, Stored, UserStore, forgotten, tell,
+};
 use crate::users::domain::{NewUser, User, UserChange, UserId};
+use crate::users::view::Changes as Told;
 
 /// Threads that read. Each answers tens of thousands of calls a second; more than one so that a page
 /// of a scan or a user that has to come from the disk holds up no others.
@@ -100,7 +105,7 @@ impl SqliteStore {
         }
         let progress = Arc::new(Progress::default());
         let of_writer = progress.clone();
-        let writer = Worker::start("users-write", move |jobs| writer.run(jobs, &of_writer))?;
+        let writer = Worker::start("users-write", move |turns| writer.run(turns, &of_writer))?;
         let connection = file::open(path, Access::Read)?;
         let probe = Probe::start(connection, files, writer.queue()?.clone(), progress)?;
         Ok(Self { probe, readers, writer, extent, path: path.into(), _lock: lock })
@@ -128,20 +133,25 @@ impl SqliteStore {
 }
 
 impl UserStore for SqliteStore {
-    async fn create(&self, user: NewUser) -> Result<Arc<User>, StoreError> {
-        self.writer.ask(|reply| Write::Create(user, reply)).await
-    }
-
-    async fn create_once(
+    async fn create_one(
         &self,
-        key: IdempotencyKey,
         user: NewUser,
+        key: Option<IdempotencyKey>,
+        told: Option<Told>,
     ) -> Result<Arc<User>, StoreError> {
-        self.writer.ask(|reply| Write::CreateOnce(key, user, reply)).await
+        let write = |reply| Write::CreateOne(user, key, told, reply);
+        self.writer.queue()?.ask(Size::ONE, write).await
     }
 
-    async fn create_all(&self, users: Vec<NewUser>) -> Result<Vec<UserId>, StoreError> {
-        self.writer.ask(|reply| Write::CreateAll(users, reply)).await
+    async fn create_many(
+        &self,
+        users: Vec<NewUser>,
+        part: Option<Part>,
+        told: Option<Told>,
+    ) -> Result<Stored, StoreError> {
+        let size = Size::of(&users);
+        let write = |reply| Write::CreateMany(users, part, told, reply);
+        self.writer.queue()?.ask(size, write).await
     }
 
     async fn get(&self, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
@@ -153,7 +163,8 @@ impl UserStore for SqliteStore {
         id: UserId,
         change: UserChange,
     ) -> Result<Option<Arc<User>>, StoreError> {
-        self.writer.ask(|reply| Write::Update(id, change, reply)).await
+        let write = |reply| Write::Update(id, change, reply);
+        self.writer.queue()?.ask(Size::ONE, write).await
     }
 
     async fn extent(&self) -> Result<Extent, StoreError> {

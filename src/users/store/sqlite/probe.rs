@@ -13,9 +13,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::file::{self, Files};
+use super::turns::Queue;
 use super::writer::Write;
 use super::{Availability, StoreError};
 
@@ -89,7 +90,7 @@ impl Probe {
     pub(super) fn start(
         connection: Connection,
         files: Arc<Files>,
-        writer: mpsc::Sender<Write>,
+        writer: Queue<Write>,
         progress: Arc<Progress>,
     ) -> Result<Self, StoreError> {
         let look = Look { files, connection, writer, progress: progress.clone() };
@@ -121,7 +122,7 @@ impl Drop for Probe {
 struct Look {
     files: Arc<Files>,
     connection: Connection,
-    writer: mpsc::Sender<Write>,
+    writer: Queue<Write>,
     progress: Arc<Progress>,
 }
 
@@ -144,7 +145,7 @@ impl Look {
         let state = self.progress.state();
         if let Some(fault) = &state.fault {
             // Or else nobody would write any more. If there is no room in the queue, others do.
-            let _ = self.writer.try_send(Write::Nothing);
+            self.writer.try_put(Write::Nothing);
             return Err(fault.clone());
         }
         match state.begun {

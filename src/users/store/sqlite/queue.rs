@@ -14,7 +14,7 @@ use std::thread::available_parallelism;
 
 use tokio::sync::{Semaphore, mpsc};
 
-use super::threads::stopped;
+use super::turns::stopped;
 use super::{Page, Reply, Rest, StoreError};
 use crate::users::domain::{User, UserId};
 

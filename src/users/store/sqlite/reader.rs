@@ -8,7 +8,8 @@ use tokio::sync::oneshot;
 
 use super::queue::{Point, Queue, Read, Scan, Turn};
 use super::rows::{self, COLUMNS};
-use super::threads::{join, start, stopped};
+use super::threads::{join, start};
+use super::turns::stopped;
 use super::{Packed, Page, Rest, StoreError, error};
 use crate::users::domain::{User, UserId};
 

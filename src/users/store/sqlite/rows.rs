@@ -4,7 +4,8 @@ use rusqlite::Row;
 use rusqlite::types::ValueRef;
 use uuid::Uuid;
 
-use super::{Creation, StoreError, error};
+use super::super::Progress;
+use super::{Creation, Mark, Remembered, StoreError, error};
 use crate::users::domain::{Timestamp, User, UserId, UserStatus};
 
 /// What [`read`] wants, in this order.
@@ -41,13 +42,38 @@ pub(super) fn read<'row>(row: &'row Row<'_>) -> Result<User<&'row str>, StoreErr
     Ok(User { id, name, email, created_at, status })
 }
 
-/// What was created with a key: its fingerprint, id, and time of creation.
-pub(super) fn creation(row: &Row<'_>) -> Result<Creation, StoreError> {
+/// What [`remembered`] wants, in this order.
+pub(super) const KEY_COLUMNS: &str =
+    "fingerprint, user_id, created_seconds, created_nanos, users, ended";
+
+/// What was created with a key, and in which second.
+pub(super) fn remembered(row: &Row<'_>) -> Result<(Remembered, i64), StoreError> {
     let corrupt = || StoreError::corrupt("a remembered creation is damaged");
-    let (id, created_at) = (id(row, 1)?, timestamp(row, 2)?.ok_or_else(corrupt)?);
+    let created_at = timestamp(row, 2)?.ok_or_else(corrupt)?;
     let fingerprint = value(row, 0)?.as_blob().unwrap_or_default();
     let fingerprint = fingerprint.try_into().map_err(|_| corrupt())?;
-    Ok(Creation { fingerprint, id, created_at })
+    let remembered = match value(row, 4)? {
+        ValueRef::Null => Remembered::One(Creation { fingerprint, id: id(row, 1)?, created_at }),
+        ValueRef::Integer(users) => Remembered::Stream(Progress {
+            mark: Mark {
+                users: usize::try_from(users).map_err(|_| corrupt())?,
+                digest: fingerprint,
+            },
+            ended: number(row, 5)? == 1,
+        }),
+        _ => return Err(corrupt()),
+    };
+    Ok((remembered, created_at.seconds()))
+}
+
+/// The ids of a part of a stream, of the first column.
+pub(super) fn ids(row: &Row<'_>) -> Result<Vec<UserId>, StoreError> {
+    let corrupt = || StoreError::corrupt("a remembered stream is damaged");
+    let (ids, rest) = value(row, 0)?.as_blob().map_err(|_| corrupt())?.as_chunks();
+    if !rest.is_empty() {
+        return Err(corrupt());
+    }
+    Ok(ids.iter().map(|id| Uuid::from_bytes(*id).into()).collect())
 }
 
 /// Of two columns, seconds and nanoseconds.

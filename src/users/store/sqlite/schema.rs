@@ -31,6 +31,17 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (principal, key)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_seconds);",
+    // The same of streams: how many users are stored, whether there are no more, and their ids.
+    "ALTER TABLE idempotency_keys ADD COLUMN users INTEGER;  -- none, if it is no stream
+    ALTER TABLE idempotency_keys ADD COLUMN ended INTEGER;
+    CREATE TABLE idempotency_parts (
+        principal       TEXT NOT NULL,
+        key             TEXT NOT NULL,
+        first           INTEGER NOT NULL,  -- how many users come before
+        ids             BLOB NOT NULL,     -- the 16 bytes of each
+        PRIMARY KEY (principal, key, first),
+        FOREIGN KEY (principal, key) REFERENCES idempotency_keys ON DELETE CASCADE
+    ) STRICT, WITHOUT ROWID;",
 ];
 
 /// In the head of the file: whose it is ("user").

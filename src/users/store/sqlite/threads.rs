@@ -2,19 +2,12 @@
 
 use std::thread::JoinHandle;
 
-use tokio::sync::{mpsc, oneshot};
-
 use super::StoreError;
-
-/// How many calls wait in a queue at most; more wait to be let in, in the order in which they came.
-const QUEUE_LEN: usize = 1024;
-
-/// Where a thread puts what a call waits for. Closed when nobody waits any more.
-pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+use super::turns::{Queue, Turns, queue, stopped};
 
 /// A thread and the queue that it takes from. Dropping it waits for its end.
 pub(super) struct Worker<Job> {
-    queue: Option<mpsc::Sender<Job>>,
+    queue: Option<Queue<Job>>,
     thread: Vec<JoinHandle<()>>,
 }
 
@@ -22,23 +15,16 @@ impl<Job: Send + 'static> Worker<Job> {
     /// Starts a thread that is to run until the queue is closed.
     pub(super) fn start(
         name: &str,
-        run: impl FnOnce(mpsc::Receiver<Job>) + Send + 'static,
+        run: impl FnOnce(Turns<Job>) + Send + 'static,
     ) -> Result<Self, StoreError> {
-        let (queue, jobs) = mpsc::channel(QUEUE_LEN);
-        let thread = vec![start(name, move || run(jobs))?];
+        let (queue, turns) = queue();
+        let thread = vec![start(name, move || run(turns))?];
         Ok(Self { queue: Some(queue), thread })
     }
 
-    /// Where jobs are put.
-    pub(super) fn queue(&self) -> Result<&mpsc::Sender<Job>, StoreError> {
+    /// Where changes are put.
+    pub(super) fn queue(&self) -> Result<&Queue<Job>, StoreError> {
         self.queue.as_ref().ok_or_else(stopped)
-    }
-
-    /// Has a job done. If the future is dropped, so is the job, unless it was begun.
-    pub(super) async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.queue()?.send(job(reply)).await.map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?
     }
 }
 
@@ -62,8 +48,4 @@ pub(super) fn join(threads: &mut Vec<JoinHandle<()>>) {
         // One that panicked has said so.
         let _ = thread.join();
     }
-}
-
-pub(super) fn stopped() -> StoreError {
-    StoreError::internal("its thread has stopped")
 }

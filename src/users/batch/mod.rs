@@ -1,20 +1,28 @@
 //! `CreateUsers`: a stream of users to create, committed in chunks or all at once.
 
+mod ending;
+mod failures;
+mod held;
+mod keyed;
+
 use std::mem;
 use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::poll_immediate;
-use prost::Message;
 use tokio::time::{Instant, timeout_at};
 
+use self::ending::Ending;
+use self::failures::Failures;
+use self::held::Held;
+use self::keyed::Keyed;
 use super::domain::{NewUser, UserId};
 use super::error::bad_request;
 use super::pb::{self, CreateUserRequest, CreateUsersResponse};
-use super::store::UserStore;
+use super::store::{IdempotencyKey, Known, StoreError, Stored, UserStore};
 use super::view::Changes;
 use crate::rpc::{BadRequest, ErrorInfo};
-use crate::{AsciiKey, BinaryKey, Call, Charge, Metadata, Response, Status, Streaming};
+use crate::{AsciiKey, BinaryKey, Call, Cancellation, Metadata, Response, Status, Streaming};
 
 /// Request metadata of `CreateUsers`: `atomic` for all or nothing, `chunked` (or nothing at all) for
 /// chunks that are stored as they come.
@@ -38,13 +46,6 @@ pub const DEFAULT_CHUNK_SIZE: usize = 256;
 /// How long a user waits for others before it is committed without them, unless it is set otherwise:
 /// a few times as long as a wait for the disk.
 pub const DEFAULT_CHUNK_DELAY: Duration = Duration::from_millis(10);
-
-/// The largest `users-failures-bin`, encoded but not yet in base64: with the rest of the trailers
-/// it stays below 8 KiB, the least that clients accept by default (grpc-java, C-core).
-const MAX_FAILURES_LEN: usize = 4 * 1024;
-
-/// Bytes that a stream may hold without a charge, which takes a lock: less than a call's head.
-const UNCHARGED: usize = 4 * 1024;
 
 /// What streams are held to.
 #[derive(Clone, Copy, Debug)]
@@ -96,14 +97,23 @@ pub(super) struct Batch<'a, S> {
     limits: Limits,
     /// How many messages were read.
     messages: usize,
+    /// How many of them were stored or refused.
+    settled: usize,
     /// What is not stored yet: a chunk, or all.
     pending: Vec<NewUser>,
     /// When `pending` is to be stored although it is short.
     due: Option<Instant>,
-    user_ids: Vec<String>,
+    /// Of the users that are stored.
+    ids: Vec<UserId>,
+    /// How many users may be stored, or not.
+    unknown: usize,
+    keyed: Option<Keyed>,
     failures: Failures,
-    changes: Option<&'a Changes>,
+    changes: Option<Changes>,
+    cancellation: Cancellation,
     held: Held,
+    /// Bytes of texts of the users that are not stored.
+    texts: usize,
 }
 
 /// What comes next in a stream.
@@ -115,27 +125,64 @@ enum Next {
 }
 
 impl<'a, S: UserStore> Batch<'a, S> {
-    pub(super) fn new(store: &'a S, mode: Mode, limits: Limits, call: &'a Call) -> Self {
+    pub(super) fn new(
+        store: &'a S,
+        mode: Mode,
+        key: Option<IdempotencyKey>,
+        limits: Limits,
+        call: &Call,
+    ) -> Self {
         Self {
             store,
             mode,
             limits,
             messages: 0,
+            settled: 0,
             pending: Vec::new(),
             due: None,
-            user_ids: Vec::new(),
+            ids: Vec::new(),
+            unknown: 0,
+            keyed: key.map(Keyed::new),
             failures: Failures::default(),
-            changes: call.extensions().get(),
-            held: Held { charge: call.charge(0), pending: 0, charged: 0 },
+            changes: call.extensions().get().cloned(),
+            cancellation: call.cancellation(),
+            held: Held::new(call),
+            texts: 0,
         }
     }
 
     /// Stores the users of a stream. Dropped, or ended by an error, it leaves what its mode says:
-    /// whole chunks, the first of the valid messages up to some point; or nothing.
+    /// whole chunks, the first of the valid messages up to some point; or nothing. An error says how
+    /// many users there are.
     pub(super) async fn create(
         mut self,
-        mut messages: Streaming<CreateUserRequest>,
+        messages: Streaming<CreateUserRequest>,
     ) -> Result<Response<CreateUsersResponse>, Status> {
+        match self.store_all(messages).await {
+            Ok(()) => {
+                let created_count = self.ids.len().try_into().unwrap_or(i32::MAX);
+                let user_ids = self.ids.iter().map(UserId::to_string).collect();
+                let mut response = Response::new(CreateUsersResponse { created_count, user_ids });
+                response.trailers = self.failures.into_metadata();
+                Ok(response)
+            }
+            Err(status) => {
+                let ending = Ending {
+                    mode: self.mode,
+                    keyed: self.keyed.is_some(),
+                    created: self.ids.len(),
+                    messages: self.settled,
+                    unknown: self.unknown,
+                };
+                Err(ending.explain(status).with_metadata(self.failures.into_metadata()))
+            }
+        }
+    }
+
+    async fn store_all(
+        &mut self,
+        mut messages: Streaming<CreateUserRequest>,
+    ) -> Result<(), Status> {
         // One message for all: its strings keep their memory, but not while the store is waited for.
         let mut message = CreateUserRequest::default();
         loop {
@@ -145,21 +192,16 @@ impl<'a, S: UserStore> Batch<'a, S> {
                     return Err(self.too_large().await?);
                 }
                 Next::Message => self.take(&message)?,
-                Next::Due => self.store_pending().await?,
+                Next::Due => self.store_pending(false).await?,
                 Next::HalfClose => break,
             }
             if self.mode == Mode::Chunked && self.pending.len() >= self.limits.chunk_size {
                 message = CreateUserRequest::default();
-                self.store_pending().await?;
+                self.store_pending(false).await?;
             }
         }
         drop(message);
-        self.store_pending().await?;
-        let created_count = self.user_ids.len().try_into().unwrap_or(i32::MAX);
-        let user_ids = self.user_ids;
-        let mut response = Response::new(CreateUsersResponse { created_count, user_ids });
-        response.trailers = self.failures.into_metadata();
-        Ok(response)
+        self.store_pending(true).await
     }
 
     async fn next(
@@ -181,16 +223,19 @@ impl<'a, S: UserStore> Batch<'a, S> {
     }
 
     fn take(&mut self, message: &CreateUserRequest) -> Result<(), Status> {
-        match (NewUser::parse(&message.name, &message.email), self.mode) {
-            (Ok(user), _) => {
-                self.held.pending += user.name().len() + user.email().len();
-                self.pending.push(user);
-                self.charge();
+        match NewUser::parse(&message.name, &message.email) {
+            Ok(user) => {
+                let is_new = self.keyed.as_mut().map_or(Ok(true), |keyed| keyed.take(&user))?;
+                if is_new {
+                    self.texts += user.name().len() + user.email().len();
+                    self.pending.push(user);
+                    self.charge();
+                }
             }
-            (Err(invalid), mode) => {
+            Err(invalid) => {
                 let path = format!("messages[{}].", self.messages);
                 let violations = bad_request(BadRequest::new(), &path, invalid);
-                match mode {
+                match self.mode {
                     Mode::Chunked => self.failures.add(violations),
                     Mode::Atomic => {
                         let message = "a message is not valid, so no user was created";
@@ -208,86 +253,94 @@ impl<'a, S: UserStore> Batch<'a, S> {
 
     /// Charges the call for the users that are not stored and the ids of those that are.
     fn charge(&mut self) {
-        let pending = self.held.pending + self.pending.capacity() * size_of::<NewUser>();
-        let ids =
-            self.user_ids.capacity() * size_of::<String>() + self.user_ids.len() * UserId::TEXT_LEN;
-        self.held.set(pending + ids);
+        let pending = self.texts + self.pending.capacity() * size_of::<NewUser>();
+        self.held.set(pending + self.ids.capacity() * size_of::<UserId>());
     }
 
-    async fn store_pending(&mut self) -> Result<(), Status> {
+    /// Stores what is pending. `ends` is whether the client has half-closed.
+    async fn store_pending(&mut self, ends: bool) -> Result<(), Status> {
         self.due = None;
-        if !self.pending.is_empty() {
-            let ids = self.store.create_all(mem::take(&mut self.pending)).await?;
-            if let Some(changes) = self.changes {
-                ids.iter().for_each(|id| changes.tell(*id));
+        match &self.keyed {
+            None if self.pending.is_empty() => {}
+            None => {
+                let users = mem::take(&mut self.pending);
+                self.settle(users.len(), self.store.create_many(users, None, self.changes.clone()))
+                    .await?;
             }
-            self.user_ids.extend(ids.iter().map(ToString::to_string));
-            self.held.pending = 0;
-            self.charge();
+            Some(_) => self.store_keyed(ends).await?,
         }
+        self.settled = self.messages;
+        self.texts = 0;
+        self.charge();
         Ok(())
+    }
+
+    /// The same for a stream that has a key: only what is not stored yet.
+    async fn store_keyed(&mut self, ends: bool) -> Result<(), Status> {
+        while let Some(keyed) = &self.keyed
+            && let Some(part) = keyed.part(&self.pending, ends)?
+        {
+            let users = self.pending.clone();
+            let creation = self.store.create_many(users, Some(part.clone()), self.changes.clone());
+            let known = self.settle(self.pending.len(), creation).await?;
+            let Some(keyed) = &mut self.keyed else { break };
+            match known {
+                None => {
+                    keyed.store(&part);
+                    self.pending.clear();
+                    break;
+                }
+                // All or nothing of it is stored, or else it was another stream.
+                Some(known) if self.mode == Mode::Atomic && !known.ended => {
+                    return Err(StoreError::key_reused().into());
+                }
+                Some(known) => self.ids = keyed.learn(known, &mut self.pending)?,
+            }
+        }
+        self.pending = Vec::new();
+        Ok(())
+    }
+
+    /// Waits for the creation of so many users, and notes what has become of them. Gives what is stored
+    /// of the stream, if it is not what was thought.
+    async fn settle(
+        &mut self,
+        users: usize,
+        creation: impl Future<Output = Result<Stored, StoreError>>,
+    ) -> Result<Option<Known>, Status> {
+        let outcome = tokio::select! {
+            biased;
+            outcome = creation => outcome,
+            // The client learns what it can: the transaction may be under way.
+            reason = self.cancellation.cancelled() => {
+                self.unknown = users;
+                return Err(reason);
+            }
+        };
+        match outcome {
+            Ok(Stored::Now(ids)) => {
+                self.ids.extend(ids);
+                Ok(None)
+            }
+            Ok(Stored::Before(known)) => Ok(Some(known)),
+            Err(error) => {
+                if error.is_unknown() {
+                    self.unknown = users;
+                }
+                Err(error.into())
+            }
+        }
     }
 
     /// Why there are no more messages read. What was read before is stored, or else nothing.
     async fn too_large(&mut self) -> Result<Status, Status> {
         if self.mode == Mode::Chunked {
-            self.store_pending().await?;
+            self.store_pending(false).await?;
         }
-        let (max, created) = (self.limits.messages, self.user_ids.len());
-        let detail = ErrorInfo::new("BATCH_TOO_LARGE", pb::user_service::NAME)
-            .with("max_batch", max)
-            .with("created", created);
-        Ok(Status::resource_exhausted(format!(
-            "a stream may have at most {max} messages; {created} users were created"
-        ))
-        .with_detail(&detail)
-        .with_metadata(mem::take(&mut self.failures).into_metadata()))
-    }
-}
-
-/// What a stream has in memory while it waits for the next message.
-struct Held {
-    charge: Charge,
-    /// Bytes of texts of the users that are not stored.
-    pending: usize,
-    charged: usize,
-}
-
-impl Held {
-    /// Charges so many bytes, give or take the [first](UNCHARGED) of them.
-    fn set(&mut self, bytes: usize) {
-        if bytes.abs_diff(self.charged) > UNCHARGED {
-            self.charge.set(bytes);
-            self.charged = bytes;
-        }
-    }
-}
-
-/// Messages of a stream that made no user.
-#[derive(Default)]
-struct Failures {
-    messages: u64,
-    detail: BadRequest,
-    full: bool,
-}
-
-impl Failures {
-    /// Counts a message; its violations are named as long as the trailers have room.
-    fn add(&mut self, violations: BadRequest) {
-        self.messages += 1;
-        let len = self.detail.encoded_len() + violations.encoded_len();
-        self.full |= len > MAX_FAILURES_LEN;
-        if !self.full {
-            self.detail.field_violations.extend(violations.field_violations);
-        }
-    }
-
-    fn into_metadata(self) -> Metadata {
-        let mut metadata = Metadata::new();
-        metadata.insert(&USERS_FAILED, self.messages);
-        if self.messages > 0 {
-            metadata.insert_bin(&USERS_FAILURES, self.detail.encode_to_vec());
-        }
-        metadata
+        let max = self.limits.messages;
+        let detail =
+            ErrorInfo::new("BATCH_TOO_LARGE", pb::user_service::NAME).with("max_batch", max);
+        Ok(Status::resource_exhausted(format!("a stream may have at most {max} messages"))
+            .with_detail(&detail))
     }
 }
