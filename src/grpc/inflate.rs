@@ -288,10 +288,16 @@ mod tests {
         for encoding in [Encoding::GZIP, Encoding::DEFLATE, Encoding::ZSTD] {
             let message: Vec<u8> =
                 (0..LIMIT as u32 / 4).flat_map(|n| (n / 7).to_be_bytes()).collect();
-            let mut inflater = inflater(encoding, encoding.compress(&message).unwrap());
-            while let Progress::More = inflater.step(SLICE).unwrap() {}
+            let compressed = encoding.compress(&message).unwrap();
+            // A part of it is time, in which another process may have had the core.
+            let costs = (0..5).map(|_| {
+                let mut inflater = inflater(encoding, compressed.clone());
+                while let Progress::More = inflater.step(SLICE).unwrap() {}
+                inflater.cost()
+            });
             // Tables of codes bring nothing by themselves, once in tens of kilobytes.
-            assert!(inflater.cost() < message.len() / 4, "{encoding:?}: {}", inflater.cost());
+            let least = costs.min().unwrap();
+            assert!(least < message.len() / 4, "{encoding:?}: {least}");
         }
     }
 

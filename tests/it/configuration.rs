@@ -207,8 +207,9 @@ level = "inof"
          is masked-email or active-only"
             .to_owned(),
         format!(r#"16: auth.leeway is "2d": wanted {duration}, and at most 1d"#),
-        "18: rate-limit.rules is \"*=100\": wanted METHODS=CALLS/TIME or METHODS=unlimited, such as \
-         *=100/1m, where METHODS is package.Service/Method, package.Service/*, */Method or *"
+        "18: rate-limit.rules is \"*=100\": wanted METHODS=CALLS/TIME, \
+         METHODS=COUNTmessages/TIME or METHODS=unlimited, such as *=100/1m or \
+         */CreateUsers=10000messages/1m, where METHODS is package.Service/Method, package.Service/*, */Method or *"
             .to_owned(),
         "19: rate-limit.trusted-proxies is \"10/8\": wanted an address, a network such as \
          10.0.0.0/8, or unix"

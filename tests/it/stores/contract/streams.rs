@@ -103,7 +103,8 @@ pub async fn whoever_creates_is_told_the_ids_before_they_are_seen(place: &impl P
     let first = store.create_one(alice(), Some(key("", "k")), changes()).await.unwrap();
     store.create_many(vec![alice(); 3], None, changes()).await.unwrap();
     store.create_one(alice(), None, changes()).await.unwrap();
-    assert_eq!(*told.lock().unwrap(), ids(&store).await);
+    let stored = ids(&store).await;
+    assert_eq!(*told.lock().unwrap(), stored);
     // Also of what was created before.
     store.create_one(alice(), Some(key("", "k")), changes()).await.unwrap();
     assert_eq!(told.lock().unwrap().last(), Some(&first.id));
