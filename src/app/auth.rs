@@ -5,12 +5,12 @@ use std::path::Path;
 use super::StartError;
 use super::access::{Grant, UserAccess};
 use super::config::{Config, Discovery, Grantee, Jwks, Layers};
-use super::tls::trust;
+use super::tls::trust_or_system;
+use crate::Method;
 use crate::interceptors::auth::{Auth, AuthError, JwksUrl, KeyFile, Permissions};
 use crate::interceptors::{InvalidPattern, MethodPattern};
 use crate::services::health::pb::health;
 use crate::users::View;
-use crate::{ClientTls, Method};
 
 /// Not limited: a server that is busy is not to be taken for one that is ill.
 pub(super) const HEALTH: &str = "grpc.health.v1.Health/*";
@@ -76,13 +76,8 @@ fn issuer(config: &Config, layers: &Layers) -> Result<Option<JwksUrl>, StartErro
     if !url.is_tls() {
         return Ok(Some(url));
     }
-    let tls = match trust("auth.jwks-ca", config.auth_jwks_ca.as_deref(), layers)? {
-        Some(tls) => tls,
-        None => ClientTls::trusting_the_system().map_err(|error| {
-            StartError(format!("{}: cannot trust it: {error}", layers.place("auth.jwks")))
-        })?,
-    };
-    Ok(Some(url.trust(tls)))
+    let ca = ("auth.jwks-ca", config.auth_jwks_ca.as_deref());
+    Ok(Some(url.trust(trust_or_system(ca, "auth.jwks", layers)?)))
 }
 
 fn authentication(

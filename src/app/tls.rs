@@ -124,6 +124,19 @@ pub(super) fn trust(
     })
 }
 
+/// The same, or the authorities of the system, for the server of the setting `server`.
+pub(super) fn trust_or_system(
+    (key, path): (&str, Option<&Path>),
+    server: &str,
+    layers: &Layers,
+) -> Result<ClientTls, StartError> {
+    match trust(key, path, layers)? {
+        Some(tls) => Ok(tls),
+        None => ClientTls::trusting_the_system()
+            .map_err(|error| StartError(format!("{}: {error}", layers.place(server)))),
+    }
+}
+
 impl File {
     fn read(&self) -> Result<Vec<u8>, StartError> {
         fs::read(&self.path).map_err(|error| {

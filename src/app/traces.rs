@@ -3,9 +3,11 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use http::{HeaderName, HeaderValue};
+
 use super::StartError;
-use super::config::{Config, Layers};
-use super::tls::trust;
+use super::config::{Config, Kind, Layers, OtlpHeader};
+use super::tls::trust_or_system;
 use crate::interceptors::traces::{Endpoint, Exporter, Resource, Traces};
 
 /// What the last spans have at the end of a drain: a collector that answers takes milliseconds, and
@@ -29,6 +31,8 @@ pub(super) fn start(config: &Config, layers: &Layers) -> Result<(Traces, Export)
     if let Some(endpoint) = endpoint(config, layers)? {
         let resource = Resource::new(&config.service_name)
             .attribute("service.version", env!("CARGO_PKG_VERSION"));
+        let attributes = config.resource_attributes.iter();
+        let resource = attributes.fold(resource, |it, (name, value)| it.attribute(name, value));
         tracing::info!(%endpoint, "exporting traces");
         let started = Exporter::start(endpoint, resource)
             .map_err(|error| StartError(format!("cannot start to export traces: {error}")))?;
@@ -41,12 +45,35 @@ pub(super) fn start(config: &Config, layers: &Layers) -> Result<(Traces, Export)
 
 /// The collector, if there is one.
 pub(super) fn endpoint(config: &Config, layers: &Layers) -> Result<Option<Endpoint>, StartError> {
-    let Some(endpoint) = config.otlp_endpoint.clone() else { return Ok(None) };
-    let tls = trust("telemetry.otlp-ca", config.otlp_ca.as_deref(), layers)?;
-    Ok(Some(match tls {
-        Some(tls) => endpoint.trust(tls),
-        None => endpoint,
-    }))
+    let Some(mut endpoint) = config.otlp_endpoint.clone() else { return Ok(None) };
+    if endpoint.is_tls() {
+        endpoint = endpoint.trust(trust_or_system(
+            ("telemetry.otlp-ca", config.otlp_ca.as_deref()),
+            "telemetry.otlp-endpoint",
+            layers,
+        )?);
+    }
+    let of_file = headers(config, layers)?;
+    let headers = config.otlp_header.iter().cloned().chain(of_file);
+    endpoint = headers.fold(endpoint, |endpoint, (name, value)| endpoint.header(name, value));
+    Ok(Some(endpoint.timeout(config.otlp_timeout)))
+}
+
+/// The headers of the file, if there is one. What is in it stays out of errors.
+fn headers(config: &Config, layers: &Layers) -> Result<Vec<(HeaderName, HeaderValue)>, StartError> {
+    let Some(path) = &config.otlp_headers else { return Ok(Vec::new()) };
+    let (place, file) = (layers.place("telemetry.otlp-headers"), path.display());
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| StartError(format!("{place}: cannot read {file}: {error}")))?;
+    let lines = (1..).zip(text.lines().map(str::trim));
+    let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    let header = |(number, line)| {
+        OtlpHeader::parse(line).ok_or_else(|| {
+            let wanted = OtlpHeader::wanted();
+            StartError(format!("{place}: {file}: line {number}: wanted {wanted}"))
+        })
+    };
+    lines.map(header).collect()
 }
 
 impl Export {

@@ -36,6 +36,10 @@ fn without_what_they_need(config: &Config, layers: &Layers, problems: &mut Probl
         ("rate-limit.clients", !config.rate_limit_rules.is_empty(), "rate-limit.rules"),
         ("telemetry.sample-ratio", config.otlp_endpoint.is_some(), "telemetry.otlp-endpoint"),
         ("telemetry.service-name", config.otlp_endpoint.is_some(), "telemetry.otlp-endpoint"),
+        ("telemetry.otlp-header", config.otlp_endpoint.is_some(), "telemetry.otlp-endpoint"),
+        ("telemetry.otlp-headers", config.otlp_endpoint.is_some(), "telemetry.otlp-endpoint"),
+        ("telemetry.otlp-timeout", config.otlp_endpoint.is_some(), "telemetry.otlp-endpoint"),
+        ("telemetry.resource-attribute", config.otlp_endpoint.is_some(), "telemetry.otlp-endpoint"),
         (
             "connection.keepalive-timeout",
             config.keepalive_time.is_some(),
@@ -43,7 +47,7 @@ fn without_what_they_need(config: &Config, layers: &Layers, problems: &mut Probl
         ),
     ];
     for (key, is_there, other) in needs {
-        if layers.is_set(key) && !is_there {
+        if layers.is_asked_for(key) && !is_there {
             let other_is = layers.texts(other).first().map_or("not set", String::as_str);
             let problem = format_args!("needs {}, which is {other_is}", named(other));
             problems.add(layers.place(key), problem);
@@ -62,8 +66,8 @@ fn without_what_they_need(config: &Config, layers: &Layers, problems: &mut Probl
     }
 }
 
-/// TLS to others and whom to trust in it need each other. The values stay out of it: they may have
-/// passwords.
+/// TLS to others and whom to trust in it need each other; for a collector the authorities of the system
+/// will do. The values stay out of it: they may have passwords.
 fn authorities(config: &Config, layers: &Layers, problems: &mut Problems) {
     let collector = config.otlp_endpoint.as_ref().is_some_and(Endpoint::is_tls);
     let redis = config.rate_limit_redis.as_ref().is_some_and(RedisUrl::is_tls);
@@ -71,12 +75,12 @@ fn authorities(config: &Config, layers: &Layers, problems: &mut Problems) {
         (collector, "https", "telemetry.otlp-endpoint", "telemetry.otlp-ca"),
         (redis, "rediss", "rate-limit.redis", "rate-limit.redis-ca"),
     ] {
-        if is_tls && !layers.is_set(ca) {
+        if is_tls && !layers.is_set(ca) && scheme == "rediss" {
             let ca = named(ca);
             let problem = format_args!("is {scheme}: this needs {ca}, the authorities to trust");
             problems.add(layers.place(url), problem);
         }
-        if !is_tls && layers.is_set(ca) {
+        if !is_tls && layers.is_asked_for(ca) {
             let problem = format_args!("is for {scheme}, which {} is not", named(url));
             problems.add(layers.place(ca), problem);
         }

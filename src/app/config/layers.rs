@@ -24,7 +24,12 @@ pub(super) struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
     Default,
-    File { name: String, line: usize },
+    /// A variable of the environment that others have specified.
+    Standard(&'static str),
+    File {
+        name: String,
+        line: usize,
+    },
     Variable,
     Flag,
 }
@@ -38,6 +43,7 @@ impl fmt::Display for Place<'_> {
         let Self(setting, origin) = self;
         match origin {
             Origin::Default => f.write_str(setting.key),
+            Origin::Standard(name) => f.write_str(name),
             Origin::File { name, line } => write!(f, "{name}:{line}: {}", setting.key),
             Origin::Variable => f.write_str(&setting.variable()),
             Origin::Flag => write!(f, "--{}", setting.flag),
@@ -121,11 +127,30 @@ impl Layers {
             problems.add(place, "is an empty list");
             return;
         }
-        if let Some(wrong) = texts.iter().find(|text| !(setting.kind.accepts)(text)) {
-            let (shown, wanted) = (setting.shown(wrong), (setting.kind.wanted)());
-            problems.add(place, format_args!("is {shown:?}: wanted {wanted}"));
+        if let Some(wrong) = unaccepted(setting, &texts) {
+            problems.add(place, wrong);
             return;
         }
+        self.replace(setting, texts, origin);
+    }
+
+    /// Sets a setting to values that somebody may have meant for another program, or says what is
+    /// wrong with them.
+    pub(super) fn set_if_accepted(
+        &mut self,
+        key: &str,
+        texts: Vec<String>,
+        origin: Origin,
+    ) -> Result<(), String> {
+        let setting = self.entry(key).setting;
+        if let Some(wrong) = unaccepted(setting, &texts) {
+            return Err(format!("{} {wrong}", Place(setting, &origin)));
+        }
+        self.replace(setting, texts, origin);
+        Ok(())
+    }
+
+    fn replace(&mut self, setting: &'static Setting, texts: Vec<String>, origin: Origin) {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.setting.key == setting.key)
         {
             *entry = Entry { setting, texts, origin };
@@ -153,6 +178,11 @@ impl Layers {
         !texts.iter().map(String::as_str).eq(setting.default)
     }
 
+    /// Whether anybody has asked for it of this program: not by a variable that is for others as well.
+    pub(super) fn is_asked_for(&self, key: &str) -> bool {
+        self.is_set(key) && !matches!(self.entry(key).origin, Origin::Standard(_))
+    }
+
     /// A setting as whoever set it knows it.
     pub(in crate::app) fn place(&self, key: &str) -> impl fmt::Display {
         let Entry { setting, origin, .. } = self.entry(key);
@@ -167,4 +197,10 @@ impl Layers {
     pub(in crate::app) fn warnings(&self) -> &[String] {
         &self.warnings
     }
+}
+
+/// What is wrong with the first of these values that the setting does not accept.
+fn unaccepted(setting: &Setting, texts: &[String]) -> Option<String> {
+    let wrong = texts.iter().find(|text| !(setting.kind.accepts)(text))?;
+    Some(format!("is {:?}: wanted {}", setting.shown(wrong), (setting.kind.wanted)()))
 }

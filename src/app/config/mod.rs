@@ -11,7 +11,8 @@
 //!                                                  `-- print.rs         for people
 //! ```
 //!
-//! A flag comes before a variable, this before the file, and the file before the default.
+//! A flag comes before a variable, this before the file, the file before the variables of OpenTelemetry
+//! (`otel.rs`), and these before the default.
 
 mod auth;
 mod contradictions;
@@ -21,6 +22,7 @@ mod kind;
 mod layers;
 mod limits;
 mod methods;
+mod otel;
 mod print;
 mod problem;
 mod setting;
@@ -31,17 +33,19 @@ mod values;
 use std::path::Path;
 use std::time::Duration;
 
-use self::kind::{Kind, Period};
+use self::kind::Period;
 
 pub(super) use self::auth::{Grantee, Jwks};
 pub(super) use self::flags::flags;
+pub(super) use self::kind::Kind;
 pub(super) use self::layers::Layers;
 pub(super) use self::limits::Limited;
 pub(super) use self::print::{effective, sample};
 pub(super) use self::problem::Problems;
 pub(super) use self::table::Config;
 pub(super) use self::values::{
-    ClientAuth, Discovery, LogFormat, RequestCompression, ResponseCompression, Store, TlsVersion,
+    ClientAuth, Discovery, LogFormat, OtlpHeader, RequestCompression, ResponseCompression, Store,
+    TlsVersion,
 };
 
 /// The variable that names the file.
@@ -59,10 +63,12 @@ pub(super) fn load(
 ) -> Result<(Config, Layers), Problems> {
     let mut problems = Problems::default();
     let mut layers = Layers::defaults();
+    let variables: Vec<_> = variables.collect();
+    otel::add(&mut layers, &variables);
     if let Some(path) = file {
         layers.add_file(path, &mut problems);
     }
-    layers.add_variables(variables, &mut problems);
+    layers.add_variables(variables.into_iter(), &mut problems);
     layers.add_flags(flags, &mut problems);
     problems.none_yet()?;
     let config = Config::gather(|key| layers.texts(key));

@@ -56,6 +56,7 @@ impl fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.1 {
             Origin::Default => f.write_str("default"),
+            Origin::Standard(name) => f.write_str(name),
             Origin::File { name, line } => write!(f, "{}:{line}", name.escape_debug()),
             Origin::Variable => f.write_str(&self.0.variable()),
             Origin::Flag => write!(f, "--{}", self.0.flag),

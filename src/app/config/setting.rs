@@ -28,12 +28,12 @@ pub(super) struct Setting {
 
 /// What of a value nobody should read, in errors and in what `config` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code)] // No setting is a secret as a whole so far.
 pub(super) enum Secret {
     Nothing,
     /// The password of a URL.
     Password,
-    Everything,
+    /// What stands behind the name of a header, or in its place.
+    Header,
 }
 
 /// What the table knows of a [`Kind`].
@@ -69,7 +69,10 @@ impl Setting {
     pub(super) fn shown<'a>(&self, text: &'a str) -> Cow<'a, str> {
         match self.secret {
             Secret::Nothing => text.into(),
-            Secret::Everything => "(secret)".into(),
+            Secret::Header => match text.split_once('=') {
+                Some((name, _)) => format!("{name}=(secret)").into(),
+                None => "(secret)".into(),
+            },
             Secret::Password => without_password(text),
         }
     }
@@ -147,7 +150,8 @@ mod tests {
     fn secrets_are_not_shown() {
         let shown = |secret, text| Setting { secret, ..Setting::NEW }.shown(text).into_owned();
         assert_eq!(shown(Secret::Nothing, "a://b:c@d"), "a://b:c@d");
-        assert_eq!(shown(Secret::Everything, "a://b:c@d"), "(secret)");
+        assert_eq!(shown(Secret::Header, "authorization=Bearer a=b"), "authorization=(secret)");
+        assert_eq!(shown(Secret::Header, "a://b:c@d"), "(secret)");
         assert_eq!(shown(Secret::Password, "a://b:c@d:1/2"), "a://b:(secret)@d:1/2");
         assert_eq!(shown(Secret::Password, "a://:c@e@d"), "a://:(secret)@d");
         assert_eq!(shown(Secret::Password, "a://d:1"), "a://d:1");

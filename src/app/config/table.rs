@@ -13,8 +13,8 @@ use super::kind::{Period, Share, Size, Switch, Text, Time, Unlimited};
 use super::limits::{Proxy, RateRule, Redis};
 use super::setting::{KindOf, Secret, Setting, settings};
 use super::values::{
-    Address, ClientAuth, Collector, Discovery, HostPort, LogFormat, LogLevel, Mode,
-    RequestCompression, ResponseCompression, Store, TlsVersion,
+    Address, Attribute, ClientAuth, Collector, Discovery, HostPort, LogFormat, LogLevel, Mode,
+    OtlpHeader, RequestCompression, ResponseCompression, Store, TlsVersion,
 };
 use crate::users::store::sqlite::Durability;
 
@@ -515,14 +515,38 @@ settings! {
         value: "URL",
         example: "https://localhost:4318",
         secret: Secret::Password,
-        help: "The collector that is given a span of each call, by OTLP over HTTP. Traces are \
-            followed all the same if unset: log lines have their ids",
+        help: "The collector that is given a span of each call, by OTLP over HTTP (http/protobuf): \
+            spans go to /v1/traces below it, to the port 4318 if it names none, with https as well. \
+            Traces are followed all the same if unset: log lines have their ids. Where settings of this \
+            section are unset, the variables OTEL_EXPORTER_OTLP_*, OTEL_SERVICE_NAME and \
+            OTEL_RESOURCE_ATTRIBUTES count",
+    }
+    otlp_header: Many<OtlpHeader> = "telemetry.otlp-header" {
+        flag: "otlp-header",
+        value: "NAME=VALUE",
+        example: "x-team=users",
+        secret: Secret::Header,
+        help: "A header of each request to the collector, also several. What is secret is better kept \
+            in the file of telemetry.otlp-headers",
+    }
+    otlp_headers: Optional<File> = "telemetry.otlp-headers" {
+        flag: "otlp-headers",
+        value: "FILE",
+        example: "/etc/user-server/collector-headers",
+        help: "A file with such headers, NAME=VALUE a line. A comment is a line that begins with #",
+    }
+    otlp_timeout: Period = "telemetry.otlp-timeout" {
+        flag: "otlp-timeout",
+        value: "TIME",
+        default: Some("10s"),
+        help: "How long the collector has for each request",
     }
     otlp_ca: Optional<File> = "telemetry.otlp-ca" {
         flag: "otlp-ca",
         value: "FILE",
         example: "/etc/user-server/collector-ca.pem",
-        help: "The authorities that sign the certificate of a collector of https, a PEM file",
+        help: "The authorities that sign the certificate of a collector of https, a PEM file; those \
+            that the system trusts if unset",
     }
     sample_ratio: Share = "telemetry.sample-ratio" {
         flag: "otlp-sample-ratio",
@@ -536,5 +560,11 @@ settings! {
         value: "NAME",
         default: Some("user-server"),
         help: "What the server is called in traces",
+    }
+    resource_attributes: Many<Attribute> = "telemetry.resource-attribute" {
+        flag: "otlp-resource-attribute",
+        value: "NAME=VALUE",
+        example: "deployment.environment.name=production",
+        help: "An attribute of the server in traces, also several",
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use http::{HeaderName, HeaderValue};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -21,6 +22,12 @@ pub(in crate::app) enum HostPort {}
 
 /// The URL of a collector of traces.
 pub(in crate::app) enum Collector {}
+
+/// A header of requests to a collector: `NAME=VALUE`.
+pub(in crate::app) enum OtlpHeader {}
+
+/// An attribute of all spans: `NAME=VALUE`.
+pub(in crate::app) enum Attribute {}
 
 /// The permissions of a file.
 pub(in crate::app) enum Mode {}
@@ -123,12 +130,42 @@ impl Kind for Collector {
 
     fn wanted() -> String {
         "http://HOST:PORT or https://HOST:PORT, such as http://localhost:4318, without a user or a \
-         query"
+         query; the port is 4318 if there is none"
             .to_owned()
     }
 
     fn parse(text: &str) -> Option<Endpoint> {
         text.parse().ok()
+    }
+}
+
+impl Kind for OtlpHeader {
+    type Value = (HeaderName, HeaderValue);
+
+    fn wanted() -> String {
+        "NAME=VALUE, such as authorization=Bearer TOKEN, of a header that HTTP itself does not need"
+            .to_owned()
+    }
+
+    fn parse(text: &str) -> Option<Self::Value> {
+        let (name, value) = text.split_once('=')?;
+        let name = name.trim().parse().ok().filter(Endpoint::accepts_header)?;
+        let mut value: HeaderValue = value.trim().parse().ok()?;
+        value.set_sensitive(true);
+        Some((name, value))
+    }
+}
+
+impl Kind for Attribute {
+    type Value = (String, String);
+
+    fn wanted() -> String {
+        "NAME=VALUE, such as deployment.environment.name=production".to_owned()
+    }
+
+    fn parse(text: &str) -> Option<Self::Value> {
+        let (name, value) = text.split_once('=')?;
+        (!name.is_empty()).then(|| (name.to_owned(), value.to_owned()))
     }
 }
 

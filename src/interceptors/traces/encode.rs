@@ -36,9 +36,11 @@ impl Resource {
         Self { attributes: sdk.map(|(key, value)| KeyValue::new(key, value)).into() }
     }
 
-    /// Adds an attribute, such as `service.version` or `deployment.environment.name`.
+    /// Adds an attribute, such as `service.version` or `deployment.environment.name`, in the place of
+    /// one of this name.
     #[must_use]
     pub fn attribute(mut self, key: &str, value: &str) -> Self {
+        self.attributes.retain(|attribute| attribute.key != key);
         self.attributes.push(KeyValue::new(key, value));
         self
     }

@@ -34,6 +34,9 @@ const PAUSES: [Duration; 4] = [
     Duration::from_secs(8),
 ];
 
+/// A collector that wants to be left alone for longer (`Retry-After`) is asked once an hour.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
+
 /// Exports spans to a collector, in batches and from a thread of its own, so that calls never wait
 /// for it. What is too much for the queue is dropped; what goes wrong is in the log, target
 /// `balafon::traces`, at most once a minute.
@@ -156,10 +159,10 @@ impl Batches {
         let body = Bytes::from(self.resource.encode(batch));
         let mut pauses = PAUSES.into_iter();
         loop {
-            let error = match self.endpoint.post(body.clone(), count).await {
+            let (error, after) = match self.endpoint.post(body.clone(), count).await {
                 Ok(()) => return self.losses.recovered(),
                 Err(Failure::Final(error, lost)) => return self.losses.add(lost, error),
-                Err(Failure::Passing(error)) => error,
+                Err(Failure::Passing(error, after)) => (error, after),
             };
             // Whoever waits for the end does not wait for a collector to come back.
             let Some(pause) = pauses.next().filter(|_| self.stopped.is_some()) else {
@@ -168,7 +171,13 @@ impl Batches {
             self.losses.add(0, error);
             // Others try again as well: not all of them at once.
             let pause = pause.mul_f64(rand::random_range(0.8..1.2));
-            unless(&mut self.stopped, sleep(pause)).await;
+            let told = after.map(|time| time.min(MAX_RETRY_AFTER) + pause / 4);
+            let waited = unless(&mut self.stopped, sleep(told.unwrap_or(pause))).await;
+            if waited.is_none() && told.is_some() {
+                return self
+                    .losses
+                    .add(count, "stopped before the collector was to be asked".into());
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use balafon::interceptors::traces::{Endpoint, Exporter, Resource};
 use balafon::prost::Message;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -39,14 +39,18 @@ pub enum Answer {
     /// All but one span.
     InPart,
     Status(u16),
+    /// It is to be asked again after so many seconds.
+    RetryAfter(&'static str),
 }
+
+type Sender = mpsc::UnboundedSender<(HeaderMap, Bytes)>;
 
 /// One that answers what it is told to, in turn, and then accepts everything.
 pub struct Collector {
     addr: SocketAddr,
     listener: Option<TcpListener>,
-    received: mpsc::UnboundedReceiver<Bytes>,
-    sender: mpsc::UnboundedSender<Bytes>,
+    received: mpsc::UnboundedReceiver<(HeaderMap, Bytes)>,
+    sender: Sender,
 }
 
 impl Collector {
@@ -109,6 +113,10 @@ impl Collector {
 
     /// The next request, as it is on the wire.
     pub async fn bytes(&mut self) -> Bytes {
+        self.headers_and_bytes().await.1
+    }
+
+    pub async fn headers_and_bytes(&mut self) -> (HeaderMap, Bytes) {
         patiently(self.received.recv()).await.unwrap()
     }
 
@@ -124,7 +132,7 @@ impl Collector {
     /// The spans of all requests that have come so far.
     pub fn spans_so_far(&mut self) -> Vec<Span> {
         let mut all = Vec::new();
-        while let Ok(bytes) = self.received.try_recv() {
+        while let Ok((_, bytes)) = self.received.try_recv() {
             all.extend(spans(ExportTraceServiceRequest::decode(bytes).unwrap()));
         }
         all
@@ -143,7 +151,7 @@ pub fn acceptor(identity: &Identity) -> TlsAcceptor {
     Arc::new(config).into()
 }
 
-fn serve<S>(stream: S, answer: Answer, received: &mpsc::UnboundedSender<Bytes>)
+fn serve<S>(stream: S, answer: Answer, received: &Sender)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -155,12 +163,13 @@ where
 async fn respond(
     request: Request<Incoming>,
     answer: Answer,
-    received: Arc<mpsc::UnboundedSender<Bytes>>,
+    received: Arc<Sender>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     assert_eq!((request.method().as_str(), request.uri().path()), ("POST", "/v1/traces"));
     assert_eq!(request.headers()["content-type"], "application/x-protobuf");
-    let body = request.into_body().collect().await.unwrap().to_bytes();
-    let _ = received.send(body);
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let _ = received.send((head.headers, body));
     let mut success = ExportTraceServiceResponse::default();
     let mut status = StatusCode::OK;
     match answer {
@@ -171,9 +180,13 @@ async fn respond(
             success.partial_success = Some(partial);
         }
         Answer::Status(code) => status = StatusCode::from_u16(code).unwrap(),
+        Answer::RetryAfter(_) => status = StatusCode::TOO_MANY_REQUESTS,
     }
     let mut response = Response::new(Full::from(success.encode_to_vec()));
     *response.status_mut() = status;
+    if let Answer::RetryAfter(time) = answer {
+        response.headers_mut().insert("retry-after", time.parse().unwrap());
+    }
     Ok(response)
 }
 

@@ -6,7 +6,8 @@ use std::process::{Child, ChildStderr, Command, Output, Stdio};
 /// Without what the environment of the tests may set.
 pub fn user_server() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_user-server"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("USER_SERVER_")) {
+    let ours = |name: &str| ["USER_SERVER_", "OTEL_"].iter().any(|start| name.starts_with(start));
+    for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
         command.env_remove(name);
     }
     command

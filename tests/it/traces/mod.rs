@@ -290,6 +290,31 @@ async fn what_a_collector_cannot_take_now_is_exported_again_and_what_it_refuses_
 }
 
 #[tokio::test]
+async fn retry_after_is_honoured() {
+    let mut collector = Collector::answering([Answer::RetryAfter("2")]).await;
+    let exporter = collector.exporter();
+    let traces = Traces::new().export_to(&exporter);
+    intercept(&traces, call(&UNKNOWN_METHOD), |_| async { Outcome::ok() }).await;
+    collector.bytes().await;
+    let told = std::time::Instant::now();
+    // By itself it would come back after 1.2 s at the latest.
+    collector.bytes().await;
+    assert!(told.elapsed() >= Duration::from_secs(2), "{:?}", told.elapsed());
+    assert!(exporter.shut_down(Duration::from_secs(5)).await);
+}
+
+#[tokio::test]
+async fn nobody_waits_at_the_end_for_a_collector_that_wants_to_be_left_alone() {
+    let mut collector = Collector::answering([Answer::RetryAfter("3600")]).await;
+    let exporter = collector.exporter();
+    let traces = Traces::new().export_to(&exporter);
+    intercept(&traces, call(&UNKNOWN_METHOD), |_| async { Outcome::ok() }).await;
+    collector.bytes().await;
+    assert!(exporter.shut_down(Duration::from_secs(5)).await);
+    assert!(collector.spans_so_far().is_empty());
+}
+
+#[tokio::test]
 async fn at_the_end_there_is_one_more_try_at_once() {
     let mut collector = Collector::answering([Answer::Status(503)]).await;
     let exporter = collector.exporter();

@@ -1,11 +1,16 @@
 //! Traces of the program `user-server`, and what its log says of calls.
 
+use balafon::prost::Message;
 use balafon::users::pb::user_service;
+use http::HeaderMap;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::resource::v1::Resource;
 
 use super::{SPAN, TRACE, hex, traceparent};
 use crate::support::collector::{Collector, attribute};
+use crate::support::folder::Folder;
 use crate::support::peer::{Peer, framed, request};
-use crate::support::program::{Running, complaint};
+use crate::support::program::{Running, complaint, user_server};
 
 /// The value of a field of a line of the log.
 fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
@@ -88,7 +93,11 @@ async fn a_collector_that_is_not_there_is_a_line_of_the_log_and_no_more() {
 fn a_collector_that_cannot_be_and_a_share_of_more_than_all_are_one_clear_line() {
     for (arguments, parts) in [
         (&["--otlp-endpoint", "localhost:4318"][..], ["--otlp-endpoint", "http://HOST:PORT"]),
-        (&["--otlp-endpoint", "https://collector:4318"], ["--otlp-endpoint", "--otlp-ca"]),
+        (&["--otlp-endpoint", "http://c", "--otlp-ca", "x"], ["--otlp-ca", "https"]),
+        (&["--otlp-header", "a=word"], ["--otlp-header", "telemetry.otlp-endpoint"]),
+        (&["--otlp-header", "host=word"], ["--otlp-header", "host=(secret)"]),
+        (&["--otlp-header", "word"], ["--otlp-header", "NAME=VALUE"]),
+        (&["--otlp-resource-attribute", "a"], ["--otlp-resource-attribute", "NAME=VALUE"]),
         (&["--otlp-endpoint", "http://me:word@collector"], ["--otlp-endpoint", "(secret)"]),
         (&["--otlp-sample-ratio", "1.5"], ["--otlp-sample-ratio", "from 0 to 1"]),
         (&["--otlp-sample-ratio", "NaN"], ["--otlp-sample-ratio", "from 0 to 1"]),
@@ -98,5 +107,102 @@ fn a_collector_that_cannot_be_and_a_share_of_more_than_all_are_one_clear_line() 
         let line = complaint(arguments);
         assert!(parts.iter().all(|part| line.contains(part)), "{line}");
         assert!(!line.contains("word"), "{line}");
+    }
+}
+
+/// The first request to the collector of a program that has served one call, and its log.
+async fn exported(
+    collector: &mut Collector,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> (HeaderMap, Option<Resource>, String) {
+    let running = Running::start(arguments, environment);
+    let mut peer = Peer::connect(running.address.parse().unwrap()).await;
+    peer.call(request(user_service::GET_USER.path), framed("nobody")).await;
+    let log = [running.before.clone(), end(running).await].concat();
+    let (headers, bytes) = collector.headers_and_bytes().await;
+    let mut request = ExportTraceServiceRequest::decode(bytes).unwrap();
+    (headers, request.resource_spans.remove(0).resource, log)
+}
+
+#[tokio::test]
+async fn headers_come_from_flags_and_from_a_file_and_are_shown_nowhere() {
+    let (mut collector, folder) = (Collector::start().await, Folder::new());
+    let lines = "# the key\n\nauthorization = Bearer hunter2=\n";
+    let (url, file) = (collector.url(), folder.write("headers", lines));
+    let arguments =
+        ["--otlp-endpoint", &url, "--otlp-header", "x-team=hunter2", "--otlp-headers", &file];
+    let (headers, _, log) = exported(&mut collector, &arguments, &[]).await;
+    assert_eq!(headers["authorization"], "Bearer hunter2=");
+    assert_eq!(headers["x-team"], "hunter2");
+    assert!(!log.contains("hunter2"), "{log}");
+    let output = user_server().arg("config").args(arguments).output().unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(out.contains("x-team=(secret)") && !out.contains("hunter2"), "{out}");
+    let broken = folder.write("broken", "x-team=a\nhunter2\n");
+    let line = complaint(&["--otlp-endpoint", &url, "--otlp-headers", &broken]);
+    assert!(line.contains("broken: line 2: wanted NAME=VALUE"), "{line}");
+    assert!(!line.contains("hunter2"), "{line}");
+}
+
+#[tokio::test]
+async fn the_standard_variables_count_where_no_setting_is_given() {
+    let mut collector = Collector::start().await;
+    let url = collector.url();
+    let standard = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*url),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20hunter2, x-team = a"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "2000"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+        ("OTEL_SERVICE_NAME", "theirs"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "service.name=other,deployment.environment.name=a%20b"),
+    ];
+    for (arguments, name) in [(&[][..], "theirs"), (&["--otlp-service-name", "ours"], "ours")] {
+        let (headers, resource, log) = exported(&mut collector, arguments, &standard).await;
+        assert_eq!(headers["authorization"], "Bearer hunter2");
+        assert_eq!(headers["x-team"], "a");
+        let attributes = resource.unwrap().attributes;
+        let named = |name| attribute(&attributes, name);
+        assert_eq!(named("service.name").unwrap(), name);
+        assert_eq!(named("deployment.environment.name").unwrap(), "a b");
+        assert!(!log.contains("hunter2"), "{log}");
+    }
+    // What is for traces alone comes first, as it is; and what a setting says before both.
+    let away = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")];
+    let traces = format!("{url}/v1/traces");
+    let of_traces = [away[0], ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &*traces)];
+    exported(&mut collector, &[], &of_traces).await;
+    exported(&mut collector, &["--otlp-endpoint", &url], &away).await;
+    let output = user_server().arg("config").envs(standard).output().unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(out.contains("otlp-timeout = \"2000ms\"  # OTEL_EXPORTER_OTLP_TIMEOUT"), "{out}");
+    assert!(!out.contains("hunter2"), "{out}");
+}
+
+#[test]
+fn standard_variables_that_cannot_be_used_are_warnings() {
+    for (variables, warning) in [
+        (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317")][..], "wanted http://HOST:PORT"),
+        (
+            &[
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4317"),
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+            ],
+            "OTEL_EXPORTER_OTLP_PROTOCOL is \"grpc\"",
+        ),
+        (&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://a/b")], "ends with /v1/traces"),
+        (&[("OTEL_EXPORTER_OTLP_TIMEOUT", "hunter2")], "wanted a duration"),
+        (&[("OTEL_EXPORTER_OTLP_HEADERS", "hunter2")], "wanted NAME=VALUE"),
+        (&[("OTEL_SERVICE_NAME", "users"), ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/none")], ""),
+        (&[("OTEL_SDK_DISABLED", "true"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "nothing")], ""),
+    ] {
+        let output =
+            user_server().args(["check", "--store=memory:"]).envs(variables.to_vec()).output();
+        let output = output.unwrap();
+        let out = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{out}");
+        let found = out.lines().find(|line| line.starts_with("warning: OTEL_"));
+        assert_eq!(found.is_some(), !warning.is_empty(), "{out}");
+        assert!(found.is_none_or(|line| line.contains(warning)), "{out}");
     }
 }
