@@ -30,7 +30,9 @@ use tracing_subscriber::fmt::MakeWriter;
 use self::admin::Admin;
 use self::check::Finding;
 use self::cli::{Cli, Task};
-use self::config::{Config, Layers, Problems, RequestCompression, ResponseCompression, Store};
+use self::config::{
+    Config, Layers, PROXY, Problems, RequestCompression, ResponseCompression, Store,
+};
 use self::log::{AT_EXIT, Output};
 use self::process::ProcessMetrics;
 use crate::grpc::server::exit_at_next_signal;
@@ -323,11 +325,16 @@ fn workers(config: &Config) -> usize {
 
 async fn listen(config: &Config) -> io::Result<Listeners> {
     let mut listeners = Listeners::new();
-    for address in &config.listen {
+    for listen in &config.listen {
+        let address = listen.strip_prefix(PROXY).unwrap_or(listen);
         match address.strip_prefix("unix:") {
             #[cfg(unix)]
             Some(path) => listeners.bind_unix(path, config.unix_mode).await?,
             _ => listeners.bind(address).await?,
+        }
+        if listen.starts_with(PROXY) {
+            let sources = config.proxy_sources.clone();
+            listeners.proxy_protocol(move |peer| sources.iter().any(|source| source.is(peer)));
         }
     }
     Ok(listeners)

@@ -20,7 +20,8 @@ enum Kind {
 }
 
 impl TrustedProxy {
-    fn is(self, peer: &PeerAddr) -> bool {
+    /// Whether this peer is such a proxy.
+    pub fn is(self, peer: &PeerAddr) -> bool {
         match (self.0, peer) {
             (Kind::Network { .. }, PeerAddr::Tcp(address)) => self.has(address.ip()),
             (Kind::Unix, PeerAddr::Unix) => true,

@@ -24,6 +24,7 @@ mod lifetimes;
 mod messages;
 mod privacy;
 mod program;
+mod proxy_protocol;
 mod rate_limit;
 mod raw_wire;
 mod repeats;

@@ -4,7 +4,7 @@ use super::auth::Jwks;
 use super::layers::Layers;
 use super::problem::{Problems, similar};
 use super::table::{Config, SETTINGS};
-use super::values::ClientAuth;
+use super::values::{ClientAuth, PROXY};
 use crate::interceptors::rate_limit::RedisUrl;
 use crate::interceptors::traces::Endpoint;
 
@@ -15,6 +15,12 @@ pub(super) fn find(config: &Config, layers: &Layers, problems: &mut Problems) {
     parts_and_wholes(config, layers, problems);
     words_for_all("compression.requests", &["all", "off"], layers, problems);
     words_for_all("compression.responses", &["mirror", "off"], layers, problems);
+    let is_behind = config.listen.iter().any(|address| address.starts_with(PROXY));
+    if is_behind && config.proxy_sources.is_empty() {
+        let sources = named("proxy-sources");
+        let problem = format_args!("has proxy: before an address: this needs {sources}");
+        problems.add(layers.place("listen"), problem);
+    }
     for (index, address) in config.listen.iter().enumerate() {
         if !address.ends_with(":0") && config.listen[..index].contains(address) {
             problems.add(layers.place("listen"), format_args!("has {address} twice"));

@@ -44,8 +44,8 @@ pub(super) use self::print::{effective, sample};
 pub(super) use self::problem::Problems;
 pub(super) use self::table::Config;
 pub(super) use self::values::{
-    ClientAuth, Discovery, LogFormat, OtlpHeader, RequestCompression, ResponseCompression, Store,
-    TlsVersion,
+    ClientAuth, Discovery, LogFormat, OtlpHeader, PROXY, RequestCompression, ResponseCompression,
+    Store, TlsVersion,
 };
 
 /// The variable that names the file.

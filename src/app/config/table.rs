@@ -39,7 +39,16 @@ settings! {
         value: "ADDRESS",
         default: Some("127.0.0.1:9090"),
         help: "Where to listen: HOST:PORT or unix:PATH, also several of them. Port 0 lets the \
-            system choose one, which is logged",
+            system choose one, which is logged. Behind proxy:, as in proxy:0.0.0.0:9090, each connection \
+            has to begin with a header of the PROXY protocol (version 1 or 2), which says where the \
+            client is",
+    }
+    proxy_sources: Many<Proxy> = "proxy-sources" {
+        flag: "proxy-sources",
+        value: "NETWORK",
+        example: "10.0.0.0/8",
+        help: "Load balancers that are believed their PROXY headers: addresses, networks, or unix for \
+            those behind a Unix socket. Connections of others to a listener behind proxy: are closed",
     }
     unix_mode: Mode = "unix-mode" {
         flag: "unix-mode",

@@ -14,7 +14,8 @@ use crate::Encoding;
 use crate::interceptors::traces::Endpoint;
 use crate::users::store::sqlite::Durability;
 
-/// HOST:PORT or `unix:PATH`, as [`Listeners::bind`](crate::Listeners::bind) takes it.
+/// HOST:PORT or `unix:PATH`, as [`Listeners::bind`](crate::Listeners::bind) takes it, behind `proxy:`
+/// where the PROXY protocol is spoken.
 pub(in crate::app) enum Address {}
 
 /// HOST:PORT.
@@ -100,16 +101,21 @@ impl Kind for Address {
     type Value = String;
 
     fn wanted() -> String {
-        "HOST:PORT, such as 127.0.0.1:9090, [::1]:9090 or localhost:9090, or unix:PATH".to_owned()
+        "HOST:PORT, such as 127.0.0.1:9090, [::1]:9090 or localhost:9090, or unix:PATH, or proxy: and \
+         one of these"
+            .to_owned()
     }
 
     fn parse(text: &str) -> Option<String> {
-        match text.strip_prefix("unix:") {
+        match text.strip_prefix(PROXY).unwrap_or(text).strip_prefix("unix:") {
             Some(path) => (!path.is_empty()).then(|| text.to_owned()),
             None => HostPort::parse(text),
         }
     }
 }
+
+/// What stands before an address where connections begin with a PROXY header.
+pub(in crate::app) const PROXY: &str = "proxy:";
 
 /// Only the form here as well.
 impl Kind for HostPort {
@@ -277,11 +283,28 @@ mod tests {
 
     #[test]
     fn an_address_is_a_host_with_a_port_or_a_path() {
-        for text in ["127.0.0.1:9090", "[::1]:0", "localhost:9090", "unix:/run/users.sock"] {
+        for text in [
+            "127.0.0.1:9090",
+            "[::1]:0",
+            "localhost:9090",
+            "unix:/run/users.sock",
+            "proxy:[::1]:0",
+            "proxy:unix:a",
+        ] {
             assert!(Address::parse(text).is_some(), "{text}");
         }
-        for text in ["9090", ":9090", "localhost", "localhost:http", "localhost:70000", "", "unix:"]
-        {
+        for text in [
+            "9090",
+            ":9090",
+            "localhost",
+            "localhost:http",
+            "localhost:70000",
+            "",
+            "unix:",
+            "proxy:",
+            "proxy:unix:",
+            "proxy::9090",
+        ] {
             assert!(Address::parse(text).is_none(), "{text}");
         }
     }

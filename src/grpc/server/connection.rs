@@ -22,6 +22,7 @@ use super::foreign::Foreign;
 use super::host::Host;
 use super::lifetime::{Expired, Lifetime};
 use super::police::Police;
+use super::proxy;
 use super::rpc::Rpc;
 use super::socket::Socket;
 use super::timer::{Timer, later, timer_after, timer_at};
@@ -44,20 +45,27 @@ pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Serves one connection until it closes, or until the drain is over.
-pub(super) async fn serve<T>(io: T, host: Host, drain: Drain)
+pub(super) async fn serve<T>(mut io: T, host: Host, drain: Drain)
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let peer = host.peer.clone();
+    let (peer, proxied) = (host.peer.clone(), host.proxied);
     #[cfg(feature = "tls")]
     if let Some(tls) = host.tls.clone() {
         let handshakes = host.handshakes.clone();
-        if !handshakes.admit(&peer) {
-            return;
-        }
-        let secured = async move { handshakes.work(tls.accept(io, peer)).await };
+        let secured = async move {
+            let peer = if proxied { proxy::client(&mut io, peer).await? } else { peer };
+            if !handshakes.admit(&peer) {
+                return None;
+            }
+            handshakes.work(tls.accept(io, peer)).await
+        };
         // On the heap, so that connections without TLS are no larger for it.
         return Box::pin(serve_over(secured, host, drain)).await;
+    }
+    if proxied {
+        let plain = async move { proxy::client(&mut io, peer).await.map(|peer| (io, peer)) };
+        return Box::pin(serve_over(plain, host, drain)).await;
     }
     serve_over(ready(Some((io, peer))), host, drain).await;
 }

@@ -48,6 +48,8 @@ pub(super) struct Host {
     pub(super) router: Arc<Router>,
     pub(super) settings: Arc<Settings>,
     pub(super) peer: Arc<Peer>,
+    /// Whether the peer is a proxy, whose header says for whom it is.
+    pub(super) proxied: bool,
     pub(super) tally: Arc<Tally>,
     pub(super) budgets: Arc<Budgets>,
     pub(super) inflate_budget: Arc<InflateBudget>,
@@ -85,6 +87,7 @@ impl Common {
             router: router.clone(),
             settings: settings.clone(),
             peer: Arc::new(peer),
+            proxied: false,
             tally: Arc::default(),
             budgets: Budgets::new(settings.connection_buffer_limit, budget),
             inflate_budget: InflateBudget::of_connection(inflate_budget),

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::listeners::Listeners;
+use super::listeners::{Behind, Listeners};
+use super::proxy;
 use super::stats::ServerStats;
 use super::stream::Stream;
 use crate::grpc::call::Peer;
@@ -17,6 +18,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection's place among those that there may be, from `accept` until its socket is closed.
 pub(super) type Place = OwnedSemaphorePermit;
+
+/// A connection, and what is known of it.
+pub(super) struct Accepted {
+    pub(super) stream: Stream,
+    pub(super) peer: Peer,
+    /// Whether a PROXY header comes first.
+    pub(super) proxied: bool,
+    pub(super) place: Place,
+}
 
 /// Accepts connections, as many at a time as there may be.
 pub(super) struct Listener {
@@ -39,12 +49,23 @@ impl Listener {
         Self { listeners, places, max_connections, stats, refused, failed }
     }
 
-    /// The next connection. Those for which there is no place are closed at once: left in the
+    /// The next connection. Those that a listener behind proxies has of others are closed. Those for which there is no place are closed at once: left in the
     /// kernel's queue, their clients would wait rather than try another server. Cancel safe.
-    pub(super) async fn accept(&mut self) -> (Stream, Peer, Place) {
+    pub(super) async fn accept(&mut self) -> Accepted {
         loop {
             match poll_fn(|cx| self.listeners.poll_accept(cx)).await {
-                Ok((stream, addr)) => {
+                Ok((stream, addr, behind)) => {
+                    let proxied = match behind {
+                        Behind::Nothing => false,
+                        Behind::Trusted => true,
+                        Behind::Others => {
+                            proxy::refuse(
+                                &Peer::new(addr),
+                                "it is of no trusted source of PROXY headers",
+                            );
+                            continue;
+                        }
+                    };
                     let Ok(place) = self.places.clone().try_acquire_owned() else {
                         drop(stream);
                         self.stats.refuse();
@@ -65,7 +86,7 @@ impl Listener {
                     {
                         tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
                     }
-                    return (stream, peer, place);
+                    return Accepted { stream, peer, proxied, place };
                 }
                 Err(error) if is_of_one_connection(&error) => {
                     tracing::debug!(%error, "a connection failed before it was accepted");

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::io;
 use std::task::{Context, Poll};
 
@@ -29,10 +30,28 @@ const UNIX: &str = "unix:";
 /// ```
 #[derive(Debug, Default)]
 pub struct Listeners {
-    sockets: Vec<Socket>,
+    sockets: Vec<Bound>,
     /// Which to ask first: the one after that which was accepted from, so that a busy one does not
     /// keep the others waiting.
     next: usize,
+}
+
+#[derive(Debug)]
+struct Bound {
+    socket: Socket,
+    proxies: Option<Proxies>,
+}
+
+/// Whose connections begin with a PROXY header.
+struct Proxies(Box<dyn Fn(&PeerAddr) -> bool + Send + Sync>);
+
+/// What a connection has come through.
+pub(super) enum Behind {
+    Nothing,
+    /// A proxy that is trusted.
+    Trusted,
+    /// Somebody else, where proxies are wanted.
+    Others,
 }
 
 #[derive(Debug)]
@@ -65,8 +84,22 @@ impl Listeners {
             return self.bind_unix(path, 0o600).await;
         }
         let bound = bind_tcp(address).await;
-        self.sockets.push(Socket::Tcp(bound.map_err(|error| cannot_listen(address, &error))?));
+        self.add(Socket::Tcp(bound.map_err(|error| cannot_listen(address, &error))?));
         Ok(())
+    }
+
+    fn add(&mut self, socket: Socket) {
+        self.sockets.push(Bound { socket, proxies: None });
+    }
+
+    /// Wants a header of the PROXY protocol, version 1 or 2, before all else on each connection to the
+    /// socket that was bound last: behind a load balancer that passes TCP on, it says where clients
+    /// are. `trust` says from where it is believed. Connections of others, and those without a header,
+    /// are closed, with a line in the log.
+    pub fn proxy_protocol(&mut self, trust: impl Fn(&PeerAddr) -> bool + Send + Sync + 'static) {
+        if let Some(last) = self.sockets.last_mut() {
+            last.proxies = Some(Proxies(Box::new(trust)));
+        }
     }
 
     /// Listens on a Unix socket too, a file with these permissions: who may write may connect. It
@@ -91,24 +124,32 @@ impl Listeners {
         let bound = SocketFile::bind(path, mode).await;
         let (file, listener) =
             bound.map_err(|error| cannot_listen(&format!("{UNIX}{}", path.display()), &error))?;
-        self.sockets.push(Socket::Unix { _file: Some(file), listener });
+        self.add(Socket::Unix { _file: Some(file), listener });
         Ok(())
     }
 
     /// Where these listen, such as `127.0.0.1:9090` and `unix:/run/greeter.sock`.
     pub fn addresses(&self) -> Vec<String> {
-        self.sockets.iter().map(Socket::address).collect()
+        self.sockets.iter().map(|bound| bound.socket.address()).collect()
     }
 
     pub(super) fn poll_accept(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<(Stream, PeerAddr)>> {
+    ) -> Poll<io::Result<(Stream, PeerAddr, Behind)>> {
         let count = self.sockets.len();
         for index in (self.next..count).chain(0..self.next) {
-            if let Poll::Ready(accepted) = self.sockets[index].poll_accept(cx) {
+            let Bound { socket, proxies } = &self.sockets[index];
+            if let Poll::Ready(accepted) = socket.poll_accept(cx) {
                 self.next = (index + 1) % count;
-                return Poll::Ready(accepted);
+                return Poll::Ready(accepted.map(|(stream, peer)| {
+                    let behind = match proxies {
+                        None => Behind::Nothing,
+                        Some(Proxies(trust)) if trust(&peer) => Behind::Trusted,
+                        Some(_) => Behind::Others,
+                    };
+                    (stream, peer, behind)
+                }));
             }
         }
         Poll::Pending
@@ -117,7 +158,9 @@ impl Listeners {
 
 impl From<TcpListener> for Listeners {
     fn from(listener: TcpListener) -> Self {
-        Self { sockets: vec![Socket::Tcp(listener)], next: 0 }
+        let mut listeners = Self::new();
+        listeners.add(Socket::Tcp(listener));
+        listeners
     }
 }
 
@@ -125,7 +168,15 @@ impl From<TcpListener> for Listeners {
 #[cfg(unix)]
 impl From<UnixListener> for Listeners {
     fn from(listener: UnixListener) -> Self {
-        Self { sockets: vec![Socket::Unix { _file: None, listener }], next: 0 }
+        let mut listeners = Self::new();
+        listeners.add(Socket::Unix { _file: None, listener });
+        listeners
+    }
+}
+
+impl fmt::Debug for Proxies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxies").finish_non_exhaustive()
     }
 }
 

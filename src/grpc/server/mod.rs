@@ -26,6 +26,7 @@ mod outlet;
 mod pace;
 mod police;
 mod polled;
+mod proxy;
 mod rpc;
 mod settings;
 mod signals;
@@ -58,7 +59,7 @@ use tokio::time::timeout_at;
 use self::budget::Budget;
 use self::drain::{Drain, DrainTrigger};
 use self::host::Common;
-use self::listener::Listener;
+use self::listener::{Accepted, Listener};
 pub use self::listeners::Listeners;
 use self::police::PingPolicy;
 use self::settings::Settings;
@@ -381,8 +382,8 @@ impl Server {
         let workers = Workers::start(self.workers, common)?;
         let accepting = async {
             loop {
-                let (stream, peer, place) = listener.accept().await;
-                workers.serve(Job { stream, peer, place, drain: trigger.watch() });
+                let Accepted { stream, peer, proxied, place } = listener.accept().await;
+                workers.serve(Job { stream, peer, proxied, place, drain: trigger.watch() });
             }
         };
         tokio::select! {

@@ -41,6 +41,8 @@ pub(super) struct Worker {
 pub(super) struct Job<S = Stream> {
     pub(super) stream: S,
     pub(super) peer: Peer,
+    /// Whether a PROXY header comes first.
+    pub(super) proxied: bool,
     pub(super) place: Place,
     pub(super) drain: Drain,
 }
@@ -114,16 +116,18 @@ impl Workers {
 
 impl Job {
     async fn run(self, common: &Common) {
-        let Self { stream, peer, place: _place, drain } = self;
-        connection::serve(stream, common.host(peer), drain).await;
+        let Self { stream, peer, proxied, place: _place, drain } = self;
+        let mut host = common.host(peer);
+        host.proxied = proxied;
+        connection::serve(stream, host, drain).await;
     }
 }
 
 impl Job<Detached> {
     /// Attaches it to the runtime that this is called on.
     fn attach(self) -> io::Result<Job> {
-        let Self { stream, peer, place, drain } = self;
-        Ok(Job { stream: stream.attach()?, peer, place, drain })
+        let Self { stream, peer, proxied, place, drain } = self;
+        Ok(Job { stream: stream.attach()?, peer, proxied, place, drain })
     }
 }
 
@@ -160,10 +164,10 @@ impl Worker {
     }
 
     fn serve(&self, job: Job) {
-        let Job { stream, peer, place, drain } = job;
+        let Job { stream, peer, proxied, place, drain } = job;
         let name = peer.to_string();
         let sent = stream.detach().map(|stream| {
-            let job = Job { stream, peer, place, drain };
+            let job = Job { stream, peer, proxied, place, drain };
             self.connections.send((job, Load::add(&self.load))).is_ok()
         });
         if !matches!(sent, Ok(true)) {

@@ -110,7 +110,7 @@ impl<'a> Client<'a> {
         Self { version, ..self }
     }
 
-    async fn handshake<T>(&self, io: T) -> std::io::Result<TlsStream<T>>
+    pub async fn handshake<T>(&self, io: T) -> std::io::Result<TlsStream<T>>
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
