@@ -62,6 +62,7 @@ pub fn main() -> ExitCode {
         }
         (Task::Check, Ok((config, layers))) => report(check::run(&config, &layers)),
         (_, Err(problems)) => complain(&problems),
+        (Task::Migrate, Ok((config, layers))) => report([check::migrate(&config, &layers)]),
         (Task::Show | Task::Sample, Ok((_, layers))) => print(config::effective(&layers)),
         (Task::Token(wanted), Ok((config, layers))) => {
             match token::sign(wanted, &config, &layers) {
@@ -227,8 +228,8 @@ async fn serve(
     let listeners = listen(config).await.map_err(|error| StartError(error.to_string()))?;
     let shutdown = export.watch(shutdown(config, &health, log));
     if let Some((address, metrics)) = config.admin_listen.as_deref().zip(metrics) {
-        let registry =
-            registry(metrics, of_store, &server, log).map_err(|error| StartError(error.to_string()))?;
+        let registry = registry(metrics, of_store, &server, log)
+            .map_err(|error| StartError(error.to_string()))?;
         let services = &["", user_service::NAME];
         let admin = Admin { registry, health, services }.start(address).await?;
         tracing::info!(%admin, "answering operators");

@@ -186,11 +186,18 @@ pub enum Found {
     Older,
     /// What this version can use as it is.
     Current,
+    /// What this version can use as it is, but for changes: users are read, and health is NOT_SERVING.
+    ReadOnly,
     /// What another process has open, and nobody can look into meanwhile.
     InUse,
 }
 
 impl Found {
+    /// Whether opening it would make or change anything.
+    pub fn would_change(self) -> bool {
+        matches!(self, Self::Nothing | Self::Older)
+    }
+
     /// Of the migrations that a store has seen, and those that there are.
     fn of(seen: usize, known: usize) -> Self {
         match seen {

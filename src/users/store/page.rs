@@ -159,7 +159,8 @@ impl Packed {
     pub fn skip(&mut self, error: &StoreError) {
         self.skipped += 1;
         let mut skipped = SKIPPED.lock().unwrap_or_else(PoisonError::into_inner);
-        skipped.log(|times| tracing::error!(%error, times, "a damaged user is left out of a listing"));
+        skipped
+            .log(|times| tracing::error!(%error, times, "a damaged user is left out of a listing"));
     }
 
     /// Whether they are as many as there was room for, or so long that another one may be too much.
