@@ -6,8 +6,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::client::WebPkiServerVerifier;
+use tokio_rustls::rustls::client::danger::{
+    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
 
 use crate::TlsError;
 use crate::grpc::server::{Clock, provider, roots};
@@ -46,6 +52,21 @@ impl ClientTls {
         Ok(Self::with(roots))
     }
 
+    /// The same whatever name the certificate has, as libpq's `verify-ca`.
+    ///
+    /// # Errors
+    /// Likewise.
+    #[cfg(feature = "user-server")]
+    pub(crate) fn trusting_any_name(authorities: &[u8]) -> Result<Self, TlsError> {
+        let roots = Arc::new(roots("CA", authorities)?);
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::new(provider()));
+        let verifier = verifier.build().map_err(|error| TlsError::new("CA", error))?;
+        let mut tls = Self::trusting_nobody();
+        let config = Arc::make_mut(&mut tls.0);
+        config.dangerous().set_certificate_verifier(Arc::new(AnyName(verifier)));
+        Ok(tls)
+    }
+
     /// Refuses all servers.
     pub(crate) fn trusting_nobody() -> Self {
         Self::with(RootCertStore::empty())
@@ -80,5 +101,54 @@ impl ClientTls {
 impl fmt::Debug for ClientTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientTls").finish_non_exhaustive()
+    }
+}
+
+/// Verifies all of a certificate but its name.
+#[cfg(feature = "user-server")]
+#[derive(Debug)]
+struct AnyName(Arc<WebPkiServerVerifier>);
+
+#[cfg(feature = "user-server")]
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified =
+            self.0.verify_server_cert(certificate, intermediates, name, ocsp_response, now);
+        match verified {
+            // The name is what it verifies last.
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
     }
 }

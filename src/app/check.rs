@@ -128,11 +128,37 @@ fn store(config: &Config, layers: &Layers) -> Finding {
         Ok(Found::Current) => Finding::Ok(format!("store {store}")),
         Ok(Found::Nothing) => Finding::Ok(format!("store {store}: would be made")),
         Ok(Found::Older) => Finding::Ok(format!("store {store}: would be brought up to date")),
+        Ok(Found::ReadOnly) => Finding::Warning(format!(
+            "{}: {store} can only be read: users would be read, and health would be NOT_SERVING",
+            layers.place("store")
+        )),
         // That may be the server which is to be restarted with this configuration.
         Ok(Found::InUse) => Finding::Warning(format!(
             "{}: {store} is in use by another process: not looked into",
             layers.place("store")
         )),
         Err(error) => Finding::Error(format!("{}: {error}", layers.place("store"))),
+    }
+}
+
+/// `user-server migrate`.
+pub(super) fn migrate(config: &Config, layers: &Layers) -> Finding {
+    let (store, place) = (&config.store, layers.place("store"));
+    let Store::Postgres(url) = store else {
+        return Finding::Error(format!(
+            "{place}: {store} has no owner but the server, which makes it and brings it up to date when it \
+             starts: migrate is for PostgreSQL"
+        ));
+    };
+    let migrate = || -> Result<_, StartError> {
+        let options = postgres(config, layers, url)?;
+        let migrated = runtime()?.block_on(PostgresStore::migrate(&options));
+        migrated.map_err(|error| StartError(format!("{place}: {error}")))
+    };
+    match migrate() {
+        Ok(Found::Nothing) => Finding::Ok(format!("store {store}: made")),
+        Ok(Found::Older) => Finding::Ok(format!("store {store}: brought up to date")),
+        Ok(_) => Finding::Ok(format!("store {store}: up to date already")),
+        Err(error) => Finding::Error(error.to_string()),
     }
 }

@@ -29,6 +29,8 @@ pub(super) enum Task {
     Serve,
     /// Look for mistakes.
     Check,
+    /// Make the tables of the store, or bring them up to date.
+    Migrate,
     /// Print what is in effect.
     Show,
     /// Print a file with every setting.
@@ -55,6 +57,7 @@ impl Cli {
         };
         let task = match name.as_str() {
             "check" => Task::Check,
+            "migrate" => Task::Migrate,
             "token" => Task::Token(Wanted::of(&matches_of_it)),
             _ if matches_of_it.get_flag("sample") => Task::Sample,
             _ => Task::Show,
@@ -96,6 +99,10 @@ fn command() -> Command {
         "Look for mistakes in the configuration and in what it names; the exit code is 2 if there \
          are any",
     );
+    let migrate = Command::new("migrate").about(
+        "Make the tables in PostgreSQL, or bring them up to date, as the role that is to own them; \
+         the role that serves then needs USAGE on their schema, and SELECT, INSERT, UPDATE and DELETE",
+    );
     Command::new("user-server")
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)
@@ -103,7 +110,7 @@ fn command() -> Command {
         .disable_help_subcommand(true)
         .arg(file)
         .args(config::flags())
-        .subcommands([show, check, token::command()])
+        .subcommands([show, check, migrate, token::command()])
 }
 
 #[cfg(test)]

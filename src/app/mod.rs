@@ -23,6 +23,7 @@ use std::thread::available_parallelism;
 use std::time::{Duration, SystemTime};
 
 use prometheus::Registry;
+use prometheus::core::Collector;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tracing_subscriber::fmt::MakeWriter;
@@ -63,6 +64,7 @@ pub fn main() -> ExitCode {
         }
         (Task::Check, Ok((config, layers))) => report(check::run(&config, &layers)),
         (_, Err(problems)) => complain(&problems),
+        (Task::Migrate, Ok((config, layers))) => report([check::migrate(&config, &layers)]),
         (Task::Show | Task::Sample, Ok((_, layers))) => print(config::effective(&layers)),
         (Task::Token(wanted), Ok((config, layers))) => {
             match token::sign(wanted, &config, &layers) {
@@ -196,6 +198,7 @@ async fn serve(
     let health = Health::new();
     health.set(user_service::NAME, ServingStatus::Serving);
     tokio::spawn(follow(store.availability(), health.clone()));
+    let of_store = store.collectors();
     let mut router = routes::compose(config, store, &health);
     let metrics = config.admin_listen.is_some().then(|| Metrics::new(&router));
     let (traces, export) = traces::start(config, layers)?;
@@ -227,8 +230,8 @@ async fn serve(
     let listeners = listen(config).await.map_err(|error| StartError(error.to_string()))?;
     let shutdown = export.watch(shutdown(config, &health, log));
     if let Some((address, metrics)) = config.admin_listen.as_deref().zip(metrics) {
-        let registry =
-            registry(metrics, &server, log).map_err(|error| StartError(error.to_string()))?;
+        let registry = registry(metrics, of_store, &server, log)
+            .map_err(|error| StartError(error.to_string()))?;
         let services = &["", user_service::NAME];
         let admin = Admin { registry, health, services }.start(address).await?;
         tracing::info!(%admin, "answering operators");
@@ -341,8 +344,14 @@ async fn listen(config: &Config) -> io::Result<Listeners> {
 }
 
 /// All that Prometheus is told.
-fn registry(metrics: Metrics, server: &Server, log: &Output) -> prometheus::Result<Registry> {
+fn registry(
+    metrics: Metrics,
+    of_store: Vec<Box<dyn Collector>>,
+    server: &Server,
+    log: &Output,
+) -> prometheus::Result<Registry> {
     let registry = Registry::new();
+    of_store.into_iter().try_for_each(|collector| registry.register(collector))?;
     registry.register(Box::new(metrics))?;
     registry.register(Box::new(ServerMetrics::new(server.stats())))?;
     registry.register(Box::new(ProcessMetrics::new()?))?;

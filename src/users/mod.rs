@@ -22,5 +22,5 @@ pub use self::batch::{
     USERS_FAILURES,
 };
 pub use self::idempotency::{Caller, IDEMPOTENCY_KEY};
-pub use self::service::{USERS_RESUME_AFTER, USERS_TOTAL, Users};
+pub use self::service::{USERS_RESUME_AFTER, USERS_SKIPPED, USERS_TOTAL, Users};
 pub use self::view::{Changes, View};

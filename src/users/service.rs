@@ -21,6 +21,10 @@ use crate::{AsciiKey, Call, Metadata, Request, Response, Sink, Status, Streaming
 /// not see all of them does not get it.
 pub static USERS_TOTAL: AsciiKey = AsciiKey::from_static("users-total");
 
+/// Trailing metadata of `GetAllUsers`: how many users were left out because what is stored of them is damaged.
+/// Absent if there were none.
+pub static USERS_SKIPPED: AsciiKey = AsciiKey::from_static("users-skipped");
+
 /// Request metadata of `GetAllUsers`: the id of the last user that the client has.
 pub static USERS_RESUME_AFTER: AsciiKey = AsciiKey::from_static("users-resume-after");
 
@@ -124,8 +128,13 @@ impl<S: UserStore> pb::UserService for Users<S> {
         let mut pages = pin!(self.store.scan(after, extent));
         // One message for all users: its strings keep their memory.
         let mut message = UserResponse::default();
+        let mut skipped = 0;
         while let Some(page) = pages.try_next().await? {
             held.set(FIRST_PAGES.max(SCANNED_PAGES * page.memory()));
+            if page.skipped() > 0 {
+                skipped += page.skipped();
+                out.trailers_mut().insert(&USERS_SKIPPED, skipped);
+            }
             for user in page.iter().filter(|user| view.shows(user)) {
                 write_message(user, view, &mut message);
                 out.send(&message).await?;

@@ -77,8 +77,8 @@ settings! {
         example: "/etc/user-server/database-ca.pem",
         help: "The authorities that sign the certificate of PostgreSQL, a PEM file: the connection is \
             then TLS, and the certificate has to be for the host of the URL, as with libpq's \
-            verify-full; sslmode=disable is refused. Without it there is no TLS, and sslmode=require \
-            is refused",
+            verify-full; sslmode=disable is refused. Without it the URL decides: sslmode=verify-full \
+            or verify-ca with sslrootcert=FILE, as with libpq; sslmode=require without a CA is refused",
     }
     store_connections: Count<1, 1024> = "store-connections" {
         flag: "store-connections",

@@ -62,6 +62,18 @@ impl StoreError {
         Self { kind: self.kind, cause: self.cause.to_string().into() }
     }
 
+    /// The same, with the place where it happened.
+    pub(super) fn within(self, place: &str) -> Self {
+        Self { kind: self.kind, cause: format!("{place}: {}", self.cause).into() }
+    }
+
+    /// Of several places that were tried, of which none would do. It is of the first one's kind.
+    pub(super) fn all(faults: Vec<Self>) -> Self {
+        let kind = faults.first().map_or(Kind::Unavailable, |fault| fault.kind);
+        let causes: Vec<_> = faults.iter().map(|fault| fault.cause.to_string()).collect();
+        Self { kind, cause: causes.join("; ").into() }
+    }
+
     /// Whether the same call may succeed later.
     pub fn is_unavailable(&self) -> bool {
         self.kind == Kind::Unavailable

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::Stream;
+use prometheus::core::Collector;
 use tokio::sync::watch;
 
 pub use self::error::StoreError;
@@ -18,6 +19,7 @@ mod availability;
 mod error;
 mod ids;
 pub mod memory;
+pub mod metrics;
 mod once;
 mod page;
 pub mod postgres;
@@ -144,6 +146,9 @@ pub trait UserStore: Send + Sync + 'static {
     /// has no transaction open, nor anything that others may wait for, however long its caller rests.
     /// If the future of a page is dropped, that page is the next one all the same.
     ///
+    /// A user that cannot be read is left out, logged, and counted in [`Page::skipped`]. A page may have no
+    /// users.
+    ///
     /// # Errors
     ///
     /// Any [`StoreError`] but full; with it the stream ends, and stays so.
@@ -158,6 +163,11 @@ pub trait UserStore: Send + Sync + 'static {
     /// for stores that are always there.
     fn availability(&self) -> watch::Receiver<bool> {
         watch::Sender::new(true).subscribe()
+    }
+
+    /// The metrics of the store, for a registry of Prometheus.
+    fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        Vec::new()
     }
 }
 
@@ -176,11 +186,18 @@ pub enum Found {
     Older,
     /// What this version can use as it is.
     Current,
+    /// What this version can use as it is, but for changes: users are read, and health is NOT_SERVING.
+    ReadOnly,
     /// What another process has open, and nobody can look into meanwhile.
     InUse,
 }
 
 impl Found {
+    /// Whether opening it would make or change anything.
+    pub fn would_change(self) -> bool {
+        matches!(self, Self::Nothing | Self::Older)
+    }
+
     /// Of the migrations that a store has seen, and those that there are.
     fn of(seen: usize, known: usize) -> Self {
         match seen {

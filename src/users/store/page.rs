@@ -1,9 +1,10 @@
 //! Users on their way out of a store.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Extent;
+use super::{Extent, StoreError};
+use crate::recurring::Recurring;
 use crate::users::domain::{MAX_EMAIL_BYTES, MAX_NAME_CHARS, User, UserId};
 
 /// How many users a [`Page`] has at most. While it is read others wait who want the same thread or
@@ -21,7 +22,10 @@ const LONGEST: usize = 4 * MAX_NAME_CHARS + MAX_EMAIL_BYTES;
 /// What a typical user has of them.
 const TEXTS: usize = 32;
 
-/// Some users, in order of their ids.
+/// Every listing finds the same damaged users again.
+static SKIPPED: Mutex<Recurring> = Mutex::new(Recurring::new(10));
+
+/// Some users, in the order of a scan.
 pub enum Page {
     /// Of a store that has them in memory.
     Shared(Vec<Arc<User>>),
@@ -41,6 +45,14 @@ impl Page {
     /// Whether it has no users.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How many users were left out because what is stored of them is damaged.
+    pub fn skipped(&self) -> u64 {
+        match self {
+            Self::Shared(_) => 0,
+            Self::Packed(packed) => packed.skipped,
+        }
     }
 
     /// Bytes of memory that it holds; shared users are counted where they are stored.
@@ -121,6 +133,7 @@ pub struct Packed {
     texts: String,
     /// How many users are enough.
     room: usize,
+    skipped: u64,
 }
 
 impl Packed {
@@ -128,7 +141,7 @@ impl Packed {
     pub fn with_room_for(users: usize) -> Self {
         let room = users.min(PAGE_LEN);
         let texts = String::with_capacity(TEXTS * room);
-        Self { users: Vec::with_capacity(room), texts, room }
+        Self { users: Vec::with_capacity(room), texts, room, skipped: 0 }
     }
 
     /// Adds a user, with an id above those of all others.
@@ -140,6 +153,14 @@ impl Packed {
         };
         let (name, email) = (end(name), end(email));
         self.users.push(User { id, name, email, created_at, status });
+    }
+
+    /// Leaves out a user that cannot be read, and logs why: `error` names it.
+    pub fn skip(&mut self, error: &StoreError) {
+        self.skipped += 1;
+        let mut skipped = SKIPPED.lock().unwrap_or_else(PoisonError::into_inner);
+        skipped
+            .log(|times| tracing::error!(%error, times, "a damaged user is left out of a listing"));
     }
 
     /// Whether they are as many as there was room for, or so long that another one may be too much.

@@ -9,6 +9,8 @@ pub mod issuer;
 pub mod log;
 pub mod peer;
 #[cfg(target_os = "linux")]
+pub mod pgbouncer;
+#[cfg(target_os = "linux")]
 pub mod postgres;
 pub mod program;
 pub mod raw;

@@ -88,6 +88,41 @@ impl Postgres {
         server
     }
 
+    /// Another server, which follows this one and can only be read until it is
+    /// [promoted](Self::promote).
+    pub fn standby(&self) -> Arc<Self> {
+        let (programs, folder) = (self.programs.clone(), Folder::new());
+        let standby = Self { programs, folder, port: port(), running: Mutex::new(None) };
+        let data = text(&standby.data());
+        std::fs::create_dir(&data).unwrap();
+        std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700)).unwrap();
+        give_away(&data);
+        let copied = standby
+            .command("pg_basebackup")
+            .args(["--pgdata", &data, "--host", "127.0.0.1", "--port", &self.port.to_string()])
+            .args([
+                "--username",
+                "tests",
+                "--checkpoint=fast",
+                "--write-recovery-conf",
+                "--no-sync",
+            ])
+            .output()
+            .unwrap();
+        assert!(copied.status.success(), "{copied:?}");
+        standby.resume();
+        Arc::new(standby)
+    }
+
+    /// Makes a standby a server that can be written, and waits until it is one.
+    pub fn promote(&self) {
+        assert_eq!(self.run_sql("postgres", "SELECT pg_promote()").unwrap(), "t\n");
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Writes a file of its data.
     fn configure(&self, file: &str, content: &str) {
         let path = self.data().join(file);
@@ -130,7 +165,8 @@ impl Postgres {
         let log = BufReader::new(child.stderr.take().unwrap());
         *running = Some(child);
         let (mut lines, mut said) = (log.lines().map_while(Result::ok), String::new());
-        while !said.contains("ready to accept connections") {
+        // A standby accepts "read-only connections".
+        while !said.contains("ready to accept") {
             said += &lines.next().unwrap_or_else(|| panic!("PostgreSQL does not start: {said}"));
         }
         // What it has to say later must not fill the pipe.
@@ -193,7 +229,7 @@ impl Postgres {
 
 /// A free port that stays so while the server is stopped: below those that the system gives to
 /// whoever does not care, which are the clients and the other servers of the tests.
-fn port() -> u16 {
+pub fn port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const PORTS: std::ops::Range<u16> = 20_000..30_000;
     let begin = std::process::id() as u16 % 100 * 100;
@@ -218,6 +254,6 @@ fn give_away(path: &str) {
     }
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }

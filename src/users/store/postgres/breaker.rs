@@ -2,20 +2,23 @@
 //!
 //! ```text
 //!                         the probe is not answered
-//!   available ────────────────────────────────────────────────────> away: calls fail at once,
-//!       ^                                                             |   also those that wait
-//!       `────────────────── the probe is answered ────────────────────'
+//!   there ────────────────────────────────────────────────────────> away: calls fail at once,
+//!    |  ^                                                             |   also those that wait
+//!    |  `────────────────── the probe is answered ────────────────────'
+//!    v
+//!   read-only: calls go on, and health is NOT_SERVING
 //! ```
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
-use tokio_postgres::{Client, Config, Error};
 
-use super::tls::Tls;
-use super::{Availability, StoreError, error};
+use super::StoreError;
+use super::connection::Connection;
+use super::connector::Connector;
 
 /// How long an answer of the probe is taken for the truth.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -27,19 +30,46 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// longest statement (10 s). That is for connections that hang alone; PostgreSQL itself is sooner.
 const LONGEST: Duration = Duration::from_secs(15);
 
-/// The least that shows that statements are answered.
-const QUESTION: &str = "SELECT 1";
+/// What the probe has found last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    There,
+    ReadOnly,
+    Away,
+}
 
 /// Lets calls through, or not.
 pub(super) struct Breaker {
-    availability: Availability,
+    state: watch::Sender<State>,
+    /// What health is told.
+    available: watch::Sender<bool>,
     /// Asks the probe to look at once.
     suspected: Notify,
 }
 
 impl Breaker {
     pub(super) fn new() -> Self {
-        Self { availability: Availability::new(), suspected: Notify::new() }
+        let (state, available) = (watch::Sender::new(State::There), watch::Sender::new(true));
+        Self { state, available, suspected: Notify::new() }
+    }
+
+    pub(super) fn state(&self) -> State {
+        *self.state.borrow()
+    }
+
+    /// Logs what is new.
+    fn set(&self, state: State, why: &str) {
+        if self.state.send_replace(state) == state {
+            return;
+        }
+        match state {
+            State::There => tracing::info!("the database is back"),
+            State::ReadOnly => tracing::warn!(
+                "the database can only be read: users are read, and health is NOT_SERVING"
+            ),
+            State::Away => tracing::warn!(error = why, "the database is away"),
+        }
+        self.available.send_replace(state == State::There);
     }
 
     /// A call has lost its connection: it may be that connection alone.
@@ -55,11 +85,11 @@ impl Breaker {
         &self,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let mut available = self.watch();
+        let mut state = self.state.subscribe();
         tokio::select! {
             biased;
             // The sender is here, so it is not gone.
-            _ = available.wait_for(|available| !available) => {
+            _ = state.wait_for(|state| *state == State::Away) => {
                 Err(StoreError::unavailable("the database is away"))
             }
             outcome = timeout(LONGEST, work) => outcome.unwrap_or_else(|_| {
@@ -70,40 +100,62 @@ impl Breaker {
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<bool> {
-        self.availability.watch()
+        self.available.subscribe()
     }
 }
 
 /// Looks whether the database is there, for as long as it is let.
-pub(super) async fn probe(config: Config, tls: Tls, breaker: Arc<Breaker>) {
-    let mut client = None;
+pub(super) async fn probe(connector: Arc<Connector>, breaker: Arc<Breaker>) {
+    let mut known = None;
     loop {
-        let outcome = match timeout(PATIENCE, ask(&mut client, &config, &tls)).await {
-            Ok(outcome) => outcome.map_err(|error| error::text(&error)),
-            Err(_) => Err("it does not answer".to_owned()),
-        };
-        breaker.availability.set(outcome);
+        match look(&mut known, &connector, &breaker).await {
+            Ok(true) => breaker.set(State::There, ""),
+            Ok(false) => breaker.set(State::ReadOnly, ""),
+            Err(error) => breaker.set(State::Away, &error.to_string()),
+        }
         // Sooner if a call has noticed something.
         let _ = timeout(INTERVAL, breaker.suspected.notified()).await;
     }
 }
 
-/// One question, on the connection of before if that is still good. There is none when this was
-/// dropped, or has failed.
-async fn ask(client: &mut Option<Client>, config: &Config, tls: &Tls) -> Result<(), Error> {
-    if let Some(known) = client.take()
-        && known.simple_query(QUESTION).await.is_ok()
-    {
-        *client = Some(known);
-        return Ok(());
+/// Whether it can be written, asked on the connection of before if that is still good. There is none when
+/// this was dropped, or has failed.
+async fn look(
+    known: &mut Option<Connection>,
+    connector: &Connector,
+    breaker: &Breaker,
+) -> Result<bool, StoreError> {
+    const SILENT: &str = "it does not answer";
+    if let Some(connection) = known.take() {
+        match timeout(PATIENCE, connection.is_writable()).await {
+            // Another host may have taken over.
+            Ok(Ok(false)) if connector.has_choice() => {}
+            Ok(Ok(can_write)) => {
+                *known = Some(connection);
+                return Ok(can_write);
+            }
+            // The connection may have been ended alone, by whoever looks after the database.
+            Ok(Err(_)) => {}
+            // Others to the same host would not answer either.
+            Err(_) => {
+                breaker.set(State::Away, SILENT);
+                connector.renew();
+            }
+        }
     }
-    // The connection may have been ended alone, by whoever looks after the database.
-    let (new, connection) = config.connect(tls.clone()).await?;
-    // It ends with its client, and tells that what is wrong.
-    tokio::spawn(connection);
-    new.simple_query(QUESTION).await?;
-    *client = Some(new);
-    Ok(())
+    let mut connecting = pin!(connector.connect());
+    let connected = match timeout(PATIENCE, &mut connecting).await {
+        Ok(connected) => connected,
+        // Calls do not wait until all hosts were tried.
+        Err(_) => {
+            breaker.set(State::Away, SILENT);
+            connecting.await
+        }
+    };
+    let connection = connected?;
+    let can_write = connection.can_write();
+    *known = Some(connection);
+    Ok(can_write)
 }
 
 #[cfg(test)]

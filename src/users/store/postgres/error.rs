@@ -2,7 +2,6 @@
 
 use std::error::Error as _;
 
-use deadpool_postgres::PoolError;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
@@ -32,14 +31,11 @@ pub(super) fn of_call(error: &Error) -> StoreError {
     }
 }
 
-pub(super) fn of_pool(error: PoolError) -> StoreError {
-    match error {
-        PoolError::Backend(error) if error.code().is_some() => of_call(&error),
-        PoolError::Backend(error) => StoreError::unavailable(text(&error)),
-        PoolError::Timeout(_) => {
-            StoreError::unavailable("no connection is free, or is made in time")
-        }
-        error => StoreError::internal(error),
+/// Of a connection that was not made.
+pub(super) fn of_login(error: &Error) -> StoreError {
+    match error.code() {
+        Some(_) => of_call(error),
+        None => StoreError::unavailable(text(error)),
     }
 }
 
@@ -55,6 +51,18 @@ pub(super) fn is_lost(error: &Error) -> bool {
 pub(super) fn is_conflict(error: &Error) -> bool {
     let conflicts = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
     error.code().is_some_and(|state| conflicts.contains(state))
+}
+
+/// Whether a statement that was prepared has gone ("prepared statement does not exist"), or gives other
+/// types than it did ("cached plan must not change result type"). It was not executed.
+pub(super) fn is_stale(error: &Error) -> bool {
+    let stale = [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::FEATURE_NOT_SUPPORTED];
+    error.code().is_some_and(|state| stale.contains(state))
+}
+
+/// Whether nothing can be written here, at present.
+pub(super) fn is_read_only(error: &Error) -> bool {
+    error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
 }
 
 /// With the cause, which `Display` leaves out; without details, which have values of rows.

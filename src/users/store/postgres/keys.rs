@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use deadpool_postgres::Transaction;
+use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
+use super::connection::{Connection, Value};
 use super::plan::Fault;
 use super::{
     IdempotencyKey, Known, Part, Progress, Remembered, StoreError, error, forgotten, rows,
@@ -27,7 +28,7 @@ pub(super) struct Keys {
 impl Keys {
     /// With all that was created with these keys.
     pub(super) async fn recall(
-        transaction: &Transaction<'_>,
+        transaction: &Connection,
         now: Timestamp,
         keys: impl Iterator<Item = &IdempotencyKey>,
     ) -> Result<Self, Fault> {
@@ -42,8 +43,7 @@ impl Keys {
                 principal, key
             FROM idempotency_keys
             WHERE (principal, key) IN (SELECT * FROM unnest($1::text[], $2::text[]))";
-        let statement = transaction.prepare_cached(sql).await?;
-        for row in &transaction.query(&statement, &[&principals, &keys]).await? {
+        for row in &transaction.run(sql, &of_keys(&principals, &keys)).await? {
             let key = IdempotencyKey { principal: text(row, 6)?, key: text(row, 7)? };
             let (remembered, second) = rows::remembered(row)?;
             if second <= forgotten(now) {
@@ -71,7 +71,7 @@ impl Keys {
     /// What is stored of a stream, or will be with this transaction.
     pub(super) async fn known(
         &self,
-        transaction: &Transaction<'_>,
+        transaction: &Connection,
         key: &IdempotencyKey,
     ) -> Result<Known, Fault> {
         let progress = self.progress(key)?;
@@ -79,8 +79,8 @@ impl Keys {
         if progress.is_some() {
             let sql = "SELECT ids FROM idempotency_parts WHERE principal = $1 AND key = $2
                 ORDER BY first";
-            let statement = transaction.prepare_cached(sql).await?;
-            for row in &transaction.query(&statement, &[&key.principal, &key.key]).await? {
+            let values: [Value<'_>; 2] = [(&key.principal, Type::TEXT), (&key.key, Type::TEXT)];
+            for row in &transaction.run(sql, &values).await? {
                 ids.extend(rows::ids(row)?);
             }
             for (_, _, planned) in self.parts.iter().filter(|(of, ..)| of == key) {
@@ -111,7 +111,7 @@ impl Keys {
     }
 
     /// Stores the keys, and forgets two old ones for each.
-    pub(super) async fn store(&self, transaction: &Transaction<'_>) -> Result<(), Error> {
+    pub(super) async fn store(&self, transaction: &Connection) -> Result<(), Error> {
         if self.changed.is_empty() {
             return Ok(());
         }
@@ -125,7 +125,6 @@ impl Keys {
             ON CONFLICT (principal, key) DO UPDATE SET
                 fingerprint = excluded.fingerprint, users = excluded.users, ended = excluded.ended,
                 created_seconds = excluded.created_seconds, created_nanos = excluded.created_nanos";
-        let statement = transaction.prepare_cached(sql).await?;
         let (principals, keys) = names(self.changed.keys());
         let first: Vec<_> = self.changed.values().collect();
         let (mut fingerprints, mut users, mut ended) = (Vec::new(), Vec::new(), Vec::new());
@@ -139,36 +138,44 @@ impl Keys {
             ended.push(progress.map(|it| it.ended));
         }
         let (seconds, nanos) = (self.now.seconds(), self.now.nanos());
-        transaction
-            .execute(
-                &statement,
-                &[&principals, &keys, &fingerprints, &first, &users, &ended, &seconds, &nanos],
-            )
-            .await?;
+        let values: [Value<'_>; 8] = [
+            (&principals, Type::TEXT_ARRAY),
+            (&keys, Type::TEXT_ARRAY),
+            (&fingerprints, Type::BYTEA_ARRAY),
+            (&first, Type::UUID_ARRAY),
+            (&users, Type::INT8_ARRAY),
+            (&ended, Type::BOOL_ARRAY),
+            (&seconds, Type::INT8),
+            (&nanos, Type::INT4),
+        ];
+        transaction.run(sql, &values).await?;
         let sql = "INSERT INTO idempotency_parts (principal, key, first, ids)
             VALUES ($1, $2, $3, $4)";
         for (key, before, ids) in &self.parts {
-            let statement = transaction.prepare_cached(sql).await?;
             let before = *before as i64;
-            transaction.execute(&statement, &[&key.principal, &key.key, &before, ids]).await?;
+            let values: [Value<'_>; 4] = [
+                (&key.principal, Type::TEXT),
+                (&key.key, Type::TEXT),
+                (&before, Type::INT8),
+                (ids, Type::UUID_ARRAY),
+            ];
+            transaction.run(sql, &values).await?;
         }
         Ok(())
     }
 
-    async fn forget(&self, transaction: &Transaction<'_>) -> Result<(), Error> {
+    async fn forget(&self, transaction: &Connection) -> Result<(), Error> {
         let before = forgotten(self.now);
         if !self.expired.is_empty() {
             let sql = "DELETE FROM idempotency_keys
                 WHERE (principal, key) IN (SELECT * FROM unnest($1::text[], $2::text[]))";
-            let statement = transaction.prepare_cached(sql).await?;
             let (principals, keys) = names(self.expired.iter());
-            transaction.execute(&statement, &[&principals, &keys]).await?;
+            transaction.run(sql, &of_keys(&principals, &keys)).await?;
         }
         let sql = "DELETE FROM idempotency_keys WHERE (principal, key) IN (
             SELECT principal, key FROM idempotency_keys WHERE created_seconds <= $1 LIMIT $2)";
-        let statement = transaction.prepare_cached(sql).await?;
         let count = 2 * self.changed.len() as i64;
-        transaction.execute(&statement, &[&before, &count]).await?;
+        transaction.run(sql, &[(&before, Type::INT8), (&count, Type::INT8)]).await?;
         Ok(())
     }
 }
@@ -176,6 +183,11 @@ impl Keys {
 /// Of several keys, the principals and the keys.
 fn names<'a>(keys: impl Iterator<Item = &'a IdempotencyKey>) -> (Vec<&'a str>, Vec<&'a str>) {
     keys.map(|key| (&*key.principal, &*key.key)).unzip()
+}
+
+/// The values of a statement about several keys.
+fn of_keys<'a>(principals: &'a Vec<&str>, keys: &'a Vec<&str>) -> [Value<'a>; 2] {
+    [(principals, Type::TEXT_ARRAY), (keys, Type::TEXT_ARRAY)]
 }
 
 fn text(row: &Row, column: usize) -> Result<String, StoreError> {

@@ -16,16 +16,18 @@
 //! While the database is away calls fail at once, and when it goes away those that wait for it.
 
 mod breaker;
-mod connect;
+mod connection;
+mod connector;
 mod error;
 mod keys;
 mod plan;
+mod pool;
 mod queries;
 mod rows;
 mod scan;
 mod schema;
-mod session;
 mod tls;
+mod url;
 mod writer;
 
 use std::fmt;
@@ -33,17 +35,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
+use futures_util::future::try_join_all;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use self::breaker::Breaker;
+use self::connection::Value;
+use self::connector::Connector;
+use self::pool::Pool;
 use self::queries::{ATTEMPTS, Again, Queries};
-use self::tls::Tls;
+use self::url::Target;
 use self::writer::{Done, Job, What, Write, Writer};
-use super::availability::Availability;
 use super::turns::{self, Queue, Size};
 use super::{
     Creation, Extent, Found, IdSequence, IdempotencyKey, Known, Mark, PAGE_LEN, Packed, Page, Part,
@@ -53,16 +58,18 @@ use crate::ClientTls;
 use crate::users::domain::{NewUser, User, UserChange, UserId};
 use crate::users::view::Changes as Told;
 
-/// How long a look at the database may take: longer than it takes to connect.
+/// How long a look at the database may take once there is a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How to reach a database.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=require`, or whatever else libpq takes.
+    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full&sslrootcert=FILE`, or whatever else
+    /// libpq takes, such as several hosts, and `connect_timeout` for each of their addresses.
     pub url: String,
     /// With this connections are TLS, to the host that the certificate names, and `sslmode=disable` is
-    /// an error. Without it there is no TLS, and `sslmode=require` is one.
+    /// an error. Without it that is what the URL says, and there is no TLS if it says nothing; an `sslmode`
+    /// that would trust whoever answers is an error.
     pub tls: Option<ClientTls>,
     /// Connections at a time, besides one that creates users and one that looks whether the database
     /// is there.
@@ -78,33 +85,36 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Connects, and brings the schema up to date; of servers that do so at once, one does.
+    /// Connects, and brings the schema up to date; of servers that do so at once, one does. A database that
+    /// can only be read will do, if its schema is up to date.
     ///
     /// # Errors
     ///
-    /// Unavailable if the database cannot be reached; internal if the URL is wrong, or if the schema
-    /// is that of a newer version of this program.
+    /// Unavailable if the database cannot be reached; internal if the URL is wrong, if the schema is that
+    /// of a newer version of this program, or if the role lacks a right that it needs.
     pub async fn connect(options: &Options) -> Result<Self, StoreError> {
-        let tls = Tls::of(options);
-        let config = connect::config(options)?;
-        let pool = connect::pool(&config, &tls, options.connections)?;
-        let breaker = Arc::new(Breaker::new());
-        let migrate = async {
-            let mut client = pool.get().await.map_err(error::of_pool)?;
-            schema::migrate(&mut client).await
-        };
-        breaker.guard(migrate).await?;
-
-        let (creations, turns) = turns::queue();
-        let mut tasks = JoinSet::new();
+        let connector = Arc::new(Connector::new(Target::parse(options)?));
+        let pool = Pool::new(connector.clone(), options.connections);
         // Creations have a connection of their own: they do not queue for one while others queue for
         // them.
-        let own = connect::pool(&config, &tls, 1)?;
+        let own = Pool::new(connector.clone(), 1);
+        let session = pool.get().await?;
+        if in_time(schema::inspect(session.connection())).await?.would_change() {
+            schema::migrate(session.connection()).await?;
+        }
+        session.release();
+        if connector.is_pooled() {
+            enough(&[&pool, &own], options.connections + 2).await?;
+        }
+
+        let breaker = Arc::new(Breaker::new());
+        let (creations, turns) = turns::queue();
+        let mut tasks = JoinSet::new();
         let ids = IdSequence::new();
-        let writer = Writer { pool: own, tls: tls.clone(), breaker: breaker.clone(), ids };
+        let writer = Writer { pool: own, breaker: breaker.clone(), ids };
         tasks.spawn(writer.run(turns));
-        tasks.spawn(breaker::probe(config, tls.clone(), breaker.clone()));
-        let queries = Queries::new(pool, options.connections, tls, breaker);
+        tasks.spawn(breaker::probe(connector, breaker.clone()));
+        let queries = Queries::new(pool, breaker);
         Ok(Self { queries, creations, _tasks: tasks })
     }
 
@@ -112,18 +122,47 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// Those of [`connect`](Self::connect); unavailable also if it takes longer than some seconds.
+    /// Those of [`connect`](Self::connect).
     pub async fn inspect(options: &Options) -> Result<Found, StoreError> {
-        let tls = Tls::of(options);
-        let pool = connect::pool(&connect::config(options)?, &tls, 1)?;
-        let inspect = async { schema::inspect(&pool.get().await.map_err(error::of_pool)?).await };
-        let late = |_| Err(StoreError::unavailable("the database does not answer in time"));
-        timeout(PATIENCE, inspect).await.unwrap_or_else(late)
+        let connection = Connector::new(Target::parse(options)?).connect().await?;
+        in_time(schema::inspect(&connection)).await
+    }
+
+    /// Makes the tables, or brings them up to date, and gives what there was: for an owner of the tables
+    /// who keeps the rights to do so from the role that serves.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`connect`](Self::connect).
+    pub async fn migrate(options: &Options) -> Result<Found, StoreError> {
+        let connection = Connector::new(Target::parse(options)?).connect().await?;
+        let found = in_time(schema::inspect_for_owner(&connection)).await?;
+        if found.would_change() {
+            schema::migrate(&connection).await?;
+        }
+        Ok(found)
     }
 
     async fn write(&self, size: Size, what: What, told: Option<Told>) -> Result<Done, StoreError> {
         self.creations.ask(size, |reply| (Write { what, told }, reply)).await
     }
+}
+
+/// What a look at the database finds, unless that takes too long.
+async fn in_time<T>(look: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let late = |_| Err(StoreError::unavailable("the database does not answer in time"));
+    timeout(PATIENCE, look).await.unwrap_or_else(late)
+}
+
+/// Makes all connections: a pooler may have fewer for us, and the others would wait for ever.
+async fn enough(pools: &[&Pool], wanted: usize) -> Result<(), StoreError> {
+    let filled = try_join_all(pools.iter().map(|pool| pool.fill())).await;
+    filled.map(drop).map_err(|error| {
+        StoreError::unavailable(format!(
+            "the pooler does not give all of {wanted} connections ({error}): raise its default_pool_size, \
+             let it have pool_mode=transaction, or lower --store-connections"
+        ))
+    })
 }
 
 const GET: &str = "SELECT id, name, email, created_seconds, created_nanos, status
@@ -158,7 +197,8 @@ impl UserStore for PostgresStore {
     }
 
     async fn get(&self, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
-        let rows = self.queries.query(GET, &[&Uuid::from(id)], Again::Reads).await?;
+        let values: [Value<'_>; 1] = [(&Uuid::from(id), Type::UUID)];
+        let rows = self.queries.query(GET, &values, Again::Reads).await?;
         rows::first(&rows)
     }
 
@@ -167,7 +207,8 @@ impl UserStore for PostgresStore {
         id: UserId,
         change: UserChange,
     ) -> Result<Option<Arc<User>>, StoreError> {
-        let values: [&(dyn ToSql + Sync); 3] = [&Uuid::from(id), &change.name(), &change.email()];
+        let (id, name, email) = (Uuid::from(id), change.name(), change.email());
+        let values: [Value<'_>; 3] = [(&id, Type::UUID), (&name, Type::TEXT), (&email, Type::TEXT)];
         let rows = self.queries.query(UPDATE, &values, Again::Writes).await?;
         rows::first(&rows)
     }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use deadpool_postgres::Transaction;
 use tokio_postgres::Error;
+use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use super::connection::{Connection, Value};
 use super::keys::Keys;
 use super::writer::{Answer, Done, What, Write};
 use super::{Creation, IdSequence, Remembered, StoreError, Stored, rows, tell};
@@ -42,18 +43,17 @@ impl From<StoreError> for Fault {
 }
 
 /// Waits until no other transaction creates users, on whatever server. Gives the newest one's id.
-pub(super) async fn lock(transaction: &Transaction<'_>) -> Result<Option<UserId>, Fault> {
+pub(super) async fn lock(transaction: &Connection) -> Result<Option<UserId>, Fault> {
     let sql = "SELECT newest FROM user_sequence FOR UPDATE";
-    let statement = transaction.prepare_cached(sql).await?;
-    let row = transaction.query_opt(&statement, &[]).await?;
-    let row = row.ok_or_else(|| StoreError::corrupt("its sequence is missing"))?;
-    Ok(rows::newest(&row)?)
+    let rows = transaction.run(sql, &[]).await?;
+    let row = rows.first().ok_or_else(|| StoreError::corrupt("its sequence is missing"))?;
+    Ok(rows::newest(row)?)
 }
 
 impl Plan {
     /// With ids above `newest`.
     pub(super) async fn make(
-        transaction: &Transaction<'_>,
+        transaction: &Connection,
         ids: &mut IdSequence,
         newest: Option<UserId>,
         group: &[Write],
@@ -81,7 +81,7 @@ impl Plan {
 
     async fn add(
         &mut self,
-        transaction: &Transaction<'_>,
+        transaction: &Connection,
         ids: &mut IdSequence,
         Write { what, told }: &Write,
     ) -> Result<Done, Fault> {
@@ -129,28 +129,33 @@ impl Plan {
     }
 
     /// Whether its transaction was committed, although nobody was told.
-    pub(super) async fn is_stored(&self, transaction: &Transaction<'_>) -> Result<bool, Error> {
+    pub(super) async fn is_stored(&self, transaction: &Connection) -> Result<bool, Error> {
         let Some(last) = self.ids.last() else { return Ok(false) };
         let sql = "SELECT FROM users WHERE id = $1";
-        Ok(transaction.query_opt(sql, &[last]).await?.is_some())
+        Ok(!transaction.run(sql, &[(last, Type::UUID)]).await?.is_empty())
     }
 
     /// Stores all, to be committed.
-    pub(super) async fn store(&self, transaction: &Transaction<'_>) -> Result<(), Error> {
+    pub(super) async fn store(&self, transaction: &Connection) -> Result<(), Error> {
         self.keys.store(transaction).await?;
         let Some(newest) = self.ids.last() else { return Ok(()) };
         let sql = "INSERT INTO users (id, name, email, created_seconds, created_nanos, status)
             SELECT id, name, email, $4::bigint, $5::integer, $6::smallint
             FROM unnest($1::uuid[], $2::text[], $3::text[]) AS created (id, name, email)";
-        let statement = transaction.prepare_cached(sql).await?;
         let (seconds, nanos) = (self.now.seconds(), self.now.nanos());
         let active = rows::status(UserStatus::Active);
-        transaction
-            .execute(&statement, &[&self.ids, &self.names, &self.emails, &seconds, &nanos, &active])
-            .await?;
+        let values: [Value<'_>; 6] = [
+            (&self.ids, Type::UUID_ARRAY),
+            (&self.names, Type::TEXT_ARRAY),
+            (&self.emails, Type::TEXT_ARRAY),
+            (&seconds, Type::INT8),
+            (&nanos, Type::INT4),
+            (&active, Type::INT2),
+        ];
+        transaction.run(sql, &values).await?;
         let sql = "UPDATE user_sequence SET newest = $1, total = total + $2";
-        let statement = transaction.prepare_cached(sql).await?;
-        transaction.execute(&statement, &[newest, &(self.ids.len() as i64)]).await?;
+        let count = self.ids.len() as i64;
+        transaction.run(sql, &[(newest, Type::UUID), (&count, Type::INT8)]).await?;
         Ok(())
     }
 

@@ -2,21 +2,18 @@
 
 use std::sync::Arc;
 
-use deadpool_postgres::Pool;
 use tokio::sync::Semaphore;
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
 
 use super::breaker::Breaker;
-use super::session::Session;
-use super::tls::Tls;
+use super::connection::Value;
+use super::pool::Pool;
 use super::{StoreError, error};
 
 /// What it takes to ask the database.
 #[derive(Clone)]
 pub(super) struct Queries {
     pub(super) pool: Pool,
-    pub(super) tls: Tls,
     pub(super) breaker: Arc<Breaker>,
     /// Pages of scans that may be read at a time, so that scans never have all of the connections. They
     /// take turns in the order in which they ask.
@@ -24,17 +21,16 @@ pub(super) struct Queries {
 }
 
 impl Queries {
-    /// On a pool of so many connections.
-    pub(super) fn new(pool: Pool, connections: usize, tls: Tls, breaker: Arc<Breaker>) -> Self {
-        let scans = Arc::new(Semaphore::new((connections / 2).max(1)));
-        Self { pool, tls, breaker, scans }
+    pub(super) fn new(pool: Pool, breaker: Arc<Breaker>) -> Self {
+        let scans = Arc::new(Semaphore::new((pool.size() / 2).max(1)));
+        Self { pool, breaker, scans }
     }
 
     /// The rows of a scan's page, when it is that scan's turn.
     pub(super) async fn query_page(
         &self,
-        sql: &str,
-        values: &[&(dyn ToSql + Sync)],
+        sql: &'static str,
+        values: &[Value<'_>],
     ) -> Result<Vec<Row>, StoreError> {
         // While the database is away, turns are short.
         let _turn = self.scans.acquire().await.map_err(StoreError::internal)?;
@@ -44,8 +40,8 @@ impl Queries {
     /// The rows of one statement, on a connection of its own.
     pub(super) async fn query(
         &self,
-        sql: &str,
-        values: &[&(dyn ToSql + Sync)],
+        sql: &'static str,
+        values: &[Value<'_>],
         again: Again,
     ) -> Result<Vec<Row>, StoreError> {
         self.breaker.guard(self.try_query(sql, values, again)).await
@@ -53,30 +49,26 @@ impl Queries {
 
     async fn try_query(
         &self,
-        sql: &str,
-        values: &[&(dyn ToSql + Sync)],
+        sql: &'static str,
+        values: &[Value<'_>],
         again: Again,
     ) -> Result<Vec<Row>, StoreError> {
         let mut left = ATTEMPTS;
         loop {
-            let opened = Session::open(&self.pool, &self.tls).await;
+            let opened = self.pool.get().await;
             let mut session = opened.inspect_err(|_| self.breaker.suspect())?;
             if again == Again::Reads {
                 session = session.only_reads();
             }
             left -= 1;
-            let client = session.client();
-            let answer = match client.prepare_cached(sql).await {
-                Ok(statement) => client.query(&statement, values).await,
-                Err(error) => Err(error),
-            };
+            let answer = session.connection().query(sql, values).await;
             session.release();
             match answer {
                 Ok(rows) => return Ok(rows),
                 Err(error) if left > 0 && again.may_follow(&error) => {}
                 Err(error) => {
                     let (lost, fault) = (error::is_lost(&error), error::of_call(&error));
-                    if lost {
+                    if lost || error::is_read_only(&error) {
                         self.breaker.suspect();
                     }
                     let unknown = lost && again == Again::Writes;

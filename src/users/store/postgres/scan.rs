@@ -3,9 +3,10 @@
 use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use super::connection::Value;
 use super::queries::Queries;
 use super::{Extent, PAGE_LEN, Packed, Page, Rest, StoreError, rows};
 use crate::users::domain::UserId;
@@ -58,7 +59,8 @@ async fn read(queries: Queries, mut rest: Rest, pages: mpsc::Sender<Result<Page,
 async fn read_page(queries: &Queries, rest: &Rest) -> Result<Page, StoreError> {
     let after = rest.after.map_or(Uuid::nil(), Uuid::from);
     let limit = i64::try_from(rest.len).unwrap_or(i64::MAX);
-    let values: [&(dyn ToSql + Sync); 3] = [&after, &Uuid::from(rest.until), &limit];
+    let until = Uuid::from(rest.until);
+    let values: [Value<'_>; 3] = [(&after, Type::UUID), (&until, Type::UUID), (&limit, Type::INT8)];
     let rows = queries.query_page(PAGE, &values).await?;
     let mut page = Packed::with_room_for(rows.len());
     for row in &rows {

@@ -1,8 +1,9 @@
 //! What is in the database, and how an older schema becomes a newer one.
 
-use deadpool_postgres::Object;
+use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Row};
 
+use super::connection::Connection;
 use super::{Found, StoreError, error};
 
 /// How the schema came about, as for SQLite: an entry that was released is never changed.
@@ -46,42 +47,99 @@ const MIGRATIONS: &[&str] = &[
     );",
 ];
 
-/// Servers that start at the same time take turns: "user" in ASCII.
-const LOCK: &str = "SELECT pg_advisory_xact_lock(1970496882)";
+/// What the serving role needs.
+const RIGHTS: &[(&str, &[&str])] = &[
+    ("users", &["SELECT", "INSERT", "UPDATE"]),
+    ("user_sequence", &["SELECT", "UPDATE"]),
+    ("idempotency_keys", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("idempotency_parts", &["SELECT", "INSERT"]),
+];
+
+/// What a migration does, before it does anything. It takes turns with servers that start at the same time
+/// ("user" in ASCII), and as long as it takes: a large table is rewritten, perhaps.
+const PREPARE: &str = "SET LOCAL statement_timeout = 0;
+    SET LOCAL lock_timeout = 0;
+    SELECT pg_advisory_xact_lock(1970496882);
+    SET LOCAL lock_timeout = 5000;
+    CREATE TABLE IF NOT EXISTS user_schema (version integer NOT NULL)";
 
 /// Makes the schema one of this version, in one step.
-pub(super) async fn migrate(client: &mut Object) -> Result<(), StoreError> {
-    let found = try_migrate(client).await.map_err(|error| error::of_call(&error))?;
-    known(found).map(drop)
+pub(super) async fn migrate(connection: &Connection) -> Result<(), StoreError> {
+    let migrated = try_migrate(connection).await;
+    if migrated.is_err() {
+        // If that fails the connection is lost, and its transaction with it.
+        let _ = connection.rollback().await;
+    }
+    known(migrated.map_err(|error| error::of_call(&error))?).map(drop)
 }
 
-/// What there is to migrate, which it leaves as it is.
-pub(super) async fn inspect(client: &Object) -> Result<Found, StoreError> {
-    let ask = async {
-        let is_read_only = "SELECT current_setting('transaction_read_only')::boolean";
-        let is_read_only = client.query_one(is_read_only, &[]).await?.get(0);
-        Ok((is_read_only, version(client).await?))
-    };
-    match ask.await.map_err(|error| error::of_call(&error))? {
-        (true, _) => Err(StoreError::unavailable("the database is read-only")),
-        (false, version) => known(version),
+/// Gives the version that was found.
+async fn try_migrate(connection: &Connection) -> Result<usize, Error> {
+    connection.begin().await?;
+    connection.execute(PREPARE).await?;
+    let found = newest(&connection.run(NEWEST, &[]).await?);
+    if found < MIGRATIONS.len() {
+        for step in &MIGRATIONS[found..] {
+            connection.execute(step).await?;
+        }
+        let version = MIGRATIONS.len() as i32;
+        let insert = "INSERT INTO user_schema VALUES ($1)";
+        connection.run(insert, &[(&version, Type::INT4)]).await?;
+    }
+    connection.commit().await?;
+    Ok(found)
+}
+
+/// What there is, for the role that serves, which leaves it as it is.
+///
+/// # Errors
+/// All those for which a start, with its migration, would fail.
+pub(super) async fn inspect(connection: &Connection) -> Result<Found, StoreError> {
+    let found = inspect_for_owner(connection).await?;
+    if found.would_change() {
+        return Ok(found);
+    }
+    let lacking = lacking(connection, found == Found::ReadOnly).await;
+    match lacking.map_err(|error| error::of_call(&error))? {
+        None => Ok(found),
+        Some(lacking) => Err(StoreError::internal(lacking)),
     }
 }
+
+/// The same for a role that only makes the tables.
+pub(super) async fn inspect_for_owner(connection: &Connection) -> Result<Found, StoreError> {
+    let version = version(connection).await.map_err(|error| error::of_call(&error))?;
+    let found = known(version)?;
+    if !connection.can_write() {
+        return match found {
+            Found::Current => Ok(Found::ReadOnly),
+            _ => Err(StoreError::unavailable(
+                "the database can only be read, and its tables are not those of this version",
+            )),
+        };
+    }
+    if found.would_change() {
+        let obstacle = obstacle(connection, version).await;
+        if let Some(obstacle) = obstacle.map_err(|error| error::of_call(&error))? {
+            return Err(StoreError::internal(obstacle));
+        }
+    }
+    Ok(found)
+}
+
+const NEWEST: &str = "SELECT max(version)::integer FROM user_schema";
 
 /// How many migrations the database has seen.
-async fn version(client: &Object) -> Result<usize, Error> {
+async fn version(connection: &Connection) -> Result<usize, Error> {
     let is_there = "SELECT to_regclass('user_schema') IS NOT NULL";
-    if client.query_one(is_there, &[]).await?.get(0) {
-        Ok(number(client.query_opt(NEWEST, &[]).await?))
-    } else {
-        Ok(0)
+    match flag(&connection.query(is_there, &[]).await?, 0) {
+        true => Ok(newest(&connection.query(NEWEST, &[]).await?)),
+        false => Ok(0),
     }
 }
 
-const NEWEST: &str = "SELECT max(version) FROM user_schema";
-
-fn number(newest: Option<Row>) -> usize {
-    let version = newest.and_then(|row| row.get::<_, Option<i32>>(0)).unwrap_or(0);
+fn newest(rows: &[Row]) -> usize {
+    let version = rows.first().and_then(|row| row.get::<_, Option<i32>>(0)).unwrap_or(0);
     usize::try_from(version).unwrap_or(usize::MAX)
 }
 
@@ -97,20 +155,60 @@ fn known(version: usize) -> Result<Found, StoreError> {
     )))
 }
 
-/// Gives the version that was found.
-async fn try_migrate(client: &mut Object) -> Result<usize, Error> {
-    let transaction = client.transaction().await?;
-    let versions = "CREATE TABLE IF NOT EXISTS user_schema (version integer NOT NULL)";
-    transaction.batch_execute(LOCK).await?;
-    transaction.batch_execute(versions).await?;
-    let found = number(transaction.query_opt(NEWEST, &[]).await?);
-    if found < MIGRATIONS.len() {
-        for step in &MIGRATIONS[found..] {
-            transaction.batch_execute(step).await?;
-        }
-        let version = MIGRATIONS.len() as i32;
-        transaction.execute("INSERT INTO user_schema VALUES ($1)", &[&version]).await?;
-    }
-    transaction.commit().await?;
-    Ok(found)
+/// Why this role cannot make the tables, or bring them up to date.
+async fn obstacle(connection: &Connection, version: usize) -> Result<Option<String>, Error> {
+    let rows = connection
+        .query(
+            "SELECT current_user::text, current_schema()::text,
+                coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
+                (SELECT coalesce(bool_and(pg_has_role(relowner, 'USAGE')), true) FROM pg_class
+                WHERE oid IN (to_regclass('users'), to_regclass('user_sequence')))",
+            &[],
+        )
+        .await?;
+    let text = |column| rows.first().and_then(|row| row.get::<_, Option<&str>>(column));
+    let (role, schema) = (text(0).unwrap_or_default(), text(1));
+    Ok(match schema {
+        None => Some(format!(
+            "role {role} may use no schema of its search_path, or there is none: GRANT USAGE ON SCHEMA ... \
+             TO {role}, or ALTER ROLE {role} SET search_path = ..."
+        )),
+        Some(schema) if !flag(&rows, 2) => Some(format!(
+            "the tables are not those of this version, and role {role} may make none in schema {schema}: run \
+             user-server migrate as its owner, or GRANT CREATE ON SCHEMA {schema} TO {role}"
+        )),
+        Some(_) if version > 0 && !flag(&rows, 3) => Some(format!(
+            "the tables are of an older version, and role {role} does not own them: run user-server \
+             migrate as their owner"
+        )),
+        Some(_) => None,
+    })
+}
+
+/// Which rights to the tables this role lacks, and how it gets them.
+async fn lacking(connection: &Connection, only_reads: bool) -> Result<Option<String>, Error> {
+    let rights =
+        RIGHTS.iter().flat_map(|(table, rights)| rights.iter().map(move |it| (*table, *it)));
+    let rights = rights.filter(|(_, right)| !only_reads || *right == "SELECT");
+    let (tables, rights): (Vec<&str>, Vec<&str>) = rights.unzip();
+    let rows = connection
+        .query(
+            "SELECT current_user::text, right_ || ' on ' || table_
+                FROM unnest($1::text[], $2::text[]) AS wanted (table_, right_)
+                WHERE has_table_privilege(to_regclass(table_), right_) IS NOT TRUE",
+            &[(&tables, Type::TEXT_ARRAY), (&rights, Type::TEXT_ARRAY)],
+        )
+        .await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let role: &str = row.get(0);
+    let lacking: Vec<&str> = rows.iter().map(|row| row.get(1)).collect();
+    Ok(Some(format!(
+        "role {role} lacks {}: GRANT SELECT, INSERT, UPDATE, DELETE ON users, user_sequence, \
+         idempotency_keys, idempotency_parts TO {role}",
+        lacking.join(", ")
+    )))
+}
+
+fn flag(rows: &[Row], column: usize) -> bool {
+    rows.first().is_some_and(|row| row.get(column))
 }

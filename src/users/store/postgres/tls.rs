@@ -1,25 +1,57 @@
 //! TLS to the database, by the rustls that the server itself has.
 
 use std::convert::Infallible;
+use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 
-use super::Options;
+use super::StoreError;
 use crate::ClientTls;
+
+/// The authorities that sign certificates.
+pub(super) enum Trust {
+    File(PathBuf),
+    System,
+}
+
+/// What is verified of a certificate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verify {
+    /// That one of the authorities has signed it (`verify-ca`).
+    Authority,
+    /// And that it is for the host (`verify-full`).
+    Full,
+}
+
+impl Trust {
+    pub(super) fn tls(&self, verify: Verify) -> Result<ClientTls, StoreError> {
+        let file = match self {
+            Self::File(file) => file,
+            Self::System => {
+                let cannot = |error| StoreError::internal(format!("sslrootcert=system: {error}"));
+                return ClientTls::trusting_the_system().map_err(cannot);
+            }
+        };
+        let cannot = |error: &dyn std::fmt::Display| {
+            StoreError::internal(format!("sslrootcert: cannot use {}: {error}", file.display()))
+        };
+        let pem = fs::read(file).map_err(|error| cannot(&error))?;
+        let tls = match verify {
+            Verify::Full => ClientTls::trusting(&pem),
+            Verify::Authority => ClientTls::trusting_any_name(&pem),
+        };
+        tls.map_err(|error| cannot(&error))
+    }
+}
 
 /// TLS for the next connection.
 #[derive(Clone)]
-pub(super) struct Tls(ClientTls);
-
-impl Tls {
-    pub(super) fn of(options: &Options) -> Self {
-        Self(options.tls.clone().unwrap_or_else(ClientTls::trusting_nobody))
-    }
-}
+pub(super) struct Tls(pub(super) ClientTls);
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> MakeTlsConnect<S> for Tls {
     type Stream = Stream<S>;

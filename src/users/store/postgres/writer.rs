@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use deadpool_postgres::Pool;
-
 use super::breaker::Breaker;
 use super::plan::{self, Fault, Plan};
-use super::session::Session;
-use super::tls::Tls;
+use super::pool::{Pool, Session};
 use super::turns::{Reply, Turns};
 use super::{ATTEMPTS, IdSequence, IdempotencyKey, Part, StoreError, Stored, error};
 use crate::users::domain::{NewUser, User};
@@ -48,7 +45,6 @@ pub(super) type Job = (Write, Reply<Done>);
 pub(super) struct Writer {
     /// Of one connection.
     pub(super) pool: Pool,
-    pub(super) tls: Tls,
     pub(super) breaker: Arc<Breaker>,
     pub(super) ids: IdSequence,
 }
@@ -90,20 +86,28 @@ impl Writer {
     ) -> Result<Vec<Answer>, StoreError> {
         let mut left = ATTEMPTS;
         loop {
-            let opened = Session::open(&self.pool, &self.tls).await;
-            let mut session = opened.inspect_err(|_| self.breaker.suspect())?;
+            let opened = self.pool.get().await;
+            let session = opened.inspect_err(|_| self.breaker.suspect())?;
             left -= 1;
-            let attempt = attempt(&mut session, &mut self.ids, group, planned).await;
+            let attempt = attempt(&session, &mut self.ids, group, planned).await;
+            if let Err(fault) = &attempt {
+                if matches!(fault, Fault::Database(error) if error::is_stale(error)) {
+                    session.connection().forget();
+                }
+                // If that fails the connection is lost, and its transaction with it.
+                let _ = session.connection().rollback().await;
+            }
             session.release();
             match attempt {
                 Ok(answers) => return Ok(answers),
                 Err(Fault::Store(error)) => return Err(error),
                 Err(Fault::Database(error)) => {
                     let lost = error::is_lost(&error);
-                    if lost {
+                    if lost || error::is_read_only(&error) {
                         self.breaker.suspect();
                     }
-                    if left == 0 || !(lost || error::is_conflict(&error)) {
+                    let again = lost || error::is_conflict(&error) || error::is_stale(&error);
+                    if left == 0 || !again {
                         return Err(error::of_call(&error));
                     }
                 }
@@ -121,22 +125,23 @@ async fn abandoned(replies: &mut [Reply<Done>]) {
 
 /// One transaction. `planned` is what the one before may have stored.
 async fn attempt(
-    session: &mut Session<'_>,
+    session: &Session,
     ids: &mut IdSequence,
     group: &[Write],
     planned: &mut Option<Plan>,
 ) -> Result<Vec<Answer>, Fault> {
-    let transaction = session.client().transaction().await?;
+    let transaction = session.connection();
+    transaction.begin().await?;
     // From here on no other server creates users; what a lost transaction has begun is over.
-    let newest = plan::lock(&transaction).await?;
+    let newest = plan::lock(transaction).await?;
     if let Some(plan) = &*planned
-        && plan.is_stored(&transaction).await?
+        && plan.is_stored(transaction).await?
     {
         return Ok(planned.take().map_or_else(Vec::new, Plan::into_answers));
     }
     *planned = None;
-    let plan = Plan::make(&transaction, ids, newest, group).await?;
-    plan.store(&transaction).await?;
+    let plan = Plan::make(transaction, ids, newest, group).await?;
+    plan.store(transaction).await?;
     *planned = Some(plan);
     if let Err(error) = transaction.commit().await {
         if !error::is_lost(&error) {

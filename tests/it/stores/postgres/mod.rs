@@ -1,25 +1,28 @@
 //! The store in PostgreSQL. What is its own beyond the contract: several servers on one database,
 //! and a database that goes away.
 
-use std::mem;
+mod hosts;
+mod pooler;
+mod rights;
+mod trust;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use balafon::Router;
 use balafon::users::Users;
 use balafon::users::domain::{NewUser, UserChange};
 use balafon::users::pb::{CreateUserRequest, UserService, UserUpdate, user_service};
 use balafon::users::store::postgres::{Options, PostgresStore};
 use balafon::users::store::{PAGE_LEN, StoreError, UserStore};
-use balafon::{ClientTls, Router};
 use futures_util::{FutureExt, TryStreamExt};
 use tokio::task::JoinSet;
 
 use super::contract::{Place, contract, durable};
 use crate::support::peer::{Peer, encoded, request};
-use crate::support::postgres::{Postgres, own, own_with_tls, shared};
+use crate::support::postgres::{Postgres, own, shared};
 use crate::support::{TestServer, patiently};
-use crate::tls::{Authority, Identity};
 
 /// What the store sets.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -61,8 +64,16 @@ impl InDatabase {
         PostgresStore::connect(&self.options).await
     }
 
+    /// Why a start fails, which is what a check says.
+    async fn refusal(options: &Options) -> String {
+        let error = PostgresStore::connect(options).await.unwrap_err().to_string();
+        assert_eq!(PostgresStore::inspect(options).await.unwrap_err().to_string(), error);
+        error
+    }
+
     fn run_sql(&self, sql: &str) -> String {
         let (_, database) = self.options.url.rsplit_once('/').unwrap();
+        let (database, _) = database.split_once('?').unwrap_or((database, ""));
         self.server.run_sql(database, sql).unwrap()
     }
 
@@ -252,6 +263,49 @@ async fn a_call_that_is_over_cancels_its_statement() {
 }
 
 #[tokio::test]
+async fn statements_that_give_other_types_than_before_are_prepared_again() {
+    let Some(mut place) = InDatabase::new().await else { return };
+    place.options.connections = 2;
+    let store = place.open().await;
+    let id = store.create(alice()).await.unwrap().id;
+    let change = UserChange::parse("Bob", "").unwrap();
+    for kind in ["varchar(1000)", "text"] {
+        for _ in 0..4 {
+            store.update(id, change.clone()).await.unwrap();
+            store.get(id).await.unwrap();
+        }
+        place.run_sql(&format!("ALTER TABLE users ALTER name TYPE {kind}"));
+        let outcomes = futures_util::future::join_all((0..4).map(|_| store.get(id))).await;
+        assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+        assert_eq!(store.update(id, change.clone()).await.unwrap().unwrap().name, "Bob");
+        store.create(alice()).await.unwrap();
+    }
+    assert_eq!(store.extent().await.unwrap().total, 3);
+}
+
+#[tokio::test]
+async fn statements_that_are_not_there_any_more_are_prepared_again() {
+    let Some(mut place) = InDatabase::new().await else { return };
+    place.options.connections = 1;
+    let store = place.open().await;
+    let id = store.create(alice()).await.unwrap().id;
+    // As a pooler does between sessions, or somebody who cleans up.
+    place.run_sql(
+        "CREATE FUNCTION clean() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN DEALLOCATE ALL; RETURN NULL; END';
+        CREATE TRIGGER clean AFTER INSERT OR UPDATE ON users EXECUTE FUNCTION clean()",
+    );
+    let change = UserChange::parse("Bob", "").unwrap();
+    for round in 1..4 {
+        store.update(id, change.clone()).await.unwrap();
+        assert_eq!(store.get(id).await.unwrap().unwrap().name, "Bob");
+        let ids = store.create_all(vec![alice(); 2]).await.unwrap();
+        assert_eq!(ids.len(), 2);
+        assert_eq!(store.extent().await.unwrap().total, 1 + 2 * round);
+    }
+}
+
+#[tokio::test]
 async fn a_scan_that_is_over_keeps_its_connection() {
     let Some(mut place) = InDatabase::new().await else { return };
     place.options.connections = 1;
@@ -430,71 +484,4 @@ async fn a_database_that_cannot_be_reached_says_so() {
     let plain = options("postgres://me:hunter2@127.0.0.1:1/users?sslmode=require");
     let error = PostgresStore::connect(&plain).await.unwrap_err().to_string();
     assert!(error.contains("needs a CA") && !error.contains("hunter2"), "{error}");
-}
-
-fn trusting(authority: &Authority) -> Option<ClientTls> {
-    Some(ClientTls::trusting(authority.pem.as_bytes()).unwrap())
-}
-
-/// A database that is reached by TLS alone, by an address for which this authority vouches, or not.
-async fn over_tls(authority: &Authority, name: &str) -> Option<InDatabase> {
-    let Identity { chain, key } = authority.identity_of(name);
-    let start = move || own_with_tls(&chain, &key);
-    let server = tokio::task::spawn_blocking(start).await.unwrap()?;
-    let options = Options { url: server.database(), tls: trusting(authority), connections: 2 };
-    Some(InDatabase { server, options })
-}
-
-#[tokio::test]
-async fn a_database_over_tls_is_one_that_the_authority_vouches_for() {
-    let authority = Authority::new();
-    let Some(mut place) = over_tls(&authority, "127.0.0.1").await else { return };
-    let store = place.open().await;
-    let id = store.create(alice()).await.unwrap().id;
-    assert_eq!(store.get(id).await.unwrap().unwrap().id, id);
-    let plain = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
-        WHERE application_name = 'user-server' AND NOT ssl";
-    assert_eq!(place.run_sql(plain), "0\n");
-
-    // Cancellations are connections, too.
-    place.run_sql(&slow("UPDATE"));
-    let change = UserChange::parse("Bob", "").unwrap();
-    place.abandon("UPDATE users", async || store.update(id, change.clone()).await).await;
-    place.cancelled("UPDATE users").await;
-
-    let tls = mem::replace(&mut place.options.tls, trusting(&Authority::new()));
-    let error = place.try_open().await.unwrap_err().to_string();
-    assert!(error.contains("invalid peer certificate"), "{error}");
-
-    place.options.tls = None;
-    let error = place.try_open().await.unwrap_err().to_string();
-    assert!(error.contains("no encryption"), "{error}");
-
-    place.options.tls = tls;
-    let url = place.options.url.clone();
-    for (mode, accepted) in [("require", true), ("prefer", true), ("disable", false)] {
-        place.options.url = format!("{url}?sslmode={mode}");
-        assert_eq!(place.try_open().await.is_ok(), accepted, "{mode}");
-    }
-}
-
-#[tokio::test]
-async fn a_database_with_a_certificate_for_another_name_is_not_trusted() {
-    let Some(place) = over_tls(&Authority::new(), "elsewhere").await else { return };
-    let error = place.try_open().await.unwrap_err().to_string();
-    assert!(error.contains("not valid for name \"127.0.0.1\""), "{error}");
-}
-
-#[tokio::test]
-async fn with_an_authority_a_database_without_tls_is_not_trusted() {
-    let Some(mut place) = InDatabase::new().await else { return };
-    place.options.tls = trusting(&Authority::new());
-    let error = place.try_open().await.unwrap_err().to_string();
-    assert!(error.contains("server does not support TLS"), "{error}");
-    place.options.url += "?sslmode=disable";
-    let error = place.try_open().await.unwrap_err().to_string();
-    assert!(error.contains("sslmode=disable contradicts the CA"), "{error}");
-    place.options.url = place.options.url.replace("disable", "verify-full");
-    let error = place.try_open().await.unwrap_err().to_string();
-    assert!(error.contains("sslmode"), "{error}");
 }
