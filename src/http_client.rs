@@ -56,11 +56,13 @@ impl Url {
         self.authority.host().trim_matches(['[', ']'])
     }
 
+    #[cfg(feature = "otlp")]
     pub(crate) fn path(&self) -> &PathAndQuery {
         &self.path
     }
 
     /// The same with another path.
+    #[cfg(feature = "otlp")]
     pub(crate) fn with_path(self, path: PathAndQuery) -> Self {
         Self { path, ..self }
     }

@@ -6,9 +6,11 @@ mod window;
 use std::net::{IpAddr, Ipv6Addr};
 
 pub(crate) use self::local::Local;
+pub(crate) use self::window::Rate;
+#[cfg(feature = "rate-limit")]
+pub(crate) use self::window::Taken;
 #[cfg(all(test, feature = "redis"))]
 pub(crate) use self::window::Window;
-pub(crate) use self::window::{Rate, Taken};
 
 /// The network that belongs to one client, as far as can be told from an address of it: who has one
 /// address of a /64 has all of them (RFC 4291, 2.5.1).
