@@ -133,6 +133,11 @@ impl<Job> Queue<Job> {
         }
     }
 
+    /// How many changes wait for their turn.
+    pub(super) fn waiting(&self) -> usize {
+        self.shared.waiting().lanes.iter().map(VecDeque::len).sum()
+    }
+
     fn put(&self, size: Size, slot: Slot<Job>) {
         let mut waiting = self.shared.waiting();
         if waiting.closed {

@@ -7,9 +7,10 @@
 //!  every half second ──> a connection of its own ──> SELECT 1 ──> breaker ──> health
 //! ```
 //!
-//! Users appear in order of their ids, across servers: whoever creates some locks the one row of
-//! `user_sequence`, which has the newest id, until they are committed. So creations of one server are
-//! gathered, as they are for SQLite, and share that turn and its wait for the disk.
+//! Users appear in order of their places, across servers: whoever creates some locks the one row of
+//! `user_sequence`, which has the last place and the newest id, until they are committed. So creations of
+//! one server are gathered, as they are for SQLite, and share that turn and its wait for the disk. A trigger
+//! gives places to rows that other programs add, whatever ids those have.
 //!
 //! A call that is over cancels its statement, but lets a read of up to 2 s end, which keeps the connection.
 //! Creations are cancelled when all of their calls are over.
@@ -20,6 +21,7 @@ mod connection;
 mod connector;
 mod error;
 mod keys;
+mod metrics;
 mod plan;
 mod pool;
 mod queries;
@@ -36,6 +38,7 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use futures_util::future::try_join_all;
+use prometheus::core::Collector;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -45,14 +48,16 @@ use uuid::Uuid;
 use self::breaker::Breaker;
 use self::connection::Value;
 use self::connector::Connector;
+use self::metrics::StoreMetrics;
 use self::pool::Pool;
 use self::queries::{ATTEMPTS, Again, Queries};
 use self::url::Target;
 use self::writer::{Done, Job, What, Write, Writer};
+use super::metrics::CommitMetrics;
 use super::turns::{self, Queue, Size};
 use super::{
     Creation, Extent, Found, IdSequence, IdempotencyKey, Known, Mark, PAGE_LEN, Packed, Page, Part,
-    Progress, Remembered, Rest, StoreError, Stored, UserStore, forgotten, tell,
+    Progress, Remembered, StoreError, Stored, UserStore, forgotten, tell,
 };
 use crate::ClientTls;
 use crate::users::domain::{NewUser, User, UserChange, UserId};
@@ -81,6 +86,7 @@ pub struct Options {
 pub struct PostgresStore {
     queries: Queries,
     creations: Queue<Job>,
+    commits: CommitMetrics,
     _tasks: JoinSet<()>,
 }
 
@@ -110,12 +116,13 @@ impl PostgresStore {
         let breaker = Arc::new(Breaker::new());
         let (creations, turns) = turns::queue();
         let mut tasks = JoinSet::new();
-        let ids = IdSequence::new();
-        let writer = Writer { pool: own, breaker: breaker.clone(), ids };
+        let (ids, commits) = (IdSequence::new(), CommitMetrics::new());
+        let metrics = commits.clone();
+        let writer = Writer { pool: own, breaker: breaker.clone(), ids, metrics };
         tasks.spawn(writer.run(turns));
         tasks.spawn(breaker::probe(connector, breaker.clone()));
         let queries = Queries::new(pool, breaker);
-        Ok(Self { queries, creations, _tasks: tasks })
+        Ok(Self { queries, creations, commits, _tasks: tasks })
     }
 
     /// What [`connect`](Self::connect) would find, and all of its errors, without changing anything.
@@ -214,7 +221,9 @@ impl UserStore for PostgresStore {
     }
 
     async fn extent(&self) -> Result<Extent, StoreError> {
-        let sql = "SELECT newest, total FROM user_sequence";
+        let sql =
+            "SELECT (SELECT id FROM users WHERE place <= last_place ORDER BY place DESC LIMIT 1),
+            present FROM user_sequence";
         let rows = self.queries.query(sql, &[], Again::Reads).await?;
         let row = rows.first().ok_or_else(|| StoreError::corrupt("its sequence is missing"))?;
         rows::extent(row)
@@ -226,6 +235,11 @@ impl UserStore for PostgresStore {
         extent: Extent,
     ) -> impl Stream<Item = Result<Page, StoreError>> + Send {
         scan::scan(&self.queries, after, extent)
+    }
+
+    fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        let Queries { pool, breaker, .. } = self.queries.clone();
+        vec![Box::new(StoreMetrics::new(pool, breaker, self.creations.clone(), &self.commits))]
     }
 
     /// Looked at twice a second.

@@ -16,6 +16,8 @@ use crate::users::view::Changes as Told;
 /// Users with ids of their own, and what the calls are told once they are stored.
 pub(super) struct Plan {
     now: Timestamp,
+    /// That before the first of them.
+    place: i64,
     ids: Vec<Uuid>,
     names: Vec<String>,
     emails: Vec<String>,
@@ -42,20 +44,29 @@ impl From<StoreError> for Fault {
     }
 }
 
-/// Waits until no other transaction creates users, on whatever server. Gives the newest one's id.
-pub(super) async fn lock(transaction: &Connection) -> Result<Option<UserId>, Fault> {
-    let sql = "SELECT newest FROM user_sequence FOR UPDATE";
+/// What the users that are to be created come behind.
+pub(super) struct Behind {
+    /// The newest id that a server has issued.
+    newest: Option<UserId>,
+    /// Where the last user stands, whoever has created it.
+    place: i64,
+}
+
+/// Waits until no other transaction creates users, on whatever server.
+pub(super) async fn lock(transaction: &Connection) -> Result<Behind, Fault> {
+    let sql = "SELECT newest, last_place FROM user_sequence FOR UPDATE";
     let rows = transaction.run(sql, &[]).await?;
     let row = rows.first().ok_or_else(|| StoreError::corrupt("its sequence is missing"))?;
-    Ok(rows::newest(row)?)
+    let (newest, place) = rows::sequence(row)?;
+    Ok(Behind { newest, place })
 }
 
 impl Plan {
-    /// With ids above `newest`.
+    /// With ids and places above those of users that are there.
     pub(super) async fn make(
         transaction: &Connection,
         ids: &mut IdSequence,
-        newest: Option<UserId>,
+        Behind { newest, place }: Behind,
         group: &[Write],
     ) -> Result<Self, Fault> {
         let now = Timestamp::now();
@@ -67,7 +78,8 @@ impl Plan {
         }
         let keys = Keys::recall(transaction, now, group.iter().filter_map(Write::key)).await?;
         let (names, emails) = (Vec::new(), Vec::new());
-        let mut plan = Self { now, ids: Vec::new(), names, emails, keys, answers: Vec::new() };
+        let (ids_of_all, answers) = (Vec::new(), Vec::new());
+        let mut plan = Self { now, place, ids: ids_of_all, names, emails, keys, answers };
         for write in group {
             let answer = plan.add(transaction, ids, write).await;
             plan.answers.push(match answer {
@@ -139,24 +151,34 @@ impl Plan {
     pub(super) async fn store(&self, transaction: &Connection) -> Result<(), Error> {
         self.keys.store(transaction).await?;
         let Some(newest) = self.ids.last() else { return Ok(()) };
-        let sql = "INSERT INTO users (id, name, email, created_seconds, created_nanos, status)
-            SELECT id, name, email, $4::bigint, $5::integer, $6::smallint
-            FROM unnest($1::uuid[], $2::text[], $3::text[]) AS created (id, name, email)";
+        // A trigger counts them.
+        let sql =
+            "INSERT INTO users (id, name, email, created_seconds, created_nanos, status, place)
+            SELECT id, name, email, $4::bigint, $5::integer, $6::smallint, $7::bigint + number
+            FROM unnest($1::uuid[], $2::text[], $3::text[])
+                WITH ORDINALITY AS created (id, name, email, number)";
         let (seconds, nanos) = (self.now.seconds(), self.now.nanos());
         let active = rows::status(UserStatus::Active);
-        let values: [Value<'_>; 6] = [
+        let values: [Value<'_>; 7] = [
             (&self.ids, Type::UUID_ARRAY),
             (&self.names, Type::TEXT_ARRAY),
             (&self.emails, Type::TEXT_ARRAY),
             (&seconds, Type::INT8),
             (&nanos, Type::INT4),
             (&active, Type::INT2),
+            (&self.place, Type::INT8),
         ];
         transaction.run(sql, &values).await?;
+        // Only servers before places were introduced read this number.
         let sql = "UPDATE user_sequence SET newest = $1, total = total + $2";
         let count = self.ids.len() as i64;
         transaction.run(sql, &[(newest, Type::UUID), (&count, Type::INT8)]).await?;
         Ok(())
+    }
+
+    /// How many users are created.
+    pub(super) fn users(&self) -> usize {
+        self.ids.len()
     }
 
     pub(super) fn into_answers(self) -> Vec<Answer> {

@@ -19,16 +19,17 @@ pub(super) fn status(status: UserStatus) -> i16 {
 
 /// Of the columns id, name, email, created_seconds, created_nanos and status.
 pub(super) fn read(row: &Row) -> Result<User<&str>, StoreError> {
-    let id: UserId = value::<Uuid>(row, 0)?.into();
+    let id = id(row)?;
     let corrupt = |what| StoreError::corrupt(format!("user {id} has a bad {what}"));
-    let created_at = Timestamp::new(value(row, 3)?, value(row, 4)?);
-    let number: i16 = value(row, 5)?;
+    let seconds = row.try_get(3).map_err(|_| corrupt("creation time"))?;
+    let nanos = row.try_get(4).map_err(|_| corrupt("creation time"))?;
+    let number: i16 = row.try_get(5).map_err(|_| corrupt("status"))?;
     let all = [UserStatus::Active, UserStatus::Inactive, UserStatus::Suspended];
     Ok(User {
         id,
-        name: value(row, 1)?,
-        email: value(row, 2)?,
-        created_at: created_at.ok_or_else(|| corrupt("creation time"))?,
+        name: row.try_get(1).map_err(|_| corrupt("name"))?,
+        email: row.try_get(2).map_err(|_| corrupt("address"))?,
+        created_at: Timestamp::new(seconds, nanos).ok_or_else(|| corrupt("creation time"))?,
         status: all
             .into_iter()
             .find(|it| status(*it) == number)
@@ -36,19 +37,28 @@ pub(super) fn read(row: &Row) -> Result<User<&str>, StoreError> {
     })
 }
 
+/// Of the column id, the first.
+pub(super) fn id(row: &Row) -> Result<UserId, StoreError> {
+    Ok(value::<Uuid>(row, 0)?.into())
+}
+
 /// The user of the first row, if there is one.
 pub(super) fn first(rows: &[Row]) -> Result<Option<Arc<User>>, StoreError> {
     rows.first().map(|row| Ok(Arc::new(read(row)?.into_owned()))).transpose()
 }
 
-/// Of the columns newest and total.
+/// Of the columns newest and present.
 pub(super) fn extent(row: &Row) -> Result<Extent, StoreError> {
     let total: i64 = value(row, 1)?;
     Ok(Extent { total: total.unsigned_abs(), newest: newest(row)? })
 }
 
-/// Of the column newest, the first.
-pub(super) fn newest(row: &Row) -> Result<Option<UserId>, StoreError> {
+/// Of the columns newest and last_place.
+pub(super) fn sequence(row: &Row) -> Result<(Option<UserId>, i64), StoreError> {
+    Ok((newest(row)?, value(row, 1)?))
+}
+
+fn newest(row: &Row) -> Result<Option<UserId>, StoreError> {
     Ok(value::<Option<Uuid>>(row, 0)?.map(UserId::from))
 }
 

@@ -45,6 +45,59 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (principal, key, first),
         FOREIGN KEY (principal, key) REFERENCES idempotency_keys ON DELETE CASCADE
     );",
+    // The order of users is that in which they came, whatever their ids are. Whoever adds or removes rows, a
+    // trigger keeps the order and the number of users, under the lock under which users are created. What
+    // servers before this version read and write stays as it is.
+    "ALTER TABLE users ADD COLUMN place bigint;  -- none until the statement ends
+    ALTER TABLE user_sequence ADD COLUMN last_place bigint NOT NULL DEFAULT 0;
+    ALTER TABLE user_sequence ADD COLUMN present    bigint NOT NULL DEFAULT 0;  -- how many users
+    -- Users that were listed so far keep their order.
+    UPDATE users SET place = ordered.place FROM (
+        SELECT id, row_number() OVER (ORDER BY is_hidden, CASE WHEN is_hidden THEN created_seconds END,
+            CASE WHEN is_hidden THEN created_nanos END, id) AS place
+        FROM (SELECT users.*, coalesce(id > newest, true) AS is_hidden FROM users, user_sequence) AS all_users
+    ) AS ordered WHERE users.id = ordered.id;
+    UPDATE user_sequence SET (last_place, present) = (SELECT count(*), count(*) FROM users);
+    CREATE UNIQUE INDEX users_by_place ON users (place);
+
+    CREATE FUNCTION users_came() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+    DECLARE
+        how_many bigint;
+        without_place bigint;
+        highest bigint;
+    BEGIN
+        SELECT count(*), count(*) FILTER (WHERE place IS NULL), max(place)
+            INTO how_many, without_place, highest FROM came;
+        IF how_many = 0 THEN
+            RETURN NULL;
+        END IF;
+        UPDATE user_sequence SET present = present + how_many,
+            last_place = greatest(last_place, highest) + without_place
+            RETURNING last_place - without_place INTO highest;
+        IF without_place > 0 THEN
+            UPDATE users SET place = highest + ordered.number FROM (
+                SELECT id, row_number() OVER (ORDER BY created_seconds, created_nanos, id) AS number
+                FROM came WHERE place IS NULL
+            ) AS ordered WHERE users.id = ordered.id;
+        END IF;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER users_came AFTER INSERT ON users REFERENCING NEW TABLE AS came
+        FOR EACH STATEMENT EXECUTE PROCEDURE users_came();
+
+    CREATE FUNCTION users_went() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+    BEGIN
+        IF TG_OP = 'TRUNCATE' THEN
+            UPDATE user_sequence SET present = 0;
+        ELSE
+            UPDATE user_sequence SET present = present - (SELECT count(*) FROM went);
+        END IF;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER users_went AFTER DELETE ON users REFERENCING OLD TABLE AS went
+        FOR EACH STATEMENT EXECUTE PROCEDURE users_went();
+    CREATE TRIGGER all_users_went AFTER TRUNCATE ON users
+        FOR EACH STATEMENT EXECUTE PROCEDURE users_went();",
 ];
 
 /// What the serving role needs.

@@ -6,7 +6,7 @@ use super::breaker::Breaker;
 use super::plan::{self, Fault, Plan};
 use super::pool::{Pool, Session};
 use super::turns::{Reply, Turns};
-use super::{ATTEMPTS, IdSequence, IdempotencyKey, Part, StoreError, Stored, error};
+use super::{ATTEMPTS, CommitMetrics, IdSequence, IdempotencyKey, Part, StoreError, Stored, error};
 use crate::users::domain::{NewUser, User};
 use crate::users::view::Changes as Told;
 
@@ -47,6 +47,7 @@ pub(super) struct Writer {
     pub(super) pool: Pool,
     pub(super) breaker: Arc<Breaker>,
     pub(super) ids: IdSequence,
+    pub(super) metrics: CommitMetrics,
 }
 
 impl Writer {
@@ -89,7 +90,9 @@ impl Writer {
             let opened = self.pool.get().await;
             let session = opened.inspect_err(|_| self.breaker.suspect())?;
             left -= 1;
+            let timer = self.metrics.seconds.start_timer();
             let attempt = attempt(&session, &mut self.ids, group, planned).await;
+            timer.observe_duration();
             if let Err(fault) = &attempt {
                 if matches!(fault, Fault::Database(error) if error::is_stale(error)) {
                     session.connection().forget();
@@ -99,7 +102,13 @@ impl Writer {
             }
             session.release();
             match attempt {
-                Ok(answers) => return Ok(answers),
+                Ok(plan) => {
+                    let users = plan.as_ref().map_or(0, Plan::users);
+                    if users > 0 {
+                        self.metrics.users.observe(users as f64);
+                    }
+                    return Ok(plan.map_or_else(Vec::new, Plan::into_answers));
+                }
                 Err(Fault::Store(error)) => return Err(error),
                 Err(Fault::Database(error)) => {
                     let lost = error::is_lost(&error);
@@ -123,24 +132,26 @@ async fn abandoned(replies: &mut [Reply<Done>]) {
     }
 }
 
-/// One transaction. `planned` is what the one before may have stored.
+/// One transaction, and what it has stored. `planned` is what the one before may have stored.
 async fn attempt(
     session: &Session,
     ids: &mut IdSequence,
     group: &[Write],
     planned: &mut Option<Plan>,
-) -> Result<Vec<Answer>, Fault> {
+) -> Result<Option<Plan>, Fault> {
     let transaction = session.connection();
     transaction.begin().await?;
     // From here on no other server creates users; what a lost transaction has begun is over.
-    let newest = plan::lock(transaction).await?;
+    let behind = plan::lock(transaction).await?;
     if let Some(plan) = &*planned
         && plan.is_stored(transaction).await?
     {
-        return Ok(planned.take().map_or_else(Vec::new, Plan::into_answers));
+        // That one has nothing to do. If it cannot be ended, its connection is lost.
+        let _ = transaction.rollback().await;
+        return Ok(planned.take());
     }
     *planned = None;
-    let plan = Plan::make(transaction, ids, newest, group).await?;
+    let plan = Plan::make(transaction, ids, behind, group).await?;
     plan.store(transaction).await?;
     *planned = Some(plan);
     if let Err(error) = transaction.commit().await {
@@ -150,5 +161,5 @@ async fn attempt(
         }
         return Err(error.into());
     }
-    Ok(planned.take().map_or_else(Vec::new, Plan::into_answers))
+    Ok(planned.take())
 }

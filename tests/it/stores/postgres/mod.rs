@@ -1,7 +1,9 @@
 //! The store in PostgreSQL. What is its own beyond the contract: several servers on one database,
 //! and a database that goes away.
 
+mod brought_in;
 mod hosts;
+mod metrics;
 mod pooler;
 mod rights;
 mod trust;
@@ -337,6 +339,7 @@ async fn scans_leave_connections_to_points() {
     place.options.connections = 2;
     let store = place.open().await;
     let ids = store.create_all(vec![alice(); 10]).await.unwrap();
+    let extent = store.extent().await.unwrap();
     // The first user is read at once, any other one never.
     place.run_sql(&format!(
         "CREATE FUNCTION slowly(id uuid) RETURNS boolean LANGUAGE plpgsql COST 100000 AS
@@ -345,7 +348,6 @@ async fn scans_leave_connections_to_points() {
         CREATE VIEW users AS SELECT * FROM kept WHERE slowly(id)",
         ids[0]
     ));
-    let extent = store.extent().await.unwrap();
     let mut scans: Vec<_> = (0..10).map(|_| Box::pin(store.scan(None, extent))).collect();
     for scan in &mut scans {
         assert!(scan.try_next().now_or_never().is_none());
