@@ -108,7 +108,9 @@ impl Breaker {
 pub(super) async fn probe(connector: Arc<Connector>, breaker: Arc<Breaker>) {
     let mut known = None;
     loop {
-        match look(&mut known, &connector, &breaker).await {
+        let found = look(&mut known, &connector, &breaker).await;
+        connector.set_can_write(matches!(found, Ok(true)));
+        match found {
             Ok(true) => breaker.set(State::There, ""),
             Ok(false) => breaker.set(State::ReadOnly, ""),
             Err(error) => breaker.set(State::Away, &error.to_string()),
@@ -143,7 +145,7 @@ async fn look(
             }
         }
     }
-    let mut connecting = pin!(connector.connect());
+    let mut connecting = pin!(connector.connect_to_any());
     let connected = match timeout(PATIENCE, &mut connecting).await {
         Ok(connected) => connected,
         // Calls do not wait until all hosts were tried.

@@ -55,6 +55,8 @@ pub(super) struct Connector {
     pooled: AtomicBool,
     /// Connections of earlier ones are not used again.
     generation: AtomicU64,
+    /// Whether a host is known that can be written: then no other will do.
+    can_write: AtomicBool,
 }
 
 impl Connector {
@@ -64,6 +66,7 @@ impl Connector {
             last: Mutex::new(None),
             pooled: AtomicBool::new(false),
             generation: AtomicU64::new(0),
+            can_write: AtomicBool::new(false),
         }
     }
 
@@ -90,8 +93,23 @@ impl Connector {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Connects to the first host that can be written, or else to the first that can be read.
+    /// Whether the probe has found a host that can be written.
+    pub(super) fn set_can_write(&self, can_write: bool) {
+        self.can_write.store(can_write, Ordering::Relaxed);
+    }
+
+    /// Connects for calls: to a host that can only be read if none is known that can be written. A standby
+    /// may lack what a call has just been told.
     pub(super) async fn connect(&self) -> Result<Connection, StoreError> {
+        self.connect_to(!self.can_write.load(Ordering::Relaxed)).await
+    }
+
+    /// Connects to the first host that can be written, or else to the first that can be read.
+    pub(super) async fn connect_to_any(&self) -> Result<Connection, StoreError> {
+        self.connect_to(true).await
+    }
+
+    async fn connect_to(&self, any: bool) -> Result<Connection, StoreError> {
         let generation = self.generation();
         let (addresses, mut faults) = self.addresses().await;
         let (several, mut readable) = (addresses.len() + faults.len() > 1, None);
@@ -112,6 +130,9 @@ impl Connector {
                 let why =
                     format!("{address} can only be read, and target_session_attrs excludes that");
                 Err(StoreError::unavailable(why))
+            }
+            Some((address, _)) if !any => {
+                Err(StoreError::unavailable(format!("{address} can only be read")))
             }
             Some((address, connection)) => {
                 self.remember(address);

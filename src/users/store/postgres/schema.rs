@@ -1,5 +1,6 @@
 //! What is in the database, and how an older schema becomes a newer one.
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Row};
 
@@ -108,6 +109,9 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("idempotency_parts", &["SELECT", "INSERT"]),
 ];
 
+const GRANT: &str = "GRANT SELECT, INSERT, UPDATE, DELETE ON users, user_sequence, idempotency_keys, \
+     idempotency_parts, user_schema";
+
 /// What a migration does, before it does anything. It takes turns with servers that start at the same time
 /// ("user" in ASCII), and as long as it takes: a large table is rewritten, perhaps.
 const PREPARE: &str = "SET LOCAL statement_timeout = 0;
@@ -161,7 +165,13 @@ pub(super) async fn inspect(connection: &Connection) -> Result<Found, StoreError
 
 /// The same for a role that only makes the tables.
 pub(super) async fn inspect_for_owner(connection: &Connection) -> Result<Found, StoreError> {
-    let version = version(connection).await.map_err(|error| error::of_call(&error))?;
+    let version = version(connection).await.map_err(|error| match error.code() {
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => StoreError::internal(format!(
+            "{}: {GRANT} TO the role that serves",
+            error::text(&error)
+        )),
+        _ => error::of_call(&error),
+    })?;
     let found = known(version)?;
     if !connection.can_write() {
         return match found {
@@ -255,11 +265,7 @@ async fn lacking(connection: &Connection, only_reads: bool) -> Result<Option<Str
     let Some(row) = rows.first() else { return Ok(None) };
     let role: &str = row.get(0);
     let lacking: Vec<&str> = rows.iter().map(|row| row.get(1)).collect();
-    Ok(Some(format!(
-        "role {role} lacks {}: GRANT SELECT, INSERT, UPDATE, DELETE ON users, user_sequence, \
-         idempotency_keys, idempotency_parts TO {role}",
-        lacking.join(", ")
-    )))
+    Ok(Some(format!("role {role} lacks {}: {GRANT} TO {role}", lacking.join(", "))))
 }
 
 fn flag(rows: &[Row], column: usize) -> bool {

@@ -60,6 +60,11 @@ async fn a_role_that_lacks_a_right_is_refused_by_check_and_start_alike() {
     let error = InDatabase::refusal(&divided.server).await;
     assert!(error.contains("may make none in schema app: run user-server migrate"), "{error}");
     drop(PostgresStore::connect(&divided.owner).await.unwrap());
+    let error = InDatabase::refusal(&divided.server).await;
+    assert!(
+        error.contains("denied for table user_schema (42501): GRANT SELECT, INSERT"),
+        "{error}"
+    );
     divided.grant("SELECT ON ALL TABLES IN SCHEMA app");
     let error = InDatabase::refusal(&divided.server).await;
     assert!(
