@@ -65,7 +65,9 @@ fn p99(times: &[Duration]) -> Duration {
 /// A creation waits for one batch at the most, however many wait.
 async fn one_batch_is_waited_for(store: &str) {
     let quiet = "info,balafon::access=off";
-    let running = Running::start(&["--workers", "2", "--log-level", quiet, "--store", store], &[]);
+    let arguments = ["--workers", "2", "--log-level", quiet, "--store", store];
+    let room = ["--connection-buffer-limit", "256MiB", "--server-buffer-limit", "256MiB"];
+    let running = Running::start(&[&arguments[..], &room].concat(), &[]);
     let address = running.address.parse().unwrap();
     let [mut many, mut single] = [Peer::connect(address).await, Peer::connect(address).await];
     let idle = create(&mut single, |calls| calls < CALLS).await;
