@@ -1,6 +1,7 @@
 //! See `run`.
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // It is a test, and tells what it has done.
 
+mod batches;
 #[path = "../it/support/folder.rs"]
 #[allow(dead_code, unreachable_pub)] // It is shared with the other tests.
 mod folder;
@@ -27,6 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
+use self::batches::Batcher;
 use self::folder::Folder;
 use self::outage::Fault;
 use self::postgres::Postgres;
@@ -98,11 +100,15 @@ async fn kill(store: &str, database: Option<&Arc<Postgres>>, rounds: usize) {
     server.kill();
     println!(
         "{rounds} rounds in {:.0?}: {} creations and {} updates acknowledged, all there; {} \
-         creations unanswered, asked for again",
+         creations unanswered, asked for again; {} users of streams acknowledged, {} streams \
+         repeated, {} told what is stored of them",
         started.elapsed(),
         all.creators.iter().map(|it| it.acknowledged.len()).sum::<usize>(),
         all.updaters.iter().map(|it| it.acknowledged).sum::<u64>(),
         all.creators.iter().map(|it| it.repeated).sum::<usize>(),
+        all.batchers.iter().map(|it| it.acknowledged.len()).sum::<usize>(),
+        all.batchers.iter().map(|it| it.repeated).sum::<usize>(),
+        all.batchers.iter().map(|it| it.told).sum::<usize>(),
     );
 }
 
@@ -121,6 +127,7 @@ async fn patiently<F: IntoFuture>(future: F) -> F::Output {
 #[derive(Default)]
 struct Expected {
     creators: Vec<Creator>,
+    batchers: Vec<Batcher>,
     updaters: Vec<Updater>,
     /// The last user that was verified.
     newest: Option<String>,
@@ -134,11 +141,20 @@ impl Expected {
         self.verify(&mut client).await;
         if self.creators.is_empty() {
             self.creators = (0..WORKERS).map(Creator::new).collect();
+            self.batchers = Batcher::all();
             for _ in 0..WORKERS {
                 self.updaters.push(Updater::new(&mut client).await);
             }
         }
         let (mut creators, mut updaters) = (JoinSet::new(), JoinSet::new());
+        let mut batchers = JoinSet::new();
+        for mut batcher in self.batchers.drain(..) {
+            let client = client.clone();
+            batchers.spawn(async move {
+                batcher.run(client).await;
+                batcher
+            });
+        }
         for mut creator in self.creators.drain(..) {
             let client = client.clone();
             creators.spawn(async move {
@@ -161,6 +177,7 @@ impl Expected {
         }
         self.creators = creators.join_all().await;
         self.updaters = updaters.join_all().await;
+        self.batchers = batchers.join_all().await;
         if let Some(database) = database {
             server.kill();
             database.resume();
@@ -178,6 +195,9 @@ impl Expected {
         }
         for creator in &mut self.creators {
             creator.verify(&by_name, self.newest.as_deref());
+        }
+        for batcher in &mut self.batchers {
+            batcher.verify(&by_name, self.newest.as_deref());
         }
         for updater in &mut self.updaters {
             let user = client.user(&updater.id).await;

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use balafon::Rpc;
 use balafon::users::pb::{GetUserRequest, UserResponse, UserUpdate, user_service};
 use prost::Message;
-use tokio_stream::iter;
+use tokio_stream::{Stream, iter};
 use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
@@ -22,6 +22,8 @@ impl Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_user-server"));
         command.args(["--listen", "127.0.0.1:0", "--log-format", "json", "--store", store]);
         command.args(["--log-level", "info,balafon::access=off"]);
+        // So that streams are several.
+        command.args(["--chunk-size", "16"]);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let listening = lines.by_ref().map_while(Result::ok).find(|it| it.contains("listening"));
@@ -68,6 +70,23 @@ impl Client {
         ready.map_err(|error| Status::unavailable(error.to_string()))?;
         let path = rpc.path.parse().unwrap();
         Ok(self.0.unary(request, path, ProstCodec::default()).await?.into_inner())
+    }
+
+    /// A stream of requests, and its answer.
+    pub(crate) async fn stream<Q, S>(
+        &mut self,
+        rpc: &'static Rpc<Q, S>,
+        request: Request<impl Stream<Item = Q> + Send + 'static>,
+    ) -> Result<S, Status>
+    where
+        Q: Message + 'static,
+        S: Message + Default + 'static,
+    {
+        let ready = self.0.ready().await;
+        ready.map_err(|error| Status::unavailable(error.to_string()))?;
+        let path = rpc.path.parse().unwrap();
+        let answer = self.0.client_streaming(request, path, ProstCodec::default()).await;
+        Ok(answer?.into_inner())
     }
 
     /// A stream of one update, and its answer.

@@ -2,7 +2,7 @@
 
 use balafon::Encoding;
 use balafon::prost::Message;
-use balafon::users::pb::{CreateUserRequest, GetUserRequest, UserResponse};
+use balafon::users::pb::{CreateUserRequest, CreateUsersResponse, GetUserRequest, UserResponse};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -12,6 +12,8 @@ use crate::admin;
 use crate::support::folder::Folder;
 use crate::support::patiently;
 use crate::support::peer::{Peer, Reply, encoded, framed, request};
+#[cfg(target_os = "linux")]
+use crate::support::postgres;
 use crate::support::program::{Running, complaint, user_server};
 
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef\n";
@@ -107,6 +109,83 @@ async fn log_and_audit_show_the_client_that_a_trusted_proxy_names() {
             assert_eq!(line.get("client").and_then(Value::as_str), client, "{line}");
             assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
         }
+    }
+}
+
+#[tokio::test]
+async fn reads_are_attributed_in_the_access_log() {
+    let folder = Folder::new();
+    let secret = &folder.write("secret", SECRET);
+    let arguments = ["--auth-secret", secret, "--auth-allow=reader=*/GetUser"];
+    let mut server = Running::start(&arguments, &[]);
+    let mut peer = Peer::connect(server.address.parse().unwrap()).await;
+    let reader = token(secret, &["--subject", "somebody", "--roles", "reader"]);
+    let get = GetUserRequest { user_id: "0190163d-8694-739b-aea5-966c26f8ad91".into() };
+    for (method, token, status, principal) in [
+        ("GetUser", &*reader, "5", Some("somebody")),
+        ("GetAllUsers", &*reader, "7", Some("somebody")),
+        ("GetUser", "e30.e30.e30", "16", None),
+    ] {
+        assert_eq!(call(&mut peer, method, token, &get).await.grpc_status(), status);
+        let line: Value = serde_json::from_str(&server.line_with("balafon::access")).unwrap();
+        assert_eq!(line.get("principal").and_then(Value::as_str), principal, "{line}");
+    }
+}
+
+/// The key of a call is that of its caller, in a stream as well.
+#[tokio::test]
+async fn keys_of_streams_are_those_of_their_callers() {
+    let folder = Folder::new();
+    let secret = &folder.write("secret", SECRET);
+    let server = Running::start(&["--auth-secret", secret, "--auth-allow=admin=*"], &[]);
+    let mut peer = Peer::connect(server.address.parse().unwrap()).await;
+    let user = CreateUserRequest { name: "Alice".into(), email: "alice@example.com".into() };
+    let mut ids = Vec::new();
+    for subject in ["one", "other", "one"] {
+        let token = token(secret, &["--subject", subject, "--roles", "admin"]);
+        let head = request(&format!("{SERVICE}CreateUsers"))
+            .header("authorization", format!("Bearer {token}"))
+            .header("idempotency-key", "k");
+        let reply = peer.call(head, encoded(&user)).await;
+        assert_eq!(reply.grpc_status(), "0");
+        ids.push(CreateUsersResponse::decode(reply.body.slice(5..)).unwrap().user_ids);
+    }
+    assert!(ids[0] == ids[2] && ids[0] != ids[1], "{ids:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn creations_whose_client_gives_up_during_the_commit_are_on_record() {
+    let Some(database) = tokio::task::spawn_blocking(postgres::own).await.unwrap() else { return };
+    let folder = Folder::new();
+    let secret = &folder.write("secret", SECRET);
+    let url = database.database();
+    let arguments = ["--auth-secret", secret, "--auth-allow=admin=*", "--store", &*url];
+    let mut server = Running::start(&arguments, &[]);
+    let (_, name) = url.rsplit_once('/').unwrap();
+    let slow = "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN PERFORM pg_sleep(3600); RETURN new; END';
+        CREATE CONSTRAINT TRIGGER slowly AFTER INSERT ON users DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION slowly()";
+    database.run_sql(name, slow).unwrap();
+    let mut peer = Peer::connect(server.address.parse().unwrap()).await;
+    let admin = token(secret, &["--subject", "root", "--roles", "admin"]);
+    let user = CreateUserRequest { name: "Alice".into(), email: "alice@example.com".into() };
+    for (method, users) in [("CreateUser", 1), ("CreateUsers", 2)] {
+        let head = request(&format!("{SERVICE}{method}"))
+            .header("authorization", format!("Bearer {admin}"))
+            .header("grpc-timeout", "1S");
+        let messages = vec![encoded(&user); users].concat();
+        let reply = peer.call(head, messages.into()).await;
+        assert_eq!(reply.grpc_status(), "4");
+        if method == "CreateUsers" {
+            let message = reply.trailer("grpc-message").unwrap();
+            assert!(message.contains("unknown whether the next 2 were"), "{message}");
+        }
+        let line: Value = serde_json::from_str(&server.line_with("balafon::audit")).unwrap();
+        assert_eq!(line["status"], "DEADLINE_EXCEEDED");
+        assert_eq!(line["users"].as_str().unwrap().split(',').count(), users, "{line}");
+        assert!(!line["users"].as_str().unwrap().is_empty(), "{line}");
     }
 }
 

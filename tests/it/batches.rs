@@ -226,6 +226,49 @@ async fn users_of_an_atomic_batch_are_held_within_the_buffer_limit() {
         if mode == "chunked" {
             call.send.send_data(Bytes::new(), true).unwrap();
         }
-        assert_eq!(call.reply().await.unwrap().grpc_status(), status, "{mode}");
+        let reply = call.reply().await.unwrap();
+        assert_eq!(reply.grpc_status(), status, "{mode}");
+        if mode == "atomic" {
+            let message = reply.trailer("grpc-message").unwrap();
+            assert!(message.ends_with("0 users were created"), "{message}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_for_want_of_room_says_how_many_users_there_are() {
+    // Every chunk but the last one is stored; then a message does not fit.
+    let server = Server::new().connection_buffer_limit(128 * 1024);
+    let users = Users::new(MemoryStore::new()).chunks(10, HOUR);
+    let server = TestServer::start_with(server, Router::new().add(users.into_service())).await;
+    let mut peer = Peer::connect(server.addr).await;
+    let mut call = peer.open(user_service::CREATE_USERS.path).await;
+    for n in 0..25 {
+        call.send.send_data(encoded(&user(n)), false).unwrap();
+    }
+    let long = CreateUserRequest { name: "x".repeat(1 << 20), email: String::new() };
+    call.send.send_data(encoded(&long), false).unwrap();
+    let reply = call.reply().await.unwrap();
+    assert_eq!(reply.grpc_status(), "8");
+    let message = reply.trailer("grpc-message").unwrap();
+    assert!(message.contains("buffer limit"), "{message}");
+    assert!(message.ends_with("before it 20 users were created"), "{message}");
+}
+
+#[tokio::test]
+async fn a_stream_whose_client_is_silent_ends_and_says_how_many_users_there_are() {
+    let running = Running::start(&["--stream-idle-timeout", "300ms"], &[]);
+    let mut peer = Peer::connect(running.address.parse().unwrap()).await;
+    for path in [user_service::CREATE_USERS.path, user_service::UPDATE_USERS.path] {
+        let mut call = peer.open(path).await;
+        if path == user_service::CREATE_USERS.path {
+            call.send.send_data(encoded(&user(0)), false).unwrap();
+        }
+        let reply = call.reply().await.unwrap();
+        assert_eq!(reply.grpc_status(), "4");
+        let message = reply.trailer("grpc-message").unwrap();
+        assert!(message.contains("no message"), "{message}");
+        let says = message.contains("1 users were created");
+        assert_eq!(says, path == user_service::CREATE_USERS.path, "{message}");
     }
 }

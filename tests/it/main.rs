@@ -8,6 +8,7 @@ mod auth;
 mod batches;
 mod bounds;
 mod budgets;
+mod bystanders;
 mod clients;
 mod clock;
 mod compression;
@@ -33,6 +34,7 @@ mod rules;
 mod scans;
 mod shutdown;
 #[cfg(unix)]
+mod silence;
 mod sockets;
 mod spawned;
 mod stalled_log;

@@ -1,4 +1,4 @@
-use crate::users::domain::{NewUser, UserId};
+use crate::users::domain::NewUser;
 use crate::users::store::{IdempotencyKey, Known, Mark, Part, StoreError};
 
 /// A stream with an idempotency key, of which some may be stored already.
@@ -66,32 +66,29 @@ impl Keyed {
         (self.stored, self.ended) = (part.to, part.ends);
     }
 
-    /// Takes from `pending` what is stored already, and gives the ids of all that is.
+    /// How many of the `pending` users are stored already.
     ///
     /// # Errors
     /// The key is that of another stream.
     pub(super) fn learn(
         &mut self,
-        known: Known,
-        pending: &mut Vec<NewUser>,
-    ) -> Result<Vec<UserId>, StoreError> {
-        let Known { ids, mark, ended } = known;
+        known: &Known,
+        pending: &[NewUser],
+    ) -> Result<usize, StoreError> {
+        let &Known { mark, ended, .. } = known;
         // It is less only if the key was forgotten meanwhile.
-        let more =
-            mark.users().checked_sub(self.stored.users()).ok_or_else(StoreError::key_reused)?;
-        let mut reached = self.stored;
-        for user in pending.drain(..more.min(pending.len())) {
-            reached = reached.then(&user);
-        }
-        if reached.users() == mark.users() {
-            self.reach(reached, mark, ended)?;
-            if self.ended && !pending.is_empty() {
-                return Err(StoreError::key_reused());
-            }
-        } else {
+        let more = mark.users().checked_sub(self.stored.users());
+        let more = more.ok_or_else(StoreError::key_reused)?;
+        if more > pending.len() {
             self.ahead = Some(Ahead { mark, ended });
+            return Ok(pending.len());
         }
-        Ok(ids)
+        let reached = pending[..more].iter().fold(self.stored, Mark::then);
+        self.reach(reached, mark, ended)?;
+        if ended && more < pending.len() {
+            return Err(StoreError::key_reused());
+        }
+        Ok(more)
     }
 
     /// This stream has come as far as the earlier one.
@@ -128,12 +125,11 @@ mod tests {
     /// How many users of a stream, read up to here, are still to be stored.
     fn left(read: usize, known: Known) -> Result<usize, StoreError> {
         let mut keyed = keyed();
-        let mut pending: Vec<_> = (0..read).map(user).collect();
+        let pending: Vec<_> = (0..read).map(user).collect();
         for user in &pending {
             assert!(keyed.take(user)?);
         }
-        keyed.learn(known, &mut pending)?;
-        Ok(pending.len())
+        Ok(pending.len() - keyed.learn(&known, &pending)?)
     }
 
     #[test]
@@ -141,10 +137,10 @@ mod tests {
         for (read, stored, expected) in [(5, 0, 5), (5, 3, 2), (5, 5, 0), (5, 8, 0)] {
             assert_eq!(left(read, known(stored, false)).unwrap(), expected);
         }
-        let (mut keyed, mut pending) = (keyed(), vec![user(0)]);
-        assert!(keyed.take(&pending[0]).unwrap());
-        keyed.learn(known(3, false), &mut pending).unwrap();
-        assert!(keyed.part(&pending, false).unwrap().is_none());
+        let mut keyed = keyed();
+        assert!(keyed.take(&user(0)).unwrap());
+        assert_eq!(keyed.learn(&known(3, false), &[user(0)]).unwrap(), 1);
+        assert!(keyed.part(&[], false).unwrap().is_none());
         let new = [1, 2, 3].map(|n| keyed.take(&user(n)).unwrap());
         assert_eq!(new, [false, false, true]);
         let part = keyed.part(&[user(3)], true).unwrap().unwrap();
@@ -156,10 +152,10 @@ mod tests {
         // One user more than the earlier one had.
         assert!(left(4, known(3, true)).unwrap_err().is_key_reused());
         // One less.
-        let (mut keyed, mut pending) = (keyed(), vec![user(0)]);
-        keyed.take(&pending[0]).unwrap();
-        keyed.learn(known(2, true), &mut pending).unwrap();
-        assert!(keyed.part(&pending, true).unwrap_err().is_key_reused());
+        let mut keyed = keyed();
+        keyed.take(&user(0)).unwrap();
+        keyed.learn(&known(2, true), &[user(0)]).unwrap();
+        assert!(keyed.part(&[], true).unwrap_err().is_key_reused());
         // Another one, among those that were stored.
         assert!(keyed.take(&user(7)).unwrap_err().is_key_reused());
         let mut other = known(3, false);
@@ -171,7 +167,7 @@ mod tests {
     fn after_its_end_there_is_nothing_left_to_store() {
         let mut keyed = keyed();
         keyed.take(&user(0)).unwrap();
-        keyed.learn(known(1, true), &mut vec![user(0)]).unwrap();
+        keyed.learn(&known(1, true), &[user(0)]).unwrap();
         assert!(keyed.part(&[], true).unwrap().is_none());
         assert!(keyed.take(&user(1)).unwrap_err().is_key_reused());
     }

@@ -294,7 +294,11 @@ impl<'a, S: UserStore> Batch<'a, S> {
                 Some(known) if self.mode == Mode::Atomic && !known.ended => {
                     return Err(StoreError::key_reused().into());
                 }
-                Some(known) => self.ids = keyed.learn(known, &mut self.pending)?,
+                Some(known) => {
+                    let stored = keyed.learn(&known, &self.pending)?;
+                    self.pending.drain(..stored);
+                    self.ids = known.ids;
+                }
             }
         }
         self.pending = Vec::new();

@@ -26,7 +26,7 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// How long the probe waits for it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The longest that a call without a deadline waits: for a connection to be free (5 s), and for the
+/// The longest that a statement without a deadline, or a transaction of creations, waits: for a connection to be free (5 s), and for the
 /// longest statement (10 s). That is for connections that hang alone; PostgreSQL itself is sooner.
 const LONGEST: Duration = Duration::from_secs(15);
 

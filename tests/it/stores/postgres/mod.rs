@@ -406,6 +406,29 @@ async fn creations_for_which_nobody_waits_any_more_are_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_answer_is_lost_is_called_unknown() {
+    let Some(place) = InDatabase::alone().await else { return };
+    let store = place.open().await;
+    place.run_sql(
+        "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN PERFORM pg_sleep(3600); RETURN new; END';
+        CREATE CONSTRAINT TRIGGER slowly AFTER INSERT ON users DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION slowly()",
+    );
+    let both = async { tokio::join!(store.create(alice()), store.create_all(vec![alice(); 2])) };
+    let stop = async {
+        while place.active("COMMIT") != 1 {
+            tokio::task::yield_now().await;
+        }
+        place.server.stop();
+    };
+    let ((one, all), ()) = tokio::join!(both, stop);
+    assert!(one.unwrap_err().is_unknown() && all.unwrap_err().is_unknown());
+    // What was not about to be committed is not stored.
+    assert!(store.create(alice()).await.unwrap_err().is_unavailable());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_database_is_away_calls_fail_at_once_and_then_go_on() {
     let Some(place) = InDatabase::alone().await else { return };
     let store = place.open().await;

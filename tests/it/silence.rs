@@ -1,0 +1,121 @@
+//! Streams whose clients say nothing more. Time is simulated.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use balafon::{CallOptions, Router, Server};
+use h2::Reason;
+use tokio::io::DuplexStream;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use crate::support::echo::Echo;
+use crate::support::peer::framed;
+use crate::support::raw::{Frame, INITIAL_WINDOW_SIZE, Raw, head};
+use crate::support::serve_pipe;
+
+const UNARY: &str = "/test.Echo/Unary";
+const CLIENT: &str = "/test.Echo/Client";
+const BIDI: &str = "/test.Echo/Bidi";
+const SERVER: &str = "/test.Echo/Server";
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How long clients may be silent.
+const IDLE: Duration = Duration::from_secs(10);
+
+type Started = (Raw<DuplexStream>, JoinHandle<()>, Echo);
+
+async fn start(options: CallOptions) -> Started {
+    start_with(options, &[]).await
+}
+
+async fn start_with(options: CallOptions, settings: &[(u16, u32)]) -> Started {
+    let echo = Echo::default();
+    let router = Router::new().add(echo.service()).configure("test.Echo", options);
+    let server = Server::new().keepalive(Duration::MAX, Duration::MAX);
+    let server = server.request_timeout(Duration::MAX);
+    let (io, serving) = serve_pipe(&server, &Arc::new(router));
+    (Raw::over(io, settings).await, serving, echo)
+}
+
+#[track_caller]
+fn assert_silent(answer: &[Frame], since: Instant) {
+    let last = answer.last().unwrap();
+    assert_eq!(last.field("grpc-status"), Some("4"));
+    assert!(last.field("grpc-message").unwrap().contains("no message"), "{last:?}");
+    let passed = since.elapsed();
+    assert!((IDLE..IDLE + SECOND).contains(&passed), "{passed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_client_is_silent_ends() {
+    for spawned in [false, true] {
+        let options = CallOptions::new().idle_timeout(IDLE).spawn(spawned);
+        for path in [CLIENT, BIDI] {
+            let (mut raw, _serving, _echo) = start(options).await;
+            let begun = Instant::now();
+            raw.headers(1, &head(path), false).await;
+            assert_silent(&raw.answer(1).await, begun);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_message_of_a_stream_counts_and_parts_of_one_do_not() {
+    let (mut raw, _serving, _echo) = start(CallOptions::new().idle_timeout(IDLE)).await;
+    raw.headers(1, &head(CLIENT), false).await;
+    for _ in 0..20 {
+        sleep(IDLE * 9 / 10).await;
+        raw.data(1, &framed("here"), false).await;
+    }
+    let last = Instant::now();
+    let message = framed("a message in parts");
+    for byte in message.chunks(1).take(3) {
+        raw.data(1, byte, false).await;
+        sleep(IDLE / 4).await;
+    }
+    assert_silent(&raw.answer(1).await, last);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_is_not_silent_while_its_handler_works() {
+    let (mut raw, _serving, echo) = start(CallOptions::new().idle_timeout(IDLE)).await;
+    raw.headers(1, &head(CLIENT), false).await;
+    raw.data(1, &framed("wait"), false).await;
+    echo.until_running(1).await;
+    sleep(100 * IDLE).await;
+    assert_eq!(echo.running(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_nothing_is_silent_as_well() {
+    let options = CallOptions::new().idle_timeout(IDLE);
+    let (mut raw, _serving, _echo) = start_with(options, &[(INITIAL_WINDOW_SIZE, 100)]).await;
+    raw.headers(1, &head(BIDI), false).await;
+    let begun = Instant::now();
+    // More than the buffer of a stream has room for.
+    for _ in 0..3 {
+        raw.data(1, &framed(&"x".repeat(15_000)), false).await;
+    }
+    // A message is cut, so that there is no status.
+    assert!(raw.answer(1).await.last().unwrap().is_reset(Reason::CANCEL));
+    assert!((IDLE..IDLE + SECOND).contains(&begun.elapsed()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_do_not_stream_and_streams_that_nothing_limits_may_be_silent() {
+    for (options, path) in [
+        (CallOptions::new(), CLIENT),
+        (CallOptions::new(), BIDI),
+        (CallOptions::new().idle_timeout(Duration::MAX), CLIENT),
+        (CallOptions::new().idle_timeout(IDLE), UNARY),
+        (CallOptions::new().idle_timeout(IDLE), SERVER),
+    ] {
+        let (mut raw, _serving, _echo) = start(options).await;
+        raw.headers(1, &head(path), false).await;
+        sleep(100 * IDLE).await;
+        raw.data(1, &framed("here"), true).await;
+        assert_eq!(raw.answer(1).await.last().unwrap().field("grpc-status"), Some("0"));
+    }
+}
