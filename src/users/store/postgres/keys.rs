@@ -43,7 +43,10 @@ impl Keys {
                 principal, key
             FROM idempotency_keys
             WHERE (principal, key) IN (SELECT * FROM unnest($1::text[], $2::text[]))";
-        for row in &transaction.run(sql, &of_keys(&principals, &keys)).await? {
+        for row in &transaction
+            .run(sql, &[(&principals, Type::TEXT_ARRAY), (&keys, Type::TEXT_ARRAY)])
+            .await?
+        {
             let key = IdempotencyKey { principal: text(row, 6)?, key: text(row, 7)? };
             let (remembered, second) = rows::remembered(row)?;
             if second <= forgotten(now) {
@@ -170,7 +173,9 @@ impl Keys {
             let sql = "DELETE FROM idempotency_keys
                 WHERE (principal, key) IN (SELECT * FROM unnest($1::text[], $2::text[]))";
             let (principals, keys) = names(self.expired.iter());
-            transaction.run(sql, &of_keys(&principals, &keys)).await?;
+            transaction
+                .run(sql, &[(&principals, Type::TEXT_ARRAY), (&keys, Type::TEXT_ARRAY)])
+                .await?;
         }
         let sql = "DELETE FROM idempotency_keys WHERE (principal, key) IN (
             SELECT principal, key FROM idempotency_keys WHERE created_seconds <= $1 LIMIT $2)";
@@ -183,11 +188,6 @@ impl Keys {
 /// Of several keys, the principals and the keys.
 fn names<'a>(keys: impl Iterator<Item = &'a IdempotencyKey>) -> (Vec<&'a str>, Vec<&'a str>) {
     keys.map(|key| (&*key.principal, &*key.key)).unzip()
-}
-
-/// The values of a statement about several keys.
-fn of_keys<'a>(principals: &'a Vec<&str>, keys: &'a Vec<&str>) -> [Value<'a>; 2] {
-    [(principals, Type::TEXT_ARRAY), (keys, Type::TEXT_ARRAY)]
 }
 
 fn text(row: &Row, column: usize) -> Result<String, StoreError> {
