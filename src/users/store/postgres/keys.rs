@@ -43,8 +43,10 @@ impl Keys {
                 principal, key
             FROM idempotency_keys
             WHERE (principal, key) IN (SELECT * FROM unnest($1::text[], $2::text[]))";
-        let values: [Value<'_>; 2] = [(&principals, Type::TEXT_ARRAY), (&keys, Type::TEXT_ARRAY)];
-        for row in &transaction.run(sql, &values).await? {
+        for row in &transaction
+            .run(sql, &[(&principals, Type::TEXT_ARRAY), (&keys, Type::TEXT_ARRAY)])
+            .await?
+        {
             let key = IdempotencyKey { principal: text(row, 6)?, key: text(row, 7)? };
             let (remembered, second) = rows::remembered(row)?;
             if second <= forgotten(now) {
@@ -171,9 +173,9 @@ impl Keys {
             let sql = "DELETE FROM idempotency_keys
                 WHERE (principal, key) IN (SELECT * FROM unnest($1::text[], $2::text[]))";
             let (principals, keys) = names(self.expired.iter());
-            let values: [Value<'_>; 2] =
-                [(&principals, Type::TEXT_ARRAY), (&keys, Type::TEXT_ARRAY)];
-            transaction.run(sql, &values).await?;
+            transaction
+                .run(sql, &[(&principals, Type::TEXT_ARRAY), (&keys, Type::TEXT_ARRAY)])
+                .await?;
         }
         let sql = "DELETE FROM idempotency_keys WHERE (principal, key) IN (
             SELECT principal, key FROM idempotency_keys WHERE created_seconds <= $1 LIMIT $2)";
