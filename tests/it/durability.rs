@@ -74,6 +74,71 @@ fn a_store_that_is_in_use_is_one_clear_line() {
     assert!(line.contains("--store") && line.contains(expected), "{line}");
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_second_server_is_refused_under_another_name() {
+    let folder = Folder::new();
+    let running = start(&folder);
+    let pid = running.child.id();
+    let link = text(&folder.path("link.db"));
+    fs::hard_link(folder.path("users.db"), &link).unwrap();
+    let other = format!("sqlite:{link}");
+    let line = complaint(&["--listen", "127.0.0.1:0", "--log-level", "off", "--store", &other]);
+    let holder = format!("is in use by another process: {pid}, which has it as");
+    assert!(line.contains(&link) && line.contains(&holder), "{line}");
+    assert!(line.contains("/users.db"), "{line}");
+    let (line, code) = check(user_server(), &other);
+    assert!(line.starts_with("warning: --store: ") && line.contains("is in use"), "{line}");
+    assert_eq!(code, 0);
+    // The first one has noticed nothing.
+    let mut peer = connect(&running).await;
+    assert_eq!(create(&mut peer, "Alice").await.grpc_status(), "0");
+}
+
+/// Takes the right to mount: see the test of a full disk.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_second_server_is_refused_behind_a_bind_mount() {
+    let folder = Folder::new();
+    let _running = start(&folder);
+    let elsewhere = folder.path("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let [here, there] = ["users.db", "elsewhere/users.db"].map(|name| text(&folder.path(name)));
+    folder.write("elsewhere/users.db", "");
+    let mount = r#"mount --bind "$0" "$1""#;
+    let Some(mut command) = within_mount(mount, &[&here, &there]) else { return };
+    let store = format!("sqlite:{there}");
+    let output = command
+        .arg(user_server().get_program())
+        .args(["--listen", "127.0.0.1:0", "--log-level", "off", "--store", &store])
+        .output()
+        .unwrap();
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{line}");
+    assert!(line.contains("is in use by another process"), "{line}");
+}
+
+/// A command in a name space of its own, after `mount`, a script of the shell with these arguments; the
+/// caller adds the program and its arguments. `None` where nobody may mount: that takes the right of root, or
+/// of a user to whom the system gives name spaces.
+#[cfg(target_os = "linux")]
+#[allow(clippy::print_stderr)] // A test that does not run should say so.
+fn within_mount(mount: &str, arguments: &[&str]) -> Option<Command> {
+    let unshare = |script: &str| {
+        let mut command = Command::new("unshare");
+        let script = format!("{mount} && {script}");
+        command.args(["--map-root-user", "--mount", "sh", "-c", &script]).args(arguments);
+        command
+    };
+    if !unshare("true").status().is_ok_and(|status| status.success()) {
+        assert!(std::env::var_os("CI").is_none(), "this takes the right to mount");
+        eprintln!("skipped: no right to mount");
+        return None;
+    }
+    let shift = "shift; ".repeat(arguments.len() - 1);
+    Some(unshare(&format!(r#"{shift}exec "$@""#)))
+}
+
 #[test]
 fn a_file_that_is_no_database_is_one_clear_line() {
     let folder = Folder::new();
@@ -330,31 +395,17 @@ fn check_does_not_wait_for_a_database_that_says_nothing() {
     assert_eq!(code, 2);
 }
 
-/// The disk is one of 5 MiB in memory, which takes the right to mount: that of root, or of a user
-/// to whom the system gives name spaces.
+/// The disk is one of 5 MiB in memory.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-#[allow(clippy::print_stderr)] // A test that does not run should say so.
 async fn a_full_disk_refuses_users_and_keeps_those_it_has_until_there_is_room() {
     let folder = Folder::new();
     let disk = text(&folder.path("disk"));
     fs::create_dir(&disk).unwrap();
     let mount = r#"mount -t tmpfs -o size=5m users "$0" && head -c 1m /dev/zero >"$0/other""#;
-    let unshare = |script: &str| {
-        let script = format!("{mount} && {script}");
-        let mut command = Command::new("unshare");
-        command.args(["--map-root-user", "--mount", "sh", "-c", &script, &disk]);
-        command
-    };
-    if !unshare("true").status().is_ok_and(|status| status.success()) {
-        assert!(std::env::var_os("CI").is_none(), "this takes the right to mount");
-        return eprintln!("skipped: no right to mount");
-    }
-
-    let plain = user_server();
-    let mut command = unshare(r#"exec "$@""#);
+    let Some(mut command) = within_mount(mount, &[&disk]) else { return };
     let store = format!("sqlite:{disk}/users.db");
-    command.arg(plain.get_program()).args(["--store", &store, QUIET[0], QUIET[1]]);
+    command.arg(user_server().get_program()).args(["--store", &store, QUIET[0], QUIET[1]]);
     let mut running = Running::spawn(command);
     let mut peer = connect(&running).await;
     let mut health = Health::watch(&mut peer).await;

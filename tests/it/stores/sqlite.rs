@@ -9,7 +9,7 @@ use std::task::{Context, Waker};
 
 use balafon::users::domain::{NewUser, UserChange};
 use balafon::users::store::sqlite::{Durability, SqliteStore};
-use balafon::users::store::{PAGE_LEN, StoreError, UserStore};
+use balafon::users::store::{Found, PAGE_LEN, StoreError, UserStore};
 use futures_util::TryStreamExt;
 use rusqlite::Connection;
 
@@ -74,6 +74,32 @@ async fn a_file_has_one_process_at_a_time() {
     assert!(error.to_string().ends_with("users.db is in use by another process"), "{error}");
     drop(first);
     place.open().await;
+}
+
+#[tokio::test]
+async fn a_file_has_one_process_at_a_time_under_whichever_name() {
+    let place = InFile::new();
+    let first = place.open().await;
+    let link = place.folder.path("link.db");
+    fs::hard_link(place.file(), &link).unwrap();
+    let error = SqliteStore::open(&link, Durability::Full).unwrap_err();
+    assert!(error.is_unavailable());
+    assert!(error.to_string().contains("link.db is in use by another process"), "{error}");
+    assert_eq!(SqliteStore::inspect(&link).unwrap(), Found::InUse);
+    drop(first);
+    place.open().await;
+}
+
+#[cfg(unix)]
+#[test]
+fn files_are_private_whatever_the_umask() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = InFile::new();
+    let _store = place.try_open().unwrap();
+    for name in ["users.db", "users.db-lock", "users.db-wal", "users.db-shm"] {
+        let mode = fs::metadata(place.folder.path(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
 }
 
 #[test]

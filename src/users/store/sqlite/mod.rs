@@ -14,13 +14,14 @@
 //! never held up by the writer, nor hold it up (write-ahead log). Scans never have all of the readers,
 //! and take turns by pages.
 //!
-//! The process that opens the file is its only writer: a lock on a file beside it makes sure. One
+//! The process that opens the file is its only writer: locks make sure (`lock.rs`). One
 //! more thread looks whether it is there, and can be read and written.
 
 mod changes;
 mod error;
 mod file;
 mod keys;
+mod lock;
 mod probe;
 mod queue;
 mod reader;
@@ -37,7 +38,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::Stream;
 use tokio::sync::watch;
 
-use self::file::{Access, Files, Lock};
+use self::file::{Access, Files};
+use self::lock::Lock;
 use self::probe::{Probe, Progress};
 use self::reader::Readers;
 use self::threads::Worker;
@@ -92,6 +94,10 @@ impl SqliteStore {
     pub fn open(path: impl AsRef<Path>, durability: Durability) -> Result<Self, StoreError> {
         let path = &*file::resolve(path.as_ref());
         let lock = Lock::take(path)?;
+        if lock.has_made_it() {
+            tracing::info!(path = %path.display(), "there was no store here: a new one is made");
+        }
+        file::warn_of_other_names(path);
         let connection = file::open(path, Access::Write(durability))?;
         schema::migrate(&connection).map_err(|error| error.of(path))?;
         let files = Arc::new(Files::of(path)?);
@@ -122,7 +128,7 @@ impl SqliteStore {
         if !path.exists() {
             return file::try_folder(path).map(|()| Found::Nothing);
         }
-        let Some(_lock) = Lock::inspect(path)? else { return Ok(Found::InUse) };
+        let Ok(_lock) = Lock::inspect(path)? else { return Ok(Found::InUse) };
         let connection = file::open(path, Access::Inspect)?;
         let found = schema::inspect(&connection).map_err(|error| error.of(path))?;
         if found != Found::Nothing {
