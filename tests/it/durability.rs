@@ -263,6 +263,29 @@ fn a_file_that_cannot_be_written_is_one_clear_line() {
     assert!(line.contains("readonly") && line.contains("users.db"), "{line}");
 }
 
+#[tokio::test]
+async fn a_damaged_user_is_named_in_the_log_and_counted_in_the_trailers() {
+    let folder = Folder::new();
+    let mut running = start(&folder);
+    let mut peer = connect(&running).await;
+    let ids = [create(&mut peer, "Alice").await, create(&mut peer, "Bob").await];
+    let ids = ids.map(|reply| UserResponse::decode(&reply.body[5..]).unwrap().id);
+    let list = async |peer: &mut Peer| {
+        peer.call(request(user_service::GET_ALL_USERS.path), encoded(&())).await
+    };
+    assert_eq!(list(&mut peer).await.trailer("users-skipped"), None);
+    let damage = "UPDATE users SET status = 7 WHERE id = (SELECT min(id) FROM users)";
+    rusqlite::Connection::open(folder.path("users.db")).unwrap().execute(damage, []).unwrap();
+    let reply = list(&mut peer).await;
+    assert_eq!(reply.grpc_status(), "0");
+    assert_eq!(reply.headers["users-total"], "2");
+    assert_eq!(reply.trailer("users-skipped"), Some("1"));
+    assert_eq!(UserResponse::decode(&reply.body[5..]).unwrap().id, ids[1]);
+    assert!(
+        running.line_with("is left out").contains(&format!("user {} has a bad status", ids[0]))
+    );
+}
+
 /// What `check` says of a store, and its exit code.
 fn check(mut program: Command, store: &str) -> (String, i32) {
     let output = program.args(["check", "--store", store]).output().unwrap();
@@ -296,7 +319,10 @@ async fn check_says_what_there_is_and_leaves_it_as_it_is() {
         assert_eq!(check(user_server(), &store(&folder)), found(""));
         assert!(files(&folder) == before);
     }
-    set_version(&folder, 1);
+    let file = rusqlite::Connection::open(folder.path("users.db")).unwrap();
+    file.execute_batch("DROP INDEX users_brought_in").unwrap();
+    drop(file);
+    set_version(&folder, 2);
     let before = files(&folder);
     assert_eq!(check(user_server(), &store(&folder)), found(": would be brought up to date"));
     assert!(files(&folder) == before);
@@ -328,7 +354,7 @@ fn check_names_the_setting_of_a_store_that_cannot_be_used() {
     drop(start(&folder));
     set_version(&folder, 99);
     refused(&store(&folder), "written by a newer version");
-    set_version(&folder, 2);
+    set_version(&folder, 3);
     let content = fs::read(folder.path("users.db")).unwrap();
     let damaged = [&content[..4096], &vec![0x5a; content.len() - 4096]].concat();
     folder.write("users.db", damaged);

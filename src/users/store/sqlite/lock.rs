@@ -217,14 +217,14 @@ mod holder {
     use super::identity;
 
     /// The process, and the name under which it has the file, if this user may know it.
-    pub(super) fn of(path: &Path) -> Option<(String, String)> {
+    pub(super) fn of(path: &Path) -> Option<(u32, String)> {
         let wanted = identity(path).ok()?;
         for process in fs::read_dir("/proc").ok()?.flatten() {
-            let pid = process.file_name().to_str()?.to_owned();
-            let process = process.path();
-            if pid == std::process::id().to_string() {
+            let Ok(pid) = process.file_name().to_str()?.parse::<u32>() else { continue };
+            if pid == std::process::id() {
                 continue;
             }
+            let process = process.path();
             let Ok(open) = fs::read_dir(process.join("fd")) else { continue };
             for file in open.flatten() {
                 let is_locked = || {
@@ -243,7 +243,7 @@ mod holder {
 
 #[cfg(not(target_os = "linux"))]
 mod holder {
-    pub(super) fn of(_: &std::path::Path) -> Option<(String, String)> {
+    pub(super) fn of(_: &std::path::Path) -> Option<(u32, String)> {
         None
     }
 }

@@ -22,6 +22,7 @@ mod error;
 mod file;
 mod keys;
 mod lock;
+mod order;
 mod probe;
 mod queue;
 mod reader;
@@ -47,8 +48,8 @@ use self::writer::{Write, Writer};
 use super::availability::Availability;
 use super::turns::{self, Reply, Size};
 use super::{
-    Creation, Extent, Found, IdSequence, IdempotencyKey, Known, Mark, Packed, Page, Part,
-    Remembered, Rest, StoreError, Stored, UserStore, forgotten, tell,
+    Creation, Extent, Found, IdSequence, IdempotencyKey, Known, Mark, PAGE_LEN, Packed, Page, Part,
+    Remembered, StoreError, Stored, UserStore, forgotten, tell,
 };
 use crate::users::domain::{NewUser, User, UserChange, UserId};
 use crate::users::view::Changes as Told;

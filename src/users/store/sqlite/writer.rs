@@ -2,14 +2,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::{Connection, ffi};
+use rusqlite::{Connection, OptionalExtension, ffi};
 use uuid::Uuid;
 
-use super::changes::{Changes, Failure, Fault};
+use super::changes::{self, Changes, Failure, Fault};
 use super::file::Files;
+use super::order::ISSUED;
 use super::probe::Progress;
 use super::turns::{Reply, Turns};
-use super::{Extent, IdSequence, IdempotencyKey, Part, StoreError, Stored, error};
+use super::{Extent, IdempotencyKey, Part, StoreError, Stored, error};
 use crate::users::domain::{NewUser, User, UserChange, UserId};
 use crate::users::view::Changes as Told;
 
@@ -18,6 +19,8 @@ pub(super) enum Write {
     CreateOne(NewUser, Option<IdempotencyKey>, Option<Told>, Reply<Arc<User>>),
     CreateMany(Vec<NewUser>, Option<Part>, Option<Told>, Reply<Stored>),
     Update(UserId, UserChange, Reply<Option<Arc<User>>>),
+    /// To see what another program has written.
+    Look,
     /// To see whether it can be done.
     Nothing,
 }
@@ -26,16 +29,17 @@ pub(super) enum Write {
 pub(super) struct Writer {
     connection: Connection,
     files: Arc<Files>,
-    ids: IdSequence,
+    /// From before the users were counted.
+    version: i64,
     extent: Arc<Mutex<Extent>>,
 }
 
 impl Writer {
     /// A writer that goes on where the last one has stopped.
     pub(super) fn new(connection: Connection, files: Arc<Files>) -> rusqlite::Result<Self> {
+        let version = changes::data_version(&connection)?;
         let extent = extent(&connection)?;
-        let ids = extent.newest.map_or_else(IdSequence::new, IdSequence::resume);
-        Ok(Self { connection, files, ids, extent: Arc::new(Mutex::new(extent)) })
+        Ok(Self { connection, files, version, extent: Arc::new(Mutex::new(extent)) })
     }
 
     /// What is committed, now and later on.
@@ -45,9 +49,9 @@ impl Writer {
 
     /// Commits what comes, until the queue is closed.
     pub(super) fn run(self, mut turns: Turns<Write>, progress: &Progress) {
-        let Self { connection, files, ids, extent } = self;
+        let Self { connection, files, version, extent } = self;
         let committed = *extent.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut changes = match Changes::new(&connection, ids, committed) {
+        let mut changes = match Changes::new(&connection, version, committed) {
             Ok(changes) => changes,
             Err(error) => {
                 tracing::error!(%error, "the thread cannot write users");
@@ -80,14 +84,14 @@ fn in_place(files: &Files) -> rusqlite::Result<()> {
     })
 }
 
-/// Counts the users of a file, which goes through all of its pages that have some.
+/// Counts the users of a file, which goes through all of its pages that have some. The newest is one of
+/// those with ids that were issued.
 pub(super) fn extent(connection: &Connection) -> rusqlite::Result<Extent> {
-    connection.query_row("SELECT count(*), max(id) FROM users", [], |row| {
-        let newest: Option<[u8; 16]> = row.get(1)?;
-        let newest = newest.map(|key| Uuid::from_bytes(key).into());
-        let total: i64 = row.get(0)?;
-        Ok(Extent { total: total.unsigned_abs(), newest })
-    })
+    let total: i64 = connection.query_row("SELECT count(*) FROM users", [], |row| row.get(0))?;
+    let newest = format!("SELECT id FROM users WHERE {ISSUED} ORDER BY id DESC LIMIT 1");
+    let newest = connection.query_row(&newest, [], |row| row.get::<_, [u8; 16]>(0)).optional()?;
+    let newest = newest.map(|key| Uuid::from_bytes(key).into());
+    Ok(Extent { total: total.unsigned_abs(), newest })
 }
 
 /// What is wrong with the file, if that is why a transaction has failed. It may be what one call alone
@@ -113,6 +117,7 @@ impl Write {
                 answers.note(reply, || changes.create_many(users, part.as_ref(), told.as_ref()))
             }
             Self::Update(id, change, reply) => answers.note(reply, || changes.update(id, &change)),
+            Self::Look => changes.look(),
             Self::Nothing => changes.nothing(),
         }
     }
