@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::config::{self, Config, FILE_VARIABLE, Layers, Problems};
+use super::copies::{self, Copy};
 use super::token::{self, Wanted};
 
 const ABOUT: &str = "\
@@ -37,6 +38,8 @@ pub(super) enum Task {
     Sample,
     /// Print a token.
     Token(Wanted),
+    /// Copy the store.
+    Copy(Copy),
 }
 
 /// The command line.
@@ -59,6 +62,8 @@ impl Cli {
             "check" => Task::Check,
             "migrate" => Task::Migrate,
             "token" => Task::Token(Wanted::of(&matches_of_it)),
+            "backup" => Task::Copy(Copy::Backup(copies::file(&matches_of_it))),
+            "restore" => Task::Copy(Copy::Restore(copies::file(&matches_of_it))),
             _ if matches_of_it.get_flag("sample") => Task::Sample,
             _ => Task::Show,
         };
@@ -111,6 +116,7 @@ fn command() -> Command {
         .arg(file)
         .args(config::flags())
         .subcommands([show, check, migrate, token::command()])
+        .subcommands(copies::commands())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod auth;
 mod check;
 mod cli;
 mod config;
+mod copies;
 mod limits;
 pub mod log;
 mod process;
@@ -72,6 +73,10 @@ pub fn main() -> ExitCode {
                 Err(error) => complain(&Problems::from(error)),
             }
         }
+        (Task::Copy(copy), Ok((config, layers))) => match copies::run(copy, &config, &layers) {
+            Ok(line) => print(format_args!("{line}\n")),
+            Err(error) => complain(&Problems::from(error)),
+        },
         (Task::Serve, Ok((config, layers))) => serve_with_log(&config, &layers),
     }
 }

@@ -14,6 +14,7 @@ mod compression;
 mod concurrency;
 mod configuration;
 mod connections;
+mod copies;
 mod downstream;
 mod durability;
 mod fairness;

@@ -232,6 +232,12 @@ pub(super) const LOCK: &str = "-lock";
 /// Of SQLite's write-ahead log, which is there while the database is open.
 pub(super) const LOG: &str = "-wal";
 
+/// Of the index of that log.
+pub(super) const INDEX: &str = "-shm";
+
+/// Of the journal that SQLite keeps where there is no log.
+pub(super) const JOURNAL: &str = "-journal";
+
 pub(super) fn beside(database: &Path, suffix: &str) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(suffix);

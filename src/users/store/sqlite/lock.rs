@@ -16,8 +16,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::StoreError;
 use super::file::{Identity, LOCK, beside, cannot_open, identity, identity_of, make_private};
+use super::{StoreError, copy};
 
 /// The databases that stores of this process have open.
 static OPEN: Mutex<Vec<Identity>> = Mutex::new(Vec::new());
@@ -34,26 +34,21 @@ pub(super) struct Lock {
 impl Lock {
     /// Makes the files if there are none.
     pub(super) fn take(database: &Path) -> Result<Self, StoreError> {
-        match Self::open(database, open_or_make)? {
-            Ok(lock) => Ok(lock),
-            Err(InUse(file)) => {
-                let database = database.display();
-                let mut text = format!("{database} is in use by another process");
-                if let Some((process, name)) = holder::of(&file) {
-                    let name = name.strip_suffix(LOCK).unwrap_or(&name);
-                    text += &format!(": {process}, which has it as {name}");
-                }
-                Err(StoreError::unavailable(text))
-            }
-        }
+        let opened = Self::open(database, open_or_make, copy::complete_restore)?;
+        opened.map_err(|in_use| StoreError::unavailable(in_use.of(database)))
     }
 
     /// The same without making any file: where there is none, nobody has the store open.
     pub(super) fn inspect(database: &Path) -> Result<Result<Self, InUse>, StoreError> {
-        Self::open(database, open_if_there)
+        Self::open(database, open_if_there, |_| Ok(()))
     }
 
-    fn open(database: &Path, open: Open) -> Result<Result<Self, InUse>, StoreError> {
+    /// Does what has to be done before the database is opened once the file beside it is locked.
+    fn open(
+        database: &Path,
+        open: Open,
+        before: impl FnOnce(&Path) -> Result<(), StoreError>,
+    ) -> Result<Result<Self, InUse>, StoreError> {
         let path = beside(database, LOCK);
         let (file, _) = open(&path).map_err(|error| cannot_open(&path, &error))?;
         match file.as_ref().map(File::try_lock) {
@@ -62,6 +57,7 @@ impl Lock {
             Some(Err(TryLockError::Error(error))) => return Err(cannot_open(&path, &error)),
         }
         let mut lock = Self { beside: file, database: None, made: false };
+        before(database)?;
         match Database::lock(database, open) {
             Ok((opened, made)) => (lock.database, lock.made) = (opened, made),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -91,6 +87,16 @@ impl Drop for Lock {
 
 /// A file of a store is locked by another process, or by another store of this one.
 pub(super) struct InUse(pub(super) PathBuf);
+
+impl InUse {
+    /// Says so of a database, with the process that has it if that can be known.
+    pub(super) fn of(&self, database: &Path) -> String {
+        let text = format!("{} is in use by another process", database.display());
+        let Some((process, name)) = holder::of(&self.0) else { return text };
+        let name = name.strip_suffix(LOCK).unwrap_or(&name);
+        format!("{text}: {process}, which has it as {name}")
+    }
+}
 
 /// Opens a file to lock it, and says whether it was made for that; `None` where there is none.
 type Open = fn(&Path) -> io::Result<(Option<File>, bool)>;

@@ -18,6 +18,7 @@
 //! more thread looks whether it is there, and can be read and written.
 
 mod changes;
+mod copy;
 mod error;
 mod file;
 mod keys;
@@ -39,6 +40,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::Stream;
 use tokio::sync::watch;
 
+pub use self::copy::Copied;
 use self::file::{Access, Files};
 use self::lock::Lock;
 use self::probe::{Probe, Progress};
@@ -136,6 +138,36 @@ impl SqliteStore {
             writer::extent(&connection).map_err(|error| error::of_file(path, &error))?;
         }
         Ok(found)
+    }
+
+    /// Copies the file to another one, which must not be there yet: as it is at one moment, whether it is
+    /// served or not. Others go on reading and writing meanwhile; what they write is kept in the log until it
+    /// is done. `progress` is given the part that is done, from 0 to 1.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open), of either file, but that a process which serves the file under this name
+    /// is none.
+    pub fn backup(
+        path: impl AsRef<Path>,
+        to: impl AsRef<Path>,
+        progress: impl FnMut(f64),
+    ) -> Result<Copied, StoreError> {
+        copy::backup(&file::resolve(path.as_ref()), &file::resolve(to.as_ref()), progress)
+    }
+
+    /// Makes the file a copy of another one, such as one that [`backup`](Self::backup) has made, with nothing
+    /// of what it held before. That happens as a whole or not at all, also if it is interrupted.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open), of either file; and corrupt if the other one is not whole.
+    pub fn restore(
+        path: impl AsRef<Path>,
+        from: impl AsRef<Path>,
+        progress: impl FnMut(f64),
+    ) -> Result<Copied, StoreError> {
+        copy::restore(&file::resolve(path.as_ref()), &file::resolve(from.as_ref()), progress)
     }
 }
 

@@ -74,9 +74,14 @@ pub(super) fn rewrite(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "user_version", MIGRATIONS.len() as i64)
 }
 
+/// What there is, whether or not it can be written.
+pub(super) fn inspect_read_only(connection: &Connection) -> Result<Found, SchemaError> {
+    Ok(Found::of(version(connection)?, MIGRATIONS.len()))
+}
+
 /// What there is to [`migrate`], unless it must not or cannot be.
 pub(super) fn inspect(connection: &Connection) -> Result<Found, SchemaError> {
-    let found = Found::of(version(connection)?, MIGRATIONS.len());
+    let found = inspect_read_only(connection)?;
     connection.execute_batch("BEGIN IMMEDIATE")?;
     // Fails if the file cannot be written; nothing leaves this connection's memory.
     rewrite(connection)?;
