@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -80,7 +80,10 @@ impl Cli {
             // One that is not Unicode cannot be right: it is shown as what it is not.
             Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
         });
-        config::load(flags, variables, self.matches.get_one("config").map(PathBuf::as_path))
+        let file: Option<&PathBuf> = self.matches.get_one("config");
+        // As with all settings: see `Layers::set`.
+        let file = file.map(|path| path.to_str().map_or(path.as_path(), |it| Path::new(it.trim())));
+        config::load(flags, variables, file)
     }
 }
 
@@ -112,7 +115,6 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)
         .max_term_width(100)
-        .disable_help_subcommand(true)
         .arg(file)
         .args(config::flags())
         .subcommands([show, check, migrate, token::command()])

@@ -274,7 +274,8 @@ mod tests {
         let queue = Queue::new();
         let _scans: Vec<_> = (0..QUEUE_LEN).map(|len| put_scan(&queue, len)).collect();
         let (pages, _coming) = mpsc::channel(1);
-        let rest = Rest { after: None, until: Uuid::max().into(), len: 1 };
+        let extent = Extent { total: 1, newest: Some(Uuid::max().into()) };
+        let rest = Rest::new(None, extent).unwrap();
         assert!(queue.put_scan(Scan { rest, pages }).now_or_never().is_none());
         let _point = put_point(&queue);
         assert!(matches!(next(&queue), Some(Read::Point(_))));
