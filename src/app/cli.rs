@@ -22,8 +22,8 @@ and sizes have units: 30s, 4MiB.
 
 SIGINT or SIGTERM makes health NOT_SERVING and, after the lame duck's time, drains: open calls
 may end, new connections are refused; what is left after the drain timeout is ended with
-UNAVAILABLE; the exit code is 0. A second signal stops at once, with 130. What cannot start
-exits with 2 and says why.";
+UNAVAILABLE; the exit code is 0. A second signal stops at once, with 130. SIGHUP has certificates,
+keys and the other files that are watched read at once. What cannot start exits with 2 and says why.";
 
 /// What the program is to do.
 pub(super) enum Task {

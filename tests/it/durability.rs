@@ -15,7 +15,7 @@ use crate::support::folder::{Folder, text};
 #[cfg(target_os = "linux")]
 use crate::support::health::Health;
 use crate::support::patiently;
-use crate::support::peer::{Peer, Reply, encoded, request};
+use crate::support::peer::{Peer, Reply, encoded, framed, request};
 #[cfg(target_os = "linux")]
 use crate::support::postgres;
 use crate::support::program::{Running, complaint, user_server};
@@ -74,6 +74,38 @@ fn a_store_that_is_in_use_is_one_clear_line() {
     assert!(line.contains("--store") && line.contains(expected), "{line}");
 }
 
+#[test]
+fn a_store_that_must_exist_is_not_made() {
+    let folder = Folder::new();
+    let arguments = ["--listen", "127.0.0.1:0", "--log-level", "off", "--store-must-exist", "true"];
+    let store_of = |name| ["--store".to_owned(), format!("sqlite:{}", text(&folder.path(name)))];
+    for of_store in [store_of("users.db"), ["--store", "memory:"].map(str::to_owned)] {
+        let of_store = of_store.each_ref().map(String::as_str);
+        let line = complaint(&[&arguments[..], &of_store].concat());
+        assert!(line.contains("--store: there is no store"), "{line}");
+        assert!(line.contains("--store-must-exist asks for one"), "{line}");
+    }
+    assert!(files(&folder).is_empty());
+    let running = start(&folder);
+    assert!(running.before.contains("a new one is made"), "{}", running.before);
+    drop(running);
+    let running = Running::start(&["--store", &store(&folder), "--store-must-exist", "true"], &[]);
+    assert!(!running.before.contains("a new one is made"), "{}", running.before);
+}
+
+#[test]
+fn a_store_in_a_folder_that_is_missing_or_a_folder_itself_is_one_clear_line() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("data")).unwrap();
+    for (name, why) in
+        [("no/users.db", "there is no folder"), ("data", "is a folder: wanted a file in it")]
+    {
+        let store = format!("sqlite:{}", text(&folder.path(name)));
+        let line = complaint(&["--listen", "127.0.0.1:0", "--log-level", "off", "--store", &store]);
+        assert!(line.contains("--store") && line.contains(name) && line.contains(why), "{line}");
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_second_server_is_refused_under_another_name() {
@@ -123,7 +155,7 @@ fn a_second_server_is_refused_behind_a_bind_mount() {
 /// of a user to whom the system gives name spaces.
 #[cfg(target_os = "linux")]
 #[allow(clippy::print_stderr)] // A test that does not run should say so.
-fn within_mount(mount: &str, arguments: &[&str]) -> Option<Command> {
+pub fn within_mount(mount: &str, arguments: &[&str]) -> Option<Command> {
     let unshare = |script: &str| {
         let mut command = Command::new("unshare");
         let script = format!("{mount} && {script}");
@@ -178,13 +210,22 @@ async fn health_follows_the_database() {
 #[test]
 fn a_server_whose_file_is_moved_is_not_ready_until_it_is_back() {
     let folder = Folder::new();
-    let (_running, admin) = admin::start(&["--store", &store(&folder)]);
+    let (running, admin) = admin::start(&["--store", &store(&folder)]);
     let is_ready = || admin::http(&admin, "GET /readyz").starts_with("HTTP/1.1 200");
     assert!(is_ready());
+    // Not all that health says depends on the store: a liveness probe of gRPC is not to start it again.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let liveness = || {
+        runtime.block_on(async {
+            let check = request("/grpc.health.v1.Health/Check");
+            connect(&running).await.call(check, framed("liveness")).await.body
+        })
+    };
     let elsewhere = folder.path("elsewhere");
     for name in ["users.db", "users.db-wal", "users.db-lock"] {
         fs::rename(folder.path(name), &elsewhere).unwrap();
         while is_ready() {}
+        assert_eq!(liveness()[..], [0, 0, 0, 0, 2, 8, 1]);
         // An empty file would be a database.
         folder.write(name, "");
         fs::rename(&elsewhere, folder.path(name)).unwrap();
@@ -322,7 +363,7 @@ async fn check_says_what_there_is_and_leaves_it_as_it_is() {
     let file = rusqlite::Connection::open(folder.path("users.db")).unwrap();
     file.execute_batch("DROP INDEX users_brought_in").unwrap();
     drop(file);
-    set_version(&folder, 2);
+    set_version(&folder, 3);
     let before = files(&folder);
     assert_eq!(check(user_server(), &store(&folder)), found(": would be brought up to date"));
     assert!(files(&folder) == before);
@@ -354,7 +395,7 @@ fn check_names_the_setting_of_a_store_that_cannot_be_used() {
     drop(start(&folder));
     set_version(&folder, 99);
     refused(&store(&folder), "written by a newer version");
-    set_version(&folder, 3);
+    set_version(&folder, 4);
     let content = fs::read(folder.path("users.db")).unwrap();
     let damaged = [&content[..4096], &vec![0x5a; content.len() - 4096]].concat();
     folder.write("users.db", damaged);

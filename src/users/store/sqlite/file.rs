@@ -14,12 +14,8 @@ use super::{Durability, StoreError, error};
 /// SQLite's own tools: they hold it for moments.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// When the log is copied into the database, in pages of 4 KiB. Four times the default: each copy
-/// waits for the disk twice, and rewritten pages are copied once.
-const CHECKPOINT_PAGES: u32 = 4096;
-
 /// What the log is cut back to after a burst, in bytes: twice what it usually has.
-const LOG_LIMIT: u32 = 32 << 20;
+pub(super) const LOG_LIMIT: u32 = 32 << 20;
 
 /// What the writer keeps of the database in memory, in KiB: the inner pages of a hundred million
 /// users, and the pages of a large transaction.
@@ -84,7 +80,8 @@ fn connect(path: &Path, access: Access) -> rusqlite::Result<Connection> {
                 Durability::Relaxed => "NORMAL",
             };
             connection.pragma_update(None, "synchronous", synchronous)?;
-            connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+            // The writer does it: see `checkpoints.rs`.
+            connection.pragma_update(None, "wal_autocheckpoint", 0)?;
             connection.pragma_update(None, "journal_size_limit", LOG_LIMIT)?;
         }
     }

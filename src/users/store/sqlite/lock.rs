@@ -12,12 +12,15 @@
 //! not open a file for a second store.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::file::{Identity, LOCK, beside, cannot_open, identity, identity_of, make_private};
 use super::{StoreError, copy};
+
+/// What it takes to open a database on a disk that is full: the index of the log, which has 32 KiB at first.
+const RESERVE: usize = 64 << 10;
 
 /// The databases that stores of this process have open.
 static OPEN: Mutex<Vec<Identity>> = Mutex::new(Vec::new());
@@ -69,6 +72,22 @@ impl Lock {
             Err(error) => return Err(cannot_open(database, &error)),
         }
         Ok(Ok(lock))
+    }
+
+    /// Holds some room on the disk, in the file beside the database.
+    pub(super) fn hold_reserve(&self) {
+        if let Some(file) = &self.beside
+            && file.metadata().is_ok_and(|file| file.len() < RESERVE as u64)
+        {
+            // Without it, a disk that is full is all the same until the next start.
+            let _ = (&*file).write_all(&[b'\n'; RESERVE]);
+        }
+    }
+
+    /// Gives that room back. False if there was none.
+    pub(super) fn give_reserve(&self) -> bool {
+        let Some(file) = &self.beside else { return false };
+        file.metadata().is_ok_and(|file| file.len() > 0) && file.set_len(0).is_ok()
     }
 
     /// Whether there was no database.

@@ -18,6 +18,7 @@
 //! more thread looks whether it is there, and can be read and written.
 
 mod changes;
+mod checkpoints;
 mod copy;
 mod error;
 mod file;
@@ -38,6 +39,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::Stream;
+use prometheus::core::Collector;
+use rusqlite::Connection;
 use tokio::sync::watch;
 
 pub use self::copy::Copied;
@@ -46,7 +49,7 @@ use self::lock::Lock;
 use self::probe::{Probe, Progress};
 use self::reader::Readers;
 use self::threads::Worker;
-use self::writer::{Write, Writer};
+use self::writer::{Metrics, Write, Writer};
 use super::availability::Availability;
 use super::turns::{self, Reply, Size};
 use super::{
@@ -80,6 +83,7 @@ pub struct SqliteStore {
     writer: Worker<Write>,
     /// What is committed; set by the writer, so that nobody has to count.
     extent: Arc<Mutex<Extent>>,
+    metrics: Metrics,
     path: PathBuf,
     /// Dropped last.
     _lock: Lock,
@@ -92,8 +96,8 @@ impl SqliteStore {
     /// # Errors
     ///
     /// Unavailable if another process has it open, if it cannot be written, or if there can be no
-    /// such file; corrupt if it is damaged or no database; full if there is no room; internal if it
-    /// belongs to another program or to a newer version of this one.
+    /// such file; corrupt if it is damaged or no database; full if there is no room to make it or to bring its
+    /// schema up to date, but not if its users can be read; internal if it belongs to another program or to a newer version of this one.
     pub fn open(path: impl AsRef<Path>, durability: Durability) -> Result<Self, StoreError> {
         let path = &*file::resolve(path.as_ref());
         let lock = Lock::take(path)?;
@@ -101,10 +105,15 @@ impl SqliteStore {
             tracing::info!(path = %path.display(), "there was no store here: a new one is made");
         }
         file::warn_of_other_names(path);
-        let connection = file::open(path, Access::Write(durability))?;
-        schema::migrate(&connection).map_err(|error| error.of(path))?;
+        let opened = Self::open_to_write(path, durability);
+        let opened = opened.or_else(|error| match lock.give_reserve() {
+            true => Self::open_to_write(path, durability),
+            false => Err(error),
+        });
+        let (connection, full) = opened?;
         let files = Arc::new(Files::of(path)?);
-        let writer = Writer::new(connection, files.clone());
+        let metrics = Metrics::new();
+        let writer = Writer::new(connection, files.clone(), metrics.clone());
         let writer = writer.map_err(|error| error::of_file(path, &error))?;
         let extent = writer.extent();
 
@@ -113,11 +122,26 @@ impl SqliteStore {
             readers.start(file::open(path, Access::Read)?)?;
         }
         let progress = Arc::new(Progress::default());
+        match full {
+            // As if it had filled up while it was served.
+            Some(error) => progress.end(Some(error.to_string())),
+            None => lock.hold_reserve(),
+        }
         let of_writer = progress.clone();
         let writer = Worker::start("users-write", move |turns| writer.run(turns, &of_writer))?;
         let connection = file::open(path, Access::Read)?;
         let probe = Probe::start(connection, files, writer.queue()?.clone(), progress)?;
-        Ok(Self { probe, readers, writer, extent, path: path.into(), _lock: lock })
+        Ok(Self { probe, readers, writer, extent, metrics, path: path.into(), _lock: lock })
+    }
+
+    /// The connection of the writer, and why it cannot write, if that is for lack of room.
+    fn open_to_write(
+        path: &Path,
+        durability: Durability,
+    ) -> Result<(Connection, Option<rusqlite::Error>), StoreError> {
+        let connection = file::open(path, Access::Write(durability))?;
+        let full = schema::migrate(&connection).map_err(|error| error.of(path))?;
+        Ok((connection, full))
     }
 
     /// What [`open`](Self::open) would find, and its errors, without making or changing anything. It
@@ -178,6 +202,7 @@ impl UserStore for SqliteStore {
         key: Option<IdempotencyKey>,
         told: Option<Told>,
     ) -> Result<Arc<User>, StoreError> {
+        let _waiting = self.metrics.commits.waiting();
         let write = |reply| Write::CreateOne(user, key, told, reply);
         self.writer.queue()?.ask(Size::ONE, write).await
     }
@@ -188,6 +213,7 @@ impl UserStore for SqliteStore {
         part: Option<Part>,
         told: Option<Told>,
     ) -> Result<Stored, StoreError> {
+        let _waiting = self.metrics.commits.waiting();
         let size = Size::of(&users);
         let write = |reply| Write::CreateMany(users, part, told, reply);
         self.writer.queue()?.ask(size, write).await
@@ -202,6 +228,7 @@ impl UserStore for SqliteStore {
         id: UserId,
         change: UserChange,
     ) -> Result<Option<Arc<User>>, StoreError> {
+        let _waiting = self.metrics.commits.waiting();
         let write = |reply| Write::Update(id, change, reply);
         self.writer.queue()?.ask(Size::ONE, write).await
     }
@@ -217,6 +244,13 @@ impl UserStore for SqliteStore {
         extent: Extent,
     ) -> impl Stream<Item = Result<Page, StoreError>> + Send {
         scan::scan(&self.readers, after, extent)
+    }
+
+    fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        [self.metrics.commits.collectors(), self.metrics.log.collectors()]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     /// Looked at each second, and when a commit fails.

@@ -52,8 +52,9 @@ const MIGRATIONS: &[&str] = &[
 /// In the head of the file: whose it is ("user").
 const APPLICATION_ID: i32 = 0x7573_6572;
 
-/// Makes the file one of this version, in one step: whatever happens, it is of one version.
-pub(super) fn migrate(connection: &Connection) -> Result<(), SchemaError> {
+/// Makes the file one of this version, in one step: whatever happens, it is of one version. Gives why it
+/// cannot be written, if that is for lack of room, and nothing has to be: its users can be read.
+pub(super) fn migrate(connection: &Connection) -> Result<Option<rusqlite::Error>, SchemaError> {
     // Before anything is written to a file of somebody else.
     let found = version(connection)?;
     // Readers go on while the writer writes, and a commit is one fsync. It stays with the file.
@@ -61,12 +62,20 @@ pub(super) fn migrate(connection: &Connection) -> Result<(), SchemaError> {
     // Fails at once if the file cannot be written, also if there is nothing to do.
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let migrated = MIGRATIONS[found..].iter().try_for_each(|step| connection.execute_batch(step));
-    migrated.and_then(|()| {
+    let migrated = migrated.and_then(|()| {
         connection.pragma_update(None, "application_id", APPLICATION_ID)?;
         rewrite(connection)?;
         connection.execute_batch("COMMIT")
-    })?;
-    Ok(())
+    });
+    match migrated {
+        Err(error) if found == MIGRATIONS.len() && error::of_call(&error).is_full() => {
+            if !connection.is_autocommit() {
+                connection.execute_batch("ROLLBACK")?;
+            }
+            Ok(Some(error))
+        }
+        migrated => Ok(migrated.map(|()| None)?),
+    }
 }
 
 /// Writes the number of this version to the head of the file, which may have it already.

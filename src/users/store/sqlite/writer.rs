@@ -1,11 +1,14 @@
 //! The thread that writes.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use rusqlite::{Connection, OptionalExtension, ffi};
 use uuid::Uuid;
 
+use super::super::metrics::CommitMetrics;
 use super::changes::{self, Changes, Failure, Fault};
+use super::checkpoints::{self, Checkpoints, LogMetrics};
 use super::file::Files;
 use super::order::ISSUED;
 use super::probe::Progress;
@@ -32,14 +35,33 @@ pub(super) struct Writer {
     /// From before the users were counted.
     version: i64,
     extent: Arc<Mutex<Extent>>,
+    metrics: Metrics,
+}
+
+/// What operators learn of the writer.
+#[derive(Clone)]
+pub(super) struct Metrics {
+    pub(super) commits: CommitMetrics,
+    pub(super) log: LogMetrics,
+}
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        Self { commits: CommitMetrics::new(), log: LogMetrics::new() }
+    }
 }
 
 impl Writer {
     /// A writer that goes on where the last one has stopped.
-    pub(super) fn new(connection: Connection, files: Arc<Files>) -> rusqlite::Result<Self> {
+    pub(super) fn new(
+        connection: Connection,
+        files: Arc<Files>,
+        metrics: Metrics,
+    ) -> rusqlite::Result<Self> {
         let version = changes::data_version(&connection)?;
         let extent = extent(&connection)?;
-        Ok(Self { connection, files, version, extent: Arc::new(Mutex::new(extent)) })
+        let extent = Arc::new(Mutex::new(extent));
+        Ok(Self { connection, files, version, extent, metrics })
     }
 
     /// What is committed, now and later on.
@@ -49,10 +71,15 @@ impl Writer {
 
     /// Commits what comes, until the queue is closed.
     pub(super) fn run(self, mut turns: Turns<Write>, progress: &Progress) {
-        let Self { connection, files, version, extent } = self;
-        let committed = *extent.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut changes = match Changes::new(&connection, version, committed) {
-            Ok(changes) => changes,
+        let Self { mut connection, files, version, extent, metrics } = self;
+        let mut committed = *extent.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = checkpoints::watch_log(&mut connection);
+        let prepared = log.and_then(|log| {
+            let changes = Changes::new(&connection, version, committed)?;
+            Ok((changes, Checkpoints::new(&connection, log, metrics.log)?))
+        });
+        let (mut changes, mut checkpoints) = match prepared {
+            Ok(prepared) => prepared,
             Err(error) => {
                 tracing::error!(%error, "the thread cannot write users");
                 return progress.end(Some(error.to_string()));
@@ -60,16 +87,27 @@ impl Writer {
         };
         while let Some(group) = turns.next_blocking() {
             progress.begin();
+            let begun = Instant::now();
             let mut answers = Vec::new();
             let outcome =
                 group.into_iter().try_for_each(|write| write.apply(&mut changes, &mut answers));
             let outcome = changes.commit(outcome.and_then(|()| in_place(&files)));
-            if let Ok(committed) = outcome {
-                *extent.lock().unwrap_or_else(PoisonError::into_inner) = committed;
+            if !answers.is_empty() {
+                metrics.commits.seconds.observe(begun.elapsed().as_secs_f64());
+            }
+            if let Ok(now) = outcome {
+                let created = now.total.saturating_sub(committed.total);
+                if !answers.is_empty() && created > 0 {
+                    metrics.commits.users.observe(created as f64);
+                }
+                committed = now;
+                *extent.lock().unwrap_or_else(PoisonError::into_inner) = now;
             }
             for answer in answers {
                 answer(outcome.as_ref().map(drop).map_err(Failure::of_call));
             }
+            // Nobody waits for it but those that come now.
+            checkpoints.run();
             let fault = outcome.err().and_then(|failure| fault(failure.error, &mut changes));
             progress.end(fault.map(|error| error.to_string()));
         }
