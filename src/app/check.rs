@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::config::{Config, Layers, Store};
 use super::tls::Files;
-use super::{StartError, auth, limits, postgres, runtime, traces};
+use super::{StartError, auth, limits, must_exist, postgres, runtime, traces};
 use crate::users::store::Found;
 use crate::users::store::postgres::PostgresStore;
 use crate::users::store::sqlite::SqliteStore;
@@ -39,7 +39,10 @@ pub(super) fn run(config: &Config, layers: &Layers) -> Vec<Finding> {
     findings.append(&mut authentication(config, layers));
     findings.extend(redis(config, layers));
     findings.extend(collector(config, layers));
-    findings.push(store(config, layers));
+    findings.push(match runtime().and_then(|it| it.block_on(must_exist(config, layers))) {
+        Ok(()) => store(config, layers),
+        Err(error) => Finding::Error(error.to_string()),
+    });
     findings
 }
 

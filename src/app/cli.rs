@@ -1,9 +1,10 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::config::{self, Config, FILE_VARIABLE, Layers, Problems};
+use super::copies::{self, Copy};
 use super::token::{self, Wanted};
 
 const ABOUT: &str = "\
@@ -21,8 +22,8 @@ and sizes have units: 30s, 4MiB.
 
 SIGINT or SIGTERM makes health NOT_SERVING and, after the lame duck's time, drains: open calls
 may end, new connections are refused; what is left after the drain timeout is ended with
-UNAVAILABLE; the exit code is 0. A second signal stops at once, with 130. What cannot start
-exits with 2 and says why.";
+UNAVAILABLE; the exit code is 0. A second signal stops at once, with 130. SIGHUP has certificates,
+keys and the other files that are watched read at once. What cannot start exits with 2 and says why.";
 
 /// What the program is to do.
 pub(super) enum Task {
@@ -37,6 +38,8 @@ pub(super) enum Task {
     Sample,
     /// Print a token.
     Token(Wanted),
+    /// Copy the store.
+    Copy(Copy),
 }
 
 /// The command line.
@@ -59,6 +62,8 @@ impl Cli {
             "check" => Task::Check,
             "migrate" => Task::Migrate,
             "token" => Task::Token(Wanted::of(&matches_of_it)),
+            "backup" => Task::Copy(Copy::Backup(copies::file(&matches_of_it))),
+            "restore" => Task::Copy(Copy::Restore(copies::file(&matches_of_it))),
             _ if matches_of_it.get_flag("sample") => Task::Sample,
             _ => Task::Show,
         };
@@ -75,7 +80,10 @@ impl Cli {
             // One that is not Unicode cannot be right: it is shown as what it is not.
             Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
         });
-        config::load(flags, variables, self.matches.get_one("config").map(PathBuf::as_path))
+        let file: Option<&PathBuf> = self.matches.get_one("config");
+        // As with all settings: see `Layers::set`.
+        let file = file.map(|path| path.to_str().map_or(path.as_path(), |it| Path::new(it.trim())));
+        config::load(flags, variables, file)
     }
 }
 
@@ -107,10 +115,10 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)
         .max_term_width(100)
-        .disable_help_subcommand(true)
         .arg(file)
         .args(config::flags())
         .subcommands([show, check, migrate, token::command()])
+        .subcommands(copies::commands())
 }
 
 #[cfg(test)]

@@ -6,9 +6,12 @@ mod auth;
 mod check;
 mod cli;
 mod config;
+mod copies;
+mod expiry;
 mod limits;
 pub mod log;
 mod process;
+mod reload;
 mod routes;
 mod telemetry;
 mod tls;
@@ -26,6 +29,7 @@ use prometheus::Registry;
 use prometheus::core::Collector;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tracing_subscriber::fmt::MakeWriter;
 
 use self::admin::Admin;
@@ -34,20 +38,25 @@ use self::cli::{Cli, Task};
 use self::config::{
     Config, Layers, PROXY, Problems, RequestCompression, ResponseCompression, Store,
 };
+use self::expiry::Expiry;
 use self::log::{AT_EXIT, Output};
 use self::process::ProcessMetrics;
 use crate::grpc::server::exit_at_next_signal;
 use crate::interceptors::{AccessLog, Metrics, ServerMetrics, TrustProxies};
 use crate::services::health::{Health, ServingStatus};
 use crate::users::pb::user_service;
-use crate::users::store::UserStore;
 use crate::users::store::memory::MemoryStore;
 use crate::users::store::postgres::{Options, PostgresStore};
 use crate::users::store::sqlite::SqliteStore;
+use crate::users::store::{Found, UserStore};
 use crate::{Compression, Listeners, Server, SharedTls, shutdown_signal};
 
 /// The exit code for what the user can mend: a setting, an address, a port.
 const USAGE: u8 = 2;
+
+/// What health calls the process itself, for liveness probes by gRPC: the other names are NOT_SERVING while the
+/// store is away, which another start does not mend.
+const LIVENESS: &str = "liveness";
 
 /// Runs `user-server` with the arguments of the process.
 pub fn main() -> ExitCode {
@@ -72,6 +81,10 @@ pub fn main() -> ExitCode {
                 Err(error) => complain(&Problems::from(error)),
             }
         }
+        (Task::Copy(copy), Ok((config, layers))) => match copies::run(copy, &config, &layers) {
+            Ok(line) => print(format_args!("{line}\n")),
+            Err(error) => complain(&Problems::from(error)),
+        },
         (Task::Serve, Ok((config, layers))) => serve_with_log(&config, &layers),
     }
 }
@@ -144,24 +157,49 @@ fn run(config: &Config, layers: &Layers, log: &Output) -> Result<(), StartError>
     // Accepts connections and waits for signals; calls run on the workers' own runtimes.
     let runtime = runtime()?;
     let served = runtime.block_on(async {
+        // First: it would end the process.
+        let asks = reload::listen();
+        must_exist(config, layers).await?;
         match &config.store {
-            Store::Memory => serve(config, layers, log, MemoryStore::new()).await,
+            Store::Memory => serve(config, layers, log, asks, MemoryStore::new()).await,
             Store::Sqlite(path) => {
                 let store = SqliteStore::open(path, config.store_durability)
                     .map_err(|error| StartError(format!("{}: {error}", layers.place("store"))))?;
-                serve(config, layers, log, store).await
+                serve(config, layers, log, asks, store).await
             }
             Store::Postgres(url) => {
                 let store = PostgresStore::connect(&postgres(config, layers, url)?)
                     .await
                     .map_err(|error| StartError(format!("{}: {error}", layers.place("store"))))?;
-                serve(config, layers, log, store).await
+                serve(config, layers, log, asks, store).await
             }
         }
     });
     // Dropped, it would wait for what blocks, such as a name that is looked up.
     runtime.shutdown_background();
     served
+}
+
+/// With `store-must-exist`: whether there is a store.
+async fn must_exist(config: &Config, layers: &Layers) -> Result<(), StartError> {
+    if !config.store_must_exist {
+        return Ok(());
+    }
+    let exists = match &config.store {
+        Store::Memory => false,
+        Store::Sqlite(path) => std::fs::metadata(path).is_ok_and(|file| file.len() > 0),
+        Store::Postgres(url) => {
+            let found = PostgresStore::inspect(&postgres(config, layers, url)?).await;
+            // What else may be wrong is told when it is opened.
+            !matches!(found, Ok(Found::Nothing))
+        }
+    };
+    if exists {
+        return Ok(());
+    }
+    let (place, required) = (layers.place("store"), layers.place("store-must-exist"));
+    let store = &config.store;
+    Err(StartError(format!("{place}: there is no store {store} yet, and {required} asks for one")))
 }
 
 fn postgres(config: &Config, layers: &Layers, url: &str) -> Result<Options, StartError> {
@@ -181,6 +219,7 @@ async fn serve(
     config: &Config,
     layers: &Layers,
     log: &Output,
+    mut asks: watch::Receiver<()>,
     store: impl UserStore,
 ) -> Result<(), StartError> {
     let mut server = server(config);
@@ -193,12 +232,16 @@ async fn serve(
         }
         let tls = SharedTls::new(tls);
         server = server.tls(tls.clone());
-        tokio::spawn(files.watch(contents, tls));
+        tokio::spawn(files.watch(contents, tls, asks.clone()));
     }
+    let expiry = Expiry::new(config, layers);
+    let mut collectors = store.collectors();
+    collectors.push(expiry.collector());
+    tokio::spawn(expiry.watch(asks.clone()));
     let health = Health::new();
+    health.set_alive(LIVENESS);
     health.set(user_service::NAME, ServingStatus::Serving);
     tokio::spawn(follow(store.availability(), health.clone()));
-    let of_store = store.collectors();
     let mut router = routes::compose(config, store, &health);
     let metrics = config.admin_listen.is_some().then(|| Metrics::new(&router));
     let (traces, export) = traces::start(config, layers)?;
@@ -218,7 +261,14 @@ async fn serve(
     }
     let (auth, access) = auth::build(config, layers)?.unzip();
     if let Some(auth) = auth {
-        router = router.intercept(auth);
+        router = router.intercept(auth.clone());
+        tokio::spawn(async move {
+            loop {
+                reload::asked(&mut asks).await;
+                let auth = auth.clone();
+                spawn_blocking(move || auth.reload());
+            }
+        });
     }
     // Who calls is known here.
     if let Some(limit) = limits::of_clients(config, layers).await? {
@@ -230,7 +280,7 @@ async fn serve(
     let listeners = listen(config).await.map_err(|error| StartError(error.to_string()))?;
     let shutdown = export.watch(shutdown(config, &health, log));
     if let Some((address, metrics)) = config.admin_listen.as_deref().zip(metrics) {
-        let registry = registry(metrics, of_store, &server, log)
+        let registry = registry(metrics, collectors, &server, log)
             .map_err(|error| StartError(error.to_string()))?;
         let services = &["", user_service::NAME];
         let admin = Admin { registry, health, services }.start(address).await?;
@@ -346,12 +396,12 @@ async fn listen(config: &Config) -> io::Result<Listeners> {
 /// All that Prometheus is told.
 fn registry(
     metrics: Metrics,
-    of_store: Vec<Box<dyn Collector>>,
+    others: Vec<Box<dyn Collector>>,
     server: &Server,
     log: &Output,
 ) -> prometheus::Result<Registry> {
     let registry = Registry::new();
-    of_store.into_iter().try_for_each(|collector| registry.register(collector))?;
+    others.into_iter().try_for_each(|collector| registry.register(collector))?;
     registry.register(Box::new(metrics))?;
     registry.register(Box::new(ServerMetrics::new(server.stats())))?;
     registry.register(Box::new(ProcessMetrics::new()?))?;

@@ -2,11 +2,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use super::StartError;
 use super::config::{ClientAuth, Config, Layers, TlsVersion};
+use super::{StartError, reload};
 use crate::settled::{Look, Settled};
 use crate::{ClientCertificate, ClientTls, SharedTls, Tls};
 
@@ -81,23 +82,43 @@ impl Files {
     ///
     /// What the files hold is what counts, not their times: they may be links to others, and their
     /// file system may be that of another machine.
-    pub(super) async fn watch(self, in_use: Contents, tls: SharedTls) {
+    pub(super) async fn watch(
+        self,
+        in_use: Contents,
+        tls: SharedTls,
+        mut asks: watch::Receiver<()>,
+    ) {
         let mut settled = Settled::new(in_use);
         loop {
-            sleep(INTERVAL).await;
-            let files = self.clone();
-            let Ok(read) = spawn_blocking(move || files.read()).await else { return };
-            let look = settled.look(read.map_err(|error| error.0), |contents| {
-                self.replace(contents, &tls).map_err(|error| error.0)
-            });
-            match look {
-                Look::Unchanged => {}
-                Look::Replaced => tracing::info!(
-                    "TLS: the files have changed, and new connections are served with them"
-                ),
-                Look::Problem(problem) => {
-                    tracing::warn!("TLS: {problem}; going on with what was there before");
-                }
+            // Contents count when two looks have found them: somebody who asks has written them all.
+            let looks = tokio::select! {
+                () = sleep(INTERVAL) => 1,
+                () = reload::asked(&mut asks) => 2,
+            };
+            for _ in 0..looks {
+                let files = self.clone();
+                let Ok(read) = spawn_blocking(move || files.read()).await else { return };
+                self.look(read, &mut settled, &tls);
+            }
+        }
+    }
+
+    fn look(
+        &self,
+        read: Result<Contents, StartError>,
+        settled: &mut Settled<Contents>,
+        tls: &SharedTls,
+    ) {
+        let look = settled.look(read.map_err(|error| error.0), |contents| {
+            self.replace(contents, tls).map_err(|error| error.0)
+        });
+        match look {
+            Look::Unchanged => {}
+            Look::Replaced => tracing::info!(
+                "TLS: the files have changed, and new connections are served with them"
+            ),
+            Look::Problem(problem) => {
+                tracing::warn!("TLS: {problem}; going on with what was there before");
             }
         }
     }

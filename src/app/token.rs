@@ -13,7 +13,7 @@ const ABOUT: &str = "Print a token for trying things out, signed with the secret
 const EXAMPLE: &str = "\
 It names the issuer and the audience of the settings, if there are any:
 
-  head -c 48 /dev/urandom | base64 >secret
+  (umask 077; head -c 48 /dev/urandom | base64 >secret)
   user-server --auth-secret secret --auth-allow 'admin=*' &
   TOKEN=$(user-server --auth-secret secret token --subject me --roles admin)
   grpcurl -plaintext -H \"authorization: Bearer $TOKEN\" \\

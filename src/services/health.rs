@@ -48,6 +48,8 @@ pub struct Health {
 
 struct States {
     services: HashMap<Id, (String, ServingStatus)>,
+    /// One that never changes.
+    alive: Option<Id>,
     ids: RandomState,
     shut_down: bool,
 }
@@ -60,8 +62,12 @@ type Id = u64;
 impl Health {
     /// The server as a whole is SERVING; no service is known.
     pub fn new() -> Self {
-        let mut states =
-            States { services: HashMap::new(), ids: RandomState::new(), shut_down: false };
+        let mut states = States {
+            services: HashMap::new(),
+            alive: None,
+            ids: RandomState::new(),
+            shut_down: false,
+        };
         states.set(String::new(), ServingStatus::Serving);
         Self { states: watch::Sender::new(states) }
     }
@@ -85,6 +91,17 @@ impl Health {
     /// does.
     pub fn set_all(&self, status: ServingStatus) {
         self.update(|states| states.set_all(status));
+    }
+
+    /// Makes a name known that is SERVING for as long as the process lives, whatever becomes of the others,
+    /// also after [`shutdown`](Self::shutdown): for probes that start a process again which does not
+    /// answer, such as the liveness probe of Kubernetes.
+    pub fn set_alive(&self, name: impl Into<String>) {
+        let name = name.into();
+        self.update(|states| {
+            states.alive = Some(states.id(&name));
+            states.services.insert(states.id(&name), (name, ServingStatus::Serving));
+        });
     }
 
     /// The health of a service: `ServiceUnknown` if none was set.
@@ -161,11 +178,18 @@ impl States {
     }
 
     fn set(&mut self, service: String, status: ServingStatus) {
-        self.services.insert(self.id(&service), (service, status));
+        let id = self.id(&service);
+        if self.alive != Some(id) {
+            self.services.insert(id, (service, status));
+        }
     }
 
     fn set_all(&mut self, status: ServingStatus) {
-        self.services.values_mut().for_each(|(_, known)| *known = status);
+        for (id, (_, known)) in &mut self.services {
+            if self.alive != Some(*id) {
+                *known = status;
+            }
+        }
     }
 }
 
@@ -418,6 +442,19 @@ mod tests {
         assert_eq!(health.status(""), NotServing);
         duck.await;
         assert_eq!(started.elapsed(), signal + time);
+    }
+
+    #[test]
+    fn what_is_alive_is_serving_whatever_becomes_of_the_others() {
+        let health = Health::new();
+        health.set_alive("liveness");
+        let mut watcher = health.watcher("liveness");
+        assert_eq!(news(&mut watcher), Some(Serving));
+        health.set_all(NotServing);
+        health.set("liveness", NotServing);
+        health.shutdown();
+        assert_eq!(news(&mut watcher), None);
+        assert_eq!(["", "liveness"].map(|name| health.status(name)), [NotServing, Serving]);
     }
 
     #[test]

@@ -485,3 +485,80 @@ fn the_settings_are_those_of_the_file() {
     let running = Running::start(&["--config", &file], &[]);
     assert!(running.listening.contains(r#""workers":3"#), "{}", running.listening);
 }
+
+#[test]
+fn white_space_at_either_end_of_a_value_is_no_part_of_it() {
+    let folder = Folder::new();
+    let path = folder.path("users.db");
+    let path = path.to_str().unwrap();
+    let store = format!("store = \"sqlite:{path}\"");
+    for spaced in [
+        format!("sqlite:{path}\n"),
+        format!(" \t sqlite:{path} \r\n"),
+        format!("\u{a0}sqlite:{path}"),
+    ] {
+        assert!(effective(&[], &[("USER_SERVER_STORE", &spaced)]).contains(&store), "{spaced:?}");
+        assert!(effective(&["--store", &spaced], &[]).contains(&store), "{spaced:?}");
+        let escaped = spaced.replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r");
+        let file = folder.write("server.toml", format!("store = \"{escaped}\""));
+        assert!(effective(&["--config", &file], &[]).contains(&store), "{spaced:?}");
+        assert!(effective(&[], &[("USER_SERVER_CONFIG", &format!("{file}\n"))]).contains(&store));
+    }
+    let all = effective(&[], &[("USER_SERVER_LISTEN", " 127.0.0.1:0 , unix:/tmp/x\n")]);
+    assert!(all.contains(r#"["127.0.0.1:0", "unix:/tmp/x"]"#), "{all}");
+    for (name, value, shown) in [
+        ("USER_SERVER_WORKERS", "3\n", "workers = 3"),
+        ("USER_SERVER_REFLECTION", "false\n", "reflection = false"),
+        ("USER_SERVER_AUTH_SECRET", "/run/secret\n", "secret = \"/run/secret\""),
+        ("USER_SERVER_OTLP_ENDPOINT", "http://localhost:4318\n", "\"http://localhost:4318\""),
+    ] {
+        assert!(effective(&[], &[(name, value)]).contains(shown), "{name}");
+    }
+}
+
+#[test]
+fn values_of_several_lines_are_refused() {
+    for escape in ["\\n", "\\u0000", "\\u001B[1m", "\\u0085"] {
+        let lines = wrong(&format!("store = \"sqlite:a{escape}b\""));
+        assert!(lines[0].contains("store has a control character"), "{lines:?}");
+    }
+    let (out, err, code) = run(user_server().arg("check").env("USER_SERVER_STORE", "sqlite:a\nb"));
+    assert!((out + &err).contains("USER_SERVER_STORE has a control character"));
+    assert_eq!(code, 2);
+}
+
+#[test]
+fn usual_mistakes_come_with_the_way_out() {
+    for (arguments, way_out) in [
+        (
+            ["--store", "sqlite://x.db"],
+            "(the path follows directly, and is no URL: write sqlite:x.db)",
+        ),
+        (["--store", "sqlite::memory:"], "(write memory: for users"),
+        (["--listen", "tcp://127.0.0.1:9090"], "(there is no scheme: write 127.0.0.1:9090)"),
+        (["--admin-listen", ":9091"], "write 127.0.0.1:9091"),
+        (["--store", "postgres://me:hun/ter2@db/users"], "%2F for /"),
+    ] {
+        let line = complaint(&arguments);
+        assert!(line.contains(arguments[0]) && line.contains(way_out), "{line}");
+        assert!(!line.contains("ter2"), "{line}");
+    }
+}
+
+#[test]
+fn variables_of_libpq_that_are_not_read_are_a_warning() {
+    let store = ["check", "--store", "postgres://me@127.0.0.1:1/users"];
+    let (out, _, _) = run(user_server().args(store).env("PGPASSWORD", "hunter2"));
+    assert!(out.contains("warning: PGPASSWORD is not read") && !out.contains("hunter2"), "{out}");
+    let store = ["check", "--store", "postgres://me:secret@127.0.0.1:1/users"];
+    let (out, _, _) = run(user_server().args(store).env("PGPASSWORD", "hunter2"));
+    assert!(!out.contains("PGPASSWORD"), "{out}");
+}
+
+#[test]
+fn help_is_a_command_too() {
+    let (help, _, code) = run(user_server().arg("--help"));
+    assert_eq!(run(user_server().arg("help")), (help, String::new(), code));
+    let (out, _, code) = run(user_server().args(["help", "backup"]));
+    assert!(out.contains("FILE") && code == 0, "{out}");
+}

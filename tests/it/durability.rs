@@ -15,7 +15,7 @@ use crate::support::folder::{Folder, text};
 #[cfg(target_os = "linux")]
 use crate::support::health::Health;
 use crate::support::patiently;
-use crate::support::peer::{Peer, Reply, encoded, request};
+use crate::support::peer::{Peer, Reply, encoded, framed, request};
 #[cfg(target_os = "linux")]
 use crate::support::postgres;
 use crate::support::program::{Running, complaint, user_server};
@@ -75,6 +75,103 @@ fn a_store_that_is_in_use_is_one_clear_line() {
 }
 
 #[test]
+fn a_store_that_must_exist_is_not_made() {
+    let folder = Folder::new();
+    let arguments = ["--listen", "127.0.0.1:0", "--log-level", "off", "--store-must-exist", "true"];
+    let store_of = |name| ["--store".to_owned(), format!("sqlite:{}", text(&folder.path(name)))];
+    for of_store in [store_of("users.db"), ["--store", "memory:"].map(str::to_owned)] {
+        let of_store = of_store.each_ref().map(String::as_str);
+        let line = complaint(&[&arguments[..], &of_store].concat());
+        assert!(line.contains("--store: there is no store"), "{line}");
+        assert!(line.contains("--store-must-exist asks for one"), "{line}");
+    }
+    assert!(files(&folder).is_empty());
+    let running = start(&folder);
+    assert!(running.before.contains("a new one is made"), "{}", running.before);
+    drop(running);
+    let running = Running::start(&["--store", &store(&folder), "--store-must-exist", "true"], &[]);
+    assert!(!running.before.contains("a new one is made"), "{}", running.before);
+}
+
+#[test]
+fn a_store_in_a_folder_that_is_missing_or_a_folder_itself_is_one_clear_line() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("data")).unwrap();
+    for (name, why) in
+        [("no/users.db", "there is no folder"), ("data", "is a folder: wanted a file in it")]
+    {
+        let store = format!("sqlite:{}", text(&folder.path(name)));
+        let line = complaint(&["--listen", "127.0.0.1:0", "--log-level", "off", "--store", &store]);
+        assert!(line.contains("--store") && line.contains(name) && line.contains(why), "{line}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_second_server_is_refused_under_another_name() {
+    let folder = Folder::new();
+    let running = start(&folder);
+    let pid = running.child.id();
+    let link = text(&folder.path("link.db"));
+    fs::hard_link(folder.path("users.db"), &link).unwrap();
+    let other = format!("sqlite:{link}");
+    let line = complaint(&["--listen", "127.0.0.1:0", "--log-level", "off", "--store", &other]);
+    let holder = format!("is in use by another process: {pid}, which has it as");
+    assert!(line.contains(&link) && line.contains(&holder), "{line}");
+    assert!(line.contains("/users.db"), "{line}");
+    let (line, code) = check(user_server(), &other);
+    assert!(line.starts_with("warning: --store: ") && line.contains("is in use"), "{line}");
+    assert_eq!(code, 0);
+    // The first one has noticed nothing.
+    let mut peer = connect(&running).await;
+    assert_eq!(create(&mut peer, "Alice").await.grpc_status(), "0");
+}
+
+/// Takes the right to mount: see the test of a full disk.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_second_server_is_refused_behind_a_bind_mount() {
+    let folder = Folder::new();
+    let _running = start(&folder);
+    let elsewhere = folder.path("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let [here, there] = ["users.db", "elsewhere/users.db"].map(|name| text(&folder.path(name)));
+    folder.write("elsewhere/users.db", "");
+    let mount = r#"mount --bind "$0" "$1""#;
+    let Some(mut command) = within_mount(mount, &[&here, &there]) else { return };
+    let store = format!("sqlite:{there}");
+    let output = command
+        .arg(user_server().get_program())
+        .args(["--listen", "127.0.0.1:0", "--log-level", "off", "--store", &store])
+        .output()
+        .unwrap();
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{line}");
+    assert!(line.contains("is in use by another process"), "{line}");
+}
+
+/// A command in a name space of its own, after `mount`, a script of the shell with these arguments; the
+/// caller adds the program and its arguments. `None` where nobody may mount: that takes the right of root, or
+/// of a user to whom the system gives name spaces.
+#[cfg(target_os = "linux")]
+#[allow(clippy::print_stderr)] // A test that does not run should say so.
+pub fn within_mount(mount: &str, arguments: &[&str]) -> Option<Command> {
+    let unshare = |script: &str| {
+        let mut command = Command::new("unshare");
+        let script = format!("{mount} && {script}");
+        command.args(["--map-root-user", "--mount", "sh", "-c", &script]).args(arguments);
+        command
+    };
+    if !unshare("true").status().is_ok_and(|status| status.success()) {
+        assert!(std::env::var_os("CI").is_none(), "this takes the right to mount");
+        eprintln!("skipped: no right to mount");
+        return None;
+    }
+    let shift = "shift; ".repeat(arguments.len() - 1);
+    Some(unshare(&format!(r#"{shift}exec "$@""#)))
+}
+
+#[test]
 fn a_file_that_is_no_database_is_one_clear_line() {
     let folder = Folder::new();
     folder.write("users.db", "no database at all ".repeat(100));
@@ -113,13 +210,22 @@ async fn health_follows_the_database() {
 #[test]
 fn a_server_whose_file_is_moved_is_not_ready_until_it_is_back() {
     let folder = Folder::new();
-    let (_running, admin) = admin::start(&["--store", &store(&folder)]);
+    let (running, admin) = admin::start(&["--store", &store(&folder)]);
     let is_ready = || admin::http(&admin, "GET /readyz").starts_with("HTTP/1.1 200");
     assert!(is_ready());
+    // Not all that health says depends on the store: a liveness probe of gRPC is not to start it again.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let liveness = || {
+        runtime.block_on(async {
+            let check = request("/grpc.health.v1.Health/Check");
+            connect(&running).await.call(check, framed("liveness")).await.body
+        })
+    };
     let elsewhere = folder.path("elsewhere");
     for name in ["users.db", "users.db-wal", "users.db-lock"] {
         fs::rename(folder.path(name), &elsewhere).unwrap();
         while is_ready() {}
+        assert_eq!(liveness()[..], [0, 0, 0, 0, 2, 8, 1]);
         // An empty file would be a database.
         folder.write(name, "");
         fs::rename(&elsewhere, folder.path(name)).unwrap();
@@ -198,6 +304,29 @@ fn a_file_that_cannot_be_written_is_one_clear_line() {
     assert!(line.contains("readonly") && line.contains("users.db"), "{line}");
 }
 
+#[tokio::test]
+async fn a_damaged_user_is_named_in_the_log_and_counted_in_the_trailers() {
+    let folder = Folder::new();
+    let mut running = start(&folder);
+    let mut peer = connect(&running).await;
+    let ids = [create(&mut peer, "Alice").await, create(&mut peer, "Bob").await];
+    let ids = ids.map(|reply| UserResponse::decode(&reply.body[5..]).unwrap().id);
+    let list = async |peer: &mut Peer| {
+        peer.call(request(user_service::GET_ALL_USERS.path), encoded(&())).await
+    };
+    assert_eq!(list(&mut peer).await.trailer("users-skipped"), None);
+    let damage = "UPDATE users SET status = 7 WHERE id = (SELECT min(id) FROM users)";
+    rusqlite::Connection::open(folder.path("users.db")).unwrap().execute(damage, []).unwrap();
+    let reply = list(&mut peer).await;
+    assert_eq!(reply.grpc_status(), "0");
+    assert_eq!(reply.headers["users-total"], "2");
+    assert_eq!(reply.trailer("users-skipped"), Some("1"));
+    assert_eq!(UserResponse::decode(&reply.body[5..]).unwrap().id, ids[1]);
+    assert!(
+        running.line_with("is left out").contains(&format!("user {} has a bad status", ids[0]))
+    );
+}
+
 /// What `check` says of a store, and its exit code.
 fn check(mut program: Command, store: &str) -> (String, i32) {
     let output = program.args(["check", "--store", store]).output().unwrap();
@@ -231,7 +360,10 @@ async fn check_says_what_there_is_and_leaves_it_as_it_is() {
         assert_eq!(check(user_server(), &store(&folder)), found(""));
         assert!(files(&folder) == before);
     }
-    set_version(&folder, 1);
+    let file = rusqlite::Connection::open(folder.path("users.db")).unwrap();
+    file.execute_batch("DROP INDEX users_brought_in").unwrap();
+    drop(file);
+    set_version(&folder, 3);
     let before = files(&folder);
     assert_eq!(check(user_server(), &store(&folder)), found(": would be brought up to date"));
     assert!(files(&folder) == before);
@@ -263,7 +395,7 @@ fn check_names_the_setting_of_a_store_that_cannot_be_used() {
     drop(start(&folder));
     set_version(&folder, 99);
     refused(&store(&folder), "written by a newer version");
-    set_version(&folder, 2);
+    set_version(&folder, 4);
     let content = fs::read(folder.path("users.db")).unwrap();
     let damaged = [&content[..4096], &vec![0x5a; content.len() - 4096]].concat();
     folder.write("users.db", damaged);
@@ -330,31 +462,17 @@ fn check_does_not_wait_for_a_database_that_says_nothing() {
     assert_eq!(code, 2);
 }
 
-/// The disk is one of 5 MiB in memory, which takes the right to mount: that of root, or of a user
-/// to whom the system gives name spaces.
+/// The disk is one of 5 MiB in memory.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-#[allow(clippy::print_stderr)] // A test that does not run should say so.
 async fn a_full_disk_refuses_users_and_keeps_those_it_has_until_there_is_room() {
     let folder = Folder::new();
     let disk = text(&folder.path("disk"));
     fs::create_dir(&disk).unwrap();
     let mount = r#"mount -t tmpfs -o size=5m users "$0" && head -c 1m /dev/zero >"$0/other""#;
-    let unshare = |script: &str| {
-        let script = format!("{mount} && {script}");
-        let mut command = Command::new("unshare");
-        command.args(["--map-root-user", "--mount", "sh", "-c", &script, &disk]);
-        command
-    };
-    if !unshare("true").status().is_ok_and(|status| status.success()) {
-        assert!(std::env::var_os("CI").is_none(), "this takes the right to mount");
-        return eprintln!("skipped: no right to mount");
-    }
-
-    let plain = user_server();
-    let mut command = unshare(r#"exec "$@""#);
+    let Some(mut command) = within_mount(mount, &[&disk]) else { return };
     let store = format!("sqlite:{disk}/users.db");
-    command.arg(plain.get_program()).args(["--store", &store, QUIET[0], QUIET[1]]);
+    command.arg(user_server().get_program()).args(["--store", &store, QUIET[0], QUIET[1]]);
     let mut running = Running::spawn(command);
     let mut peer = connect(&running).await;
     let mut health = Health::watch(&mut peer).await;

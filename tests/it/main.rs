@@ -15,6 +15,9 @@ mod compression;
 mod concurrency;
 mod configuration;
 mod connections;
+mod copies;
+#[cfg(target_os = "linux")]
+mod disks;
 mod downstream;
 mod durability;
 mod fairness;

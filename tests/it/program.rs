@@ -4,6 +4,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::admin::{self, http};
+use crate::support::folder::Folder;
 use crate::support::peer::{Peer, framed, request};
 #[cfg(target_os = "linux")]
 use crate::support::program::user_server_under;
@@ -83,9 +84,13 @@ fn signals_drain_and_exit_with_zero() {
 
 /// What health says of the server, on a connection of its own.
 async fn health(running: &Running) -> bytes::Bytes {
+    health_of(running, "").await
+}
+
+/// The same of a service.
+async fn health_of(running: &Running, service: &str) -> bytes::Bytes {
     let mut peer = Peer::connect(running.address.parse().unwrap()).await;
-    let body = bytes::Bytes::from_static(&[0; 5]);
-    peer.call(request("/grpc.health.v1.Health/Check"), body).await.body
+    peer.call(request("/grpc.health.v1.Health/Check"), framed(service)).await.body
 }
 
 const SERVING: [u8; 7] = [0, 0, 0, 0, 2, 8, 1];
@@ -99,6 +104,8 @@ async fn a_lame_duck_serves_newcomers_before_it_drains() {
     running.signal("TERM");
     running.line_with("shutting down");
     while *health(&running).await != NOT_SERVING {}
+    // The process lives: a probe of that is not to start it again.
+    assert_eq!(*health_of(&running, "liveness").await, SERVING);
     let mut peer = Peer::connect(running.address.parse().unwrap()).await;
     assert_eq!(peer.call(request(GET_USER), framed("nobody")).await.grpc_status(), "5");
     // Not on this thread, where the peer is to answer the GOAWAY.
@@ -115,6 +122,28 @@ async fn a_second_signal_stops_a_lame_duck_at_once() {
     while *health(&running).await != NOT_SERVING {}
     running.signal("TERM");
     assert_eq!(running.child.wait().unwrap().code(), Some(130));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn sighup_reads_what_is_watched_and_ends_nothing() {
+    let folder = Folder::new();
+    let secret = folder.write("secret", "one secret of more than 32 bytes, I suppose");
+    let arguments = ["--auth-secret", &secret, "--auth-allow", "admin=*", "--lame-duck", "1h"];
+    let mut running = Running::start(&arguments, &[]);
+    let mut peer = Peer::connect(running.address.parse().unwrap()).await;
+    for n in 0..3 {
+        folder.write("secret", format!("another secret of more than 32 bytes, the {n}th"));
+        running.signal("HUP");
+        running.line_with("SIGHUP: reading");
+        running.line_with("reloaded");
+        assert_eq!(peer.call(request(GET_USER), framed("nobody")).await.grpc_status(), "16");
+    }
+    running.signal("TERM");
+    running.line_with("shutting down");
+    running.signal("HUP");
+    running.line_with("SIGHUP: reading");
+    assert_eq!(*health_of(&running, "liveness").await, SERVING);
 }
 
 #[test]

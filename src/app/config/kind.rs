@@ -22,6 +22,11 @@ pub(in crate::app) trait Kind {
 
     fn parse(text: &str) -> Option<Self::Value>;
 
+    /// What is wrong with a text that is not accepted, and what to write instead, where that is known.
+    fn mistake(_: &str) -> Option<String> {
+        None
+    }
+
     /// The value of all that was given: one text, but for lists and for what may be unset.
     fn gather(texts: &[String]) -> Option<Self::Value> {
         texts.first().and_then(|text| Self::parse(text))
@@ -225,6 +230,10 @@ impl<K: Kind> Kind for Optional<K> {
         K::parse(text).map(Some)
     }
 
+    fn mistake(text: &str) -> Option<String> {
+        K::mistake(text)
+    }
+
     fn gather(texts: &[String]) -> Option<Self::Value> {
         texts.first().map_or(Some(None), |text| Self::parse(text))
     }
@@ -242,6 +251,10 @@ impl<K: Kind> Kind for Many<K> {
         K::parse(text).map(|value| vec![value])
     }
 
+    fn mistake(text: &str) -> Option<String> {
+        K::mistake(text)
+    }
+
     fn gather(texts: &[String]) -> Option<Self::Value> {
         texts.iter().map(|text| K::parse(text)).collect()
     }
@@ -257,5 +270,9 @@ impl<W: Word, K: Kind> Kind for Or<W, K> {
 
     fn parse(text: &str) -> Option<Self::Value> {
         if text == W::WORD { Some(None) } else { K::parse(text).map(Some) }
+    }
+
+    fn mistake(text: &str) -> Option<String> {
+        K::mistake(text)
     }
 }

@@ -80,7 +80,7 @@ impl Layers {
             match SETTINGS.iter().find(|setting| setting.variable() == name) {
                 Some(setting) => {
                     let texts = if setting.kind.list {
-                        value.split(',').map(|text| text.trim().to_owned()).collect()
+                        value.split(',').map(str::to_owned).collect()
                     } else {
                         vec![value]
                     };
@@ -118,11 +118,20 @@ impl Layers {
     fn set(
         &mut self,
         setting: &'static Setting,
-        texts: Vec<String>,
+        mut texts: Vec<String>,
         origin: Origin,
         problems: &mut Problems,
     ) {
         let place = Place(setting, &origin);
+        // Files that orchestrators mount as variables end with a newline: with it a path is another one.
+        for text in &mut texts {
+            *text = text.trim().to_owned();
+        }
+        let is_no_text = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
+        if texts.iter().any(|text| text.contains(is_no_text)) {
+            problems.add(place, "has a control character, or is no UTF-8: wanted one line of text");
+            return;
+        }
         if texts.is_empty() {
             problems.add(place, "is an empty list");
             return;
@@ -202,5 +211,7 @@ impl Layers {
 /// What is wrong with the first of these values that the setting does not accept.
 fn unaccepted(setting: &Setting, texts: &[String]) -> Option<String> {
     let wrong = texts.iter().find(|text| !(setting.kind.accepts)(text))?;
-    Some(format!("is {:?}: wanted {}", setting.shown(wrong), (setting.kind.wanted)()))
+    let (shown, wanted) = (setting.shown(wrong), (setting.kind.wanted)());
+    let mistake = (setting.kind.mistake)(wrong).map(|way_out| format!(" ({way_out})"));
+    Some(format!("is {shown:?}: wanted {wanted}{}", mistake.unwrap_or_default()))
 }

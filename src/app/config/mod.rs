@@ -22,6 +22,7 @@ mod kind;
 mod layers;
 mod limits;
 mod methods;
+mod mistakes;
 mod otel;
 mod print;
 mod problem;
@@ -68,7 +69,7 @@ pub(super) fn load(
     if let Some(path) = file {
         layers.add_file(path, &mut problems);
     }
-    layers.add_variables(variables.into_iter(), &mut problems);
+    layers.add_variables(variables.iter().cloned(), &mut problems);
     layers.add_flags(flags, &mut problems);
     problems.none_yet()?;
     let config = Config::gather(|key| layers.texts(key));
@@ -76,6 +77,9 @@ pub(super) fn load(
     methods::find(&config, &layers, &mut problems);
     problems.none_yet()?;
     layers.add_warnings(methods::warnings(&config, &layers));
+    if let Store::Postgres(url) = &config.store {
+        layers.add_warnings(mistakes::of_variables(url, variables.iter().map(|(name, _)| &**name)));
+    }
     Ok((config, layers))
 }
 

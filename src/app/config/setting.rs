@@ -42,6 +42,7 @@ pub(super) struct KindOf {
     pub(super) list: bool,
     pub(super) wanted: fn() -> String,
     pub(super) accepts: fn(&str) -> bool,
+    pub(super) mistake: fn(&str) -> Option<String>,
 }
 
 impl KindOf {
@@ -51,6 +52,7 @@ impl KindOf {
             list: K::LIST,
             wanted: K::wanted,
             accepts: |text| K::parse(text).is_some(),
+            mistake: K::mistake,
         }
     }
 }
@@ -138,7 +140,13 @@ impl Setting {
         example: "",
         secret: Secret::Nothing,
         help: "",
-        kind: KindOf { bare: false, list: false, wanted: String::new, accepts: |_| false },
+        kind: KindOf {
+            bare: false,
+            list: false,
+            wanted: String::new,
+            accepts: |_| false,
+            mistake: |_| None,
+        },
     };
 }
 

@@ -71,6 +71,13 @@ settings! {
             none; postgres://USER:PASSWORD@HOST/DATABASE in PostgreSQL, for several servers; memory: \
             keeps them until the server stops",
     }
+    store_must_exist: Switch = "store-must-exist" {
+        flag: "store-must-exist",
+        value: "BOOL",
+        default: Some("false"),
+        help: "Whether to refuse the start where there is no store yet, rather than to make an empty one: \
+            a path that is mistyped, or a disk that is not mounted, is then an error",
+    }
     store_ca: Optional<File> = "store-ca" {
         flag: "store-ca",
         value: "FILE",

@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::kind::{Choices, Kind};
+use super::mistakes;
 use super::setting::without_password;
 use crate::Encoding;
 use crate::interceptors::traces::Endpoint;
@@ -107,10 +108,17 @@ impl Kind for Address {
     }
 
     fn parse(text: &str) -> Option<String> {
-        match text.strip_prefix(PROXY).unwrap_or(text).strip_prefix("unix:") {
+        let plain = text.strip_prefix(PROXY).unwrap_or(text);
+        match plain.strip_prefix("unix:") {
+            // `unix:///run/users.sock` is how gRPC itself writes it.
+            Some(path) if path.starts_with("//") && !path.starts_with("///") => None,
             Some(path) => (!path.is_empty()).then(|| text.to_owned()),
-            None => HostPort::parse(text),
+            None => HostPort::parse(plain).map(|_| text.to_owned()),
         }
+    }
+
+    fn mistake(text: &str) -> Option<String> {
+        mistakes::of_address(text.strip_prefix(PROXY).unwrap_or(text))
     }
 }
 
@@ -127,7 +135,12 @@ impl Kind for HostPort {
 
     fn parse(text: &str) -> Option<String> {
         let (host, port) = text.rsplit_once(':')?;
-        (!host.is_empty() && port.parse::<u16>().is_ok()).then(|| text.to_owned())
+        let is_right = !host.is_empty() && port.parse::<u16>().is_ok();
+        (is_right && mistakes::of_address(text).is_none()).then(|| text.to_owned())
+    }
+
+    fn mistake(text: &str) -> Option<String> {
+        mistakes::of_address(text)
     }
 }
 
@@ -195,6 +208,9 @@ impl Kind for Store {
     }
 
     fn parse(text: &str) -> Option<Self> {
+        if mistakes::of_store(text).is_some() {
+            return None;
+        }
         match text.split_once(':')? {
             ("memory", "") => Some(Self::Memory),
             ("sqlite", path) if !path.is_empty() => Some(Self::Sqlite(path.into())),
@@ -203,6 +219,10 @@ impl Kind for Store {
             }
             _ => None,
         }
+    }
+
+    fn mistake(text: &str) -> Option<String> {
+        mistakes::of_store(text)
     }
 }
 

@@ -85,6 +85,14 @@ impl Auth {
         AuthBuilder::new()
     }
 
+    /// Reads the files now, as it does by itself every second; what they hold counts at once, so they have to
+    /// be complete. Blocks the thread.
+    pub fn reload(&self) {
+        // Contents count when two looks have found them.
+        self.state.refresh();
+        self.state.refresh();
+    }
+
     /// Each file and URL, and what it was understood to hold at the last time that it could be used:
     /// how many entries, the names of the first of them, and what was passed over. For operators:
     /// there are no secrets in it. A URL that has not given anything yet is left out.

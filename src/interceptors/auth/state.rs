@@ -117,7 +117,7 @@ impl State {
         keys.into_iter().chain(revoked).chain(api_keys).chain(certificates).collect()
     }
 
-    fn refresh(&self) {
+    pub(super) fn refresh(&self) {
         let tokens = self.tokens.as_ref().is_some_and(Tokens::refresh);
         let api_keys = self.api_keys.as_ref().is_some_and(Watched::refresh);
         let certificates = self.certificates.as_ref().is_some_and(|it| it.roles.refresh());

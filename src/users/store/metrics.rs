@@ -12,7 +12,21 @@ pub(super) struct CommitMetrics {
     pub(super) queued: IntGauge,
 }
 
+/// A call that waits to be committed, until this is dropped.
+pub(super) struct Waiting(IntGauge);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 impl CommitMetrics {
+    pub(super) fn waiting(&self) -> Waiting {
+        self.queued.inc();
+        Waiting(self.queued.clone())
+    }
+
     pub(super) fn new() -> Self {
         // From an fsync of a fast disk to what health takes for a store that hangs.
         let seconds = vec![0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];

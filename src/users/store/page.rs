@@ -38,7 +38,7 @@ impl Page {
     pub fn len(&self) -> usize {
         match self {
             Self::Shared(users) => users.len(),
-            Self::Packed(packed) => packed.users.len(),
+            Self::Packed(packed) => packed.len(),
         }
     }
 
@@ -153,6 +153,16 @@ impl Packed {
         };
         let (name, email) = (end(name), end(email));
         self.users.push(User { id, name, email, created_at, status });
+    }
+
+    /// How many users it has.
+    pub fn len(&self) -> usize {
+        self.users.len()
+    }
+
+    /// Whether it has no users.
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty()
     }
 
     /// Leaves out a user that cannot be read, and logs why: `error` names it.

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
-use balafon::users::domain::{NewUser, UserChange};
+use balafon::users::domain::{NewUser, UserChange, UserId};
 use balafon::users::store::sqlite::{Durability, SqliteStore};
-use balafon::users::store::{PAGE_LEN, StoreError, UserStore};
+use balafon::users::store::{Found, PAGE_LEN, Page, StoreError, UserStore};
 use futures_util::TryStreamExt;
 use rusqlite::Connection;
+use uuid::Uuid;
 
 use super::contract::{Place, contract, durable};
 use crate::support::folder::Folder;
@@ -74,6 +75,32 @@ async fn a_file_has_one_process_at_a_time() {
     assert!(error.to_string().ends_with("users.db is in use by another process"), "{error}");
     drop(first);
     place.open().await;
+}
+
+#[tokio::test]
+async fn a_file_has_one_process_at_a_time_under_whichever_name() {
+    let place = InFile::new();
+    let first = place.open().await;
+    let link = place.folder.path("link.db");
+    fs::hard_link(place.file(), &link).unwrap();
+    let error = SqliteStore::open(&link, Durability::Full).unwrap_err();
+    assert!(error.is_unavailable());
+    assert!(error.to_string().contains("link.db is in use by another process"), "{error}");
+    assert_eq!(SqliteStore::inspect(&link).unwrap(), Found::InUse);
+    drop(first);
+    place.open().await;
+}
+
+#[cfg(unix)]
+#[test]
+fn files_are_private_whatever_the_umask() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = InFile::new();
+    let _store = place.try_open().unwrap();
+    for name in ["users.db", "users.db-lock", "users.db-wal", "users.db-shm"] {
+        let mode = fs::metadata(place.folder.path(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
 }
 
 #[test]
@@ -187,28 +214,110 @@ async fn a_symbolic_link_is_the_file_that_it_leads_to() {
     assert!(place.try_open().unwrap_err().to_string().contains("in use"));
 }
 
+/// The users behind one, and how many were left out.
+async fn listed(store: &SqliteStore, after: Option<UserId>) -> (Vec<UserId>, u64) {
+    let pages: Vec<Page> =
+        store.scan(after, store.extent().await.unwrap()).try_collect().await.unwrap();
+    let ids = pages.iter().flat_map(Page::iter).map(|user| user.id).collect();
+    (ids, pages.iter().map(Page::skipped).sum())
+}
+
 #[tokio::test]
-async fn damaged_rows_are_told_and_harm_no_others() {
+async fn damaged_users_are_left_out_of_listings_and_counted() {
     let place = InFile::new();
     let store = place.open().await;
-    let ids = store.create_all(vec![alice(); PAGE_LEN + 2]).await.unwrap();
-    let damage = "UPDATE users SET status = 7 WHERE id = (SELECT max(id) FROM users)";
-    assert_eq!(place.connection().execute(damage, []), Ok(1));
-    assert!(store.get(ids[PAGE_LEN + 1]).await.unwrap_err().is_corrupt());
-    assert!(store.get(ids[PAGE_LEN]).await.unwrap().is_some());
-
-    let mut scan = pin!(store.scan(None, store.extent().await.unwrap()));
-    let mut seen = 0;
-    let error = loop {
-        match scan.try_next().await {
-            Ok(page) => seen += page.unwrap().len(),
-            Err(error) => break error,
+    let ids = store.create_all(vec![alice(); 2 * PAGE_LEN]).await.unwrap();
+    // More than a page of them in a row, each kind of damage among them.
+    let damaged = 1..PAGE_LEN + 10;
+    for (column, value) in [
+        ("status", "7"),
+        ("name", "CAST(x'ff' AS TEXT)"),
+        ("email", "CAST(x'c328' AS TEXT)"),
+        ("created_nanos", "-1"),
+        ("created_seconds", "9000000000000000000"),
+    ] {
+        let damage = format!("UPDATE users SET {column} = {value} WHERE id = ?1");
+        for id in ids[damaged.clone()].iter().skip(column.len() % 5) {
+            let id = *Uuid::from(*id).as_bytes();
+            assert_eq!(place.connection().execute(&damage, [id]), Ok(1));
         }
+    }
+    let short = "INSERT INTO users VALUES (x'0102', 'Bob', 'b@b.co', 0, 0, 0)";
+    assert_eq!(place.connection().execute(short, []), Ok(1));
+    assert!(store.get(ids[1]).await.unwrap_err().is_corrupt());
+    assert!(store.get(ids[0]).await.unwrap().is_some());
+
+    let last = store.create(alice()).await.unwrap().id;
+    let whole = [&ids[..damaged.start], &ids[damaged.end..], &[last]].concat();
+    let (listed, skipped) = listed(&store, None).await;
+    assert_eq!(listed, whole);
+    assert_eq!(skipped, damaged.len() as u64 + 1);
+    let total = store.extent().await.unwrap().total;
+    assert_eq!(listed.len() as u64 + skipped, total);
+}
+
+#[tokio::test]
+async fn users_brought_in_with_foreign_ids_are_listed_before_those_created() {
+    let place = InFile::new();
+    let bring_in = |id: Uuid, seconds: i64| {
+        let insert = "INSERT INTO users VALUES (?1, 'Bob', 'b@b.co', ?2, 0, 0)";
+        let values = rusqlite::params![id.as_bytes(), seconds];
+        assert_eq!(place.connection().execute(insert, values), Ok(1));
+        UserId::from(id)
     };
-    assert!((1..PAGE_LEN + 2).contains(&seen));
-    assert!(error.is_corrupt());
-    assert!(error.to_string().contains(&ids[PAGE_LEN + 1].to_string()), "{error}");
-    assert!(scan.try_next().await.unwrap().is_none());
+    let mut created = {
+        let store = place.open().await;
+        store.create_all(vec![alice(); 3]).await.unwrap()
+    };
+    let mut brought_in = Vec::new();
+    for (n, id) in [
+        "f47ac10b-58cc-4372-a567-0e02b2c3d479", // version 4
+        "00000000-0000-0000-0000-000000000000",
+        "1ec9414c-232a-6b00-b3c8-9e6bdeced846", // version 6
+        "ffffffff-ffff-ffff-ffff-ffffffffffff",
+        "ffffffff-ffff-7fff-bfff-ffffffffffff", // version 7, of the last millisecond that there is
+        "c232ab00-9414-11ec-b3c8-9f6bdeced846", // version 1
+        "01a2035c-fbdf-44b5-ac2d-30dbfd63b6c3", // version 4, in the midst of those created
+        "01a2035c-fbdf-74b5-0c2d-30dbfd63b6c3", // another variant
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        brought_in.push(bring_in(id.parse().unwrap(), n as i64 - 4));
+    }
+    // More than a page.
+    for n in 0..PAGE_LEN {
+        brought_in.push(bring_in(Uuid::from_u128(u128::MAX - 1 - n as u128), 1000 + n as i64));
+    }
+    // One of a clock that was ahead.
+    created.push(bring_in("0fffffff-ffff-7fff-bfff-ffffffffffff".parse().unwrap(), 0));
+
+    let store = place.open().await;
+    for round in 0..3 {
+        let all = [&brought_in[..], &created].concat();
+        assert_eq!(store.extent().await.unwrap().total, all.len() as u64);
+        assert_eq!(listed(&store, None).await, (all.clone(), 0));
+        for (position, id) in all.iter().enumerate().filter(|(n, _)| n % 100 < 12) {
+            assert_eq!(listed(&store, Some(*id)).await.0, all[position + 1..]);
+            assert!(store.get(*id).await.unwrap().is_some());
+        }
+        if round == 0 {
+            created.push(store.create(alice()).await.unwrap().id);
+        } else {
+            // While the store is open: it is noticed without any creation.
+            brought_in.push(bring_in(Uuid::from_u128(round as u128), 10_000 + round));
+            let total = (brought_in.len() + created.len()) as u64;
+            patiently(async {
+                while store.extent().await.unwrap().total != total {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+        }
+    }
+    // Nobody has this id: nothing that was brought in is missed.
+    let unknown = UserId::from(Uuid::from_u128(99));
+    assert!(listed(&store, Some(unknown)).await.0.starts_with(&brought_in));
 }
 
 #[tokio::test]

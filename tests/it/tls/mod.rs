@@ -1,5 +1,6 @@
 //! TLS: h2 by ALPN or nothing, clients that prove who they are, handshakes that hold up nobody.
 
+mod expiry;
 mod refused;
 mod rotation;
 

@@ -8,7 +8,7 @@ use super::keys::Keys;
 use super::rows::{self, COLUMNS};
 use super::{
     Creation, Extent, IdSequence, IdempotencyKey, Known, Part, Remembered, StoreError, Stored,
-    error, schema, tell,
+    error, schema, tell, writer,
 };
 use crate::users::domain::{NewUser, Timestamp, User, UserChange, UserId};
 use crate::users::view::Changes as Told;
@@ -22,6 +22,9 @@ pub(super) struct Changes<'c> {
     insert: Statement<'c>,
     update: Statement<'c>,
     keys: Keys<'c>,
+    data_version: Statement<'c>,
+    /// Changes when another program has committed something.
+    version: i64,
     ids: IdSequence,
     /// As of the last commit.
     committed: Extent,
@@ -46,7 +49,7 @@ impl From<rusqlite::Error> for Fault {
 impl<'c> Changes<'c> {
     pub(super) fn new(
         connection: &'c Connection,
-        ids: IdSequence,
+        version: i64,
         committed: Extent,
     ) -> rusqlite::Result<Self> {
         let insert = format!("INSERT INTO users ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6)");
@@ -63,7 +66,9 @@ impl<'c> Changes<'c> {
             insert: connection.prepare(&insert)?,
             update: connection.prepare(&update)?,
             keys: Keys::new(connection)?,
-            ids,
+            data_version: connection.prepare(DATA_VERSION)?,
+            version,
+            ids: ids_above(committed),
             committed,
             extent: committed,
         })
@@ -155,9 +160,21 @@ impl<'c> Changes<'c> {
         schema::rewrite(self.connection)
     }
 
+    /// Counts the users again if another program has changed the file, such as one that has brought users in.
+    pub(super) fn look(&mut self) -> rusqlite::Result<()> {
+        let version = self.data_version.query_row([], |row| row.get(0))?;
+        if version != self.version {
+            self.committed = writer::extent(self.connection)?;
+            (self.version, self.extent) = (version, self.committed);
+            self.ids = ids_above(self.committed);
+        }
+        Ok(())
+    }
+
     fn begin(&mut self) -> rusqlite::Result<()> {
         if self.connection.is_autocommit() {
             self.begin.execute([])?;
+            self.look()?;
         }
         Ok(())
     }
@@ -202,4 +219,15 @@ impl Failure {
             error => error,
         }
     }
+}
+
+const DATA_VERSION: &str = "PRAGMA data_version";
+
+/// A number that changes when another connection commits, never with what this one does.
+pub(super) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row(DATA_VERSION, [], |row| row.get(0))
+}
+
+fn ids_above(committed: Extent) -> IdSequence {
+    committed.newest.map_or_else(IdSequence::new, IdSequence::resume)
 }

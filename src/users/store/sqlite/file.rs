@@ -1,6 +1,6 @@
 //! The file: who may have it open, and how, and whether it is in its place.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,12 +14,8 @@ use super::{Durability, StoreError, error};
 /// SQLite's own tools: they hold it for moments.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// When the log is copied into the database, in pages of 4 KiB. Four times the default: each copy
-/// waits for the disk twice, and rewritten pages are copied once.
-const CHECKPOINT_PAGES: u32 = 4096;
-
 /// What the log is cut back to after a burst, in bytes: twice what it usually has.
-const LOG_LIMIT: u32 = 32 << 20;
+pub(super) const LOG_LIMIT: u32 = 32 << 20;
 
 /// What the writer keeps of the database in memory, in KiB: the inner pages of a hundred million
 /// users, and the pages of a large transaction.
@@ -84,68 +80,65 @@ fn connect(path: &Path, access: Access) -> rusqlite::Result<Connection> {
                 Durability::Relaxed => "NORMAL",
             };
             connection.pragma_update(None, "synchronous", synchronous)?;
-            connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+            // The writer does it: see `checkpoints.rs`.
+            connection.pragma_update(None, "wal_autocheckpoint", 0)?;
             connection.pragma_update(None, "journal_size_limit", LOG_LIMIT)?;
         }
     }
     Ok(connection)
 }
 
-/// That this process alone has the store open. Its end, however it comes, is the end of the lock.
-pub(super) struct Lock {
-    /// `None` if nobody has ever had one.
-    file: Option<File>,
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Closing the file is not enough: a child that the process has just forked has it open until
-        // it is another program. If that fails, closing it is all there is.
-        let _ = self.file.take().map(|file| file.unlock());
-    }
-}
-
-impl Lock {
-    /// Locks a file beside the database: closing another handle on the database itself would undo
-    /// the locks of SQLite (see "POSIX advisory locks" in its `os_unix.c`).
-    pub(super) fn take(database: &Path) -> Result<Self, StoreError> {
-        // Nothing is written: its content is nobody's business.
-        let lock = Self::open(database, OpenOptions::new().create(true).truncate(false))?;
-        lock.ok_or_else(|| {
-            let database = database.display();
-            StoreError::unavailable(format!("{database} is in use by another process"))
-        })
-    }
-
-    /// The same without making that file: where there is none, nobody has the store open. `None` if
-    /// somebody has.
-    pub(super) fn inspect(database: &Path) -> Result<Option<Self>, StoreError> {
-        match beside(database, LOCK).exists() {
-            true => Self::open(database, &mut OpenOptions::new()),
-            false => Ok(Some(Self { file: None })),
-        }
-    }
-
-    fn open(database: &Path, options: &mut OpenOptions) -> Result<Option<Self>, StoreError> {
-        let path = beside(database, LOCK);
-        let cannot =
-            |error| StoreError::unavailable(format!("cannot open {}: {error}", path.display()));
-        let file = options.write(true).open(&path).map_err(cannot)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self { file: Some(file) })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(cannot(error)),
-        }
-    }
-}
-
 /// Whether there can be files in the folder of a database: makes one, and removes it.
 pub(super) fn try_folder(database: &Path) -> Result<(), StoreError> {
     let path = beside(database, "-check");
-    let made = OpenOptions::new().write(true).create_new(true).open(&path);
-    made.and_then(|_| fs::remove_file(&path)).map_err(|error| {
-        StoreError::unavailable(format!("cannot make {}: {error}", database.display()))
-    })
+    let made = make_private(&path).and_then(|_| fs::remove_file(&path));
+    made.map_err(|error| cannot_open(database, &error))
+}
+
+/// Makes a file that nobody but this user can read or write, whatever the umask is. SQLite makes its own
+/// files beside a database like the database.
+pub(super) fn make_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::fs::Permissions;
+        use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+        let file = options.mode(PRIVATE).open(path)?;
+        file.set_permissions(Permissions::from_mode(PRIVATE))?;
+        Ok(file)
+    }
+    #[cfg(not(unix))]
+    options.open(path)
+}
+
+/// For the owner alone.
+#[cfg(unix)]
+const PRIVATE: u32 = 0o600;
+
+/// Why a file cannot be opened or made, and what can be done about it.
+pub(super) fn cannot_open(path: &Path, error: &io::Error) -> StoreError {
+    let folder = path.parent().unwrap_or(path).display();
+    let path = path.display();
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            StoreError::full(format!("cannot make {path}: {error}"))
+        }
+        ErrorKind::NotFound => StoreError::unavailable(format!(
+            "cannot make {path}: there is no folder {folder}; make it, or name another one"
+        )),
+        ErrorKind::PermissionDenied => StoreError::unavailable(format!(
+            "cannot make or open {path}: this user may not write in {folder}; change its owner or \
+             permissions, or name another folder"
+        )),
+        ErrorKind::ReadOnlyFilesystem => StoreError::unavailable(format!(
+            "cannot make or open {path}: the file system can only be read"
+        )),
+        ErrorKind::IsADirectory => StoreError::unavailable(format!(
+            "{path} is a folder: wanted a file in it, such as users.db"
+        )),
+        _ => StoreError::unavailable(format!("cannot open {path}: {error}")),
+    }
 }
 
 /// The files that a store consists of, as they were when it was opened.
@@ -191,51 +184,59 @@ impl Files {
 
 /// What tells a file from another one in its place.
 #[cfg(unix)]
-type Identity = (u64, u64);
+pub(super) type Identity = (u64, u64);
 
 #[cfg(unix)]
-fn identity(path: &Path) -> io::Result<Identity> {
+pub(super) fn identity_of(file: &fs::Metadata) -> Identity {
     use std::os::unix::fs::MetadataExt;
-    fs::metadata(path).map(|file| (file.dev(), file.ino()))
+    (file.dev(), file.ino())
 }
 
 /// Elsewhere files that are open cannot be replaced.
 #[cfg(not(unix))]
-type Identity = ();
+pub(super) type Identity = ();
 
 #[cfg(not(unix))]
-fn identity(path: &Path) -> io::Result<Identity> {
-    fs::metadata(path).map(drop)
+pub(super) fn identity_of(_: &fs::Metadata) -> Identity {}
+
+pub(super) fn identity(path: &Path) -> io::Result<Identity> {
+    Ok(identity_of(&fs::metadata(path)?))
 }
 
+/// Warns of a database with several names: SQLite looks for the log, which may have the latest changes,
+/// beside the name under which it is opened.
+#[cfg(unix)]
+pub(super) fn warn_of_other_names(database: &Path) {
+    use std::os::unix::fs::MetadataExt;
+    if let Ok(file) = fs::metadata(database)
+        && file.nlink() > 1
+    {
+        tracing::warn!(
+            path = %database.display(),
+            names = file.nlink(),
+            "the database has several names (hard links): always open it under the same one, or the \
+             changes in its log are missed"
+        );
+    }
+}
+
+#[cfg(not(unix))]
+pub(super) fn warn_of_other_names(_: &Path) {}
+
 /// Of the file that is locked.
-const LOCK: &str = "-lock";
+pub(super) const LOCK: &str = "-lock";
 
 /// Of SQLite's write-ahead log, which is there while the database is open.
-const LOG: &str = "-wal";
+pub(super) const LOG: &str = "-wal";
 
-fn beside(database: &Path, suffix: &str) -> PathBuf {
+/// Of the index of that log.
+pub(super) const INDEX: &str = "-shm";
+
+/// Of the journal that SQLite keeps where there is no log.
+pub(super) const JOURNAL: &str = "-journal";
+
+pub(super) fn beside(database: &Path, suffix: &str) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(suffix);
     path.into()
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lock_ends_although_a_child_has_its_file_open() {
-        let folder = std::env::temp_dir().join(format!("lock-{}", uuid::Uuid::now_v7()));
-        fs::create_dir(&folder).unwrap();
-        let database = folder.join("users.db");
-        let lock = Lock::take(&database).unwrap();
-        let of_child = lock.file.as_ref().unwrap().try_clone().unwrap();
-        assert!(Lock::take(&database).is_err());
-        drop(lock);
-        assert!(Lock::take(&database).is_ok());
-        drop(of_child);
-        fs::remove_dir_all(folder).unwrap();
-    }
 }

@@ -14,13 +14,17 @@
 //! never held up by the writer, nor hold it up (write-ahead log). Scans never have all of the readers,
 //! and take turns by pages.
 //!
-//! The process that opens the file is its only writer: a lock on a file beside it makes sure. One
+//! The process that opens the file is its only writer: locks make sure (`lock.rs`). One
 //! more thread looks whether it is there, and can be read and written.
 
 mod changes;
+mod checkpoints;
+mod copy;
 mod error;
 mod file;
 mod keys;
+mod lock;
+mod order;
 mod probe;
 mod queue;
 mod reader;
@@ -35,18 +39,22 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::Stream;
+use prometheus::core::Collector;
+use rusqlite::Connection;
 use tokio::sync::watch;
 
-use self::file::{Access, Files, Lock};
+pub use self::copy::Copied;
+use self::file::{Access, Files};
+use self::lock::Lock;
 use self::probe::{Probe, Progress};
 use self::reader::Readers;
 use self::threads::Worker;
-use self::writer::{Write, Writer};
+use self::writer::{Metrics, Write, Writer};
 use super::availability::Availability;
 use super::turns::{self, Reply, Size};
 use super::{
-    Creation, Extent, Found, IdSequence, IdempotencyKey, Known, Mark, Packed, Page, Part,
-    Remembered, Rest, StoreError, Stored, UserStore, forgotten, tell,
+    Creation, Extent, Found, IdSequence, IdempotencyKey, Known, Mark, PAGE_LEN, Packed, Page, Part,
+    Remembered, StoreError, Stored, UserStore, forgotten, tell,
 };
 use crate::users::domain::{NewUser, User, UserChange, UserId};
 use crate::users::view::Changes as Told;
@@ -75,6 +83,7 @@ pub struct SqliteStore {
     writer: Worker<Write>,
     /// What is committed; set by the writer, so that nobody has to count.
     extent: Arc<Mutex<Extent>>,
+    metrics: Metrics,
     path: PathBuf,
     /// Dropped last.
     _lock: Lock,
@@ -87,15 +96,24 @@ impl SqliteStore {
     /// # Errors
     ///
     /// Unavailable if another process has it open, if it cannot be written, or if there can be no
-    /// such file; corrupt if it is damaged or no database; full if there is no room; internal if it
-    /// belongs to another program or to a newer version of this one.
+    /// such file; corrupt if it is damaged or no database; full if there is no room to make it or to bring its
+    /// schema up to date, but not if its users can be read; internal if it belongs to another program or to a newer version of this one.
     pub fn open(path: impl AsRef<Path>, durability: Durability) -> Result<Self, StoreError> {
         let path = &*file::resolve(path.as_ref());
         let lock = Lock::take(path)?;
-        let connection = file::open(path, Access::Write(durability))?;
-        schema::migrate(&connection).map_err(|error| error.of(path))?;
+        if lock.has_made_it() {
+            tracing::info!(path = %path.display(), "there was no store here: a new one is made");
+        }
+        file::warn_of_other_names(path);
+        let opened = Self::open_to_write(path, durability);
+        let opened = opened.or_else(|error| match lock.give_reserve() {
+            true => Self::open_to_write(path, durability),
+            false => Err(error),
+        });
+        let (connection, full) = opened?;
         let files = Arc::new(Files::of(path)?);
-        let writer = Writer::new(connection, files.clone());
+        let metrics = Metrics::new();
+        let writer = Writer::new(connection, files.clone(), metrics.clone());
         let writer = writer.map_err(|error| error::of_file(path, &error))?;
         let extent = writer.extent();
 
@@ -104,11 +122,26 @@ impl SqliteStore {
             readers.start(file::open(path, Access::Read)?)?;
         }
         let progress = Arc::new(Progress::default());
+        match full {
+            // As if it had filled up while it was served.
+            Some(error) => progress.end(Some(error.to_string())),
+            None => lock.hold_reserve(),
+        }
         let of_writer = progress.clone();
         let writer = Worker::start("users-write", move |turns| writer.run(turns, &of_writer))?;
         let connection = file::open(path, Access::Read)?;
         let probe = Probe::start(connection, files, writer.queue()?.clone(), progress)?;
-        Ok(Self { probe, readers, writer, extent, path: path.into(), _lock: lock })
+        Ok(Self { probe, readers, writer, extent, metrics, path: path.into(), _lock: lock })
+    }
+
+    /// The connection of the writer, and why it cannot write, if that is for lack of room.
+    fn open_to_write(
+        path: &Path,
+        durability: Durability,
+    ) -> Result<(Connection, Option<rusqlite::Error>), StoreError> {
+        let connection = file::open(path, Access::Write(durability))?;
+        let full = schema::migrate(&connection).map_err(|error| error.of(path))?;
+        Ok((connection, full))
     }
 
     /// What [`open`](Self::open) would find, and its errors, without making or changing anything. It
@@ -122,13 +155,43 @@ impl SqliteStore {
         if !path.exists() {
             return file::try_folder(path).map(|()| Found::Nothing);
         }
-        let Some(_lock) = Lock::inspect(path)? else { return Ok(Found::InUse) };
+        let Ok(_lock) = Lock::inspect(path)? else { return Ok(Found::InUse) };
         let connection = file::open(path, Access::Inspect)?;
         let found = schema::inspect(&connection).map_err(|error| error.of(path))?;
         if found != Found::Nothing {
             writer::extent(&connection).map_err(|error| error::of_file(path, &error))?;
         }
         Ok(found)
+    }
+
+    /// Copies the file to another one, which must not be there yet: as it is at one moment, whether it is
+    /// served or not. Others go on reading and writing meanwhile; what they write is kept in the log until it
+    /// is done. `progress` is given the part that is done, from 0 to 1.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open), of either file, but that a process which serves the file under this name
+    /// is none.
+    pub fn backup(
+        path: impl AsRef<Path>,
+        to: impl AsRef<Path>,
+        progress: impl FnMut(f64),
+    ) -> Result<Copied, StoreError> {
+        copy::backup(&file::resolve(path.as_ref()), &file::resolve(to.as_ref()), progress)
+    }
+
+    /// Makes the file a copy of another one, such as one that [`backup`](Self::backup) has made, with nothing
+    /// of what it held before. That happens as a whole or not at all, also if it is interrupted.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open), of either file; and corrupt if the other one is not whole.
+    pub fn restore(
+        path: impl AsRef<Path>,
+        from: impl AsRef<Path>,
+        progress: impl FnMut(f64),
+    ) -> Result<Copied, StoreError> {
+        copy::restore(&file::resolve(path.as_ref()), &file::resolve(from.as_ref()), progress)
     }
 }
 
@@ -139,6 +202,7 @@ impl UserStore for SqliteStore {
         key: Option<IdempotencyKey>,
         told: Option<Told>,
     ) -> Result<Arc<User>, StoreError> {
+        let _waiting = self.metrics.commits.waiting();
         let write = |reply| Write::CreateOne(user, key, told, reply);
         self.writer.queue()?.ask(Size::ONE, write).await
     }
@@ -149,6 +213,7 @@ impl UserStore for SqliteStore {
         part: Option<Part>,
         told: Option<Told>,
     ) -> Result<Stored, StoreError> {
+        let _waiting = self.metrics.commits.waiting();
         let size = Size::of(&users);
         let write = |reply| Write::CreateMany(users, part, told, reply);
         self.writer.queue()?.ask(size, write).await
@@ -163,6 +228,7 @@ impl UserStore for SqliteStore {
         id: UserId,
         change: UserChange,
     ) -> Result<Option<Arc<User>>, StoreError> {
+        let _waiting = self.metrics.commits.waiting();
         let write = |reply| Write::Update(id, change, reply);
         self.writer.queue()?.ask(Size::ONE, write).await
     }
@@ -178,6 +244,13 @@ impl UserStore for SqliteStore {
         extent: Extent,
     ) -> impl Stream<Item = Result<Page, StoreError>> + Send {
         scan::scan(&self.readers, after, extent)
+    }
+
+    fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        [self.metrics.commits.collectors(), self.metrics.log.collectors()]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     /// Looked at each second, and when a commit fails.

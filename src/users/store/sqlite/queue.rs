@@ -14,8 +14,9 @@ use std::thread::available_parallelism;
 
 use tokio::sync::{Semaphore, mpsc};
 
+use super::order::Rest;
 use super::turns::stopped;
-use super::{Page, Reply, Rest, StoreError};
+use super::{Page, Reply, StoreError};
 use crate::users::domain::{User, UserId};
 
 /// Readers that scan at a time, at most. The others are free for points, however many scans there
@@ -35,8 +36,11 @@ pub(super) struct Point {
 /// Some pages of a scan, as many as there is room for.
 pub(super) struct Scan {
     pub(super) rest: Rest,
-    pub(super) pages: mpsc::Sender<Result<Page, StoreError>>,
+    pub(super) pages: mpsc::Sender<Result<Piece, StoreError>>,
 }
+
+/// A page, and what is left of its scan.
+pub(super) type Piece = (Page, Option<Rest>);
 
 /// What a reader does next.
 pub(super) enum Read<'q> {
@@ -173,14 +177,16 @@ mod tests {
     use tokio::sync::oneshot;
     use uuid::Uuid;
 
+    use super::super::Extent;
     use super::*;
 
     /// Of a call that still waits for it.
-    type Pages = mpsc::Receiver<Result<Page, StoreError>>;
+    type Pages = mpsc::Receiver<Result<Piece, StoreError>>;
 
     fn put_scan(queue: &Queue, len: usize) -> Pages {
         let (pages, coming) = mpsc::channel(1);
-        let rest = Rest { after: None, until: Uuid::max().into(), len };
+        let extent = Extent { total: 1, newest: Some(Uuid::max().into()) };
+        let rest = Rest { len, ..Rest::new(None, extent).unwrap() };
         queue.put_scan(Scan { rest, pages }).now_or_never().unwrap().unwrap();
         coming
     }
@@ -268,7 +274,8 @@ mod tests {
         let queue = Queue::new();
         let _scans: Vec<_> = (0..QUEUE_LEN).map(|len| put_scan(&queue, len)).collect();
         let (pages, _coming) = mpsc::channel(1);
-        let rest = Rest { after: None, until: Uuid::max().into(), len: 1 };
+        let extent = Extent { total: 1, newest: Some(Uuid::max().into()) };
+        let rest = Rest::new(None, extent).unwrap();
         assert!(queue.put_scan(Scan { rest, pages }).now_or_never().is_none());
         let _point = put_point(&queue);
         assert!(matches!(next(&queue), Some(Read::Point(_))));

@@ -5,6 +5,7 @@ use rusqlite::types::ValueRef;
 use uuid::Uuid;
 
 use super::super::Progress;
+use super::order::Place;
 use super::{Creation, Mark, Remembered, StoreError, error};
 use crate::users::domain::{Timestamp, User, UserId, UserStatus};
 
@@ -87,10 +88,26 @@ fn number(row: &Row<'_>, column: usize) -> Result<i64, StoreError> {
     Ok(value(row, column)?.as_i64().unwrap_or(i64::MIN))
 }
 
+/// The id in the first column, whatever it is.
+pub(super) fn id_bytes<'row>(row: &'row Row<'_>) -> Result<&'row [u8], StoreError> {
+    Ok(value(row, 0)?.as_blob().unwrap_or_default())
+}
+
 fn id(row: &Row<'_>, column: usize) -> Result<UserId, StoreError> {
     let bytes = value(row, column)?.as_blob().unwrap_or_default();
-    let uuid = Uuid::from_slice(bytes).map_err(|_| StoreError::corrupt("a user has a bad id"))?;
+    let uuid = Uuid::from_slice(bytes).map_err(|_| {
+        let shown: String = bytes.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let len = bytes.len();
+        StoreError::corrupt(format!(
+            "a user has an id of {len} bytes, beginning with x'{shown}': wanted 16"
+        ))
+    })?;
     Ok(uuid.into())
+}
+
+/// The place of a user that was brought in.
+pub(super) fn place(row: &Row<'_>) -> Result<Place, StoreError> {
+    Ok(Place { seconds: number(row, 3)?, nanos: number(row, 4)?, id: id_bytes(row)?.into() })
 }
 
 fn value<'row>(row: &'row Row<'_>, column: usize) -> Result<ValueRef<'row>, StoreError> {

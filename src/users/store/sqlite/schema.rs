@@ -42,13 +42,19 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (principal, key, first),
         FOREIGN KEY (principal, key) REFERENCES idempotency_keys ON DELETE CASCADE
     ) STRICT, WITHOUT ROWID;",
+    // Users whose ids are not of this program, in the order in which scans have them: see `order.rs`.
+    "CREATE INDEX users_brought_in ON users (created_seconds, created_nanos, id)
+        WHERE NOT (length(id) = 16 AND id < x'80'
+        AND substr(id, 7, 1) >= x'70' AND substr(id, 7, 1) < x'80'
+        AND substr(id, 9, 1) >= x'80' AND substr(id, 9, 1) < x'c0');",
 ];
 
 /// In the head of the file: whose it is ("user").
 const APPLICATION_ID: i32 = 0x7573_6572;
 
-/// Makes the file one of this version, in one step: whatever happens, it is of one version.
-pub(super) fn migrate(connection: &Connection) -> Result<(), SchemaError> {
+/// Makes the file one of this version, in one step: whatever happens, it is of one version. Gives why it
+/// cannot be written, if that is for lack of room, and nothing has to be: its users can be read.
+pub(super) fn migrate(connection: &Connection) -> Result<Option<rusqlite::Error>, SchemaError> {
     // Before anything is written to a file of somebody else.
     let found = version(connection)?;
     // Readers go on while the writer writes, and a commit is one fsync. It stays with the file.
@@ -56,12 +62,20 @@ pub(super) fn migrate(connection: &Connection) -> Result<(), SchemaError> {
     // Fails at once if the file cannot be written, also if there is nothing to do.
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let migrated = MIGRATIONS[found..].iter().try_for_each(|step| connection.execute_batch(step));
-    migrated.and_then(|()| {
+    let migrated = migrated.and_then(|()| {
         connection.pragma_update(None, "application_id", APPLICATION_ID)?;
         rewrite(connection)?;
         connection.execute_batch("COMMIT")
-    })?;
-    Ok(())
+    });
+    match migrated {
+        Err(error) if found == MIGRATIONS.len() && error::of_call(&error).is_full() => {
+            if !connection.is_autocommit() {
+                connection.execute_batch("ROLLBACK")?;
+            }
+            Ok(Some(error))
+        }
+        migrated => Ok(migrated.map(|()| None)?),
+    }
 }
 
 /// Writes the number of this version to the head of the file, which may have it already.
@@ -69,9 +83,14 @@ pub(super) fn rewrite(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "user_version", MIGRATIONS.len() as i64)
 }
 
+/// What there is, whether or not it can be written.
+pub(super) fn inspect_read_only(connection: &Connection) -> Result<Found, SchemaError> {
+    Ok(Found::of(version(connection)?, MIGRATIONS.len()))
+}
+
 /// What there is to [`migrate`], unless it must not or cannot be.
 pub(super) fn inspect(connection: &Connection) -> Result<Found, SchemaError> {
-    let found = Found::of(version(connection)?, MIGRATIONS.len());
+    let found = inspect_read_only(connection)?;
     connection.execute_batch("BEGIN IMMEDIATE")?;
     // Fails if the file cannot be written; nothing leaves this connection's memory.
     rewrite(connection)?;

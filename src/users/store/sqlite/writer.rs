@@ -1,15 +1,19 @@
 //! The thread that writes.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use rusqlite::{Connection, ffi};
+use rusqlite::{Connection, OptionalExtension, ffi};
 use uuid::Uuid;
 
-use super::changes::{Changes, Failure, Fault};
+use super::super::metrics::CommitMetrics;
+use super::changes::{self, Changes, Failure, Fault};
+use super::checkpoints::{self, Checkpoints, LogMetrics};
 use super::file::Files;
+use super::order::ISSUED;
 use super::probe::Progress;
 use super::turns::{Reply, Turns};
-use super::{Extent, IdSequence, IdempotencyKey, Part, StoreError, Stored, error};
+use super::{Extent, IdempotencyKey, Part, StoreError, Stored, error};
 use crate::users::domain::{NewUser, User, UserChange, UserId};
 use crate::users::view::Changes as Told;
 
@@ -18,6 +22,8 @@ pub(super) enum Write {
     CreateOne(NewUser, Option<IdempotencyKey>, Option<Told>, Reply<Arc<User>>),
     CreateMany(Vec<NewUser>, Option<Part>, Option<Told>, Reply<Stored>),
     Update(UserId, UserChange, Reply<Option<Arc<User>>>),
+    /// To see what another program has written.
+    Look,
     /// To see whether it can be done.
     Nothing,
 }
@@ -26,16 +32,36 @@ pub(super) enum Write {
 pub(super) struct Writer {
     connection: Connection,
     files: Arc<Files>,
-    ids: IdSequence,
+    /// From before the users were counted.
+    version: i64,
     extent: Arc<Mutex<Extent>>,
+    metrics: Metrics,
+}
+
+/// What operators learn of the writer.
+#[derive(Clone)]
+pub(super) struct Metrics {
+    pub(super) commits: CommitMetrics,
+    pub(super) log: LogMetrics,
+}
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        Self { commits: CommitMetrics::new(), log: LogMetrics::new() }
+    }
 }
 
 impl Writer {
     /// A writer that goes on where the last one has stopped.
-    pub(super) fn new(connection: Connection, files: Arc<Files>) -> rusqlite::Result<Self> {
+    pub(super) fn new(
+        connection: Connection,
+        files: Arc<Files>,
+        metrics: Metrics,
+    ) -> rusqlite::Result<Self> {
+        let version = changes::data_version(&connection)?;
         let extent = extent(&connection)?;
-        let ids = extent.newest.map_or_else(IdSequence::new, IdSequence::resume);
-        Ok(Self { connection, files, ids, extent: Arc::new(Mutex::new(extent)) })
+        let extent = Arc::new(Mutex::new(extent));
+        Ok(Self { connection, files, version, extent, metrics })
     }
 
     /// What is committed, now and later on.
@@ -45,10 +71,15 @@ impl Writer {
 
     /// Commits what comes, until the queue is closed.
     pub(super) fn run(self, mut turns: Turns<Write>, progress: &Progress) {
-        let Self { connection, files, ids, extent } = self;
-        let committed = *extent.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut changes = match Changes::new(&connection, ids, committed) {
-            Ok(changes) => changes,
+        let Self { mut connection, files, version, extent, metrics } = self;
+        let mut committed = *extent.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = checkpoints::watch_log(&mut connection);
+        let prepared = log.and_then(|log| {
+            let changes = Changes::new(&connection, version, committed)?;
+            Ok((changes, Checkpoints::new(&connection, log, metrics.log)?))
+        });
+        let (mut changes, mut checkpoints) = match prepared {
+            Ok(prepared) => prepared,
             Err(error) => {
                 tracing::error!(%error, "the thread cannot write users");
                 return progress.end(Some(error.to_string()));
@@ -56,16 +87,27 @@ impl Writer {
         };
         while let Some(group) = turns.next_blocking() {
             progress.begin();
+            let begun = Instant::now();
             let mut answers = Vec::new();
             let outcome =
                 group.into_iter().try_for_each(|write| write.apply(&mut changes, &mut answers));
             let outcome = changes.commit(outcome.and_then(|()| in_place(&files)));
-            if let Ok(committed) = outcome {
-                *extent.lock().unwrap_or_else(PoisonError::into_inner) = committed;
+            if !answers.is_empty() {
+                metrics.commits.seconds.observe(begun.elapsed().as_secs_f64());
+            }
+            if let Ok(now) = outcome {
+                let created = now.total.saturating_sub(committed.total);
+                if !answers.is_empty() && created > 0 {
+                    metrics.commits.users.observe(created as f64);
+                }
+                committed = now;
+                *extent.lock().unwrap_or_else(PoisonError::into_inner) = now;
             }
             for answer in answers {
                 answer(outcome.as_ref().map(drop).map_err(Failure::of_call));
             }
+            // Nobody waits for it but those that come now.
+            checkpoints.run();
             let fault = outcome.err().and_then(|failure| fault(failure.error, &mut changes));
             progress.end(fault.map(|error| error.to_string()));
         }
@@ -80,14 +122,14 @@ fn in_place(files: &Files) -> rusqlite::Result<()> {
     })
 }
 
-/// Counts the users of a file, which goes through all of its pages that have some.
+/// Counts the users of a file, which goes through all of its pages that have some. The newest is one of
+/// those with ids that were issued.
 pub(super) fn extent(connection: &Connection) -> rusqlite::Result<Extent> {
-    connection.query_row("SELECT count(*), max(id) FROM users", [], |row| {
-        let newest: Option<[u8; 16]> = row.get(1)?;
-        let newest = newest.map(|key| Uuid::from_bytes(key).into());
-        let total: i64 = row.get(0)?;
-        Ok(Extent { total: total.unsigned_abs(), newest })
-    })
+    let total: i64 = connection.query_row("SELECT count(*) FROM users", [], |row| row.get(0))?;
+    let newest = format!("SELECT id FROM users WHERE {ISSUED} ORDER BY id DESC LIMIT 1");
+    let newest = connection.query_row(&newest, [], |row| row.get::<_, [u8; 16]>(0)).optional()?;
+    let newest = newest.map(|key| Uuid::from_bytes(key).into());
+    Ok(Extent { total: total.unsigned_abs(), newest })
 }
 
 /// What is wrong with the file, if that is why a transaction has failed. It may be what one call alone
@@ -113,6 +155,7 @@ impl Write {
                 answers.note(reply, || changes.create_many(users, part.as_ref(), told.as_ref()))
             }
             Self::Update(id, change, reply) => answers.note(reply, || changes.update(id, &change)),
+            Self::Look => changes.look(),
             Self::Nothing => changes.nothing(),
         }
     }
