@@ -442,14 +442,20 @@ fn check_asks_the_database_and_leaves_it_as_it_is() {
     let (line, code) = check(user_server(), &url);
     assert!(line.starts_with("ok: store ") && line.ends_with(database), "{line}");
     assert_eq!(code, 0);
-    for (sql, why) in [
-        ("UPDATE user_schema SET version = 99".to_owned(), "written by a newer version"),
-        (format!("ALTER DATABASE {database} SET default_transaction_read_only = on"), "read-only"),
+    let read_only = format!("ALTER DATABASE {database} SET default_transaction_read_only = on");
+    for (sql, finding, why, expected) in [
+        (read_only.as_str(), "warning", "can only be read", 0),
+        (
+            "BEGIN READ WRITE; UPDATE user_schema SET version = 99; COMMIT",
+            "error",
+            "written by a newer version",
+            2,
+        ),
     ] {
-        server.run_sql(database, &sql).unwrap();
+        server.run_sql(database, sql).unwrap();
         let (line, code) = check(user_server(), &url);
-        assert!(line.starts_with("error: --store: ") && line.contains(why), "{line}");
-        assert_eq!(code, 2);
+        assert!(line.starts_with(&format!("{finding}: --store: ")) && line.contains(why), "{line}");
+        assert_eq!(code, expected);
     }
 }
 

@@ -50,7 +50,8 @@ fn the_grpc_layer_knows_nothing_of_what_is_built_on_it() {
 #[test]
 fn only_the_server_names_h2_and_sockets() {
     assert_absent("grpc", &["/grpc/server/"], &["h2::", "tokio::net", "rustls"]);
-    assert_absent("users", &[], &["h2::", "tokio::net"]);
+    // Which is a client of the database.
+    assert_absent("users", &["/postgres/connector.rs"], &["h2::", "tokio::net"]);
     assert_absent("services", &[], &["h2::", "tokio::net"]);
     // Which is a client, of what is not gRPC.
     let collector = ["/traces/collector.rs"];

@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, Error, SimpleQueryMessage};
 use uuid::Uuid;
 
@@ -188,6 +189,10 @@ impl Connector {
         let login = async {
             match self.try_login(address, generation, self.is_pooled()).await {
                 Err(Refused::Options(_)) => self.try_login(address, generation, true).await,
+                // It may be that session alone.
+                Err(Refused::Ended(_)) => {
+                    self.try_login(address, generation, self.is_pooled()).await
+                }
                 outcome => outcome,
             }
         };
@@ -196,7 +201,7 @@ impl Connector {
             Ok(Err(Refused::Options(error))) => Err(StoreError::internal(format!(
                 "{error}: leave the options out of the URL, and have them set by ALTER ROLE ... SET"
             ))),
-            Ok(Err(Refused::For(error))) => Err(error),
+            Ok(Err(Refused::For(error) | Refused::Ended(error))) => Err(error),
             Err(_) => {
                 let after = self.target.connect_timeout;
                 Err(StoreError::unavailable(format!("no answer within {after:?}")))
@@ -221,8 +226,10 @@ impl Connector {
             }
         });
         let session = Connection::new(client, task, generation);
-        let what =
-            what(session.client()).await.map_err(|error| Refused::For(error::of_login(&error)))?;
+        let what = what(session.client()).await.map_err(|error| match error::is_lost(&error) {
+            true => Refused::Ended(error::of_login(&error)),
+            false => Refused::For(error::of_login(&error)),
+        })?;
         let settings = match what.connection == own {
             true => Settings::OfSession,
             false => Settings::OfTransaction,
@@ -347,6 +354,8 @@ impl std::fmt::Display for Address {
 enum Refused {
     /// Perhaps only because it was to have options.
     Options(String),
+    /// Somebody has ended the session.
+    Ended(StoreError),
     For(StoreError),
 }
 
@@ -357,6 +366,9 @@ impl Refused {
         let is_of_pooler = error.code().is_some_and(|state| state.code() == "08P01");
         match config.get_options() {
             Some(_) if is_of_pooler => Self::Options(error::text(error)),
+            _ if error.code() == Some(&SqlState::ADMIN_SHUTDOWN) => {
+                Self::Ended(error::of_login(error))
+            }
             _ => Self::For(error::of_login(error)),
         }
     }
