@@ -56,6 +56,7 @@ impl Expiry {
             ("tls.cert", &config.tls_cert),
             ("tls.client-ca", &config.tls_client_ca),
             ("store-ca", &config.store_ca),
+            ("auth.jwks-ca", &config.auth_jwks_ca),
             ("rate-limit.redis-ca", &config.rate_limit_redis_ca),
             ("telemetry.otlp-ca", &config.otlp_ca),
         ];

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use balafon::{Router, Server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::echo::Echo;
@@ -72,4 +73,27 @@ async fn the_server_tells_its_connections_and_bytes() {
     })
     .await;
     assert_eq!(stats.connections_accepted(), 2);
+}
+
+#[tokio::test]
+async fn http_1_is_answered_with_what_the_port_speaks() {
+    let server = TestServer::start(Router::new()).await;
+    let mut client = TcpStream::connect(server.addr).await.unwrap();
+    client.write_all(b"GET /healthz HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    patiently(client.read_to_string(&mut answer)).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 505 ") && head.contains("connection: close"), "{head}");
+    assert!(body.contains("gRPC, over HTTP/2 alone"), "{body}");
+}
+
+#[tokio::test]
+async fn tls_on_a_port_without_is_answered_with_an_alert() {
+    let server = TestServer::start(Router::new()).await;
+    let mut client = TcpStream::connect(server.addr).await.unwrap();
+    client.write_all(&[22, 3, 1, 0, 5, 1, 0, 0, 1, 3]).await.unwrap();
+    let mut answer = Vec::new();
+    patiently(client.read_to_end(&mut answer)).await.unwrap();
+    // Fatal, protocol_version.
+    assert_eq!(answer, [21, 3, 3, 0, 2, 2, 70]);
 }

@@ -100,7 +100,10 @@ async fn serve_over<T>(
                 Some(Connection::new(h2, socket, Arc::new(host)))
             }
             Err(error) => {
-                tracing::debug!(peer = %host.peer, %error, "HTTP/2 handshake failed");
+                match socket.stranger() {
+                    Some(stranger) => stranger.log(&host.peer),
+                    None => tracing::debug!(peer = %host.peer, %error, "HTTP/2 handshake failed"),
+                }
                 linger(socket).await;
                 None
             }

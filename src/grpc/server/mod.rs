@@ -14,6 +14,7 @@ mod connection;
 mod drain;
 mod follow;
 mod foreign;
+mod greeting;
 #[cfg(feature = "tls")]
 mod handshakes;
 mod host;

@@ -3,14 +3,16 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
 use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::greeting::Stranger;
 use super::police::Police;
 use super::stats::Meter;
-use super::timer::{Timer, timer_at};
+use super::timer::{Timer, timer_after, timer_at};
 
 /// What may wait to be written: four full DATA frames. Beyond that a write is worth its system
 /// call.
@@ -18,6 +20,10 @@ const PENDING_LIMIT: usize = 64 * 1024;
 
 /// The type of a GOAWAY frame (RFC 9113, 6.8).
 const GOAWAY: u8 = 0x7;
+
+/// How long the client has to speak first. All clients of HTTP/2 do at once; whoever waits for the server, which
+/// HTTP/2 allows, waits for so long.
+const SILENCE: Duration = Duration::from_millis(100);
 
 /// A buffer that grew past this is not kept by an idle connection.
 const KEPT_CAPACITY: usize = 4 * 1024;
@@ -35,6 +41,9 @@ struct Shared<T> {
     /// The peer does not take what is pending.
     blocked: bool,
     deferred: bool,
+    /// Nothing has been read or written. Until it ends the client speaks first: it may speak another protocol.
+    silence: Option<Timer>,
+    stranger: Option<Stranger>,
     police: Police,
     /// Runs while nothing is read from the client.
     pause: Option<Timer>,
@@ -50,14 +59,28 @@ impl<T> Clone for Socket<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> Socket<T> {
     pub(super) fn new(inner: T, police: Police, meter: Arc<Meter>) -> Self {
         let pending = BytesMut::new();
-        let shared =
-            Shared { inner, pending, blocked: false, deferred: false, police, pause: None, meter };
+        let shared = Shared {
+            inner,
+            pending,
+            blocked: false,
+            deferred: false,
+            silence: Some(timer_after(SILENCE)),
+            stranger: None,
+            police,
+            pause: None,
+            meter,
+        };
         Self(Arc::new(Mutex::new(shared)))
     }
 
     /// From now on, flushing waits for [`poll_drain`](Self::poll_drain).
     pub(super) fn defer(&self) {
         self.lock().deferred = true;
+    }
+
+    /// What the client speaks if it is not HTTP/2, as far as that is known; it was answered.
+    pub(super) fn stranger(&self) -> Option<Stranger> {
+        self.lock().stranger
     }
 
     /// Writes what has gathered. Pending when the peer does not take it; the rest stays.
@@ -160,7 +183,7 @@ impl<T> Shared<T> {
 }
 
 /// What h2 reads. A client that has broken a rule is judged before h2 works on what it sent.
-impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<T> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -169,9 +192,26 @@ impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {
         let shared = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ready!(shared.poll_readable(cx))?;
         let before = buf.filled().len();
+        if let Some(silence) = &mut shared.silence
+            && silence.as_mut().poll(cx).is_ready()
+        {
+            shared.silence = None;
+            // An error is one of reads, too.
+            let _ = shared.poll_drain(cx)?;
+        }
         ready!(Pin::new(&mut shared.inner).poll_read(cx, buf))?;
         let received = &buf.filled()[before..];
         shared.meter.received(received.len());
+        if shared.silence.take().is_some()
+            && let Some(stranger) = Stranger::of(received)
+        {
+            shared.stranger = Some(stranger);
+            // In the place of what h2 has begun with.
+            shared.pending.clear();
+            shared.pending.extend_from_slice(stranger.answer());
+            buf.set_filled(before);
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
         shared.police.received(received);
         if shared.police.expulsion().is_some() {
             buf.set_filled(before);
@@ -211,7 +251,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<T> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut shared = self.lock();
-        if shared.deferred {
+        if shared.deferred || shared.silence.is_some() {
             return Poll::Ready(Ok(()));
         }
         shared.poll_drain(cx)

@@ -18,7 +18,9 @@ use tokio_rustls::rustls::server::{
 use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::time_provider::TimeProvider;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
-use tokio_rustls::rustls::{self, CertificateError, InconsistentKeys, RootCertStore, ServerConfig};
+use tokio_rustls::rustls::{
+    self, CertificateError, InconsistentKeys, InvalidMessage, RootCertStore, ServerConfig,
+};
 use tokio_rustls::server::TlsStream;
 
 use crate::grpc::call::Peer;
@@ -313,7 +315,11 @@ impl SharedTls {
                 return None;
             }
             Err(error) => {
-                self.refused(&peer, &error);
+                if speaks_no_tls(&error) {
+                    self.refused(&peer, "the client does not speak TLS, and this port TLS alone");
+                } else {
+                    self.refused(&peer, &error);
+                }
                 return None;
             }
         };
@@ -339,6 +345,12 @@ impl SharedTls {
             tracing::warn!(%peer, times, "TLS handshake failed: {why}");
         });
     }
+}
+
+/// Whether the first bytes of a client are no record of TLS.
+fn speaks_no_tls(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref());
+    matches!(error, Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)))
 }
 
 impl From<Tls> for SharedTls {
