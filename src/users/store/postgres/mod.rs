@@ -4,7 +4,7 @@
 //!  creations ──> queue ──> one task: BEGIN; lock the sequence; a group; COMMIT
 //!  get, update, extent ──> a connection of the pool each ──> one statement
 //!  scan ──> a task ──> the same for each page, of half of the connections at the most
-//!  every half second ──> a connection of its own ──> SELECT 1 ──> breaker ──> health
+//!  every half second ──> a connection of its own ──> can it be written? ──> breaker ──> health
 //! ```
 //!
 //! Users appear in order of their places, across servers: whoever creates some locks the one row of
