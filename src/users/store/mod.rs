@@ -10,7 +10,6 @@ pub use self::error::StoreError;
 pub use self::ids::IdSequence;
 use self::once::{Creation, Progress, Remembered, forgotten};
 pub use self::once::{IdempotencyKey, Known, Mark, Part, Stored};
-use self::page::Rest;
 pub use self::page::{PAGE_LEN, Packed, Page};
 use super::domain::{NewUser, User, UserChange, UserId};
 use super::view::Changes;

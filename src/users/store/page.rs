@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Extent, StoreError};
+use super::StoreError;
 use crate::recurring::Recurring;
 use crate::users::domain::{MAX_EMAIL_BYTES, MAX_NAME_CHARS, User, UserId};
 
@@ -94,32 +94,6 @@ impl From<Packed> for Page {
 impl fmt::Debug for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Page").field("users", &self.len()).finish_non_exhaustive()
-    }
-}
-
-/// What is left of a scan: some users, or else it is over.
-#[derive(Clone, Copy)]
-pub(super) struct Rest {
-    /// They are above this id, if there is one.
-    pub(super) after: Option<UserId>,
-    /// The last of them.
-    pub(super) until: UserId,
-    /// How many of them the next page has.
-    pub(super) len: usize,
-}
-
-impl Rest {
-    /// Of a scan that begins, with a page of `len` users. `None` if there are none.
-    pub(super) fn new(after: Option<UserId>, extent: Extent, len: usize) -> Option<Self> {
-        let until = extent.newest.filter(|until| after < Some(*until))?;
-        Some(Self { after, until, len })
-    }
-
-    /// What is left behind a page. That has twice as many users, so that little is read for those who do
-    /// not read it, and not many more than fit if they are long. A page without users is the end.
-    pub(super) fn behind(self, page: &Page) -> Option<Self> {
-        let last = page.last().filter(|last| *last < self.until)?;
-        Some(Self { after: Some(last), len: PAGE_LEN.min(2 * page.len()), ..self })
     }
 }
 
