@@ -94,7 +94,10 @@ async fn a_backup_under_load_is_of_one_moment_and_holds_up_no_creation() {
         let (said, code) = spawn_blocking(move || run(&of_copy, &["backup", &file])).await.unwrap();
         assert_eq!(code, 0, "{said}");
         let copied = count(&copy);
-        assert!(copied >= before && copied % BATCH as u64 == 0, "{copied} users, {before} before");
+        assert!(
+            copied >= before && copied.is_multiple_of(BATCH as u64),
+            "{copied} users, {before} before"
+        );
         assert!(said.starts_with(&format!("{copied} users, ")), "{said}");
         let after = count(&folder.path("users.db"));
         assert!(after > copied, "nobody has created anything meanwhile");
