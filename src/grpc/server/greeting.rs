@@ -40,7 +40,7 @@ impl Stranger {
             Self::Http1 => concat!(
                 "HTTP/1.1 505 HTTP Version Not Supported\r\n",
                 "content-type: text/plain; charset=utf-8\r\n",
-                "content-length: 110\r\n",
+                "content-length: 111\r\n",
                 "connection: close\r\n\r\n",
                 "This port speaks gRPC, over HTTP/2 alone. Call it with a client of gRPC, such as grpcurl, ",
                 "or with HTTP/2 only.\n"

@@ -62,25 +62,29 @@ async fn read<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<Option<PeerAddr>> 
             }
         }
         let begun = read.len();
-        let len = begun + missing(&read);
+        let invalid = |what| io::Error::new(io::ErrorKind::InvalidData, what);
+        let len = match missing(&read) {
+            0 => return Err(invalid("its length leaves no room for its addresses")),
+            missing => begun + missing,
+        };
         if len > MAX_LEN {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is too long"));
+            return Err(invalid("it is too long"));
         }
         read.resize(len, 0);
         io.read_exact(&mut read[begun..]).await?;
     }
 }
 
-/// Bytes that the header has at least beyond these.
+/// Bytes that the header has at least beyond these; none if it says that there are no more.
 fn missing(read: &[u8]) -> usize {
     let wanted = match *read {
         // Whoever sends something else is told at once.
         [] => 1,
         [b'\r', ..] if read.len() < FIXED_LEN => FIXED_LEN,
         [b'\r', ..] => FIXED_LEN + usize::from(u16::from_be_bytes([read[14], read[15]])),
-        _ => SHORTEST,
+        _ => SHORTEST.max(read.len() + 1),
     };
-    wanted.saturating_sub(read.len()).max(1)
+    wanted.saturating_sub(read.len())
 }
 
 #[cfg(test)]
