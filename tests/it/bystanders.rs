@@ -45,7 +45,10 @@ async fn stream(peer: &mut Peer) -> Opened {
 async fn finish(mut stream: Opened, answered: Arc<AtomicUsize>) {
     stream.send.send_data(Bytes::new(), true).unwrap();
     let (_send, mut answer) = timeout(LONG, stream.split()).await.unwrap().unwrap();
-    while timeout(LONG, answer.data()).await.unwrap().is_some() {}
+    while let Some(chunk) = timeout(LONG, answer.data()).await.unwrap() {
+        let length = chunk.unwrap().len();
+        answer.flow_control().release_capacity(length).unwrap();
+    }
     let trailers = answer.trailers().await.unwrap().unwrap();
     assert_eq!(trailers["grpc-status"], "0", "{trailers:?}");
     answered.fetch_add(1, Ordering::Relaxed);
