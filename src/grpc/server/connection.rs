@@ -92,7 +92,7 @@ async fn serve_over<T>(
         host.peer = peer;
         host.drain = Some(held);
         let police = Police::new(host.settings.pings, host.tally.clone());
-        let socket = Socket::new(io, police, host.meter.clone());
+        let socket = Socket::new(io, host.is_over_tls(), police, host.meter.clone());
         let handshake = host.settings.h2().handshake::<_, Bytes>(socket.clone());
         match handshake.await {
             Ok(h2) => {

@@ -105,6 +105,16 @@ impl Common {
 }
 
 impl Host {
+    /// Whether ALPN has said what is spoken. Such a client would wait for an acknowledgement of its
+    /// part of the handshake before it says anything else (RFC 896), and the kernel takes its time for
+    /// that: there the server speaks first.
+    pub(super) fn is_over_tls(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        return false;
+    }
+
     /// A call of this method is about to be polled.
     pub(super) fn polls(&self, method: &'static Method) {
         if let Some(polled) = &self.polled {

@@ -57,14 +57,15 @@ impl<T> Clone for Socket<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Socket<T> {
-    pub(super) fn new(inner: T, police: Police, meter: Arc<Meter>) -> Self {
+    /// `agreed` is whether both sides know already that they speak HTTP/2.
+    pub(super) fn new(inner: T, agreed: bool, police: Police, meter: Arc<Meter>) -> Self {
         let pending = BytesMut::new();
         let shared = Shared {
             inner,
             pending,
             blocked: false,
             deferred: false,
-            silence: Some(timer_after(SILENCE)),
+            silence: (!agreed).then(|| timer_after(SILENCE)),
             stranger: None,
             police,
             pause: None,
