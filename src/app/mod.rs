@@ -277,8 +277,9 @@ async fn serve(
     if let Some(access) = access {
         router = router.intercept(access);
     }
-    let listeners = listen(config).await.map_err(|error| StartError(error.to_string()))?;
+    // Before anybody can connect, who may send a signal then.
     let shutdown = export.watch(shutdown(config, &health, log));
+    let listeners = listen(config).await.map_err(|error| StartError(error.to_string()))?;
     if let Some((address, metrics)) = config.admin_listen.as_deref().zip(metrics) {
         let registry = registry(metrics, collectors, &server, log)
             .map_err(|error| StartError(error.to_string()))?;

@@ -6,20 +6,19 @@ use tokio::sync::watch;
 pub(super) fn listen() -> watch::Receiver<()> {
     let (asked, asks) = watch::channel(());
     #[cfg(unix)]
-    tokio::spawn(async move {
-        use tokio::signal::unix::{SignalKind, signal};
-        match signal(SignalKind::hangup()) {
-            Ok(mut signal) => {
+    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
+        Ok(mut signal) => {
+            tokio::spawn(async move {
                 while signal.recv().await.is_some() {
                     tracing::info!(
                         "SIGHUP: reading certificates, keys and the other files that are watched"
                     );
                     asked.send_replace(());
                 }
-            }
-            Err(error) => tracing::warn!(%error, "cannot wait for SIGHUP"),
+            });
         }
-    });
+        Err(error) => tracing::warn!(%error, "cannot wait for SIGHUP"),
+    }
     #[cfg(not(unix))]
     drop(asked);
     asks
