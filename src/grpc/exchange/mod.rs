@@ -9,6 +9,7 @@
 //!   RST, deadline, drain -- end() ->  ended: Status ----------------> Cancellation
 //! ```
 
+mod hooks;
 mod inbound;
 mod outbound;
 
@@ -21,6 +22,7 @@ use bytes::Buf;
 use prost::Message;
 use tokio::sync::Notify;
 
+use self::hooks::Hooks;
 pub(crate) use self::inbound::Inbound;
 use self::inbound::wrong_count;
 use self::outbound::COALESCE;
@@ -69,12 +71,8 @@ pub(crate) struct Exchange {
     /// most calls.
     news: OnceLock<Notify>,
     /// Apart from `state`, so that an observer may look at the call.
-    observers: Mutex<Vec<Observer>>,
-    /// Whether there are any: so that messages cost no lock for that.
-    observed: AtomicBool,
-    gates: Mutex<Vec<Gate>>,
-    /// The same of these.
-    gated: AtomicBool,
+    observers: Hooks<Observer>,
+    gates: Hooks<Gate>,
     /// Messages that the handler has taken. There is one reader, so adding needs no more than a
     /// load and a store.
     received: AtomicU64,
@@ -154,10 +152,8 @@ impl Exchange {
             state: Mutex::new(state),
             abandoned: AtomicBool::new(false),
             news: OnceLock::new(),
-            observers: Mutex::default(),
-            observed: AtomicBool::new(false),
-            gates: Mutex::default(),
-            gated: AtomicBool::new(false),
+            observers: Hooks::new(),
+            gates: Hooks::new(),
             received: AtomicU64::new(0),
             compressed: AtomicBool::new(false),
             receive_limit: terms.receive_limit,
@@ -252,12 +248,11 @@ impl Exchange {
     }
 
     pub(crate) fn observe(&self, observer: Observer) {
-        self.observers.lock().unwrap_or_else(PoisonError::into_inner).push(observer);
-        self.observed.store(true, Ordering::Release);
+        self.observers.add(observer);
     }
 
     fn is_observed(&self) -> bool {
-        self.observed.load(Ordering::Acquire)
+        !self.observers.is_empty()
     }
 
     /// Shows a message that the handler takes to those who observe the call.
@@ -268,22 +263,19 @@ impl Exchange {
     }
 
     fn show(&self, event: MessageEvent<'_>) {
-        let mut observers = self.observers.lock().unwrap_or_else(PoisonError::into_inner);
-        observers.iter_mut().for_each(|observer| observer(event));
+        self.observers.all().iter_mut().for_each(|observer| observer(event));
     }
 
     pub(crate) fn gate(&self, gate: Gate) {
-        self.gates.lock().unwrap_or_else(PoisonError::into_inner).push(gate);
-        self.gated.store(true, Ordering::Release);
+        self.gates.add(gate);
     }
 
     /// Whether the handler may have the message that it is about to take. If not, it was the last.
     pub(crate) fn admit(&self) -> Result<(), Status> {
-        if !self.gated.load(Ordering::Acquire) {
+        if self.gates.is_empty() {
             return Ok(());
         }
-        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        let admitted = gates.iter_mut().try_for_each(|gate| gate());
+        let admitted = self.gates.all().iter_mut().try_for_each(|gate| gate());
         admitted.inspect_err(|status| self.fail_input(status))
     }
 
