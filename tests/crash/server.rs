@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use balafon::Rpc;
 use balafon::users::pb::{GetUserRequest, UserResponse, UserUpdate, user_service};
+use http::uri::PathAndQuery;
 use prost::Message;
 use tokio_stream::{Stream, iter};
 use tonic::client::Grpc;
@@ -57,6 +58,13 @@ impl Drop for Server {
 pub(crate) struct Client(Grpc<Channel>);
 
 impl Client {
+    /// Waits for the connection, and gives the path of the method.
+    async fn ready_for<Q, S>(&mut self, rpc: &'static Rpc<Q, S>) -> Result<PathAndQuery, Status> {
+        let ready = self.0.ready().await;
+        ready.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(rpc.path.parse().unwrap())
+    }
+
     pub(crate) async fn call<Q, S>(
         &mut self,
         rpc: &'static Rpc<Q, S>,
@@ -66,9 +74,7 @@ impl Client {
         Q: Message + 'static,
         S: Message + Default + 'static,
     {
-        let ready = self.0.ready().await;
-        ready.map_err(|error| Status::unavailable(error.to_string()))?;
-        let path = rpc.path.parse().unwrap();
+        let path = self.ready_for(rpc).await?;
         Ok(self.0.unary(request, path, ProstCodec::default()).await?.into_inner())
     }
 
@@ -82,9 +88,7 @@ impl Client {
         Q: Message + 'static,
         S: Message + Default + 'static,
     {
-        let ready = self.0.ready().await;
-        ready.map_err(|error| Status::unavailable(error.to_string()))?;
-        let path = rpc.path.parse().unwrap();
+        let path = self.ready_for(rpc).await?;
         let answer = self.0.client_streaming(request, path, ProstCodec::default()).await;
         Ok(answer?.into_inner())
     }

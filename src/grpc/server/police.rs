@@ -181,8 +181,8 @@ impl Police {
         });
     }
 
-    /// Calls that the client has open, for as long as nothing else is said, and messages refused
-    /// since then because the compressed ones cost too much.
+    /// Calls that the client has open, for as long as nothing else is said, and compressed messages
+    /// that were refused since this was last said.
     pub(super) fn set_calls(&mut self, calls: usize, refused: u32) {
         let record = &mut self.record;
         record.calls = u32::try_from(calls).unwrap_or(u32::MAX);

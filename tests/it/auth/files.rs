@@ -14,15 +14,6 @@ use super::support::{
 use crate::support::folder::Folder;
 use crate::support::patiently;
 
-async fn logged(test: &Fixture, text: &str) {
-    patiently(async {
-        while !test.log().contains(text) {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn keys_rotate() {
     let (old, new) = (Key::ec256(), Key::ec256());
@@ -78,11 +69,11 @@ async fn a_key_of_a_jwks_that_is_not_understood_is_skipped_with_a_line_also_at_r
         let header = json!({"alg": algorithm, "kid": "new"});
         test.until(&token(header, &claims(json!({})), &new), "0").await;
     }
-    logged(&test, "key \\\"later\\\"").await;
+    test.logged("key \\\"later\\\"").await;
 
     // One without any that can be used is an error.
     replace(&path, json!({"keys": [odd("last")]}).to_string());
-    logged(&test, "no key in the JWKS that can be used").await;
+    test.logged("no key in the JWKS that can be used").await;
     let header = json!({"alg": "Ed25519", "kid": "new"});
     test.assert_accepted(&token(header, &claims(json!({})), &new)).await;
     let last = test.files.write("last.json", json!({"keys": [odd("last")]}).to_string());
@@ -110,7 +101,7 @@ async fn a_broken_file_leaves_what_it_held_before() {
         test.assert_accepted(&token).await;
     }
     std::fs::remove_file(&path).unwrap();
-    logged(&test, "No such file").await;
+    test.logged("No such file").await;
     test.assert_accepted(&token).await;
 }
 
@@ -160,7 +151,7 @@ async fn a_revocation_survives_a_file_that_is_emptied_and_written_again() {
     for empty in ["", "\n", " \r\n", "\u{feff}"] {
         test.clear_log();
         test.files.write("revoked", empty);
-        logged(&test, "ERROR").await;
+        test.logged("ERROR").await;
         assert!(test.log().contains("has become empty"), "{}", test.log());
         test.assert_refused(&token, "revoked").await;
         test.files.write("revoked", "token-1\ntoken-2\n");
@@ -185,7 +176,7 @@ async fn an_emptied_file_of_api_keys_or_certificates_leaves_what_it_held() {
     for name in ["keys", "names"] {
         test.clear_log();
         test.files.write(name, "");
-        logged(&test, "has become empty").await;
+        test.logged("has become empty").await;
     }
     let reply = test.call(UNARY, &[("x-api-key", "key")]).await;
     assert_eq!(reply.grpc_status(), "7", "known, and allowed nothing");

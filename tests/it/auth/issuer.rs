@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use super::support::{Fixture, Key, claims, token};
 use crate::support::folder::Folder;
 use crate::support::issuer::Issuer;
-use crate::support::patiently;
 use crate::support::peer::{Peer, framed, request};
 use crate::support::program::{Running, complaint, user_server};
 use crate::tls::Authority;
@@ -34,15 +33,6 @@ async fn trusting(url: JwksUrl) -> Fixture {
 
 fn signed(kid: &str, key: &Key) -> String {
     token(json!({"alg": "ES256", "kid": kid}), &claims(json!({})), key)
-}
-
-async fn logged(test: &Fixture, text: &str) {
-    patiently(async {
-        while !test.log().contains(text) {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -128,14 +118,14 @@ async fn keys_that_were_fetched_stay_while_the_issuer_is_away() {
     ] {
         test.clear_log();
         issuer.answer(status, body);
-        logged(&test, why).await;
+        test.logged(why).await;
         issuer.asked(3).await;
         assert_eq!(test.log().matches("stays in force").count(), 1, "{}", test.log());
         test.assert_accepted(&signed("old", &old)).await;
     }
     test.clear_log();
     issuer.publish(&[new.jwk("new")]);
-    logged(&test, "can be fetched again").await;
+    test.logged("can be fetched again").await;
     test.assert_accepted(&signed("new", &new)).await;
 }
 

@@ -262,6 +262,16 @@ impl Fixture {
         self.log.text()
     }
 
+    /// Waits until the log has this text.
+    pub async fn logged(&self, text: &str) {
+        crate::support::patiently(async {
+            while !self.log().contains(text) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+    }
+
     pub fn clear_log(&self) {
         self.log.take();
     }
