@@ -83,9 +83,12 @@ pub(crate) fn response(
 /// # Errors
 /// [`OverLimit`], which is now the call's status.
 pub(crate) fn fit(outcome: &mut Outcome, limit: usize) -> Result<(), OverLimit> {
+    if !outcome.status.is_ok() || outcome.trailers.is_empty() {
+        return Ok(());
+    }
     let metadata: usize = outcome.trailers.sendable().map(entry_size).sum();
     let size = metadata + entry_size((&GRPC_STATUS, &outcome.status.code().header_value()));
-    if !outcome.status.is_ok() || metadata == 0 || size <= limit {
+    if metadata == 0 || size <= limit {
         return Ok(());
     }
     let over = OverLimit { kind: "trailing", size, limit };

@@ -50,8 +50,8 @@ impl Inbound {
         frames
     }
 
-    /// Ready when the only message of a call has come, and the half-close behind it. It stays here
-    /// until then, where it counts as held.
+    /// Ready when the only message of a call has come, and the half-close right behind it. It stays
+    /// here until then, where it counts as held.
     pub(super) fn poll_only(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
         let error = match self.decoder.has_another() {
             Ok(true) => wrong_count("more arrived"),
@@ -60,7 +60,11 @@ impl Inbound {
                     set_waker(&mut self.reader, cx);
                     return Poll::Pending;
                 }
-                Some(end) => return Poll::Ready(end.clone()),
+                Some(Ok(())) => match self.decoder.end_after_next() {
+                    Ok(()) => return Poll::Ready(Ok(())),
+                    Err(error) => error.into(),
+                },
+                Some(Err(status)) => return Poll::Ready(Err(status.clone())),
             },
             Err(error) => error.into(),
         };

@@ -330,8 +330,6 @@ impl Exchange {
         ready!(state.poll_only(cx))?;
         let message = ready!(self.poll_message(state, cx))?;
         let message = message.ok_or_else(|| wrong_count("none arrived"))?;
-        // What there is behind it is no message.
-        ready!(self.lock().poll_frame(cx))?;
         self.admit()?;
         self.count_received();
         Poll::Ready(Ok(message))

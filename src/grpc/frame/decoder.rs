@@ -146,6 +146,15 @@ impl FrameDecoder {
         }
     }
 
+    /// Says that no more bytes will come, before the last frame was taken.
+    ///
+    /// # Errors
+    /// [`FrameError::Truncated`] if that frame is not complete, or another one has begun behind it.
+    pub(crate) fn end_after_next(&self) -> Result<(), FrameError> {
+        let expected = self.header.map_or(0, |header| header.length);
+        if self.chunks.len() == expected { Ok(()) } else { Err(FrameError::Truncated) }
+    }
+
     /// The header of the next frame, once it has come.
     fn next_header(&mut self) -> Result<Option<Header>, FrameError> {
         if self.header.is_none()

@@ -93,13 +93,12 @@ impl Follower {
                         if count == left { State::Header } else { State::Skip(left - count) };
                 }
                 State::Header => {
-                    if let Some(header) = self.gather(FRAME_HEADER_LEN, &mut bytes) {
+                    if let Some(header) = self.gather(&mut bytes) {
                         self.state = after_header(&header, &mut seen);
                     }
                 }
                 State::Settings(left) => {
-                    if let Some(setting) = self.gather(6, &mut bytes) {
-                        let [a, b, c, d, e, f, ..] = setting;
+                    if let Some([a, b, c, d, e, f]) = self.gather(&mut bytes) {
                         if u16::from_be_bytes([a, b]) == MAX_HEADER_LIST_SIZE {
                             seen(Seen::MaxHeaderListSize(u32::from_be_bytes([c, d, e, f])));
                         }
@@ -107,8 +106,8 @@ impl Follower {
                     }
                 }
                 State::Reset => {
-                    if let Some([a, b, c, d, ..]) = self.gather(RESET_LEN, &mut bytes) {
-                        seen(Seen::Reset(u32::from_be_bytes([a, b, c, d])));
+                    if let Some(code) = self.gather::<RESET_LEN>(&mut bytes) {
+                        seen(Seen::Reset(u32::from_be_bytes(code)));
                         self.state = State::Header;
                     }
                 }
@@ -116,16 +115,21 @@ impl Follower {
         }
     }
 
-    /// `count` bytes once they have come.
-    fn gather(&mut self, count: usize, bytes: &mut &[u8]) -> Option<[u8; FRAME_HEADER_LEN]> {
-        let part = bytes.len().min(count - self.filled);
+    /// The next bytes, once all of them have come.
+    fn gather<const COUNT: usize>(&mut self, bytes: &mut &[u8]) -> Option<[u8; COUNT]> {
+        if self.filled == 0
+            && let Some((gathered, rest)) = bytes.split_first_chunk()
+        {
+            *bytes = rest;
+            return Some(*gathered);
+        }
+        let part = bytes.len().min(COUNT - self.filled);
         self.gathered[self.filled..self.filled + part].copy_from_slice(&bytes[..part]);
         *bytes = &bytes[part..];
         self.filled += part;
-        (self.filled == count).then(|| {
-            self.filled = 0;
-            self.gathered
-        })
+        let gathered = self.gathered.first_chunk().filter(|_| self.filled == COUNT)?;
+        self.filled = 0;
+        Some(*gathered)
     }
 }
 

@@ -253,7 +253,10 @@ impl Rpc {
             }
         }
         // It fails only for a stream that is gone, and then poll_data says so.
-        let _ = self.body.flow_control().release_capacity(state.release());
+        let taken = state.release();
+        if taken > 0 {
+            let _ = self.body.flow_control().release_capacity(taken);
+        }
         let reader = state.inbound.take_reader();
         drop(state);
         // One that waits in this task is polled next anyway.
@@ -399,7 +402,9 @@ impl Rpc {
         self.reply = if lingers { Reply::Lingering(Linger::new()) } else { Reply::Closed };
         // What has come and will not be read: the other calls want the window.
         let unread = self.exchange.close(Status::cancelled("the call is over"));
-        let _ = self.body.flow_control().release_capacity(unread);
+        if unread > 0 {
+            let _ = self.body.flow_control().release_capacity(unread);
+        }
     }
 
     /// After the end of the call: ready when the stream may be forgotten.

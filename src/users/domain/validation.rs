@@ -72,6 +72,10 @@ pub(super) fn valid_name(name: &str) -> Result<String, String> {
     if name.is_empty() {
         return Err(format!("is empty, 1 to {MAX_NAME_CHARS} characters are accepted"));
     }
+    // Most are plain, and only one pass is made over those.
+    if name.len() <= MAX_NAME_CHARS && name.bytes().all(is_printable_ascii) {
+        return Ok(name.into());
+    }
     let too_long =
         |chars| Err(format!("has {chars} characters, at most {MAX_NAME_CHARS} are accepted"));
     let chars = name.chars().count();
@@ -113,7 +117,8 @@ pub(super) fn valid_email(email: &str) -> Result<String, String> {
     if email.len() > MAX_EMAIL_BYTES * COMPOSED {
         return too_long(email.len());
     }
-    let email = normalized(email);
+    let is_ascii = email.is_ascii();
+    let email = if is_ascii { email.into() } else { normalized(email) };
     if email.len() > MAX_EMAIL_BYTES {
         return too_long(email.len());
     }
@@ -123,8 +128,14 @@ pub(super) fn valid_email(email: &str) -> Result<String, String> {
     let (local, domain) = (&email[..at], &email[at + 1..]);
     check_local_part(local).map_err(|problem| format!("{problem}, {ACCEPTED}"))?;
     check_domain(domain).map_err(|problem| format!("{problem}, {ACCEPTED}"))?;
-    check_visible(&email)?;
+    if !is_ascii {
+        check_visible(&email)?;
+    }
     Ok(email.into())
+}
+
+fn is_printable_ascii(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~')
 }
 
 /// RFC 5321 section 4.1.2 `Local-part`, with the letters of RFC 6531 section 3.3.

@@ -6,7 +6,7 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 /// The same text in Normalization Form C (UAX #15): `é` is one character, however it was typed.
 pub(super) fn normalized(text: &str) -> Cow<'_, str> {
-    if text.is_ascii() || is_nfc_quick(text.chars()) == IsNormalized::Yes {
+    if is_nfc_quick(text.chars()) == IsNormalized::Yes {
         return text.into();
     }
     text.nfc().collect::<String>().into()
@@ -19,9 +19,6 @@ pub(super) fn normalized(text: &str) -> Cow<'_, str> {
 /// that join, and marks of direction in text that has letters from right to left. What opens there has
 /// to be closed, and overrides are accepted nowhere.
 pub(super) fn first_unseen(text: &str) -> Option<char> {
-    if text.is_ascii() {
-        return None;
-    }
     let runs_leftward = text.chars().any(is_right_to_left);
     let (mut open, mut before) = (Vec::new(), None);
     let mut rest = text.chars().peekable();
