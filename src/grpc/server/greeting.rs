@@ -76,7 +76,10 @@ fn is_request_line(first: &[u8]) -> bool {
     let mut parts = line.split(|byte| *byte == b' ');
     let method = parts.next().unwrap_or_default();
     let is_method = !method.is_empty() && method.iter().all(u8::is_ascii_uppercase);
-    is_method && parts.next().is_some_and(|target| !target.is_empty()) && method != b"PRI"
+    // RFC 9112, 3.2: a path, `*`, an URI or an authority, of which the last two have a colon.
+    let is_target =
+        |target: &[u8]| target.starts_with(b"/") || target == b"*" || target.contains(&b':');
+    is_method && parts.next().is_some_and(is_target) && method != b"PRI"
 }
 
 #[cfg(test)]
@@ -95,8 +98,15 @@ mod tests {
             assert_eq!(Stranger::of(request.as_bytes()), Some(Stranger::Http1));
         }
         assert_eq!(Stranger::of(&[22, 3, 1, 2, 0, 1]), Some(Stranger::Tls));
-        for other in [&b"hello\r\n"[..], b"PRI * HTTP/3.0\r\n", b"SSH-2.0-x\r\n", &[0; 24], b"GET"]
-        {
+        let others: [&[u8]; 6] = [
+            b"hello\r\n",
+            b"PRI * HTTP/3.0\r\n",
+            b"SSH-2.0-x\r\n",
+            &[0; 24],
+            b"GET",
+            b"INVALID CONNECTION PREFACE\r\n\r\n",
+        ];
+        for other in others {
             assert_eq!(Stranger::of(other), None, "{other:?}");
         }
     }
