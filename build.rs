@@ -1,4 +1,4 @@
-//! Compiles the protocol's own messages, and the user service where it is built.
+//! Compiles the protocol's own messages.
 
 fn main() -> Result<(), balafon_codegen::Error> {
     let own = [
@@ -13,8 +13,5 @@ fn main() -> Result<(), balafon_codegen::Error> {
     let out_dir = std::env::var("OUT_DIR").expect("Cargo sets it for build scripts");
     std::fs::write(format!("{out_dir}/google.rpc.descriptors.bin"), details)
         .expect("Cargo has made the directory");
-    if std::env::var_os("CARGO_FEATURE_USER_SERVER").is_some() {
-        balafon_codegen::compile(&["proto/user_service.proto"], &["proto"])?;
-    }
     Ok(())
 }

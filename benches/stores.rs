@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use balafon::grpc::frame::encode;
-use balafon::users::pb::{CreateUserRequest, user_service};
+use user_server::pb::{CreateUserRequest, user_service};
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;

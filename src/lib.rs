@@ -1,5 +1,4 @@
-//! gRPC written by hand on HTTP/2: a server library on the h2 crate, and the user service built on
-//! it.
+//! gRPC written by hand on HTTP/2: a server library on the h2 crate.
 //!
 //! A service is a trait that `balafon-codegen` makes of a `.proto` file, with one plain `async fn`
 //! for each RPC. A streaming handler is given a [`Sink`] and returns how the call ended; an
@@ -68,40 +67,33 @@
 //! - [`interceptors`] and [`services`]: ready-made, for any service.
 //! - [`rpc`]: `google.rpc`, the error details.
 //! - [`testing`]: calling handlers without a network.
-#![cfg_attr(feature = "user-server", doc = "- [`users`]: the user service and its stores.")]
 //!
 //! # Features
 //!
-//! - `user-server` (default): the user service and its binary. Users of the library want
-//!   `default-features = false`.
-//! - `tls` (default): `Server::tls`, by rustls with ring.
+//! - `gzip` (default), `deflate`, `zstd`: compression of messages.
+//! - `tls`: `Server::tls`, by rustls with ring.
 //! - `access-log`: `interceptors::AccessLog`.
 //! - `auth`: `interceptors::auth`, JWT by jsonwebtoken with ring.
 //! - `rate-limit`: `interceptors::rate_limit`; `redis`: the same for several instances together,
 //!   with `tls`.
 //! - `metrics`: `interceptors::Metrics`, for Prometheus.
 //! - `otlp`: `interceptors::traces`, spans for a collector, with `tls`.
-//! - `gzip`, `deflate`, `zstd`: compression of messages.
 
 // Generated code names this crate as its users' code does.
 extern crate self as balafon;
 
-#[cfg(feature = "user-server")]
-#[doc(hidden)]
-pub mod app;
 #[cfg(any(feature = "https", feature = "redis"))]
 mod client_tls;
 mod cut;
+pub mod file_watch;
 pub mod grpc;
 #[cfg(feature = "https")]
 mod http_client;
 pub mod interceptors;
+mod log_throttle;
 #[cfg(any(feature = "rate-limit", feature = "tls"))]
 mod rate;
-mod recurring;
 pub mod services;
-#[cfg(feature = "auth")]
-mod settled;
 pub mod testing;
 
 /// Includes the code that `balafon-codegen` has generated for a protobuf package, such as
@@ -155,11 +147,12 @@ pub use crate::grpc::router::Router;
 #[doc(inline)]
 pub use crate::grpc::server::{ClientCertificate, SharedTls, Tls, TlsError};
 #[doc(inline)]
-pub use crate::grpc::server::{Listeners, Server, ServerStats, shutdown_signal};
+pub use crate::grpc::server::{
+    Listeners, Server, ServerStats, exit_at_next_signal, shutdown_signal,
+};
 #[doc(inline)]
 pub use crate::grpc::service::{Service, ServiceBuilder, ServiceInfo, Target};
 #[doc(inline)]
 pub use crate::grpc::status::Status;
-
-#[cfg(feature = "user-server")]
-pub mod users;
+#[doc(inline)]
+pub use crate::log_throttle::LogThrottle;

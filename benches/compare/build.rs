@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn tonic(descriptors: &[u8], out: &Path) -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
-        .extern_path(".ru.tinkoff.kora.example", "::balafon::users::pb")
+        .extern_path(".ru.tinkoff.kora.example", "::user_server::pb")
         .extern_path(".compare", "::compare::echo")
         .out_dir(out)
         .compile_fds(prost_types::FileDescriptorSet::decode(descriptors)?)?;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
-use balafon::users::pb::{CreateUserRequest, UserResponse, user_service};
+use user_server::pb::{CreateUserRequest, UserResponse, user_service};
 use prost::Message;
 use tonic::{Code, Request, Status};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use balafon::users::pb::{
+use user_server::pb::{
     CreateUserRequest, GetUserRequest, UserResponse, UserUpdate, user_service,
 };
 use bytes::Bytes;

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use balafon::Rpc;
-use balafon::users::pb::{GetUserRequest, UserResponse, UserUpdate, user_service};
+use user_server::pb::{GetUserRequest, UserResponse, UserUpdate, user_service};
 use http::uri::PathAndQuery;
 use prost::Message;
 use tokio_stream::{Stream, iter};

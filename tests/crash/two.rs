@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use balafon::users::pb::{CreateUserRequest, UserResponse, UserUpdate, user_service};
+use user_server::pb::{CreateUserRequest, UserResponse, UserUpdate, user_service};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tonic::Request;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use balafon::users::pb::{CreateUserRequest, UserResponse, UserUpdate, user_service};
+use user_server::pb::{CreateUserRequest, UserResponse, UserUpdate, user_service};
 use tonic::Request;
 
 use crate::server::Client;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use balafon::users::pb::{CreateUserRequest, UserResponse};
+use user_server::pb::{CreateUserRequest, UserResponse};
 use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::Request;

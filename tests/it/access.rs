@@ -2,7 +2,7 @@
 
 use balafon::Encoding;
 use balafon::prost::Message;
-use balafon::users::pb::{CreateUserRequest, CreateUsersResponse, GetUserRequest, UserResponse};
+use user_server::pb::{CreateUserRequest, CreateUsersResponse, GetUserRequest, UserResponse};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;

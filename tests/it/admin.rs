@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use balafon::users::pb::user_service;
+use user_server::pb::user_service;
 
 use crate::support::peer::{Peer, framed, request};
 use crate::support::program::{Running, complaint};

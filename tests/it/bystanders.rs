@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use balafon::users::pb::{CreateUserRequest, user_service};
+use user_server::pb::{CreateUserRequest, user_service};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 use tokio::time::timeout;

@@ -6,12 +6,12 @@ use balafon::rpc::{self, BadRequest, ErrorInfo};
 use balafon::services::health::Health;
 use balafon::services::health::pb::{HealthCheckRequest, HealthCheckResponse};
 use balafon::services::reflection::{self, pb::v1};
-use balafon::users::Users;
-use balafon::users::pb::{
+use user_server::service::Users;
+use user_server::pb::{
     CreateUserRequest, CreateUsersResponse, GetUserRequest, UserResponse, UserService, UserStatus,
     UserUpdate, user_service,
 };
-use balafon::users::store::memory::MemoryStore;
+use user_server::store::memory::MemoryStore;
 use balafon::{Router, Rpc, Server};
 use prost::Message;
 use tokio::sync::mpsc;

@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
-use balafon::users::pb::CreateUserRequest;
-use balafon::users::pb::user_service::CREATE_USER;
+use user_server::pb::CreateUserRequest;
+use user_server::pb::user_service::CREATE_USER;
 use serde_json::json;
 
 use crate::access::SECRET;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use balafon::grpc::frame::encode;
-use balafon::users::pb::{CreateUserRequest, UserResponse, user_service};
+use user_server::pb::{CreateUserRequest, UserResponse, user_service};
 use bytes::BytesMut;
 use rusqlite::Connection;
 use tokio::task::{JoinSet, spawn_blocking};

@@ -4,7 +4,7 @@ use std::fs;
 
 use balafon::grpc::frame::encode;
 use balafon::prost::Message;
-use balafon::users::pb::{CreateUserRequest, GetUserRequest, UserResponse, user_service};
+use user_server::pb::{CreateUserRequest, GetUserRequest, UserResponse, user_service};
 use bytes::BytesMut;
 use rusqlite::Connection;
 

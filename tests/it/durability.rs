@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Command;
 
 use balafon::prost::Message;
-use balafon::users::pb::{CreateUserRequest, GetUserRequest, UserResponse, user_service};
+use user_server::pb::{CreateUserRequest, GetUserRequest, UserResponse, user_service};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 

@@ -1,7 +1,7 @@
 //! What clients send about people stays out of the log and of traces.
 
 use balafon::prost::Message;
-use balafon::users::pb::{CreateUserRequest, GetUserRequest, UserResponse, UserUpdate};
+use user_server::pb::{CreateUserRequest, GetUserRequest, UserResponse, UserUpdate};
 use bytes::Bytes;
 
 use crate::access::SERVICE;

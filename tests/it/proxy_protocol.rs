@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use balafon::users::pb::user_service::GET_USER;
+use user_server::pb::user_service::GET_USER;
 use balafon::{Call, Interceptor, Listeners, Next, Outcome, PeerAddr, Router, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use balafon::rpc::{ErrorInfo, RetryInfo};
 use balafon::testing::{Requests, requests};
-use balafon::users::domain::{NewUser, User, UserChange, UserId};
-use balafon::users::pb::{CreateUserRequest, CreateUsersResponse, UserService};
-use balafon::users::store::memory::MemoryStore;
-use balafon::users::store::{Extent, IdempotencyKey, Page, Part, StoreError, Stored, UserStore};
-use balafon::users::{Changes, IDEMPOTENCY_KEY, USERS_BATCH, USERS_FAILED, Users};
+use user_server::domain::{NewUser, User, UserChange, UserId};
+use user_server::pb::{CreateUserRequest, CreateUsersResponse, UserService};
+use user_server::store::memory::MemoryStore;
+use user_server::store::{Extent, IdempotencyKey, Page, Part, StoreError, Stored, UserStore};
+use user_server::service::{Changes, IDEMPOTENCY_KEY, USERS_BATCH, USERS_FAILED, Users};
 use balafon::{AsciiValue, Code, Request, Response, Status, Streaming};
 use futures_util::Stream;
 

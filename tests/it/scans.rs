@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use balafon::grpc::frame::encode;
-use balafon::users::pb::{CreateUserRequest, user_service};
+use user_server::pb::{CreateUserRequest, user_service};
 use bytes::{Bytes, BytesMut};
 use tokio::time::sleep;
 

@@ -1,6 +1,6 @@
 //! TLS to a collector and to a Redis: whom the program trusts, and what it says of others.
 
-use balafon::users::pb::user_service::GET_USER;
+use user_server::pb::user_service::GET_USER;
 
 use crate::support::collector::Collector;
 use crate::support::folder::Folder;

@@ -3,15 +3,15 @@
 use std::sync::{Arc, Mutex};
 
 use balafon::testing::{Recorder, requests};
-use balafon::users::domain::{NewUser, User, UserChange, UserId, UserStatus};
-use balafon::users::pb::{
+use user_server::domain::{NewUser, User, UserChange, UserId, UserStatus};
+use user_server::pb::{
     CreateUserRequest, GetUserRequest, UserResponse, UserService, UserUpdate,
 };
-use balafon::users::store::memory::MemoryStore;
-use balafon::users::store::{
+use user_server::store::memory::MemoryStore;
+use user_server::store::{
     Extent, IdempotencyKey, Packed, Page, Part, StoreError, Stored, UserStore,
 };
-use balafon::users::{Changes, USERS_TOTAL, Users, View};
+use user_server::service::{Changes, USERS_TOTAL, Users, View};
 use balafon::{Code, Request, Status, Streaming};
 use futures_util::{Stream, TryStreamExt};
 

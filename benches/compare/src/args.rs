@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::{env, fs, io};
 
-use balafon::app::log::{Lines, Output};
+use user_server::log::{Lines, Output};
 use tokio::runtime::{Builder, Runtime};
 
 /// How a server is to run.

@@ -5,10 +5,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use balafon::users::domain::{NewUser, Timestamp, User, UserChange, UserId};
-use balafon::users::store::memory::MemoryStore;
-use balafon::users::Changes;
-use balafon::users::store::{
+use user_server::domain::{NewUser, Timestamp, User, UserChange, UserId};
+use user_server::store::memory::MemoryStore;
+use user_server::service::Changes;
+use user_server::store::{
     Extent, IdSequence, IdempotencyKey, Page, Part, StoreError, Stored, UserStore,
 };
 use futures_util::{Stream, StreamExt, stream};

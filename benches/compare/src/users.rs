@@ -4,10 +4,10 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use balafon::prost_types::Timestamp;
-use balafon::users::domain::{Invalid, NewUser, User, UserChange, UserId, UserStatus};
-use balafon::users::pb::{self, UserResponse};
-use balafon::users::store::memory::MemoryStore;
-use balafon::users::store::{Extent, Page, UserStore};
+use user_server::domain::{Invalid, NewUser, User, UserChange, UserId, UserStatus};
+use user_server::pb::{self, UserResponse};
+use user_server::store::memory::MemoryStore;
+use user_server::store::{Extent, Page, UserStore};
 use futures_util::{FutureExt, TryStreamExt};
 
 use crate::store::BoundedStore;

@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use crate::grpc::call::Peer;
-use crate::recurring::Recurring;
+use crate::log_throttle::LogThrottle;
 
 /// Lines of the log about them: a probe that is set wrong comes back for ever.
-static STRANGERS: Mutex<Recurring> = Mutex::new(Recurring::new(10));
+static STRANGERS: Mutex<LogThrottle> = Mutex::new(LogThrottle::new(10));
 
 /// The connection preface (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

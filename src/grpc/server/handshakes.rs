@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::grpc::call::{Peer, PeerAddr};
 use crate::rate::{Local, Rate, network};
-use crate::recurring::Recurring;
+use crate::log_throttle::LogThrottle;
 
 /// Handshakes take at most one part in so many of a thread's time: calls on open connections have the
 /// rest.
@@ -36,7 +36,7 @@ pub(super) struct Handshakes {
 struct Addresses {
     rate: Rate,
     counts: Local,
-    refused: Mutex<Recurring>,
+    refused: Mutex<LogThrottle>,
 }
 
 impl Handshakes {
@@ -44,7 +44,7 @@ impl Handshakes {
     pub(super) fn new(per_minute: Option<u32>, threads: usize) -> Self {
         let addresses = per_minute.map(|calls| {
             let rate = Rate { calls, period: Duration::from_secs(60) };
-            let (counts, refused) = (Local::with_room_for(ROOM), Mutex::new(Recurring::new(1)));
+            let (counts, refused) = (Local::with_room_for(ROOM), Mutex::new(LogThrottle::new(1)));
             Arc::new(Addresses { rate, counts, refused })
         });
         Self { addresses, turns: Arc::new(Turns::new(threads)) }

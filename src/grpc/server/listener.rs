@@ -10,7 +10,7 @@ use super::proxy;
 use super::stats::ServerStats;
 use super::stream::Stream;
 use crate::grpc::call::Peer;
-use crate::recurring::Recurring;
+use crate::log_throttle::LogThrottle;
 
 /// How long to wait after `accept` has failed for want of file descriptors or memory: trying again
 /// at once would spin a core until a connection closes.
@@ -34,8 +34,8 @@ pub(super) struct Listener {
     places: Arc<Semaphore>,
     max_connections: usize,
     stats: Arc<ServerStats>,
-    refused: Recurring,
-    failed: Recurring,
+    refused: LogThrottle,
+    failed: LogThrottle,
 }
 
 impl Listener {
@@ -45,7 +45,7 @@ impl Listener {
         stats: Arc<ServerStats>,
     ) -> Self {
         let places = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
-        let (refused, failed) = (Recurring::new(1), Recurring::new(1));
+        let (refused, failed) = (LogThrottle::new(1), LogThrottle::new(1));
         Self { listeners, places, max_connections, stats, refused, failed }
     }
 

@@ -64,7 +64,7 @@ use self::listener::{Accepted, Listener};
 pub use self::listeners::Listeners;
 use self::police::PingPolicy;
 use self::settings::Settings;
-pub(crate) use self::signals::exit_at_next_signal;
+pub use self::signals::exit_at_next_signal;
 pub use self::signals::shutdown_signal;
 use self::spawner::Spawner;
 pub use self::stats::ServerStats;

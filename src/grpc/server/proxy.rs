@@ -7,7 +7,7 @@ use proxy_header::{Error, ParseConfig, ProxyHeader};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::grpc::call::{Peer, PeerAddr};
-use crate::recurring::Recurring;
+use crate::log_throttle::LogThrottle;
 
 /// Longer headers are refused. Those of version 1 have at most 107 bytes; what cloud providers add to
 /// those of version 2 is some hundred.
@@ -22,7 +22,7 @@ const SHORTEST: usize = 15;
 const CONFIG: ParseConfig = ParseConfig { include_tlvs: false, allow_v1: true, allow_v2: true };
 
 /// There may be several with a different trouble each, and one that tries all the time.
-static REFUSED: Mutex<Recurring> = Mutex::new(Recurring::new(10));
+static REFUSED: Mutex<LogThrottle> = Mutex::new(LogThrottle::new(10));
 
 /// The peer as the header says; itself, where the proxy speaks for itself or does not know. Nothing, but
 /// a line in the log, if there is no such header.

@@ -27,7 +27,7 @@ const LAST_LINE: Duration = Duration::from_secs(1);
 
 /// Ends the process at the next signal, for people who do not want to wait for a drain. The log says
 /// so before, and `flush` writes it out, if both are done within a second.
-pub(crate) fn exit_at_next_signal(flush: impl FnOnce() + Send + 'static) {
+pub fn exit_at_next_signal(flush: impl FnOnce() + Send + 'static) {
     /// 128 and the number of SIGINT, as shells count.
     const INTERRUPTED: i32 = 130;
     let next = shutdown_signal();

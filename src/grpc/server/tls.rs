@@ -24,7 +24,7 @@ use tokio_rustls::rustls::{
 use tokio_rustls::server::TlsStream;
 
 use crate::grpc::call::Peer;
-use crate::recurring::Recurring;
+use crate::log_throttle::LogThrottle;
 
 /// RFC 9113, 3.2: HTTP/2 over TLS.
 const ALPN: &[u8] = b"h2";
@@ -274,7 +274,7 @@ impl Error for TlsError {}
 #[derive(Clone)]
 pub struct SharedTls {
     config: Arc<RwLock<Arc<ServerConfig>>>,
-    failed: Arc<Mutex<Recurring>>,
+    failed: Arc<Mutex<LogThrottle>>,
 }
 
 impl SharedTls {
@@ -282,7 +282,7 @@ impl SharedTls {
     pub fn new(tls: Tls) -> Self {
         Self {
             config: Arc::new(RwLock::new(Arc::new(tls.config()))),
-            failed: Arc::new(Mutex::new(Recurring::new(FAILED_HANDSHAKES))),
+            failed: Arc::new(Mutex::new(LogThrottle::new(FAILED_HANDSHAKES))),
         }
     }
 

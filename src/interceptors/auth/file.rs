@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use super::AuthError;
 use super::contents::{Contents, Summary};
 use super::table::without_mark;
-use crate::settled::{Look, Settled};
+use crate::file_watch::{Change, FileWatch};
 
 type Parse<T> = Box<dyn Fn(&[u8]) -> Result<T, String> + Send + Sync>;
 
@@ -19,7 +19,7 @@ pub(super) struct Watched<T> {
     path: PathBuf,
     parse: Parse<T>,
     current: RwLock<Arc<T>>,
-    bytes: Mutex<Settled<Vec<u8>>>,
+    bytes: Mutex<FileWatch<Vec<u8>>>,
 }
 
 impl<T: Contents> Watched<T> {
@@ -38,7 +38,7 @@ impl<T: Contents> Watched<T> {
             path: path.to_owned(),
             parse: Box::new(parse),
             current: RwLock::new(Arc::new(value)),
-            bytes: Mutex::new(Settled::new(bytes)),
+            bytes: Mutex::new(FileWatch::new(bytes)),
         })
     }
 
@@ -57,15 +57,15 @@ impl<T: Contents> Watched<T> {
         let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         let file = self.path.display();
         match bytes.look(read, |bytes| self.replace(bytes)) {
-            Look::Unchanged => false,
-            Look::Replaced => {
+            Change::Unchanged => false,
+            Change::Replaced => {
                 let summary = self.current().summary();
                 let holds = summary.count();
                 tracing::info!(target: "balafon::auth", %file, holds, "reloaded");
                 log_remarks(&file, &summary);
                 true
             }
-            Look::Problem(error) => {
+            Change::Problem(error) => {
                 tracing::error!(target: "balafon::auth", %file, error, "cannot be used; what it held before stays in force");
                 false
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use balafon::users::pb::CreateUserRequest;
+use user_server::pb::CreateUserRequest;
 use futures_util::future::join_all;
 use prost::Message;
 use tokio::time::{sleep, timeout, timeout_at};

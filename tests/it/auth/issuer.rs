@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use balafon::ClientTls;
 use balafon::interceptors::auth::JwksUrl;
-use balafon::users::pb::user_service::GET_USER;
+use user_server::pb::user_service::GET_USER;
 use serde_json::{Value, json};
 
 use super::support::{Fixture, Key, claims, token};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use balafon::users::pb::CreateUserRequest;
-use balafon::users::pb::user_service::{CREATE_USERS, GET_USER};
+use user_server::pb::CreateUserRequest;
+use user_server::pb::user_service::{CREATE_USERS, GET_USER};
 
 use super::passed;
 use crate::access::{SECRET, token};

@@ -1,4 +1,4 @@
-use balafon::users::store::memory::MemoryStore;
+use user_server::store::memory::MemoryStore;
 
 use super::contract::{Place, contract};
 

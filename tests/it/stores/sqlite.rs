@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
-use balafon::users::domain::{NewUser, UserChange, UserId};
-use balafon::users::store::sqlite::{Durability, SqliteStore};
-use balafon::users::store::{Found, PAGE_LEN, Page, StoreError, UserStore};
+use user_server::domain::{NewUser, UserChange, UserId};
+use user_server::store::sqlite::{Durability, SqliteStore};
+use user_server::store::{Found, PAGE_LEN, Page, StoreError, UserStore};
 use futures_util::TryStreamExt;
 use rusqlite::Connection;
 use uuid::Uuid;

@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use balafon::users::domain::MAX_NAME_CHARS;
+use user_server::domain::MAX_NAME_CHARS;
 use balafon::{Router, Server};
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use balafon::SharedTls;
-use balafon::users::Users;
-use balafon::users::pb::UserService;
-use balafon::users::store::memory::MemoryStore;
+use user_server::service::Users;
+use user_server::pb::UserService;
+use user_server::store::memory::MemoryStore;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 

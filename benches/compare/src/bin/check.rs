@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::fs;
 
-use balafon::users::pb::{CreateUserRequest, GetUserRequest, UserResponse, UserUpdate};
+use user_server::pb::{CreateUserRequest, GetUserRequest, UserResponse, UserUpdate};
 use compare::echo::Payload;
 use compare::tonic_pb::echo::echo_client::EchoClient;
 use compare::tonic_pb::users::user_service_client::UserServiceClient;

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use balafon::users::domain::User;
+use user_server::domain::User;
 use buffa::MessageField;
 use buffa_types::google::protobuf::{Empty, Timestamp};
 use compare::args::Args;

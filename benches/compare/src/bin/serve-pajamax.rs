@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::fmt::Debug;
 
-use balafon::users::pb::{CreateUserRequest, GetUserRequest};
+use user_server::pb::{CreateUserRequest, GetUserRequest};
 use compare::args::Args;
 use compare::echo::Payload;
 use compare::users::{Fault, Users, message};

@@ -6,7 +6,7 @@ mod layers;
 use std::error::Error;
 use std::pin::Pin;
 
-use balafon::users::pb::{
+use user_server::pb::{
     CreateUserRequest, CreateUsersResponse, GetUserRequest, UserResponse, UserUpdate,
 };
 use compare::args::Args;

@@ -7,10 +7,10 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 
-use balafon::users::domain::{
+use user_server::domain::{
     MAX_EMAIL_BYTES, MAX_NAME_CHARS, NewUser, Timestamp, User, UserChange, UserId, UserStatus,
 };
-use balafon::users::store::{Extent, IdempotencyKey, Page, StoreError, UserStore};
+use user_server::store::{Extent, IdempotencyKey, Page, StoreError, UserStore};
 use futures_util::{FutureExt, Stream, TryStreamExt};
 use tokio::task::JoinSet;
 

@@ -2,8 +2,8 @@
 
 use std::pin::{Pin, pin};
 
-use balafon::users::domain::UserId;
-use balafon::users::store::{Extent, PAGE_LEN, Page, UserStore};
+use user_server::domain::UserId;
+use user_server::store::{Extent, PAGE_LEN, Page, UserStore};
 use futures_util::{FutureExt, Stream, TryStreamExt};
 
 use super::{Place, Scanned, after, alice, all, change, named, users};

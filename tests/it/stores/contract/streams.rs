@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use balafon::users::Changes;
-use balafon::users::domain::{NewUser, UserId};
-use balafon::users::store::{Known, Mark, Part, StoreError, Stored, UserStore};
+use user_server::service::Changes;
+use user_server::domain::{NewUser, UserId};
+use user_server::store::{Known, Mark, Part, StoreError, Stored, UserStore};
 
 use super::{Place, alice, all, key, named};
 

@@ -2,9 +2,9 @@
 
 use std::pin::pin;
 
-use balafon::users::domain::{NewUser, UserId};
-use balafon::users::pb::user_service;
-use balafon::users::store::{PAGE_LEN, UserStore};
+use user_server::domain::{NewUser, UserId};
+use user_server::pb::user_service;
+use user_server::store::{PAGE_LEN, UserStore};
 use futures_util::TryStreamExt;
 
 use super::{InDatabase, Place, alice};

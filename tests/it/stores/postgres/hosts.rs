@@ -4,8 +4,8 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use balafon::users::store::postgres::{Options, PostgresStore};
-use balafon::users::store::{Found, UserStore};
+use user_server::store::postgres::{Options, PostgresStore};
+use user_server::store::{Found, UserStore};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::{InDatabase, Place, alice};
@@ -183,7 +183,7 @@ async fn a_standby_alone_answers_reads_and_is_not_available_until_it_is_promoted
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_becomes_read_only_is_not_ready_and_answers_reads() {
-    use balafon::users::pb::{CreateUserRequest, GetUserRequest, user_service};
+    use user_server::pb::{CreateUserRequest, GetUserRequest, user_service};
     let Some(place) = InDatabase::new().await else { return };
     let id = place.open().await.create(alice()).await.unwrap().id;
     let (_, database) = place.options.url.rsplit_once('/').unwrap();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use balafon::users::store::UserStore;
+use user_server::store::UserStore;
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 
@@ -39,7 +39,7 @@ async fn connections_the_queue_commits_and_the_breaker_are_metrics() {
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..5 {
         let store = store.clone();
-        let change = balafon::users::domain::UserChange::parse("Bob", "").unwrap();
+        let change = user_server::domain::UserChange::parse("Bob", "").unwrap();
         calls.spawn(async move { store.update(id, change).await.map(drop) });
     }
     for _ in 0..4 {

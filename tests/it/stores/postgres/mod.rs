@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use balafon::Router;
-use balafon::users::Users;
-use balafon::users::domain::{NewUser, UserChange};
-use balafon::users::pb::{CreateUserRequest, UserService, UserUpdate, user_service};
-use balafon::users::store::postgres::{Options, PostgresStore};
-use balafon::users::store::{PAGE_LEN, StoreError, UserStore};
+use user_server::service::Users;
+use user_server::domain::{NewUser, UserChange};
+use user_server::pb::{CreateUserRequest, UserService, UserUpdate, user_service};
+use user_server::store::postgres::{Options, PostgresStore};
+use user_server::store::{PAGE_LEN, StoreError, UserStore};
 use futures_util::{FutureExt, TryStreamExt};
 use tokio::task::JoinSet;
 
@@ -243,7 +243,7 @@ async fn updates_from_two_servers_lose_nothing() {
 
 #[tokio::test]
 async fn a_key_given_to_two_servers_is_one_creation() {
-    use balafon::users::store::IdempotencyKey;
+    use user_server::store::IdempotencyKey;
     let Some(place) = InDatabase::new().await else { return };
     let key = || IdempotencyKey { principal: String::new(), key: "k".into() };
     let (one, two) = (place.open().await, place.open().await);

@@ -1,8 +1,8 @@
 //! PgBouncer between the server and the database; and settings that are taken away from sessions.
 
-use balafon::users::domain::UserChange;
-use balafon::users::store::postgres::{Options, PostgresStore};
-use balafon::users::store::{IdempotencyKey, UserStore};
+use user_server::domain::UserChange;
+use user_server::store::postgres::{Options, PostgresStore};
+use user_server::store::{IdempotencyKey, UserStore};
 use tokio::task::JoinSet;
 
 use super::{InDatabase, Place, alice};

@@ -1,7 +1,7 @@
 //! Roles that may do no more than they need, and `user-server migrate`.
 
-use balafon::users::store::postgres::{Options, PostgresStore};
-use balafon::users::store::{Found, UserStore};
+use user_server::store::postgres::{Options, PostgresStore};
+use user_server::store::{Found, UserStore};
 
 use super::{InDatabase, alice};
 use crate::support::program::user_server;

@@ -3,9 +3,9 @@
 use std::mem;
 
 use balafon::ClientTls;
-use balafon::users::domain::UserChange;
-use balafon::users::store::UserStore;
-use balafon::users::store::postgres::Options;
+use user_server::domain::UserChange;
+use user_server::store::UserStore;
+use user_server::store::postgres::Options;
 
 use super::{InDatabase, Place, alice, slow};
 use crate::support::folder::Folder;

@@ -1,6 +1,6 @@
 use std::fs;
 
-use balafon::users::pb::{CreateUserRequest, GetUserRequest, UserUpdate};
+use user_server::pb::{CreateUserRequest, GetUserRequest, UserUpdate};
 use compare::echo::Payload;
 use compare::users::COUNT;
 use prost::Message;

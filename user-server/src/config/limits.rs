@@ -1,0 +1,114 @@
+//! The values of the settings of rate limits.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::kind::{Kind, Period};
+use balafon::interceptors::MethodPattern;
+use balafon::interceptors::rate_limit::{RedisUrl, TrustedProxy};
+
+/// How often methods may be called: `*/GetUser=100/1m`.
+pub(crate) enum RateRule {}
+
+/// Where a Redis is.
+pub(crate) enum Redis {}
+
+/// Whose `x-forwarded-for` counts.
+pub(crate) enum Proxy {}
+
+/// So many calls or messages in each period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limited {
+    Calls(u32, Duration),
+    Messages(u32, Duration),
+}
+
+/// The methods, and how often, or any number of both.
+impl Kind for RateRule {
+    type Value = (MethodPattern, Option<Limited>);
+
+    fn wanted() -> String {
+        "METHODS=CALLS/TIME, METHODS=COUNTmessages/TIME or METHODS=unlimited, such as *=100/1m or \
+         */CreateUsers=10000messages/1m, where METHODS is package.Service/Method, \
+         package.Service/*, */Method or *"
+            .to_owned()
+    }
+
+    fn parse(text: &str) -> Option<Self::Value> {
+        let (methods, rate) = text.rsplit_once('=')?;
+        let rate = match rate {
+            "unlimited" => None,
+            _ => {
+                let (count, period) = rate.split_once('/')?;
+                let period = Period::parse(period)?;
+                let number = |text: &str| text.parse().ok().map(NonZeroU32::get);
+                Some(match count.strip_suffix("messages") {
+                    Some(messages) => Limited::Messages(number(messages.trim_end())?, period),
+                    None => Limited::Calls(number(count)?, period),
+                })
+            }
+        };
+        Some((methods.parse().ok()?, rate))
+    }
+}
+
+impl Kind for Redis {
+    type Value = RedisUrl;
+
+    fn wanted() -> String {
+        "redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE], the same with rediss://, or \
+         redis+unix:///PATH"
+            .to_owned()
+    }
+
+    fn parse(text: &str) -> Option<RedisUrl> {
+        text.parse().ok()
+    }
+}
+
+impl Kind for Proxy {
+    type Value = TrustedProxy;
+
+    fn wanted() -> String {
+        "an address, a network such as 10.0.0.0/8, or unix".to_owned()
+    }
+
+    fn parse(text: &str) -> Option<TrustedProxy> {
+        text.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_is_methods_and_a_rate() {
+        let rate = |text| RateRule::parse(text).map(|(_, rate)| rate);
+        let minute = Duration::from_secs(60);
+        assert_eq!(rate("*=100/1m"), Some(Some(Limited::Calls(100, minute))));
+        let calls = Limited::Calls(1, Duration::from_millis(500));
+        assert_eq!(rate("a.B/*=1/500ms"), Some(Some(calls)));
+        for text in ["*/C=7messages/1m", "*/C=7 messages/1m"] {
+            assert_eq!(rate(text), Some(Some(Limited::Messages(7, minute))), "{text}");
+        }
+        assert_eq!(rate("*/C=unlimited"), Some(None));
+        for text in [
+            "",
+            "*",
+            "*=",
+            "*=100",
+            "*=messages/1m",
+            "*=0messages/1m",
+            "*=1message/1m",
+            "*=0/1m",
+            "*=-1/1m",
+            "*=1/0s",
+            "*=1/m",
+            "B=1/1m",
+            "=1/1m",
+        ] {
+            assert_eq!(rate(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+use super::Mode;
+use balafon::rpc::{ErrorInfo, RetryInfo};
+use crate::service::error::RETRY_AFTER;
+use crate::pb::user_service;
+use balafon::{Code, Status};
+
+/// What a stream that ends with an error has done.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ending {
+    pub(super) mode: Mode,
+    /// Whether it has an idempotency key: then it may be repeated.
+    pub(super) keyed: bool,
+    /// How many users are stored.
+    pub(super) created: usize,
+    /// How many messages, from the first one on, are stored or were refused.
+    pub(super) messages: usize,
+    /// How many more users may be stored, or not.
+    pub(super) unknown: usize,
+}
+
+impl Ending {
+    /// The status with all of this, and how to go on: clients that obey it create no user twice.
+    pub(super) fn explain(self, status: Status) -> Status {
+        // These say by themselves that nothing was stored, or that nothing more will be.
+        if matches!(status.code(), Code::InvalidArgument | Code::FailedPrecondition) {
+            return status;
+        }
+        let code = self.code(status.code());
+        let mut explained = Status::new(code, self.text(&status));
+        let reason = || ErrorInfo::new("BATCH_INCOMPLETE", user_service::NAME);
+        let mut info = status.detail::<ErrorInfo>().unwrap_or_else(reason);
+        info = info.with("created", self.created).with("messages", self.messages);
+        if self.unknown > 0 {
+            info = info.with("unknown", self.unknown);
+        }
+        explained = explained.with_detail(&info);
+        if code == Code::Unavailable
+            && let Some(retry) = status.detail().or_else(|| self.retry())
+        {
+            explained = explained.with_detail::<RetryInfo>(&retry);
+        }
+        explained
+    }
+
+    /// UNAVAILABLE is a code after which many clients try again by themselves.
+    fn code(self, code: Code) -> Code {
+        match code {
+            Code::Unknown if self.keyed => Code::Unavailable,
+            Code::Unavailable if self.keyed => Code::Unavailable,
+            Code::Unavailable if self.unknown > 0 => Code::Unknown,
+            Code::Unavailable if self.created > 0 => Code::Aborted,
+            code => code,
+        }
+    }
+
+    fn retry(self) -> Option<RetryInfo> {
+        (self.unknown > 0).then(|| RetryInfo::after(RETRY_AFTER))
+    }
+
+    fn text(self, status: &Status) -> String {
+        let Self { mode, keyed, created, messages, unknown } = self;
+        let mut text = status.message().to_owned();
+        if created == 0 && unknown == 0 && status.code() != Code::ResourceExhausted {
+            return text;
+        }
+        text += "; ";
+        if keyed {
+            text += "repeat the stream with the same idempotency-key: ";
+        } else if mode == Mode::Chunked && unknown == 0 && created > 0 {
+            text += &format!("go on from messages[{messages}] in another stream: before it ");
+        }
+        text += &format!("{created} users were created");
+        if unknown > 0 {
+            text += &format!(", and it is unknown whether the next {unknown} were");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn unavailable() -> Status {
+        Status::unavailable("away").with_detail(&RetryInfo::after(RETRY_AFTER))
+    }
+
+    const NOTHING: Ending =
+        Ending { mode: Mode::Chunked, keyed: false, created: 0, messages: 0, unknown: 0 };
+
+    #[test]
+    fn only_what_may_be_repeated_says_so() {
+        let partial = Ending { created: 520, messages: 523, ..NOTHING };
+        let doubtful = Ending { unknown: 80, ..partial };
+        for (ending, code, repeatable) in [
+            (NOTHING, Code::Unavailable, true),
+            (partial, Code::Aborted, false),
+            (doubtful, Code::Unknown, false),
+            (Ending { keyed: true, ..partial }, Code::Unavailable, true),
+            (Ending { keyed: true, ..doubtful }, Code::Unavailable, true),
+        ] {
+            let status = ending.explain(unavailable());
+            assert_eq!(status.code(), code, "{ending:?}");
+            assert_eq!(status.detail::<RetryInfo>().is_some(), repeatable, "{ending:?}");
+            let info: ErrorInfo = status.detail().unwrap();
+            assert_eq!(info.metadata["created"], ending.created.to_string());
+            assert_eq!(info.metadata["messages"], ending.messages.to_string());
+            assert_eq!(info.metadata.contains_key("unknown"), ending.unknown > 0);
+            let says_unknown = status.message().contains("unknown whether the next 80");
+            assert_eq!(says_unknown, ending.unknown > 0, "{status}");
+        }
+        let lost = Status::unknown("an answer was lost");
+        let status = Ending { keyed: true, ..doubtful }.explain(lost);
+        assert!(status.code() == Code::Unavailable && status.detail::<RetryInfo>().is_some());
+    }
+
+    #[test]
+    fn the_text_says_how_to_go_on() {
+        let partial = Ending { created: 2, messages: 3, ..NOTHING };
+        let text = |ending: Ending| ending.explain(unavailable()).message().to_owned();
+        let expected =
+            "away; go on from messages[3] in another stream: before it 2 users were created";
+        assert_eq!(text(partial), expected);
+        let keyed = "away; repeat the stream with the same idempotency-key: 2 users were created";
+        assert_eq!(text(Ending { keyed: true, ..partial }), keyed);
+        assert_eq!(text(NOTHING), "away");
+        let full = NOTHING.explain(Status::resource_exhausted("full"));
+        assert_eq!(full.message(), "full; 0 users were created");
+    }
+}

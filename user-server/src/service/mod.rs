@@ -1,0 +1,254 @@
+//! The gRPC service in front of a store.
+
+mod batch;
+mod error;
+mod idempotency;
+mod view;
+
+pub use self::batch::{
+    DEFAULT_CHUNK_DELAY, DEFAULT_CHUNK_SIZE, DEFAULT_MAX_BATCH, USERS_BATCH, USERS_FAILED,
+    USERS_FAILURES,
+};
+pub use self::idempotency::{Caller, IDEMPOTENCY_KEY};
+pub use self::view::{Changes, View};
+use std::mem;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+
+use self::batch::{Batch, Limits, Mode};
+use crate::domain::{MAX_NAME_CHARS, NewUser, User, UserChange, UserId, UserStatus};
+use self::error::{empty_user_id, repeatable, user_not_found};
+use self::idempotency;
+use crate::pb::{
+    self, CreateUserRequest, CreateUsersResponse, GetUserRequest, UserResponse, UserUpdate,
+};
+use crate::store::{StoreError, UserStore};
+use self::view::{Changes, View};
+use balafon::rpc::BadRequest;
+use balafon::{AsciiKey, Call, Metadata, Request, Response, Sink, Status, Streaming};
+
+/// Initial metadata of `GetAllUsers`: how many users there were when the call began. A caller who may
+/// not see all of them does not get it.
+pub static USERS_TOTAL: AsciiKey = AsciiKey::from_static("users-total");
+
+/// Trailing metadata of `GetAllUsers`: how many users were left out because what is stored of them is damaged.
+/// Absent if there were none.
+pub static USERS_SKIPPED: AsciiKey = AsciiKey::from_static("users-skipped");
+
+/// Request metadata of `GetAllUsers`: the id of the last user that the client has.
+pub static USERS_RESUME_AFTER: AsciiKey = AsciiKey::from_static("users-resume-after");
+
+/// The user service on any store.
+#[derive(Debug)]
+pub struct Users<S> {
+    store: S,
+    batch_limits: Limits,
+}
+
+/// Bytes of a text that are kept for the next message: enough for the longest name.
+const KEPT: usize = 4 * MAX_NAME_CHARS;
+
+/// Pages that a scan has in memory at the most: the one that is sent, and what is read ahead.
+const SCANNED_PAGES: usize = 3;
+
+/// What the first of them may take, in bytes, which counts before they are read.
+const FIRST_PAGES: usize = 16 * 1024;
+
+impl<S: UserStore> Users<S> {
+    /// A service with the default settings.
+    pub fn new(store: S) -> Self {
+        Self { store, batch_limits: Limits::default() }
+    }
+
+    /// Sets how many messages a `CreateUsers` stream may have.
+    #[must_use]
+    pub fn max_batch(mut self, messages: usize) -> Self {
+        self.batch_limits.messages = messages;
+        self
+    }
+
+    /// Sets how many users of a `CreateUsers` stream are stored at a time, unless it is all or
+    /// nothing, and how long the first of them waits for the last.
+    #[must_use]
+    pub fn chunks(mut self, size: usize, delay: Duration) -> Self {
+        self.batch_limits.chunk_size = size;
+        self.batch_limits.chunk_delay = delay;
+        self
+    }
+
+    /// Changes a user, if the caller may see it.
+    async fn update(
+        &self,
+        id: UserId,
+        change: UserChange,
+        view: View,
+    ) -> Result<Option<Arc<User>>, StoreError> {
+        if view.active_only && !self.store.get(id).await?.is_some_and(|user| view.shows(&user)) {
+            return Ok(None);
+        }
+        self.store.update(id, change).await
+    }
+}
+
+impl<S: UserStore> pb::UserService for Users<S> {
+    async fn create_user(
+        &self,
+        mut request: Request<CreateUserRequest>,
+    ) -> Result<Response<UserResponse>, Status> {
+        let user = {
+            // Not held while the store is waited for.
+            let CreateUserRequest { name, email } = mem::take(&mut request.message);
+            NewUser::parse(&name, &email)?
+        };
+        let told = request.extensions().get::<Changes>().cloned();
+        let user = match idempotency::key_of(&request)? {
+            Some(key) => self.store.create_one(user, Some(key), told).await.map_err(repeatable)?,
+            None => self.store.create_one(user, None, told).await?,
+        };
+        Ok(Response::new(message_of(&user, view(&request))))
+    }
+
+    async fn get_user(
+        &self,
+        mut request: Request<GetUserRequest>,
+    ) -> Result<Response<UserResponse>, Status> {
+        let (id, view) = (parse_id(&request.message.user_id)?, view(&request));
+        // It may have been a longer one earlier in its message.
+        request.message.user_id.shrink_to_fit();
+        match self.store.get(id).await? {
+            Some(user) if view.shows(&user) => Ok(Response::new(message_of(&user, view))),
+            _ => Err(user_not_found(&request.message.user_id)),
+        }
+    }
+
+    async fn get_all_users(
+        &self,
+        request: Request<()>,
+        mut out: Sink<UserResponse>,
+    ) -> Result<(), Status> {
+        let (after, view) = (resume_after(request.metadata())?, view(&request));
+        let mut held = request.charge(FIRST_PAGES);
+        let extent = self.store.extent().await?;
+        // It would tell how many are hidden.
+        if !view.active_only {
+            out.metadata_mut().insert(&USERS_TOTAL, extent.total);
+        }
+        out.flush_headers();
+
+        let mut pages = pin!(self.store.scan(after, extent));
+        // One message for all users: its strings keep their memory.
+        let mut message = UserResponse::default();
+        let mut skipped = 0;
+        while let Some(page) = pages.try_next().await? {
+            held.set(FIRST_PAGES.max(SCANNED_PAGES * page.memory()));
+            if page.skipped() > 0 {
+                skipped += page.skipped();
+                out.trailers_mut().insert(&USERS_SKIPPED, skipped);
+            }
+            for user in page.iter().filter(|user| view.shows(user)) {
+                write_message(user, view, &mut message);
+                out.send(&message).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn create_users(
+        &self,
+        request: Request<Streaming<CreateUserRequest>>,
+    ) -> Result<Response<CreateUsersResponse>, Status> {
+        let mode = Mode::of(request.metadata())?;
+        let (messages, call) = request.into_parts();
+        let key = idempotency::key_of(&call)?;
+        Batch::new(&self.store, mode, key, self.batch_limits, &call).create(messages).await
+    }
+
+    async fn update_users(
+        &self,
+        mut request: Request<Streaming<UserUpdate>>,
+        mut out: Sink<UserResponse>,
+    ) -> Result<(), Status> {
+        let view = view(&request);
+        let (mut update, mut answer) = (UserUpdate::default(), UserResponse::default());
+        while request.message.read_into(&mut update).await? {
+            let UserUpdate { user_id, name, email } = &mut update;
+            let id = parse_id(user_id)?;
+            let change = UserChange::parse(name, email)?;
+            // Not held while the store or the client is waited for.
+            user_id.shrink_to_fit();
+            for text in [name, email] {
+                if text.capacity() > KEPT {
+                    *text = String::new();
+                }
+            }
+            // First: if the call ends in the middle of it, the change may have happened.
+            tell(&request, id);
+            let Some(user) = self.update(id, change, view).await.map_err(repeatable)? else {
+                return Err(user_not_found(user_id));
+            };
+            write_message(user.borrowed(), view, &mut answer);
+            out.send(&answer).await?;
+        }
+        Ok(())
+    }
+}
+
+fn view(call: &Call) -> View {
+    call.extensions().get().copied().unwrap_or_default()
+}
+
+fn tell(call: &Call, id: UserId) {
+    if let Some(changes) = call.extensions().get::<Changes>() {
+        changes.tell(id);
+    }
+}
+
+/// An id that is no UUID names no user, as far as the client is concerned.
+fn parse_id(text: &str) -> Result<UserId, Status> {
+    if text.is_empty() {
+        return Err(empty_user_id());
+    }
+    UserId::parse(text).ok_or_else(|| user_not_found(text))
+}
+
+fn resume_after(metadata: &Metadata) -> Result<Option<UserId>, Status> {
+    let Some(value) = metadata.as_headers().get(USERS_RESUME_AFTER.as_str()) else {
+        return Ok(None);
+    };
+    match value.to_str().ok().and_then(UserId::parse) {
+        Some(id) => Ok(Some(id)),
+        None => {
+            let message = "users-resume-after is not a user id: wanted a UUID, \
+                           such as 0190163d-8694-739b-aea5-966c26f8ad91";
+            let detail = BadRequest::new().violation(USERS_RESUME_AFTER.as_str(), "not a UUID");
+            Err(Status::invalid_argument(message).with_detail(&detail))
+        }
+    }
+}
+
+fn message_of(user: &User, view: View) -> UserResponse {
+    let mut message = UserResponse::default();
+    write_message(user.borrowed(), view, &mut message);
+    message
+}
+
+fn write_message(user: User<&str>, view: View, message: &mut UserResponse) {
+    message.id.clear();
+    message.id.push_str(user.id.encode(&mut [0; UserId::TEXT_LEN]));
+    message.name.clear();
+    message.name.push_str(user.name);
+    message.email.clear();
+    message.email.push_str(&view.email(user.email));
+    message.created_at = Some(balafon::prost_types::Timestamp {
+        seconds: user.created_at.seconds(),
+        nanos: user.created_at.nanos(),
+    });
+    message.set_status(match user.status {
+        UserStatus::Active => pb::UserStatus::Active,
+        UserStatus::Inactive => pb::UserStatus::Inactive,
+        UserStatus::Suspended => pb::UserStatus::Suspended,
+    });
+}

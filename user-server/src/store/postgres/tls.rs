@@ -1,0 +1,118 @@
+//! TLS to the database, by the rustls that the server itself has.
+
+use std::convert::Infallible;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
+
+use super::StoreError;
+use balafon::ClientTls;
+
+/// The authorities that sign certificates.
+pub(super) enum Trust {
+    File(PathBuf),
+    System,
+}
+
+/// What is verified of a certificate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verify {
+    /// That one of the authorities has signed it (`verify-ca`).
+    Authority,
+    /// And that it is for the host (`verify-full`).
+    Full,
+}
+
+impl Trust {
+    pub(super) fn tls(&self, verify: Verify) -> Result<ClientTls, StoreError> {
+        let file = match self {
+            Self::File(file) => file,
+            Self::System => {
+                let cannot = |error| StoreError::internal(format!("sslrootcert=system: {error}"));
+                return ClientTls::trusting_the_system().map_err(cannot);
+            }
+        };
+        let cannot = |error: &dyn std::fmt::Display| {
+            StoreError::internal(format!("sslrootcert: cannot use {}: {error}", file.display()))
+        };
+        let pem = fs::read(file).map_err(|error| cannot(&error))?;
+        let tls = match verify {
+            Verify::Full => ClientTls::trusting(&pem),
+            Verify::Authority => ClientTls::trusting_any_name(&pem),
+        };
+        tls.map_err(|error| cannot(&error))
+    }
+}
+
+/// TLS for the next connection.
+#[derive(Clone)]
+pub(super) struct Tls(pub(super) ClientTls);
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> MakeTlsConnect<S> for Tls {
+    type Stream = Stream<S>;
+    type TlsConnect = Handshake;
+    type Error = Infallible;
+
+    fn make_tls_connect(&mut self, host: &str) -> Result<Handshake, Infallible> {
+        Ok(Handshake { tls: self.0.clone(), host: host.to_owned() })
+    }
+}
+
+/// One connection to be.
+pub(super) struct Handshake {
+    tls: ClientTls,
+    host: String,
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> TlsConnect<S> for Handshake {
+    type Stream = Stream<S>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Stream<S>>> + Send>>;
+
+    fn connect(self, stream: S) -> Self::Future {
+        Box::pin(async move { Ok(Stream(self.tls.handshake(&self.host, stream).await?)) })
+    }
+}
+
+/// A stream of rustls as one of tokio-postgres.
+pub(super) struct Stream<S>(tokio_rustls::client::TlsStream<S>);
+
+impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Stream<S> {
+    /// Whom the certificate names is whom we trust: a password over it needs no more.
+    fn channel_binding(&self) -> ChannelBinding {
+        ChannelBinding::none()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
