@@ -17,15 +17,15 @@ use std::time::Duration;
 use balafon::grpc::frame::encode;
 use balafon::interceptors::{AccessLog, Metrics};
 use balafon::prost::Message;
-use user_server::service::Users;
-use user_server::pb::{CreateUserRequest, GetUserRequest, UserResponse, UserService};
-use user_server::store::memory::MemoryStore;
 use balafon::{Router, Server};
 use bytes::BytesMut;
 use mimalloc::MiMalloc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
+use user_server::pb::{CreateUserRequest, GetUserRequest, UserResponse, UserService};
+use user_server::service::Users;
+use user_server::store::memory::MemoryStore;
 
 use self::client::{Call, Client};
 

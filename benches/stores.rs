@@ -22,10 +22,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use balafon::grpc::frame::encode;
-use user_server::pb::{CreateUserRequest, user_service};
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use user_server::pb::{CreateUserRequest, user_service};
 
 use self::client::{Call, Client};
 use self::folder::{Folder, text};

@@ -29,6 +29,7 @@ pub enum Change {
 }
 
 impl<C: PartialEq> FileWatch<C> {
+    /// Watches files whose contents are `in_use`.
     pub fn new(in_use: C) -> Self {
         Self { in_use, before: None, said: None }
     }

@@ -40,7 +40,7 @@ impl Url {
         }
         let tls = match uri.scheme()? {
             scheme if *scheme == Scheme::HTTP => None,
-            scheme if *scheme == Scheme::HTTPS => Some(ClientTls::trusting_nobody()),
+            scheme if *scheme == Scheme::HTTPS => Some(ClientTls::without_authorities()),
             _ => return None,
         };
         let path = uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));

@@ -82,8 +82,6 @@
 // Generated code names this crate as its users' code does.
 extern crate self as balafon;
 
-#[cfg(any(feature = "https", feature = "redis"))]
-mod client_tls;
 mod cut;
 pub mod file_watch;
 pub mod grpc;
@@ -95,6 +93,8 @@ mod log_throttle;
 mod rate;
 pub mod services;
 pub mod testing;
+#[cfg(feature = "tls")]
+mod tls;
 
 /// Includes the code that `balafon-codegen` has generated for a protobuf package, such as
 /// `include_proto!("helloworld")`.
@@ -118,9 +118,6 @@ pub mod rpc {
 pub use prost;
 pub use prost_types;
 
-#[cfg(any(feature = "https", feature = "redis"))]
-#[doc(inline)]
-pub use crate::client_tls::ClientTls;
 #[doc(inline)]
 pub use crate::grpc::call::{
     Attribution, Call, Cancellation, Charge, Counts, MetadataMut, Outcome, Peer, PeerAddr,
@@ -145,7 +142,7 @@ pub use crate::grpc::options::CallOptions;
 pub use crate::grpc::router::Router;
 #[cfg(feature = "tls")]
 #[doc(inline)]
-pub use crate::grpc::server::{ClientCertificate, SharedTls, Tls, TlsError};
+pub use crate::grpc::server::{ClientCertificate, SharedTls, Tls};
 #[doc(inline)]
 pub use crate::grpc::server::{
     Listeners, Server, ServerStats, exit_at_next_signal, shutdown_signal,
@@ -156,3 +153,9 @@ pub use crate::grpc::service::{Service, ServiceBuilder, ServiceInfo, Target};
 pub use crate::grpc::status::Status;
 #[doc(inline)]
 pub use crate::log_throttle::LogThrottle;
+#[cfg(any(feature = "https", feature = "redis"))]
+#[doc(inline)]
+pub use crate::tls::ClientTls;
+#[cfg(feature = "tls")]
+#[doc(inline)]
+pub use crate::tls::TlsError;

@@ -18,6 +18,7 @@ pub struct LogThrottle {
 }
 
 impl LogThrottle {
+    /// Lets `enough` lines pass in each interval of five seconds.
     pub const fn new(enough: u32) -> Self {
         Self { enough, begun: None, logged: 0, unlogged: 0 }
     }

@@ -8,22 +8,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use user_server::log::Lines;
 use balafon::grpc::frame::encode;
 use balafon::interceptors::auth::{Auth, DevelopmentToken, KeyFile, Permissions};
 use balafon::interceptors::rate_limit::RateLimit;
 use balafon::interceptors::traces::Traces;
 use balafon::interceptors::{AccessLog, Metrics};
 use balafon::prost::Message;
-use user_server::service::Users;
-use user_server::pb::{
-    CreateUserRequest, GetUserRequest, UserResponse, UserService, UserUpdate,
-};
-use user_server::store::memory::MemoryStore;
 use balafon::{Router, Server};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, duplex};
 use tokio::net::TcpStream;
+use user_server::log::Lines;
+use user_server::pb::{CreateUserRequest, GetUserRequest, UserResponse, UserService, UserUpdate};
+use user_server::service::Users;
+use user_server::store::memory::MemoryStore;
 
 use self::client::{Call, Client};
 

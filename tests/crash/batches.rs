@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
-use user_server::pb::{CreateUserRequest, UserResponse, user_service};
 use prost::Message;
 use tonic::{Code, Request, Status};
+use user_server::pb::{CreateUserRequest, UserResponse, user_service};
 
 use crate::server::Client;
 

@@ -23,9 +23,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use user_server::pb::UserResponse;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use user_server::pb::UserResponse;
 use uuid::Uuid;
 
 use self::batches::Batcher;

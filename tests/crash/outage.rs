@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use user_server::pb::{
-    CreateUserRequest, GetUserRequest, UserResponse, UserUpdate, user_service,
-};
 use bytes::Bytes;
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
+use user_server::pb::{CreateUserRequest, GetUserRequest, UserResponse, UserUpdate, user_service};
 
 use crate::health::Health;
 use crate::peer::{Peer, Reply, encoded, request};

@@ -4,7 +4,6 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use balafon::Rpc;
-use user_server::pb::{GetUserRequest, UserResponse, UserUpdate, user_service};
 use http::uri::PathAndQuery;
 use prost::Message;
 use tokio_stream::{Stream, iter};
@@ -12,6 +11,7 @@ use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
+use user_server::pb::{GetUserRequest, UserResponse, UserUpdate, user_service};
 
 pub(crate) struct Server {
     child: Child,

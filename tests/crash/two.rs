@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use user_server::pb::{CreateUserRequest, UserResponse, UserUpdate, user_service};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tonic::Request;
+use user_server::pb::{CreateUserRequest, UserResponse, UserUpdate, user_service};
 
 use crate::server::{Client, Server};
 use crate::workers::Creator;

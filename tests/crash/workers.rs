@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use user_server::pb::{CreateUserRequest, UserResponse, UserUpdate, user_service};
 use tonic::Request;
+use user_server::pb::{CreateUserRequest, UserResponse, UserUpdate, user_service};
 
 use crate::server::Client;
 

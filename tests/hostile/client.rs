@@ -2,11 +2,11 @@
 
 use std::io;
 
-use user_server::pb::{CreateUserRequest, UserResponse};
 use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::Request;
 use prost::Message;
+use user_server::pb::{CreateUserRequest, UserResponse};
 
 use crate::link::Target;
 use crate::wire::message;

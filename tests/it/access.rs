@@ -2,11 +2,11 @@
 
 use balafon::Encoding;
 use balafon::prost::Message;
-use user_server::pb::{CreateUserRequest, CreateUsersResponse, GetUserRequest, UserResponse};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use serde_json::Value;
+use user_server::pb::{CreateUserRequest, CreateUsersResponse, GetUserRequest, UserResponse};
 
 use crate::admin;
 use crate::support::folder::Folder;

@@ -3,13 +3,13 @@
 use balafon::prost::Message;
 use balafon::rpc::BadRequest;
 use balafon::testing::{Recorder, Requests, requests};
-use user_server::pb::{CreateUserRequest, CreateUsersResponse, UserService, user_service};
-use user_server::store::memory::MemoryStore;
-use user_server::service::{USERS_BATCH, USERS_TOTAL, Users};
 use balafon::{Code, Encoding, Request, Response, Router, Server, Status, Streaming};
 use bytes::Bytes;
 use std::time::Duration;
 use tokio::time::{Instant, advance};
+use user_server::pb::{CreateUserRequest, CreateUsersResponse, UserService, user_service};
+use user_server::service::{USERS_BATCH, USERS_TOTAL, Users};
+use user_server::store::memory::MemoryStore;
 
 use crate::support::peer::{Peer, encoded, framed, request};
 use crate::support::program::Running;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use user_server::pb::{CreateUserRequest, user_service};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use user_server::pb::{CreateUserRequest, user_service};
 
 use crate::support::folder::{Folder, text};
 use crate::support::peer::{Opened, Peer, encoded, request};

@@ -6,12 +6,6 @@ use balafon::rpc::{self, BadRequest, ErrorInfo};
 use balafon::services::health::Health;
 use balafon::services::health::pb::{HealthCheckRequest, HealthCheckResponse};
 use balafon::services::reflection::{self, pb::v1};
-use user_server::service::Users;
-use user_server::pb::{
-    CreateUserRequest, CreateUsersResponse, GetUserRequest, UserResponse, UserService, UserStatus,
-    UserUpdate, user_service,
-};
-use user_server::store::memory::MemoryStore;
 use balafon::{Router, Rpc, Server};
 use prost::Message;
 use tokio::sync::mpsc;
@@ -22,6 +16,12 @@ use tonic::codec::CompressionEncoding;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
+use user_server::pb::{
+    CreateUserRequest, CreateUsersResponse, GetUserRequest, UserResponse, UserService, UserStatus,
+    UserUpdate, user_service,
+};
+use user_server::service::Users;
+use user_server::store::memory::MemoryStore;
 
 use crate::support::{TestServer, patiently};
 

@@ -3,9 +3,9 @@
 
 use std::path::PathBuf;
 
+use serde_json::json;
 use user_server::pb::CreateUserRequest;
 use user_server::pb::user_service::CREATE_USER;
-use serde_json::json;
 
 use crate::access::SECRET;
 use crate::auth::support::{Key, token};

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use balafon::grpc::frame::encode;
-use user_server::pb::{CreateUserRequest, UserResponse, user_service};
 use bytes::BytesMut;
 use rusqlite::Connection;
 use tokio::task::{JoinSet, spawn_blocking};
+use user_server::pb::{CreateUserRequest, UserResponse, user_service};
 
 use crate::support::folder::{Folder, text};
 use crate::support::peer::{Peer, encoded, request};

@@ -4,9 +4,9 @@ use std::fs;
 
 use balafon::grpc::frame::encode;
 use balafon::prost::Message;
-use user_server::pb::{CreateUserRequest, GetUserRequest, UserResponse, user_service};
 use bytes::BytesMut;
 use rusqlite::Connection;
+use user_server::pb::{CreateUserRequest, GetUserRequest, UserResponse, user_service};
 
 use crate::admin::{self, http};
 use crate::durability::within_mount;

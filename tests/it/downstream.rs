@@ -10,7 +10,7 @@ use balafon::prost;
 
 use crate::support::peer::{Peer, request};
 
-const CHECKOUT: &str = env!("CARGO_MANIFEST_DIR");
+const CHECKOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// The README's code blocks that begin with the name of a file.
 fn files_of_the_readme() -> Vec<(String, String)> {

@@ -5,9 +5,9 @@ use std::fs;
 use std::process::Command;
 
 use balafon::prost::Message;
-use user_server::pb::{CreateUserRequest, GetUserRequest, UserResponse, user_service};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
+use user_server::pb::{CreateUserRequest, GetUserRequest, UserResponse, user_service};
 
 #[cfg(target_os = "linux")]
 use crate::admin;

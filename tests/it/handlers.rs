@@ -2,14 +2,14 @@
 
 use balafon::rpc::ErrorInfo;
 use balafon::testing::{Recorder, requests};
+use balafon::{AsciiValue, Code, Request, Streaming};
 use user_server::domain::NewUser;
 use user_server::pb::{
     CreateUserRequest, GetUserRequest, UserResponse, UserService, UserStatus, UserUpdate,
 };
+use user_server::service::{Caller, IDEMPOTENCY_KEY, USERS_FAILED, USERS_TOTAL, Users};
 use user_server::store::UserStore;
 use user_server::store::memory::MemoryStore;
-use user_server::service::{Caller, IDEMPOTENCY_KEY, USERS_FAILED, USERS_TOTAL, Users};
-use balafon::{AsciiValue, Code, Request, Streaming};
 
 fn service() -> Users<MemoryStore> {
     Users::new(MemoryStore::new())

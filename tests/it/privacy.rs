@@ -1,8 +1,8 @@
 //! What clients send about people stays out of the log and of traces.
 
 use balafon::prost::Message;
-use user_server::pb::{CreateUserRequest, GetUserRequest, UserResponse, UserUpdate};
 use bytes::Bytes;
+use user_server::pb::{CreateUserRequest, GetUserRequest, UserResponse, UserUpdate};
 
 use crate::access::SERVICE;
 use crate::support::collector::Collector;

@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use user_server::pb::user_service::GET_USER;
 use balafon::{Call, Interceptor, Listeners, Next, Outcome, PeerAddr, Router, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+use user_server::pb::user_service::GET_USER;
 
 use crate::support::echo::Echo;
 use crate::support::log::Log;

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use balafon::rpc::{ErrorInfo, RetryInfo};
 use balafon::testing::{Requests, requests};
-use user_server::domain::{NewUser, User, UserChange, UserId};
-use user_server::pb::{CreateUserRequest, CreateUsersResponse, UserService};
-use user_server::store::memory::MemoryStore;
-use user_server::store::{Extent, IdempotencyKey, Page, Part, StoreError, Stored, UserStore};
-use user_server::service::{Changes, IDEMPOTENCY_KEY, USERS_BATCH, USERS_FAILED, Users};
 use balafon::{AsciiValue, Code, Request, Response, Status, Streaming};
 use futures_util::Stream;
+use user_server::domain::{NewUser, User, UserChange, UserId};
+use user_server::pb::{CreateUserRequest, CreateUsersResponse, UserService};
+use user_server::service::{IDEMPOTENCY_KEY, USERS_BATCH, USERS_FAILED, Users};
+use user_server::store::ChangeListener;
+use user_server::store::memory::MemoryStore;
+use user_server::store::{Extent, IdempotencyKey, Page, Part, StoreError, Stored, UserStore};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -71,7 +72,7 @@ impl UserStore for Failing {
         &self,
         user: NewUser,
         key: Option<IdempotencyKey>,
-        told: Option<Changes>,
+        told: Option<ChangeListener>,
     ) -> Result<Arc<User>, StoreError> {
         self.outcome(self.store.create_one(user, key, told)).await
     }
@@ -80,7 +81,7 @@ impl UserStore for Failing {
         &self,
         users: Vec<NewUser>,
         part: Option<Part>,
-        told: Option<Changes>,
+        told: Option<ChangeListener>,
     ) -> Result<Stored, StoreError> {
         self.outcome(self.store.create_many(users, part, told)).await
     }

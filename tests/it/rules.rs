@@ -18,17 +18,14 @@ fn rows(table: &str) -> Vec<[&str; 3]> {
 
 /// Whether the module has a test of this name.
 fn has_test(path: &str) -> bool {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let (module, name) = path.rsplit_once("::").unwrap();
     let module = module.replace("::", "/");
-    let files = [
-        format!("tests/it/{module}.rs"),
-        format!("tests/it/{module}/mod.rs"),
-        format!("src/{module}.rs"),
-        format!("src/{module}/mod.rs"),
-    ];
-    let Some(source) = files.iter().find_map(|file| fs::read_to_string(root.join(file)).ok())
-    else {
+    let folders = ["tests/it", "src", "user-server/src"];
+    let mut files = folders
+        .iter()
+        .flat_map(|folder| [format!("{folder}/{module}.rs"), format!("{folder}/{module}/mod.rs")]);
+    let Some(source) = files.find_map(|file| fs::read_to_string(root.join(file)).ok()) else {
         return false;
     };
     let mut is_test = false;

@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use balafon::grpc::frame::encode;
-use user_server::pb::{CreateUserRequest, user_service};
 use bytes::{Bytes, BytesMut};
 use tokio::time::sleep;
+use user_server::pb::{CreateUserRequest, user_service};
 
 use crate::support::folder::{Folder, text};
 use crate::support::peer::{Opened, Peer, request};

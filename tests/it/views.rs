@@ -3,17 +3,16 @@
 use std::sync::{Arc, Mutex};
 
 use balafon::testing::{Recorder, requests};
+use balafon::{Code, Request, Status, Streaming};
+use futures_util::{Stream, TryStreamExt};
 use user_server::domain::{NewUser, User, UserChange, UserId, UserStatus};
-use user_server::pb::{
-    CreateUserRequest, GetUserRequest, UserResponse, UserService, UserUpdate,
-};
+use user_server::pb::{CreateUserRequest, GetUserRequest, UserResponse, UserService, UserUpdate};
+use user_server::service::{USERS_TOTAL, Users, View};
+use user_server::store::ChangeListener;
 use user_server::store::memory::MemoryStore;
 use user_server::store::{
     Extent, IdempotencyKey, Packed, Page, Part, StoreError, Stored, UserStore,
 };
-use user_server::service::{Changes, USERS_TOTAL, Users, View};
-use balafon::{Code, Request, Status, Streaming};
-use futures_util::{Stream, TryStreamExt};
 
 const LIMITED: View = View { masked_email: true, active_only: true };
 
@@ -37,7 +36,7 @@ impl UserStore for Mixed {
         &self,
         user: NewUser,
         key: Option<IdempotencyKey>,
-        told: Option<Changes>,
+        told: Option<ChangeListener>,
     ) -> Result<Arc<User>, StoreError> {
         self.0.create_one(user, key, told).await
     }
@@ -46,7 +45,7 @@ impl UserStore for Mixed {
         &self,
         users: Vec<NewUser>,
         part: Option<Part>,
-        told: Option<Changes>,
+        told: Option<ChangeListener>,
     ) -> Result<Stored, StoreError> {
         self.0.create_many(users, part, told).await
     }
@@ -171,7 +170,7 @@ async fn create_user_masks_and_create_users_shows_ids_alone() {
 async fn whoever_asks_is_told_of_every_change() {
     let (users, _, [here, _]) = service().await;
     let told = Arc::new(Mutex::new(Vec::new()));
-    let changes = Changes::new({
+    let changes = ChangeListener::new({
         let told = told.clone();
         move |id| told.lock().unwrap().push(id.to_string())
     });

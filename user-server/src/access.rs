@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::config::Grantee;
-use balafon::interceptors::auth::Principal;
-use balafon::interceptors::{ClientAddr, CorrelationId, MethodPattern};
 use crate::domain::UserId;
 use crate::pb::user_service;
-use crate::service::{Caller, Changes, View};
+use crate::service::{Caller, View};
+use crate::store::ChangeListener;
+use balafon::interceptors::auth::Principal;
+use balafon::interceptors::{ClientAddr, CorrelationId, MethodPattern};
 use balafon::{Call, Interceptor, Method, Next, Outcome};
 
 /// Users that one line of the audit log names. A longer call has several, so that a stream without
@@ -83,7 +84,7 @@ impl Interceptor for UserAccess {
         }
         let record = Arc::new(Record::new(&call, principal));
         let told = record.clone();
-        call.extensions_mut().insert(Changes::new(move |id| told.add(id)));
+        call.extensions_mut().insert(ChangeListener::new(move |id| told.add(id)));
         let outcome = next.run(call).await;
         record.end(outcome.status.code().name());
         outcome

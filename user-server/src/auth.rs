@@ -6,11 +6,11 @@ use super::StartError;
 use super::access::{Grant, UserAccess};
 use super::config::{Config, Discovery, Grantee, Jwks, Layers};
 use super::tls::trust_or_system;
+use crate::service::View;
 use balafon::Method;
 use balafon::interceptors::auth::{Auth, AuthError, JwksUrl, KeyFile, Permissions};
 use balafon::interceptors::{InvalidPattern, MethodPattern};
 use balafon::services::health::pb::health;
-use crate::service::View;
 
 /// Not limited: a server that is busy is not to be taken for one that is ill.
 pub(super) const HEALTH: &str = "grpc.health.v1.Health/*";

@@ -55,14 +55,14 @@ use self::config::{
 use self::expiry::Expiry;
 use self::log::{AT_EXIT, Output};
 use self::process::ProcessMetrics;
-use balafon::exit_at_next_signal;
-use balafon::interceptors::{AccessLog, Metrics, ServerMetrics, TrustProxies};
-use balafon::services::health::{Health, ServingStatus};
 use crate::pb::user_service;
 use crate::store::memory::MemoryStore;
 use crate::store::postgres::{Options, PostgresStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Found, UserStore};
+use balafon::exit_at_next_signal;
+use balafon::interceptors::{AccessLog, Metrics, ServerMetrics, TrustProxies};
+use balafon::services::health::{Health, ServingStatus};
 use balafon::{Compression, Listeners, Server, SharedTls, shutdown_signal};
 
 /// The exit code for what the user can mend: a setting, an address, a port.

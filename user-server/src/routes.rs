@@ -4,12 +4,12 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::config::{Config, Discovery};
-use balafon::services::health::Health;
-use balafon::services::reflection;
-use crate::service::Users;
 use crate::pb::{UserService, user_service};
+use crate::service::Users;
 use crate::store::UserStore;
 use crate::store::memory::MemoryStore;
+use balafon::services::health::Health;
+use balafon::services::reflection;
 use balafon::{CallOptions, Method, Router};
 
 /// A router of the services that are configured, without interceptors.

@@ -12,8 +12,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use crate::grpc::call::{Peer, PeerAddr};
-use crate::rate::{Local, Rate, network};
 use crate::log_throttle::LogThrottle;
+use crate::rate::{Local, Rate, network};
 
 /// Handshakes take at most one part in so many of a thread's time: calls on open connections have the
 /// rest.

@@ -70,9 +70,8 @@ use self::spawner::Spawner;
 pub use self::stats::ServerStats;
 use self::timer::later;
 #[cfg(feature = "tls")]
-pub use self::tls::{ClientCertificate, SharedTls, Tls, TlsError};
+pub use self::tls::{ClientCertificate, SharedTls, Tls};
 #[cfg(any(feature = "https", feature = "redis"))]
-pub(crate) use self::tls::{Clock, provider, roots};
 use self::workers::{Job, Workers};
 use super::call::{Peer, PeerAddr};
 use super::compression::{Compression, Encoding};

@@ -1,4 +1,3 @@
-use std::error::Error;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -8,15 +7,13 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::client::verify_server_cert_signed_by_trust_anchor;
-use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use tokio_rustls::rustls::pki_types::{PrivateKeyDer, UnixTime};
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::server::{
     NoClientAuth, NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier,
 };
 use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
-use tokio_rustls::rustls::time_provider::TimeProvider;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{
     self, CertificateError, InconsistentKeys, InvalidMessage, RootCertStore, ServerConfig,
@@ -25,6 +22,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::grpc::call::Peer;
 use crate::log_throttle::LogThrottle;
+use crate::tls::{Clock, TlsError, certificates, provider, roots};
 
 /// RFC 9113, 3.2: HTTP/2 over TLS.
 const ALPN: &[u8] = b"h2";
@@ -177,83 +175,6 @@ impl fmt::Debug for Tls {
         f.debug_struct("Tls").field("client_certificate", &clients).finish_non_exhaustive()
     }
 }
-
-pub(crate) fn provider() -> CryptoProvider {
-    // The AEAD suites with ephemeral keys alone: none that RFC 9113 (9.2.2) forbids.
-    ring::default_provider()
-}
-
-/// The system's clock, as 1970 where it is before that: the clock of rustls panics then.
-#[derive(Debug)]
-pub(crate) struct Clock;
-
-impl TimeProvider for Clock {
-    fn current_time(&self) -> Option<UnixTime> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Some(UnixTime::since_unix_epoch(now))
-    }
-}
-
-/// The authorities of a PEM, at least one.
-pub(crate) fn roots(of: &str, pem: &[u8]) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for (index, authority) in certificates(of, pem)?.into_iter().enumerate() {
-        roots.add(authority).map_err(|error| TlsError::certificate(of, index, error))?;
-    }
-    Ok(roots)
-}
-
-fn certificates(of: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-    match certificates {
-        Ok(certificates) if certificates.is_empty() => {
-            Err(TlsError::new(of, "no certificate in the PEM"))
-        }
-        Ok(certificates) => Ok(certificates),
-        Err(error) => Err(TlsError::pem(of, &error)),
-    }
-}
-
-/// A certificate or key that cannot be used; the message says which, and what is wrong with it.
-#[derive(Debug)]
-pub struct TlsError(String);
-
-impl TlsError {
-    pub(crate) fn new(of: &str, problem: impl fmt::Display) -> Self {
-        Self(format!("{of}: {problem}"))
-    }
-
-    /// What the PEM says stays out of the message: it may be a key.
-    fn pem(of: &str, error: &pem::Error) -> Self {
-        let problem = match error {
-            pem::Error::MissingSectionEnd { .. } => "the PEM breaks off within a section",
-            pem::Error::IllegalSectionStart { .. } => "the PEM has a BEGIN line that is none",
-            pem::Error::Base64Decode(_) => "the PEM has a section that is not base64",
-            _ => "the PEM cannot be read",
-        };
-        Self::new(of, problem)
-    }
-
-    fn certificate(of: &str, index: usize, error: rustls::Error) -> Self {
-        let number = index + 1;
-        match error {
-            // By itself the error speaks of a peer's certificate.
-            rustls::Error::InvalidCertificate(why) => {
-                Self::new(of, format_args!("certificate {number} is invalid: {why}"))
-            }
-            error => Self::new(of, format_args!("certificate {number} is invalid: {error}")),
-        }
-    }
-}
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Error for TlsError {}
-
 /// The [`Tls`] of a server, which may be replaced while it serves: when a certificate is renewed,
 /// say. Clones are the same one.
 ///

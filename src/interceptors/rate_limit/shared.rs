@@ -297,7 +297,7 @@ impl FromStr for RedisUrl {
     fn from_str(url: &str) -> Result<Self, InvalidRedis> {
         // The TLS is ours; for all else it is a URL like others.
         let (url, tls) = match url.strip_prefix("rediss://") {
-            Some(rest) => (format!("redis://{rest}"), Some(ClientTls::trusting_nobody())),
+            Some(rest) => (format!("redis://{rest}"), Some(ClientTls::without_authorities())),
             None => (url.to_owned(), None),
         };
         let client = redis::Client::open(url).map_err(InvalidRedis)?;

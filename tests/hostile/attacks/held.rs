@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use user_server::pb::CreateUserRequest;
 use futures_util::future::join_all;
 use prost::Message;
 use tokio::time::{sleep, timeout, timeout_at};
+use user_server::pb::CreateUserRequest;
 
 use super::payloads::{LARGEST, compress, zstd_wide_window};
 use crate::attacker::Report;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use balafon::ClientTls;
 use balafon::interceptors::auth::JwksUrl;
-use user_server::pb::user_service::GET_USER;
 use serde_json::{Value, json};
+use user_server::pb::user_service::GET_USER;
 
 use super::support::{Fixture, Key, claims, token};
 use crate::support::folder::Folder;

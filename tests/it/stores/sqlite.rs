@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
+use futures_util::TryStreamExt;
+use rusqlite::Connection;
 use user_server::domain::{NewUser, UserChange, UserId};
 use user_server::store::sqlite::{Durability, SqliteStore};
 use user_server::store::{Found, PAGE_LEN, Page, StoreError, UserStore};
-use futures_util::TryStreamExt;
-use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::contract::{Place, contract, durable};

@@ -21,12 +21,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use user_server::domain::MAX_NAME_CHARS;
 use balafon::{Router, Server};
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use user_server::domain::MAX_NAME_CHARS;
 
 /// Longer than anything here takes on a loaded machine: for waits that should never run out.
 pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use balafon::SharedTls;
-use user_server::service::Users;
-use user_server::pb::UserService;
-use user_server::store::memory::MemoryStore;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
+use user_server::pb::UserService;
+use user_server::service::Users;
+use user_server::store::memory::MemoryStore;
 
 use super::*;
 use crate::support::folder::Folder;

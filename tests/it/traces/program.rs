@@ -1,10 +1,10 @@
 //! Traces of the program `user-server`, and what its log says of calls.
 
 use balafon::prost::Message;
-use user_server::pb::user_service;
 use http::HeaderMap;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::resource::v1::Resource;
+use user_server::pb::user_service;
 
 use super::{SPAN, TRACE, hex, traceparent};
 use crate::support::collector::{Collector, attribute};

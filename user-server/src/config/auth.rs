@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::kind::{File, Kind};
 use super::table::Config;
 use super::units;
+use crate::service::View;
 use balafon::interceptors::MethodPattern;
 use balafon::interceptors::auth::JwksUrl;
-use crate::service::View;
 
 /// To whom something is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use super::layers::Layers;
 use super::limits::Limited;
 use super::problem::{ALIKE, Problems};
 use super::table::Config;
-use balafon::Method;
 use crate::{auth::is_health, routes};
+use balafon::Method;
 use balafon::interceptors::MethodPattern;
 
 /// Finds patterns that match no method of the server.

@@ -11,9 +11,9 @@ use tracing_subscriber::filter::LevelFilter;
 use super::kind::{Choices, Kind};
 use super::mistakes;
 use super::setting::without_password;
+use crate::store::sqlite::Durability;
 use balafon::Encoding;
 use balafon::interceptors::traces::Endpoint;
-use crate::store::sqlite::Durability;
 
 /// HOST:PORT or `unix:PATH`, as [`Listeners::bind`](balafon::Listeners::bind) takes it, behind `proxy:`
 /// where the PROXY protocol is spoken.

@@ -3,11 +3,11 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use balafon::LogThrottle;
-use balafon::rpc::{BadRequest, ErrorInfo, RetryInfo};
 use crate::domain::{Invalid, UserId};
 use crate::pb;
 use crate::store::StoreError;
+use balafon::LogThrottle;
+use balafon::rpc::{BadRequest, ErrorInfo, RetryInfo};
 use balafon::{Code, Status};
 
 /// When a store that is away may be back: it is looked at twice a second.

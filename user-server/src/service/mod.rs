@@ -10,7 +10,7 @@ pub use self::batch::{
     USERS_FAILURES,
 };
 pub use self::idempotency::{Caller, IDEMPOTENCY_KEY};
-pub use self::view::{Changes, View};
+pub use self::view::View;
 use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,14 +19,12 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 
 use self::batch::{Batch, Limits, Mode};
-use crate::domain::{MAX_NAME_CHARS, NewUser, User, UserChange, UserId, UserStatus};
 use self::error::{empty_user_id, repeatable, user_not_found};
-use self::idempotency;
+use crate::domain::{MAX_NAME_CHARS, NewUser, User, UserChange, UserId, UserStatus};
 use crate::pb::{
     self, CreateUserRequest, CreateUsersResponse, GetUserRequest, UserResponse, UserUpdate,
 };
-use crate::store::{StoreError, UserStore};
-use self::view::{Changes, View};
+use crate::store::{ChangeListener, StoreError, UserStore};
 use balafon::rpc::BadRequest;
 use balafon::{AsciiKey, Call, Metadata, Request, Response, Sink, Status, Streaming};
 
@@ -103,10 +101,12 @@ impl<S: UserStore> pb::UserService for Users<S> {
             let CreateUserRequest { name, email } = mem::take(&mut request.message);
             NewUser::parse(&name, &email)?
         };
-        let told = request.extensions().get::<Changes>().cloned();
+        let listener = request.extensions().get::<ChangeListener>().cloned();
         let user = match idempotency::key_of(&request)? {
-            Some(key) => self.store.create_one(user, Some(key), told).await.map_err(repeatable)?,
-            None => self.store.create_one(user, None, told).await?,
+            Some(key) => {
+                self.store.create_one(user, Some(key), listener).await.map_err(repeatable)?
+            }
+            None => self.store.create_one(user, None, listener).await?,
         };
         Ok(Response::new(message_of(&user, view(&request))))
     }
@@ -185,7 +185,7 @@ impl<S: UserStore> pb::UserService for Users<S> {
                 }
             }
             // First: if the call ends in the middle of it, the change may have happened.
-            tell(&request, id);
+            notify(&request, id);
             let Some(user) = self.update(id, change, view).await.map_err(repeatable)? else {
                 return Err(user_not_found(user_id));
             };
@@ -200,9 +200,9 @@ fn view(call: &Call) -> View {
     call.extensions().get().copied().unwrap_or_default()
 }
 
-fn tell(call: &Call, id: UserId) {
-    if let Some(changes) = call.extensions().get::<Changes>() {
-        changes.tell(id);
+fn notify(call: &Call, id: UserId) {
+    if let Some(changes) = call.extensions().get::<ChangeListener>() {
+        changes.notify(id);
     }
 }
 

@@ -1,8 +1,6 @@
 use std::borrow::Cow;
-use std::fmt;
-use std::sync::Arc;
 
-use crate::domain::{User, UserId, UserStatus};
+use crate::domain::{User, UserStatus};
 
 /// What a caller may see of users. The service looks for it in a call's extensions, and shows
 /// everything if there is none.
@@ -49,28 +47,6 @@ impl View {
             masked_email: self.masked_email && other.masked_email,
             active_only: self.active_only && other.active_only,
         }
-    }
-}
-
-/// Is told of the users that a call creates, and of those that it is about to change. The service
-/// looks for it in a call's extensions.
-#[derive(Clone)]
-pub struct Changes(Arc<dyn Fn(UserId) + Send + Sync>);
-
-impl Changes {
-    /// Calls this for each user. It runs inside the call's own future, so it must not block.
-    pub fn new(told: impl Fn(UserId) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(told))
-    }
-
-    pub(super) fn tell(&self, id: UserId) {
-        (self.0)(id);
-    }
-}
-
-impl fmt::Debug for Changes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Changes").finish_non_exhaustive()
     }
 }
 

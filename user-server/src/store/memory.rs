@@ -23,10 +23,10 @@ use futures_util::{Stream, StreamExt, stream};
 
 use super::{
     Creation, Extent, IdSequence, IdempotencyKey, Known, PAGE_LEN, Page, Part, Remembered,
-    StoreError, Stored, UserStore, forgotten, tell,
+    StoreError, Stored, UserStore, forgotten, notify,
 };
 use crate::domain::{NewUser, Timestamp, User, UserChange, UserId};
-use crate::service::view::Changes;
+use crate::store::ChangeListener;
 
 /// How many entries a table of the log has: a leaf is then 48 KiB, which takes microseconds to set
 /// up, and three levels hold 2^30 users, more than fit in the memory of today's machines.
@@ -75,12 +75,16 @@ impl MemoryStore {
         keys
     }
 
-    fn add(&self, user: NewUser, told: Option<&Changes>) -> Result<Arc<User>, StoreError> {
+    fn add(
+        &self,
+        user: NewUser,
+        listener: Option<&ChangeListener>,
+    ) -> Result<Arc<User>, StoreError> {
         let mut ids = self.ids();
         self.check_room_for(1)?;
         let now = Timestamp::now();
         let user = Arc::new(user.into_user(ids.next(now), now));
-        tell(told, user.id);
+        notify(listener, user.id);
         self.log.append([Arc::clone(&user)])?;
         Ok(user)
     }
@@ -88,7 +92,7 @@ impl MemoryStore {
     fn add_all(
         &self,
         users: Vec<NewUser>,
-        told: Option<&Changes>,
+        listener: Option<&ChangeListener>,
     ) -> Result<Vec<UserId>, StoreError> {
         let mut ids = self.ids();
         self.check_room_for(users.len())?;
@@ -96,7 +100,7 @@ impl MemoryStore {
         let mut created = Vec::with_capacity(users.len());
         self.log.append(users.into_iter().map(|user| {
             let user = user.into_user(ids.next(now), now);
-            tell(told, user.id);
+            notify(listener, user.id);
             created.push(user.id);
             Arc::new(user)
         }))?;
@@ -129,17 +133,17 @@ impl UserStore for MemoryStore {
         &self,
         user: NewUser,
         key: Option<IdempotencyKey>,
-        told: Option<Changes>,
+        listener: Option<ChangeListener>,
     ) -> Result<Arc<User>, StoreError> {
-        let told = told.as_ref();
-        let Some(key) = key else { return self.add(user, told) };
+        let listener = listener.as_ref();
+        let Some(key) = key else { return self.add(user, listener) };
         let mut keys = self.keys();
         if let Some(kept) = keys.recall(&key) {
             let user = kept.what.answer(user)?;
-            tell(told, user.id);
+            notify(listener, user.id);
             return Ok(Arc::new(user));
         }
-        let user = self.add(user, told)?;
+        let user = self.add(user, listener)?;
         keys.keep(key, Remembered::One(Creation::of(&user)), &[], user.created_at);
         Ok(user)
     }
@@ -148,10 +152,10 @@ impl UserStore for MemoryStore {
         &self,
         users: Vec<NewUser>,
         part: Option<Part>,
-        told: Option<Changes>,
+        listener: Option<ChangeListener>,
     ) -> Result<Stored, StoreError> {
-        let told = told.as_ref();
-        let Some(part) = part else { return Ok(Stored::Now(self.add_all(users, told)?)) };
+        let listener = listener.as_ref();
+        let Some(part) = part else { return Ok(Stored::Now(self.add_all(users, listener)?)) };
         let mut keys = self.keys();
         let kept = keys.recall(&part.key);
         let progress = kept.map(|kept| kept.what.stream()).transpose()?;
@@ -162,7 +166,7 @@ impl UserStore for MemoryStore {
         if users.is_empty() && kept.is_none() {
             return Ok(Stored::Now(Vec::new()));
         }
-        let ids = self.add_all(users, told)?;
+        let ids = self.add_all(users, listener)?;
         let progress = Remembered::Stream(part.progress());
         keys.keep(part.key, progress, &ids, Timestamp::now());
         Ok(Stored::Now(ids))

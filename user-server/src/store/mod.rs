@@ -8,15 +8,16 @@ use tokio::sync::watch;
 
 pub use self::error::StoreError;
 pub use self::ids::IdSequence;
+pub use self::listener::ChangeListener;
 use self::once::{Creation, Progress, Remembered, forgotten};
 pub use self::once::{IdempotencyKey, Known, Mark, Part, Stored};
 pub use self::page::{PAGE_LEN, Packed, Page};
 use crate::domain::{NewUser, User, UserChange, UserId};
-use super::view::Changes;
 
 mod availability;
 mod error;
 mod ids;
+mod listener;
 pub mod memory;
 pub mod metrics;
 mod once;
@@ -39,7 +40,7 @@ pub trait UserStore: Send + Sync + 'static {
     /// has become of it.
     ///
     /// When the future is ready, the user is as durable as the store makes anything, and every
-    /// other method sees it. `told` is told of its id before it is stored: whoever drops the future
+    /// other method sees it. `listener` is told its id before it is stored: whoever drops the future
     /// knows all that may have happened.
     ///
     /// # Errors
@@ -50,7 +51,7 @@ pub trait UserStore: Send + Sync + 'static {
         &self,
         user: NewUser,
         key: Option<IdempotencyKey>,
-        told: Option<Changes>,
+        listener: Option<ChangeListener>,
     ) -> impl Future<Output = Result<Arc<User>, StoreError>> + Send;
 
     /// Stores new users in one step, each under a new id, greater than that of the one before it:
@@ -64,7 +65,7 @@ pub trait UserStore: Send + Sync + 'static {
         &self,
         users: Vec<NewUser>,
         part: Option<Part>,
-        told: Option<Changes>,
+        listener: Option<ChangeListener>,
     ) -> impl Future<Output = Result<Stored, StoreError>> + Send;
 
     /// As [`create_one`](Self::create_one), without a key.
@@ -170,9 +171,9 @@ pub trait UserStore: Send + Sync + 'static {
     }
 }
 
-fn tell(told: Option<&Changes>, id: UserId) {
-    if let Some(told) = told {
-        told.tell(id);
+fn notify(listener: Option<&ChangeListener>, id: UserId) {
+    if let Some(listener) = listener {
+        listener.notify(id);
     }
 }
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::StoreError;
-use balafon::LogThrottle;
 use crate::domain::{MAX_EMAIL_BYTES, MAX_NAME_CHARS, User, UserId};
+use balafon::LogThrottle;
 
 /// How many users a [`Page`] has at most. While it is read others wait who want the same thread or
 /// connection: a third of a millisecond with SQLite. Whoever sends it is woken once for it: with a

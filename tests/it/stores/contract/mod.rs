@@ -7,12 +7,12 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 
+use futures_util::{FutureExt, Stream, TryStreamExt};
+use tokio::task::JoinSet;
 use user_server::domain::{
     MAX_EMAIL_BYTES, MAX_NAME_CHARS, NewUser, Timestamp, User, UserChange, UserId, UserStatus,
 };
 use user_server::store::{Extent, IdempotencyKey, Page, StoreError, UserStore};
-use futures_util::{FutureExt, Stream, TryStreamExt};
-use tokio::task::JoinSet;
 
 pub use self::scans::*;
 pub use self::streams::*;

@@ -2,9 +2,9 @@
 
 use std::pin::{Pin, pin};
 
+use futures_util::{FutureExt, Stream, TryStreamExt};
 use user_server::domain::UserId;
 use user_server::store::{Extent, PAGE_LEN, Page, UserStore};
-use futures_util::{FutureExt, Stream, TryStreamExt};
 
 use super::{Place, Scanned, after, alice, all, change, named, users};
 

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use user_server::service::Changes;
 use user_server::domain::{NewUser, UserId};
+use user_server::store::ChangeListener;
 use user_server::store::{Known, Mark, Part, StoreError, Stored, UserStore};
 
 use super::{Place, alice, all, key, named};
@@ -98,7 +98,7 @@ pub async fn whoever_creates_is_told_the_ids_before_they_are_seen(place: &impl P
     let told = Arc::new(Mutex::new(Vec::new()));
     let changes = || {
         let told = told.clone();
-        Some(Changes::new(move |id| told.lock().unwrap().push(id)))
+        Some(ChangeListener::new(move |id| told.lock().unwrap().push(id)))
     };
     let first = store.create_one(alice(), Some(key("", "k")), changes()).await.unwrap();
     store.create_many(vec![alice(); 3], None, changes()).await.unwrap();

@@ -2,10 +2,10 @@
 
 use std::pin::pin;
 
+use futures_util::TryStreamExt;
 use user_server::domain::{NewUser, UserId};
 use user_server::pb::user_service;
 use user_server::store::{PAGE_LEN, UserStore};
-use futures_util::TryStreamExt;
 
 use super::{InDatabase, Place, alice};
 use crate::support::peer::{Peer, encoded, request};

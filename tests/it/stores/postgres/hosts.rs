@@ -4,9 +4,9 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::net::{TcpSocket, TcpStream};
 use user_server::store::postgres::{Options, PostgresStore};
 use user_server::store::{Found, UserStore};
-use tokio::net::{TcpSocket, TcpStream};
 
 use super::{InDatabase, Place, alice};
 use crate::admin::http;

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use user_server::store::UserStore;
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
+use user_server::store::UserStore;
 
 use super::{InDatabase, MOMENT, Place, alice, slow};
 use crate::support::patiently;

@@ -13,13 +13,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use balafon::Router;
-use user_server::service::Users;
-use user_server::domain::{NewUser, UserChange};
-use user_server::pb::{CreateUserRequest, UserService, UserUpdate, user_service};
-use user_server::store::postgres::{Options, PostgresStore};
-use user_server::store::{PAGE_LEN, StoreError, UserStore};
 use futures_util::{FutureExt, TryStreamExt};
 use tokio::task::JoinSet;
+use user_server::domain::{NewUser, UserChange};
+use user_server::pb::{CreateUserRequest, UserService, UserUpdate, user_service};
+use user_server::service::Users;
+use user_server::store::postgres::{Options, PostgresStore};
+use user_server::store::{PAGE_LEN, StoreError, UserStore};
 
 use super::contract::{Place, contract, durable};
 use crate::support::peer::{Peer, encoded, request};

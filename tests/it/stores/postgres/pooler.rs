@@ -1,9 +1,9 @@
 //! PgBouncer between the server and the database; and settings that are taken away from sessions.
 
+use tokio::task::JoinSet;
 use user_server::domain::UserChange;
 use user_server::store::postgres::{Options, PostgresStore};
 use user_server::store::{IdempotencyKey, UserStore};
-use tokio::task::JoinSet;
 
 use super::{InDatabase, Place, alice};
 use crate::stores::contract::{contract, durable};

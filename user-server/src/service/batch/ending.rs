@@ -1,7 +1,7 @@
 use super::Mode;
-use balafon::rpc::{ErrorInfo, RetryInfo};
-use crate::service::error::RETRY_AFTER;
 use crate::pb::user_service;
+use crate::service::error::RETRY_AFTER;
+use balafon::rpc::{ErrorInfo, RetryInfo};
 use balafon::{Code, Status};
 
 /// What a stream that ends with an error has done.

@@ -16,11 +16,10 @@ use self::ending::Ending;
 use self::failures::Failures;
 use self::held::Held;
 use self::keyed::Keyed;
-use crate::domain::{NewUser, UserId};
 use super::error::bad_request;
+use crate::domain::{NewUser, UserId};
 use crate::pb::{self, CreateUserRequest, CreateUsersResponse};
-use crate::store::{IdempotencyKey, Known, StoreError, Stored, UserStore};
-use super::view::Changes;
+use crate::store::{ChangeListener, IdempotencyKey, Known, StoreError, Stored, UserStore};
 use balafon::rpc::{BadRequest, ErrorInfo};
 use balafon::{AsciiKey, BinaryKey, Call, Cancellation, Metadata, Response, Status, Streaming};
 
@@ -109,7 +108,7 @@ pub(super) struct Batch<'a, S> {
     unknown: usize,
     keyed: Option<Keyed>,
     failures: Failures,
-    changes: Option<Changes>,
+    changes: Option<ChangeListener>,
     cancellation: Cancellation,
     held: Held,
     /// Bytes of texts of the users that are not stored.

@@ -57,11 +57,11 @@ use super::metrics::CommitMetrics;
 use super::turns::{self, Queue, Size};
 use super::{
     Creation, Extent, Found, IdSequence, IdempotencyKey, Known, Mark, PAGE_LEN, Packed, Page, Part,
-    Progress, Remembered, StoreError, Stored, UserStore, forgotten, tell,
+    Progress, Remembered, StoreError, Stored, UserStore, forgotten, notify,
 };
-use balafon::ClientTls;
 use crate::domain::{NewUser, User, UserChange, UserId};
-use crate::service::view::Changes as Told;
+use crate::store::ChangeListener;
+use balafon::ClientTls;
 
 /// How long a look at the database may take once there is a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -150,8 +150,13 @@ impl PostgresStore {
         Ok(found)
     }
 
-    async fn write(&self, size: Size, what: What, told: Option<Told>) -> Result<Done, StoreError> {
-        self.creations.ask(size, |reply| (Write { what, told }, reply)).await
+    async fn write(
+        &self,
+        size: Size,
+        what: What,
+        listener: Option<ChangeListener>,
+    ) -> Result<Done, StoreError> {
+        self.creations.ask(size, |reply| (Write { what, listener }, reply)).await
     }
 }
 
@@ -183,9 +188,9 @@ impl UserStore for PostgresStore {
         &self,
         user: NewUser,
         key: Option<IdempotencyKey>,
-        told: Option<Told>,
+        listener: Option<ChangeListener>,
     ) -> Result<Arc<User>, StoreError> {
-        match self.write(Size::ONE, What::One(user, key), told).await? {
+        match self.write(Size::ONE, What::One(user, key), listener).await? {
             Done::One(user) => Ok(user),
             Done::Many(_) => Err(StoreError::internal("another answer was given")),
         }
@@ -195,9 +200,9 @@ impl UserStore for PostgresStore {
         &self,
         users: Vec<NewUser>,
         part: Option<Part>,
-        told: Option<Told>,
+        listener: Option<ChangeListener>,
     ) -> Result<Stored, StoreError> {
-        match self.write(Size::of(&users), What::Many(users, part), told).await? {
+        match self.write(Size::of(&users), What::Many(users, part), listener).await? {
             Done::Many(stored) => Ok(stored),
             Done::One(_) => Err(StoreError::internal("another answer was given")),
         }

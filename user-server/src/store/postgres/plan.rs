@@ -9,9 +9,9 @@ use uuid::Uuid;
 use super::connection::{Connection, Value};
 use super::keys::Keys;
 use super::writer::{Answer, Done, What, Write};
-use super::{Creation, IdSequence, Remembered, StoreError, Stored, rows, tell};
+use super::{Creation, IdSequence, Remembered, StoreError, Stored, notify, rows};
 use crate::domain::{NewUser, Timestamp, UserId, UserStatus};
-use crate::service::view::Changes as Told;
+use crate::store::ChangeListener;
 
 /// Users with ids of their own, and what the calls are told once they are stored.
 pub(super) struct Plan {
@@ -95,17 +95,17 @@ impl Plan {
         &mut self,
         transaction: &Connection,
         ids: &mut IdSequence,
-        Write { what, told }: &Write,
+        Write { what, listener }: &Write,
     ) -> Result<Done, Fault> {
-        let told = told.as_ref();
+        let listener = listener.as_ref();
         match what {
             What::One(user, key) => {
                 if let Some(answer) = key.as_ref().and_then(|key| self.keys.answer(key, user)) {
                     let user = answer?;
-                    tell(told, user.id);
+                    notify(listener, user.id);
                     return Ok(Done::One(Arc::new(user)));
                 }
-                let id = self.create(ids, user, told);
+                let id = self.create(ids, user, listener);
                 let user = user.clone().into_user(id, self.now);
                 if let Some(key) = key {
                     let creation = Remembered::One(Creation::of(&user));
@@ -121,7 +121,7 @@ impl Plan {
                     return Ok(Done::Many(Stored::Before(known)));
                 }
                 let created: Vec<_> =
-                    users.iter().map(|user| self.create(ids, user, told)).collect();
+                    users.iter().map(|user| self.create(ids, user, listener)).collect();
                 if let Some(part) = part {
                     let ids = created.iter().copied().map(Uuid::from).collect();
                     self.keys.extend(part, ids);
@@ -131,9 +131,14 @@ impl Plan {
         }
     }
 
-    fn create(&mut self, ids: &mut IdSequence, user: &NewUser, told: Option<&Told>) -> UserId {
+    fn create(
+        &mut self,
+        ids: &mut IdSequence,
+        user: &NewUser,
+        listener: Option<&ChangeListener>,
+    ) -> UserId {
         let id = ids.next(self.now);
-        tell(told, id);
+        notify(listener, id);
         self.ids.push(id.into());
         self.names.push(user.name().to_owned());
         self.emails.push(user.email().to_owned());

@@ -44,7 +44,7 @@ impl Target {
         let mode = parameters.mode(&config, options.tls.is_some())?;
         config.ssl_mode(if mode.is_some() { SslMode::Require } else { SslMode::Disable });
         let tls = match (mode, &options.tls) {
-            (None, _) => ClientTls::trusting_nobody(),
+            (None, _) => ClientTls::without_authorities(),
             // A CA of the settings goes with the name, whatever the mode is.
             (Some(Verify::Full), Some(tls)) => tls.clone(),
             (Some(verify), _) => parameters.trust()?.tls(verify)?,

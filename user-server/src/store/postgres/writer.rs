@@ -8,12 +8,12 @@ use super::pool::{Pool, Session};
 use super::turns::{Reply, Turns};
 use super::{ATTEMPTS, CommitMetrics, IdSequence, IdempotencyKey, Part, StoreError, Stored, error};
 use crate::domain::{NewUser, User};
-use crate::service::view::Changes as Told;
+use crate::store::ChangeListener;
 
 /// What a call wants to create, in one step.
 pub(super) struct Write {
     pub(super) what: What,
-    pub(super) told: Option<Told>,
+    pub(super) listener: Option<ChangeListener>,
 }
 
 pub(super) enum What {

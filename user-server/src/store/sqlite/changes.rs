@@ -8,10 +8,10 @@ use super::keys::Keys;
 use super::rows::{self, COLUMNS};
 use super::{
     Creation, Extent, IdSequence, IdempotencyKey, Known, Part, Remembered, StoreError, Stored,
-    error, schema, tell, writer,
+    error, notify, schema, writer,
 };
 use crate::domain::{NewUser, Timestamp, User, UserChange, UserId};
-use crate::service::view::Changes as Told;
+use crate::store::ChangeListener;
 
 /// A transaction that begins with its first change, and the next one when it is over.
 pub(super) struct Changes<'c> {
@@ -78,17 +78,17 @@ impl<'c> Changes<'c> {
         &mut self,
         user: NewUser,
         key: Option<&IdempotencyKey>,
-        told: Option<&Told>,
+        listener: Option<&ChangeListener>,
     ) -> Result<Arc<User>, Fault> {
         self.begin()?;
         let now = Timestamp::now();
-        let Some(key) = key else { return Ok(Arc::new(self.insert(user, now, told)?)) };
+        let Some(key) = key else { return Ok(Arc::new(self.insert(user, now, listener)?)) };
         if let Some(remembered) = self.keys.recall(key, now)? {
             let user = remembered.answer(user).map_err(Fault::Call)?;
-            tell(told, user.id);
+            notify(listener, user.id);
             return Ok(Arc::new(user));
         }
-        let user = self.insert(user, now, told)?;
+        let user = self.insert(user, now, listener)?;
         self.keys.remember(key, &Remembered::One(Creation::of(&user)), user.id, now)?;
         Ok(Arc::new(user))
     }
@@ -97,18 +97,20 @@ impl<'c> Changes<'c> {
         &mut self,
         users: Vec<NewUser>,
         part: Option<&Part>,
-        told: Option<&Told>,
+        listener: Option<&ChangeListener>,
     ) -> Result<Stored, Fault> {
         self.begin()?;
         let now = Timestamp::now();
-        let Some(part) = part else { return Ok(Stored::Now(self.insert_all(users, now, told)?)) };
+        let Some(part) = part else {
+            return Ok(Stored::Now(self.insert_all(users, now, listener)?));
+        };
         let remembered = self.keys.recall(&part.key, now)?;
         let progress = remembered.as_ref().map(Remembered::stream).transpose();
         let progress = progress.map_err(Fault::Call)?;
         if !part.follows(progress) {
             return Ok(Stored::Before(Known::new(self.keys.ids(&part.key)?, progress)));
         }
-        let ids = self.insert_all(users, now, told)?;
+        let ids = self.insert_all(users, now, listener)?;
         self.keys.extend(part, &ids, now)?;
         Ok(Stored::Now(ids))
     }
@@ -117,19 +119,19 @@ impl<'c> Changes<'c> {
         &mut self,
         users: Vec<NewUser>,
         now: Timestamp,
-        told: Option<&Told>,
+        listener: Option<&ChangeListener>,
     ) -> rusqlite::Result<Vec<UserId>> {
-        users.into_iter().map(|user| Ok(self.insert(user, now, told)?.id)).collect()
+        users.into_iter().map(|user| Ok(self.insert(user, now, listener)?.id)).collect()
     }
 
     fn insert(
         &mut self,
         user: NewUser,
         now: Timestamp,
-        told: Option<&Told>,
+        listener: Option<&ChangeListener>,
     ) -> rusqlite::Result<User> {
         let user = user.into_user(self.ids.next(now), now);
-        tell(told, user.id);
+        notify(listener, user.id);
         self.insert.execute(params![
             rows::key(&user.id),
             user.name,

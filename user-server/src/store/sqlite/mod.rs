@@ -54,10 +54,10 @@ use super::availability::Availability;
 use super::turns::{self, Reply, Size};
 use super::{
     Creation, Extent, Found, IdSequence, IdempotencyKey, Known, Mark, PAGE_LEN, Packed, Page, Part,
-    Remembered, StoreError, Stored, UserStore, forgotten, tell,
+    Remembered, StoreError, Stored, UserStore, forgotten, notify,
 };
 use crate::domain::{NewUser, User, UserChange, UserId};
-use crate::service::view::Changes as Told;
+use crate::store::ChangeListener;
 
 /// Threads that read. Each answers tens of thousands of calls a second; more than one so that a page
 /// of a scan or a user that has to come from the disk holds up no others.
@@ -200,10 +200,10 @@ impl UserStore for SqliteStore {
         &self,
         user: NewUser,
         key: Option<IdempotencyKey>,
-        told: Option<Told>,
+        listener: Option<ChangeListener>,
     ) -> Result<Arc<User>, StoreError> {
         let _waiting = self.metrics.commits.waiting();
-        let write = |reply| Write::CreateOne(user, key, told, reply);
+        let write = |reply| Write::CreateOne(user, key, listener, reply);
         self.writer.queue()?.ask(Size::ONE, write).await
     }
 
@@ -211,11 +211,11 @@ impl UserStore for SqliteStore {
         &self,
         users: Vec<NewUser>,
         part: Option<Part>,
-        told: Option<Told>,
+        listener: Option<ChangeListener>,
     ) -> Result<Stored, StoreError> {
         let _waiting = self.metrics.commits.waiting();
         let size = Size::of(&users);
-        let write = |reply| Write::CreateMany(users, part, told, reply);
+        let write = |reply| Write::CreateMany(users, part, listener, reply);
         self.writer.queue()?.ask(size, write).await
     }
 

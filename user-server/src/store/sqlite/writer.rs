@@ -15,12 +15,12 @@ use super::probe::Progress;
 use super::turns::{Reply, Turns};
 use super::{Extent, IdempotencyKey, Part, StoreError, Stored, error};
 use crate::domain::{NewUser, User, UserChange, UserId};
-use crate::service::view::Changes as Told;
+use crate::store::ChangeListener;
 
 /// What a call wants to change.
 pub(super) enum Write {
-    CreateOne(NewUser, Option<IdempotencyKey>, Option<Told>, Reply<Arc<User>>),
-    CreateMany(Vec<NewUser>, Option<Part>, Option<Told>, Reply<Stored>),
+    CreateOne(NewUser, Option<IdempotencyKey>, Option<ChangeListener>, Reply<Arc<User>>),
+    CreateMany(Vec<NewUser>, Option<Part>, Option<ChangeListener>, Reply<Stored>),
     Update(UserId, UserChange, Reply<Option<Arc<User>>>),
     /// To see what another program has written.
     Look,
@@ -148,11 +148,11 @@ type Answer = Box<dyn FnOnce(Result<(), StoreError>)>;
 impl Write {
     fn apply(self, changes: &mut Changes<'_>, answers: &mut Vec<Answer>) -> rusqlite::Result<()> {
         match self {
-            Self::CreateOne(user, key, told, reply) => {
-                answers.note(reply, || changes.create_one(user, key.as_ref(), told.as_ref()))
+            Self::CreateOne(user, key, listener, reply) => {
+                answers.note(reply, || changes.create_one(user, key.as_ref(), listener.as_ref()))
             }
-            Self::CreateMany(users, part, told, reply) => {
-                answers.note(reply, || changes.create_many(users, part.as_ref(), told.as_ref()))
+            Self::CreateMany(users, part, listener, reply) => {
+                answers.note(reply, || changes.create_many(users, part.as_ref(), listener.as_ref()))
             }
             Self::Update(id, change, reply) => answers.note(reply, || changes.update(id, &change)),
             Self::Look => changes.look(),

@@ -15,8 +15,7 @@ use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-use crate::TlsError;
-use crate::grpc::server::{Clock, provider, roots};
+use super::{Clock, TlsError, provider, roots};
 
 /// What TLS to another server needs, such as a database, a Redis or a collector of traces: whom to
 /// trust. TLS 1.2 and 1.3 are spoken, by rustls.
@@ -52,23 +51,23 @@ impl ClientTls {
         Ok(Self::with(roots))
     }
 
-    /// The same whatever name the certificate has, as libpq's `verify-ca`.
+    /// Trusts servers that have a certificate from one of these authorities, in PEM, for whatever name: `verify-ca` of
+    /// PostgreSQL.
     ///
     /// # Errors
-    /// Likewise.
-    #[cfg(feature = "user-server")]
-    pub(crate) fn trusting_any_name(authorities: &[u8]) -> Result<Self, TlsError> {
+    /// If there is no certificate in the PEM, or one that cannot be used.
+    pub fn trusting_any_name(authorities: &[u8]) -> Result<Self, TlsError> {
         let roots = Arc::new(roots("CA", authorities)?);
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::new(provider()));
         let verifier = verifier.build().map_err(|error| TlsError::new("CA", error))?;
-        let mut tls = Self::trusting_nobody();
+        let mut tls = Self::without_authorities();
         let config = Arc::make_mut(&mut tls.0);
         config.dangerous().set_certificate_verifier(Arc::new(AnyName(verifier)));
         Ok(tls)
     }
 
-    /// Refuses all servers.
-    pub(crate) fn trusting_nobody() -> Self {
+    /// Trusts no authority: every handshake fails.
+    pub fn without_authorities() -> Self {
         Self::with(RootCertStore::empty())
     }
 
@@ -86,9 +85,11 @@ impl ClientTls {
         self.handshake(host, TcpStream::connect((host, port)).await?).await
     }
 
-    /// Does the handshake with a server that is to have a certificate for `host`, a name or an
-    /// address.
-    pub(crate) async fn handshake<S>(&self, host: &str, stream: S) -> io::Result<TlsStream<S>>
+    /// Does the handshake with a server that has to have a certificate for `host`, a name or an address.
+    ///
+    /// # Errors
+    /// Those of the stream; and [`io::ErrorKind::InvalidData`] if the server is not trusted.
+    pub async fn handshake<S>(&self, host: &str, stream: S) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -105,11 +106,9 @@ impl fmt::Debug for ClientTls {
 }
 
 /// Verifies all of a certificate but its name.
-#[cfg(feature = "user-server")]
 #[derive(Debug)]
 struct AnyName(Arc<WebPkiServerVerifier>);
 
-#[cfg(feature = "user-server")]
 impl ServerCertVerifier for AnyName {
     fn verify_server_cert(
         &self,
