@@ -35,7 +35,7 @@ impl<C: PartialEq> FileWatch<C> {
     }
 
     /// Takes what was `read` now, or why that failed. `replace` puts contents that count into use.
-    pub fn look(
+    pub fn observe(
         &mut self,
         read: Result<C, String>,
         replace: impl FnOnce(&C) -> Result<(), String>,
@@ -76,7 +76,7 @@ mod tests {
         let mut file = FileWatch::new("old");
         let mut used = Vec::new();
         let mut look = |read| {
-            file.look(Ok(read), |contents| {
+            file.observe(Ok(read), |contents| {
                 used.push(*contents);
                 Ok(())
             })
@@ -93,7 +93,7 @@ mod tests {
     fn a_problem_is_said_once_and_again_after_it_was_over() {
         let mut file = FileWatch::new("old");
         let mut look = |read: Result<_, &str>| {
-            file.look(read.map_err(str::to_owned), |_| Err("broken".to_owned()))
+            file.observe(read.map_err(str::to_owned), |_| Err("broken".to_owned()))
         };
         for _ in 0..2 {
             assert_eq!(look(Ok("new")), Change::Unchanged);
@@ -111,9 +111,9 @@ mod tests {
     #[test]
     fn contents_that_become_usable_by_themselves_are_used() {
         let mut file = FileWatch::new("old");
-        assert_eq!(file.look(Ok("new"), |_| Ok(())), Change::Unchanged);
+        assert_eq!(file.observe(Ok("new"), |_| Ok(())), Change::Unchanged);
         let early = || Err("not valid yet".to_owned());
-        assert_eq!(file.look(Ok("new"), |_| early()), problem("not valid yet"));
-        assert_eq!(file.look(Ok("new"), |_| Ok(())), Change::Replaced);
+        assert_eq!(file.observe(Ok("new"), |_| early()), problem("not valid yet"));
+        assert_eq!(file.observe(Ok("new"), |_| Ok(())), Change::Replaced);
     }
 }

@@ -148,7 +148,7 @@ pub use crate::grpc::server::{
     Listeners, Server, ServerStats, exit_at_next_signal, shutdown_signal,
 };
 #[doc(inline)]
-pub use crate::grpc::service::{Service, ServiceBuilder, ServiceInfo, Target};
+pub use crate::grpc::service::{Service, ServiceBuilder, ServiceInfo};
 #[doc(inline)]
 pub use crate::grpc::status::Status;
 #[doc(inline)]

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use http::Extensions;
 use http::uri::Authority;
 
-use super::apart::Apart;
 use super::compression::Encoding;
 use super::exchange::{Exchange, MessageEvent};
 use super::metadata::Metadata;
 use super::method::Method;
+use super::spawned::SpawnedHandler;
 use super::status::Status;
 
 /// One RPC as interceptors and handlers see it. A [`Request`](crate::Request) derefs to it.
@@ -32,7 +32,7 @@ pub(crate) struct CallParts {
     pub(crate) deadline: Option<tokio::time::Instant>,
     pub(crate) extensions: Extensions,
     /// Set if the handler is to be a task of its own. On the heap, since few are.
-    pub(crate) apart: Option<Box<Apart>>,
+    pub(crate) spawned: Option<Box<SpawnedHandler>>,
     pub(crate) authority: Option<Authority>,
     pub(crate) exchange: Arc<Exchange>,
 }
@@ -52,7 +52,7 @@ impl Call {
             started: Instant::now(),
             deadline: None,
             extensions: Extensions::new(),
-            apart: None,
+            spawned: None,
             authority: None,
             exchange: Exchange::detached(),
         })
@@ -63,8 +63,8 @@ impl Call {
     }
 
     /// How its handler is to run, if not in place.
-    pub(crate) fn take_apart(&mut self) -> Option<Box<Apart>> {
-        self.parts.apart.take()
+    pub(crate) fn take_spawned(&mut self) -> Option<Box<SpawnedHandler>> {
+        self.parts.spawned.take()
     }
 
     /// The method's static description; [`UNKNOWN_METHOD`](crate::UNKNOWN_METHOD) if no service has the path.

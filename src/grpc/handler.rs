@@ -7,10 +7,9 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::call::{Call, Outcome};
+use super::call_boundary::CallBoundary;
 use super::exchange::Exchange;
-use super::guard::Guard;
 use super::message::{Request, Response, Sink, Streaming, only_message};
-use super::service::Target;
 use super::status::Status;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -18,79 +17,79 @@ pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// What a path leads to: any of the four shapes, or a fallback.
 pub(crate) trait Handler: Send + Sync + 'static {
     fn handle(&self, call: Call) -> BoxFuture<'static, Outcome>;
-
-    /// The same handler with counts of references of its own.
-    fn replica(&self) -> Arc<dyn Handler>;
 }
 
 /// One request, one response.
-pub(crate) fn unary<T, Req, Res, F, Fut>(target: Target<T>, function: F) -> Arc<dyn Handler>
+pub(crate) fn unary<T, Req, Res, F, Fut>(target: Arc<T>, function: F) -> Arc<dyn Handler>
 where
     T: Send + Sync + 'static,
     Req: Message + Default + 'static,
     Res: Message + 'static,
-    F: Fn(Target<T>, Request<Req>) -> Fut + Copy + Send + Sync + 'static,
+    F: Fn(Arc<T>, Request<Req>) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<Response<Res>, Status>> + Send,
 {
-    shape(target, move |target, call| async move {
-        let message = only_message(call.exchange()).await?;
-        function(target, Request::of_call(message, call)).await
+    shape(target, move |target, call| {
+        let function = function.clone();
+        async move {
+            let message = only_message(call.exchange()).await?;
+            function(target, Request::of_call(message, call)).await
+        }
     })
 }
 
 /// One request, a stream of responses.
-pub(crate) fn server_streaming<T, Req, Res, F, Fut>(
-    target: Target<T>,
-    function: F,
-) -> Arc<dyn Handler>
+pub(crate) fn server_streaming<T, Req, Res, F, Fut>(target: Arc<T>, function: F) -> Arc<dyn Handler>
 where
     T: Send + Sync + 'static,
     Req: Message + Default + 'static,
     Res: Message + 'static,
-    F: Fn(Target<T>, Request<Req>, Sink<Res>) -> Fut + Copy + Send + Sync + 'static,
+    F: Fn(Arc<T>, Request<Req>, Sink<Res>) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<(), Status>> + Send,
 {
-    shape(target, move |target, call| async move {
-        let message = only_message(call.exchange()).await?;
-        let sink = Sink::new(call.exchange().clone());
-        function(target, Request::of_call(message, call), sink).await
+    shape(target, move |target, call| {
+        let function = function.clone();
+        async move {
+            let message = only_message(call.exchange()).await?;
+            let sink = Sink::new(call.exchange().clone());
+            function(target, Request::of_call(message, call), sink).await
+        }
     })
 }
 
 /// A stream of requests, one response.
-pub(crate) fn client_streaming<T, Req, Res, F, Fut>(
-    target: Target<T>,
-    function: F,
-) -> Arc<dyn Handler>
+pub(crate) fn client_streaming<T, Req, Res, F, Fut>(target: Arc<T>, function: F) -> Arc<dyn Handler>
 where
     T: Send + Sync + 'static,
     Req: Message + Default + 'static,
     Res: Message + 'static,
-    F: Fn(Target<T>, Request<Streaming<Req>>) -> Fut + Copy + Send + Sync + 'static,
+    F: Fn(Arc<T>, Request<Streaming<Req>>) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<Response<Res>, Status>> + Send,
 {
-    shape(target, move |target, call| async move {
-        let messages = Streaming::new(call.exchange().clone());
-        function(target, Request::of_call(messages, call)).await
+    shape(target, move |target, call| {
+        let function = function.clone();
+        async move {
+            let messages = Streaming::new(call.exchange().clone());
+            function(target, Request::of_call(messages, call)).await
+        }
     })
 }
 
 /// A stream of requests, a stream of responses.
-pub(crate) fn bidi_streaming<T, Req, Res, F, Fut>(
-    target: Target<T>,
-    function: F,
-) -> Arc<dyn Handler>
+pub(crate) fn bidi_streaming<T, Req, Res, F, Fut>(target: Arc<T>, function: F) -> Arc<dyn Handler>
 where
     T: Send + Sync + 'static,
     Req: Message + Default + 'static,
     Res: Message + 'static,
-    F: Fn(Target<T>, Request<Streaming<Req>>, Sink<Res>) -> Fut + Copy + Send + Sync + 'static,
+    F: Fn(Arc<T>, Request<Streaming<Req>>, Sink<Res>) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<(), Status>> + Send,
 {
-    shape(target, move |target, call| async move {
-        let messages = Streaming::new(call.exchange().clone());
-        let sink = Sink::new(call.exchange().clone());
-        function(target, Request::of_call(messages, call), sink).await
+    shape(target, move |target, call| {
+        let function = function.clone();
+        async move {
+            let messages = Streaming::new(call.exchange().clone());
+            let sink = Sink::new(call.exchange().clone());
+            function(target, Request::of_call(messages, call), sink).await
+        }
     })
 }
 
@@ -100,44 +99,37 @@ where
     F: Fn(Call) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Outcome> + Send + 'static,
 {
-    Arc::new(Bound {
-        target: Target::new(function),
-        function: |target: Target<F>, call| target(call),
-    })
+    Arc::new(Bound { target: Arc::new(function), function: |target: Arc<F>, call| target(call) })
 }
 
 /// A function of calls, with what it is called on.
 struct Bound<T, F> {
-    target: Target<T>,
+    target: Arc<T>,
     function: F,
 }
 
 impl<T, F, Fut> Handler for Bound<T, F>
 where
     T: Send + Sync + 'static,
-    F: Fn(Target<T>, Call) -> Fut + Copy + Send + Sync + 'static,
+    F: Fn(Arc<T>, Call) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Outcome> + Send + 'static,
 {
     fn handle(&self, mut call: Call) -> BoxFuture<'static, Outcome> {
         let exchange = call.exchange().clone();
-        let apart = call.take_apart();
+        let spawned = call.take_spawned();
         let run = || (self.function)(self.target.clone(), call);
-        match apart {
-            None => Box::pin(Guard::of_handler(exchange, run)),
-            Some(apart) => Box::pin(Guard::of_handler(exchange, || apart.start(run()))),
+        match spawned {
+            None => Box::pin(CallBoundary::of_handler(exchange, run)),
+            Some(spawned) => Box::pin(CallBoundary::of_handler(exchange, || spawned.start(run()))),
         }
-    }
-
-    fn replica(&self) -> Arc<dyn Handler> {
-        Arc::new(Self { target: self.target.replica(), function: self.function })
     }
 }
 
 /// What all shapes have in common: how a result becomes an outcome.
-fn shape<T, F, Fut, R>(target: Target<T>, function: F) -> Arc<dyn Handler>
+fn shape<T, F, Fut, R>(target: Arc<T>, function: F) -> Arc<dyn Handler>
 where
     T: Send + Sync + 'static,
-    F: Fn(Target<T>, Call) -> Fut + Copy + Send + Sync + 'static,
+    F: Fn(Arc<T>, Call) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<R, Status>> + Send + 'static,
     R: Reply,
 {

@@ -33,7 +33,7 @@ pub struct RequestHead {
 #[non_exhaustive]
 pub enum Rejection {
     /// It is not gRPC.
-    Foreign(Foreign),
+    NonGrpc(NonGrpc),
     /// It is gRPC, and gets this status.
     Status(Status),
 }
@@ -41,7 +41,7 @@ pub enum Rejection {
 /// A request that is not gRPC, by its verb or its content type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Foreign {
+pub enum NonGrpc {
     /// A verb other than POST: HTTP 405.
     MethodNotAllowed,
     /// Another content type, or none: HTTP 415.
@@ -63,7 +63,7 @@ impl RequestHead {
         accepted: Encodings,
     ) -> Result<Self, Rejection> {
         if parts.method != Method::POST {
-            return Err(Rejection::Foreign(Foreign::MethodNotAllowed));
+            return Err(Rejection::NonGrpc(NonGrpc::MethodNotAllowed));
         }
         check_content_type(&parts.headers)?;
         // gRFC A41: nobody knows which is meant, and a proxy may have chosen another one.
@@ -112,13 +112,13 @@ fn unsupported(encoding: &HeaderValue, accepted: Encodings) -> Rejection {
 
 /// `application/grpc`, alone or followed by `+subtype` or `;parameters`. The subtype is `proto`.
 fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
-    const FOREIGN: Rejection = Rejection::Foreign(Foreign::UnsupportedMediaType);
-    let value = headers.get(CONTENT_TYPE).ok_or(FOREIGN)?;
+    const NON_GRPC: Rejection = Rejection::NonGrpc(NonGrpc::UnsupportedMediaType);
+    let value = headers.get(CONTENT_TYPE).ok_or(NON_GRPC)?;
     if *value == APPLICATION_GRPC {
         return Ok(());
     }
     let value = value.as_bytes().to_ascii_lowercase();
-    let rest = value.strip_prefix(b"application/grpc").ok_or(FOREIGN)?;
+    let rest = value.strip_prefix(b"application/grpc").ok_or(NON_GRPC)?;
     match rest {
         [] | [b';', ..] => Ok(()),
         [b'+', subtype @ ..] => {
@@ -131,11 +131,11 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
             let status = Status::unimplemented(message);
             Err(Rejection::Status(status.with_log_message("no codec for the content subtype")))
         }
-        _ => Err(FOREIGN),
+        _ => Err(NON_GRPC),
     }
 }
 
-impl Foreign {
+impl NonGrpc {
     /// The whole answer, for a client that may not speak gRPC at all, and the person behind it.
     pub fn into_response(self) -> Response<Bytes> {
         let text =
@@ -171,16 +171,16 @@ mod tests {
         RequestHead::parse(&request.body(()).unwrap().into_parts().0)
     }
 
-    fn foreign(parsed: Result<RequestHead, Rejection>) -> Foreign {
+    fn non_grpc(parsed: Result<RequestHead, Rejection>) -> NonGrpc {
         match parsed {
-            Err(Rejection::Foreign(foreign)) => foreign,
+            Err(Rejection::NonGrpc(non_grpc)) => non_grpc,
             parsed => panic!("{parsed:?}"),
         }
     }
 
     #[test]
     fn a_verb_other_than_post_is_405_and_internal() {
-        let response = foreign(parse("GET", &[])).into_response();
+        let response = non_grpc(parse("GET", &[])).into_response();
         assert_eq!(response.status(), 405);
         assert_eq!(response.headers()["allow"], "POST");
         assert_eq!(response.headers()["grpc-status"], "13");
@@ -190,12 +190,12 @@ mod tests {
     fn what_is_not_grpc_is_a_bare_415() {
         let values = ["text/plain", "application/grpcfoo", "application/grpc-web", "application"];
         for value in values {
-            let response = foreign(parse("POST", &[("content-type", value)])).into_response();
+            let response = non_grpc(parse("POST", &[("content-type", value)])).into_response();
             assert_eq!(response.status(), 415, "{value}");
             let names: Vec<_> = response.headers().keys().collect();
             assert_eq!(names, ["content-type"]);
         }
-        assert_eq!(foreign(parse("POST", &[])), Foreign::UnsupportedMediaType);
+        assert_eq!(non_grpc(parse("POST", &[])), NonGrpc::UnsupportedMediaType);
     }
 
     #[test]

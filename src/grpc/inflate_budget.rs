@@ -168,7 +168,7 @@ pub(crate) struct Inflating {
 
 enum Stage {
     /// It waits for its turn.
-    Waiting {
+    PendingCalls {
         encoding: Encoding,
         message: Payload,
         limit: usize,
@@ -184,13 +184,13 @@ impl Inflating {
         limit: usize,
         budget: Option<Arc<InflateBudget>>,
     ) -> Self {
-        Self { stage: Stage::Waiting { encoding, message, limit }, budget, paid: 0 }
+        Self { stage: Stage::PendingCalls { encoding, message, limit }, budget, paid: 0 }
     }
 
     /// Bytes of memory that it holds.
     pub(crate) fn memory(&self) -> usize {
         match &self.stage {
-            Stage::Waiting { message, .. } => message.remaining(),
+            Stage::PendingCalls { message, .. } => message.remaining(),
             Stage::Running(inflater) => inflater.memory(),
         }
     }
@@ -200,7 +200,7 @@ impl Inflating {
     /// # Errors
     /// Those of [`Inflater::step`], and RESOURCE_EXHAUSTED over the budget.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Status>> {
-        if let Stage::Waiting { encoding, message, limit } = &mut self.stage {
+        if let Stage::PendingCalls { encoding, message, limit } = &mut self.stage {
             if let Some(budget) = &self.budget {
                 // Whoever is over the budget costs no more than to be told.
                 if budget.is_exhausted() {

@@ -2,8 +2,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::call::{Call, Outcome};
+use super::call_boundary::CallBoundary;
 use super::exchange::Exchange;
-use super::guard::Guard;
 use super::handler::{BoxFuture, Handler};
 
 /// Code around whole calls, of any shape: it may look at a call, change or refuse it, and it sees
@@ -46,7 +46,7 @@ pub(crate) trait DynInterceptor: Send + Sync + 'static {
 
 impl<I: Interceptor> DynInterceptor for I {
     fn intercept<'a>(&'a self, call: Call, next: Next<'a>) -> BoxFuture<'a, Outcome> {
-        Box::pin(Guard::new(next.exchange, || Interceptor::intercept(self, call, next)))
+        Box::pin(CallBoundary::new(next.exchange, || Interceptor::intercept(self, call, next)))
     }
 }
 

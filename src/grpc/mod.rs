@@ -5,15 +5,14 @@
 //! is exported by the crate itself; but for the server, the modules that are public here are sans
 //! I/O: they can be tested, fuzzed and measured alone.
 
-mod apart;
 pub(crate) mod call;
+mod call_boundary;
 pub(crate) mod code;
 pub mod compression;
 mod counter;
 mod details;
 pub(crate) mod exchange;
 pub mod frame;
-mod guard;
 pub(crate) mod handler;
 pub mod head;
 mod header_list;
@@ -30,5 +29,6 @@ mod percent;
 pub(crate) mod router;
 pub mod server;
 pub(crate) mod service;
+pub(crate) mod spawned;
 pub mod status;
 pub mod timeout;

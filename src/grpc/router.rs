@@ -40,10 +40,6 @@ impl Route {
         Self { method, handler, of_service, of_method, max_receive: None }
     }
 
-    fn replica(&self) -> Self {
-        Self { handler: self.handler.replica(), ..*self }
-    }
-
     /// What is set for the method, else for its service, else for the server.
     pub(crate) fn options(&self, of_server: &CallOptions) -> CallOptions {
         let own = self.of_method.or(&self.of_service);
@@ -134,17 +130,6 @@ impl Router {
     /// The methods of all services added so far, in no particular order.
     pub fn methods(&self) -> impl Iterator<Item = &'static Method> {
         self.routes.values().map(|route| route.method)
-    }
-
-    /// The same router for another worker: calls touch none of the counts of references that the
-    /// first has.
-    pub(crate) fn replica(&self) -> Self {
-        Self {
-            routes: self.routes.iter().map(|(path, route)| (*path, route.replica())).collect(),
-            services: self.services.clone(),
-            interceptors: self.interceptors.clone(),
-            fallback: self.fallback.replica(),
-        }
     }
 
     /// Whether any method is set to [`spawn`](CallOptions::spawn).

@@ -1,6 +1,5 @@
 use std::fmt;
 use std::future::Future;
-use std::ops::Deref;
 use std::sync::Arc;
 
 use prost::Message;
@@ -42,7 +41,7 @@ impl Service {
                 handlers: Vec::new(),
                 max_receive: None,
             },
-            target: Target::new(target),
+            target: Arc::new(target),
         }
     }
 
@@ -93,47 +92,10 @@ impl fmt::Debug for ServiceInfo {
     }
 }
 
-/// The implementation of a service, as its calls hold it: an [`Arc`] of which each worker of a
-/// server counts its own references. One count for all would be a cache line that they hand to and
-/// fro, twice for each call.
-#[allow(clippy::redundant_allocation)] // The outer count is the worker's own.
-pub struct Target<T>(Arc<Arc<T>>);
-
-impl<T> Target<T> {
-    pub(crate) fn new(target: T) -> Self {
-        Self(Arc::new(Arc::new(target)))
-    }
-
-    /// The same implementation, with a new count.
-    pub(crate) fn replica(&self) -> Self {
-        Self(Arc::new(Arc::clone(&self.0)))
-    }
-}
-
-impl<T> Clone for Target<T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<T> Deref for Target<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for Target<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
-    }
-}
-
 /// Binds each method's descriptor to the function that implements it.
 pub struct ServiceBuilder<T> {
     service: Service,
-    target: Target<T>,
+    target: Arc<T>,
 }
 
 impl<T: Send + Sync + 'static> ServiceBuilder<T> {
@@ -143,7 +105,7 @@ impl<T: Send + Sync + 'static> ServiceBuilder<T> {
     where
         Req: Message + Default + 'static,
         Res: Message + 'static,
-        F: Fn(Target<T>, Request<Req>) -> Fut + Copy + Send + Sync + 'static,
+        F: Fn(Arc<T>, Request<Req>) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<Response<Res>, Status>> + Send,
     {
         let handler = handler::unary(self.target.clone(), function);
@@ -160,7 +122,7 @@ impl<T: Send + Sync + 'static> ServiceBuilder<T> {
     where
         Req: Message + Default + 'static,
         Res: Message + 'static,
-        F: Fn(Target<T>, Request<Req>, Sink<Res>) -> Fut + Copy + Send + Sync + 'static,
+        F: Fn(Arc<T>, Request<Req>, Sink<Res>) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Status>> + Send,
     {
         let handler = handler::server_streaming(self.target.clone(), function);
@@ -177,7 +139,7 @@ impl<T: Send + Sync + 'static> ServiceBuilder<T> {
     where
         Req: Message + Default + 'static,
         Res: Message + 'static,
-        F: Fn(Target<T>, Request<Streaming<Req>>) -> Fut + Copy + Send + Sync + 'static,
+        F: Fn(Arc<T>, Request<Streaming<Req>>) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<Response<Res>, Status>> + Send,
     {
         let handler = handler::client_streaming(self.target.clone(), function);
@@ -190,7 +152,7 @@ impl<T: Send + Sync + 'static> ServiceBuilder<T> {
     where
         Req: Message + Default + 'static,
         Res: Message + 'static,
-        F: Fn(Target<T>, Request<Streaming<Req>>, Sink<Res>) -> Fut + Copy + Send + Sync + 'static,
+        F: Fn(Arc<T>, Request<Streaming<Req>>, Sink<Res>) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Status>> + Send,
     {
         let handler = handler::bidi_streaming(self.target.clone(), function);
@@ -211,19 +173,5 @@ impl<T: Send + Sync + 'static> ServiceBuilder<T> {
 impl<T> fmt::Debug for ServiceBuilder<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.service.fmt(f)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_replica_counts_references_of_its_own_to_the_same_implementation() {
-        let target = Target::new(String::new());
-        let replica = target.replica();
-        let calls = [replica.clone(), replica.clone()];
-        assert_eq!((Arc::strong_count(&target.0), Arc::strong_count(&replica.0)), (1, 3));
-        assert!(std::ptr::eq::<String>(&*target, &*calls[0]));
     }
 }

@@ -66,7 +66,7 @@ impl Local {
 
     /// What [`take`](Self::take) would give, without counting anything.
     #[cfg(feature = "auth")]
-    pub(crate) fn look(&self, client: impl Hash, rate: Rate) -> Taken {
+    pub(crate) fn peek(&self, client: impl Hash, rate: Rate) -> Taken {
         let hash = self.hasher.hash_one(client);
         let mut window = self.shard(hash).find(hash).map_or(Window::default(), |(_, it)| it);
         window.take(rate, self.now())
@@ -186,9 +186,9 @@ mod tests {
     #[test]
     fn a_look_counts_nothing() {
         let table = Local::with_room_for(1000);
-        assert!((0..10).all(|_| table.look("client", RATE).is_ok()));
+        assert!((0..10).all(|_| table.peek("client", RATE).is_ok()));
         assert!((0..3).all(|_| table.take("client", RATE).is_ok()));
-        assert!(table.look("client", RATE).is_err() && table.look("other", RATE).is_ok());
+        assert!(table.peek("client", RATE).is_err() && table.peek("other", RATE).is_ok());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use balafon::prost::encoding::{DecodeContext, WireType};
 use balafon::prost::{DecodeError, Message};
 use balafon::{
     Call, Code, Compression, Encoding, MessageEvent, Request, Response, Router, Rpc, Server,
-    Service, Sink, Status, Streaming, Target,
+    Service, Sink, Status, Streaming,
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -27,11 +27,7 @@ const BROKEN: Bytes = Bytes::from_static(&[0, 0, 0, 0, 1, 0xff]);
 async fn serve<T, F, Fut>(state: T, function: F) -> (TestServer, Peer)
 where
     T: Send + Sync + 'static,
-    F: Fn(Target<T>, Request<Streaming<String>>, Sink<String>) -> Fut
-        + Copy
-        + Send
-        + Sync
-        + 'static,
+    F: Fn(Arc<T>, Request<Streaming<String>>, Sink<String>) -> Fut + Copy + Send + Sync + 'static,
     Fut: Future<Output = Result<(), Status>> + Send + 'static,
 {
     let service = Service::builder("test.Own", &[], state).bidi_streaming(&BIDI, function);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use balafon::grpc::frame::FrameDecoder;
 use balafon::{
     AsciiKey, Call, CallOptions, Code, Interceptor, Metadata, Next, Outcome, Request, Response,
-    Router, Rpc, Server, Service, Sink, Status, Streaming, Target,
+    Router, Rpc, Server, Service, Sink, Status, Streaming,
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -35,7 +35,7 @@ static X_B: AsciiKey = AsciiKey::from_static("x-b");
 fn streams<T, F, Fut>(state: T, function: F) -> Service
 where
     T: Send + Sync + 'static,
-    F: Fn(Target<T>, Request<String>, Sink<String>) -> Fut + Copy + Send + Sync + 'static,
+    F: Fn(Arc<T>, Request<String>, Sink<String>) -> Fut + Copy + Send + Sync + 'static,
     Fut: Future<Output = Result<(), Status>> + Send + 'static,
 {
     Service::builder("test.Odd", &[], state).server_streaming(&SERVER, function).build()
@@ -45,7 +45,7 @@ where
 fn answers<T, F, Fut>(state: T, function: F) -> Service
 where
     T: Send + Sync + 'static,
-    F: Fn(Target<T>, Request<String>) -> Fut + Copy + Send + Sync + 'static,
+    F: Fn(Arc<T>, Request<String>) -> Fut + Copy + Send + Sync + 'static,
     Fut: Future<Output = Result<Response<String>, Status>> + Send + 'static,
 {
     Service::builder("test.Odd", &[], state).unary(&UNARY, function).build()

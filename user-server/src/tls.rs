@@ -98,18 +98,18 @@ impl Files {
             for _ in 0..looks {
                 let files = self.clone();
                 let Ok(read) = spawn_blocking(move || files.read()).await else { return };
-                self.look(read, &mut settled, &tls);
+                self.observe(read, &mut settled, &tls);
             }
         }
     }
 
-    fn look(
+    fn observe(
         &self,
         read: Result<Contents, StartError>,
         settled: &mut FileWatch<Contents>,
         tls: &SharedTls,
     ) {
-        let look = settled.look(read.map_err(|error| error.0), |contents| {
+        let look = settled.observe(read.map_err(|error| error.0), |contents| {
             self.replace(contents, tls).map_err(|error| error.0)
         });
         match look {

@@ -69,8 +69,8 @@ pub(crate) struct Exchange {
     abandoned: AtomicBool,
     /// Told when the call ends or the server begins to drain. Unset while nobody has asked, as in
     /// most calls.
-    news: OnceLock<Notify>,
-    /// Apart from `state`, so that an observer may look at the call.
+    changed: OnceLock<Notify>,
+    /// SpawnedHandler from `state`, so that an observer may look at the call.
     observers: Hooks<Observer>,
     gates: Hooks<Gate>,
     /// Messages that the handler has taken. There is one reader, so adding needs no more than a
@@ -151,7 +151,7 @@ impl Exchange {
         Arc::new(Self {
             state: Mutex::new(state),
             abandoned: AtomicBool::new(false),
-            news: OnceLock::new(),
+            changed: OnceLock::new(),
             observers: Hooks::new(),
             gates: Hooks::new(),
             received: AtomicU64::new(0),
@@ -176,7 +176,7 @@ impl Exchange {
     /// Ends the call for the handler's side. Only the first reason counts.
     pub(crate) fn end(&self, status: Status) {
         let woken = self.lock().end(status);
-        self.tell_of_end(woken);
+        self.notify_end(woken);
     }
 
     /// Ends it likewise, and gives the bytes of window that are free then.
@@ -184,13 +184,13 @@ impl Exchange {
         let mut state = self.lock();
         let (woken, free) = (state.end(status), state.release());
         drop(state);
-        self.tell_of_end(woken);
+        self.notify_end(woken);
         free
     }
 
-    fn tell_of_end(&self, woken: Option<impl Iterator<Item = Waker>>) {
+    fn notify_end(&self, woken: Option<impl Iterator<Item = Waker>>) {
         if let Some(woken) = woken {
-            self.tell();
+            self.notify_changed();
             woken.for_each(Waker::wake);
         }
     }
@@ -220,30 +220,30 @@ impl Exchange {
         .await
     }
 
-    async fn until<T>(&self, look: impl Fn() -> Option<T>) -> T {
-        let notify = self.news.get_or_init(Notify::new);
-        let mut news = pin!(notify.notified());
+    async fn until<T>(&self, check: impl Fn() -> Option<T>) -> T {
+        let notify = self.changed.get_or_init(Notify::new);
+        let mut changed = pin!(notify.notified());
         loop {
             // First listen, then look: what happens in between is heard.
-            news.as_mut().enable();
-            if let Some(seen) = look() {
+            changed.as_mut().enable();
+            if let Some(seen) = check() {
                 return seen;
             }
-            news.as_mut().await;
-            news.set(notify.notified());
+            changed.as_mut().await;
+            changed.set(notify.notified());
         }
     }
 
     /// Tells the handler, if it cares, that the server drains.
     pub(crate) fn drain(&self) {
         self.lock().draining = true;
-        self.tell();
+        self.notify_changed();
     }
 
-    /// Wakes those that look for news. One who begins to look meanwhile sees it by himself.
-    fn tell(&self) {
-        if let Some(news) = self.news.get() {
-            news.notify_waiters();
+    /// Wakes those that look for changed. One who begins to look meanwhile sees it by himself.
+    fn notify_changed(&self) {
+        if let Some(changed) = self.changed.get() {
+            changed.notify_waiters();
         }
     }
 

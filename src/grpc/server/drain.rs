@@ -4,7 +4,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::timer::later;
+use crate::grpc::server::scheduling::timer::later;
 
 /// The server's side of a drain: it starts once, for all connections.
 #[derive(Debug)]

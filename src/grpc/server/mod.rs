@@ -8,43 +8,14 @@
 //!                                     `-- rpc: one per stream; moves bytes, polls the handler
 //! ```
 
-mod budget;
-mod clock;
+mod accept;
 mod connection;
 mod drain;
-mod follow;
-mod foreign;
-mod greeting;
-#[cfg(feature = "tls")]
-mod handshakes;
-mod host;
-mod lifetime;
-mod limits;
-mod linger;
-mod listener;
-mod listeners;
-mod outlet;
-mod pace;
-mod police;
-mod polled;
-mod proxy;
-mod rpc;
+mod policy;
+mod scheduling;
 mod settings;
 mod signals;
-mod slow;
-mod socket;
-mod spawner;
 mod stats;
-mod stream;
-mod tally;
-mod timer;
-#[cfg(feature = "tls")]
-mod tls;
-#[cfg(unix)]
-mod unix;
-mod waiting;
-mod waker;
-mod workers;
 
 use std::fmt;
 use std::future::Future;
@@ -57,22 +28,21 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout_at;
 
-use self::budget::Budget;
-use self::drain::{Drain, DrainTrigger};
-use self::host::Common;
-use self::listener::{Accepted, Listener};
-pub use self::listeners::Listeners;
-use self::police::PingPolicy;
+use self::accept::listener::{Accepted, Listener};
+pub use self::accept::listeners::Listeners;
+#[cfg(feature = "tls")]
+pub use self::accept::tls::{ClientCertificate, SharedTls, Tls};
+use self::connection::context::ServerContext;
+use self::drain::DrainTrigger;
+use self::policy::budget::Budget;
+use self::policy::enforcement::PingPolicy;
+use self::scheduling::handler_runtime::HandlerRuntime;
+use self::scheduling::timer::later;
+use self::scheduling::workers::{Job, Workers};
 use self::settings::Settings;
 pub use self::signals::exit_at_next_signal;
 pub use self::signals::shutdown_signal;
-use self::spawner::Spawner;
 pub use self::stats::ServerStats;
-use self::timer::later;
-#[cfg(feature = "tls")]
-pub use self::tls::{ClientCertificate, SharedTls, Tls};
-#[cfg(any(feature = "https", feature = "redis"))]
-use self::workers::{Job, Workers};
 use super::call::{Peer, PeerAddr};
 use super::compression::{Compression, Encoding};
 use super::inflate_budget::InflateBudget;
@@ -371,19 +341,20 @@ impl Server {
         router: Router,
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<()> {
-        let spawner = router.spawns(&self.settings.calls).then(Spawner::start).transpose()?;
+        let handler_runtime =
+            router.spawns(&self.settings.calls).then(HandlerRuntime::start).transpose()?;
         let Settings { max_connections, drain_timeout, .. } = self.settings;
-        let common = Common {
-            spawner: spawner.as_ref().and_then(Spawner::handle),
-            ..self.common(Arc::new(router))
+        let context = ServerContext {
+            handler_runtime: handler_runtime.as_ref().and_then(HandlerRuntime::handle),
+            ..self.context(Arc::new(router))
         };
         let trigger = DrainTrigger::new();
         let mut listener = Listener::new(listeners.into(), max_connections, self.stats.clone());
-        let workers = Workers::start(self.workers, common)?;
+        let workers = Workers::start(self.workers, context)?;
         let accepting = async {
             loop {
-                let Accepted { stream, peer, proxied, place } = listener.accept().await;
-                workers.serve(Job { stream, peer, proxied, place, drain: trigger.watch() });
+                let Accepted { stream, peer, proxied, permit } = listener.accept().await;
+                workers.serve(Job { stream, peer, proxied, permit, drain: trigger.watch() });
             }
         };
         tokio::select! {
@@ -394,7 +365,7 @@ impl Server {
         trigger.start(drain_timeout);
         // Connections end by themselves in this time; handlers that block, or are tasks of their own,
         // may not.
-        let time = drain_timeout.saturating_add(connection::LAST_WORDS + SLACK);
+        let time = drain_timeout.saturating_add(connection::turns::LAST_WORDS + SLACK);
         if timeout_at(later(time), trigger.finished()).await.is_err() {
             tracing::warn!("drain timeout: handlers that block or run as tasks are not done");
         }
@@ -409,24 +380,24 @@ impl Server {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let host = self.common(router).host(Peer::new(PeerAddr::Memory));
+        let context = self.context(router).connection(Peer::new(PeerAddr::Memory));
         let trigger = DrainTrigger::new();
-        connection::serve(io, host, trigger.watch()).await;
+        connection::turns::serve(io, context, trigger.watch()).await;
     }
 
-    fn common(&self, router: Arc<Router>) -> Common {
-        Common {
+    fn context(&self, router: Arc<Router>) -> ServerContext {
+        ServerContext {
             router,
             settings: Arc::new(self.settings.clone()),
             budget: Arc::new(Budget::new(self.settings.server_buffer_limit)),
             inflate_budget: InflateBudget::of_server(),
             stats: self.stats.clone(),
-            spawner: None,
+            handler_runtime: None,
             polled: None,
             #[cfg(feature = "tls")]
             tls: self.tls.clone(),
             #[cfg(feature = "tls")]
-            handshakes: handshakes::Handshakes::new(
+            handshakes: accept::handshakes::Handshakes::new(
                 self.settings.handshakes_per_minute,
                 available_parallelism().map_or(1, NonZeroUsize::get),
             ),

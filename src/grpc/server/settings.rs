@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use super::lifetime::Lifespan;
-use super::police::PingPolicy;
 use crate::grpc::options::CallOptions;
+use crate::grpc::server::policy::enforcement::PingPolicy;
+use crate::grpc::server::policy::lifetime::Lifespan;
 
 /// Idle connections take some 30 KiB each, so these take 300 MiB; a server that is to have more
 /// should be asked to.

@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::slow::SlowPolls;
 use crate::grpc::method::Method;
+use crate::grpc::server::scheduling::slow_polls::SlowPolls;
 
 /// Connections count their bytes in one of this many places, so that workers seldom share a cache
 /// line for it.

@@ -52,7 +52,7 @@ impl Failures {
     /// worth a look; `None` for others.
     pub(super) fn excess(&self, call: &Call) -> Option<Status> {
         let address = Client::where_it_is(call, &self.proxies);
-        self.addresses.look(address, self.rate).err().map(|wait| self.refusal(wait))
+        self.addresses.peek(address, self.rate).err().map(|wait| self.refusal(wait))
     }
 
     /// Counts a failure, and gives the answer to it if it is one too many.

@@ -56,7 +56,7 @@ impl<T: Contents> Watched<T> {
         let read = fs::read(&self.path).map_err(|error| error.to_string());
         let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         let file = self.path.display();
-        match bytes.look(read, |bytes| self.replace(bytes)) {
+        match bytes.observe(read, |bytes| self.replace(bytes)) {
             Change::Unchanged => false,
             Change::Replaced => {
                 let summary = self.current().summary();

@@ -12,8 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use balafon::{
-    Call, Code, Interceptor, Next, Outcome, Request, Response, Router, Rpc, Server, Service,
-    Status, Target,
+    Call, Code, Interceptor, Next, Outcome, Request, Response, Router, Rpc, Server, Service, Status,
 };
 use tokio::sync::Notify;
 
@@ -55,7 +54,7 @@ static OWN_UNARY: Rpc<String, String> = Rpc::unary("/test.Own/Unary");
 fn unary<T, F, Fut>(target: T, function: F) -> Router
 where
     T: Send + Sync + 'static,
-    F: Fn(Target<T>, Request<String>) -> Fut + Copy + Send + Sync + 'static,
+    F: Fn(Arc<T>, Request<String>) -> Fut + Copy + Send + Sync + 'static,
     Fut: Future<Output = Result<Response<String>, Status>> + Send + 'static,
 {
     Router::new().add(Service::builder("test.Own", &[], target).unary(&OWN_UNARY, function).build())

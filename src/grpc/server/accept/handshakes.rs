@@ -1,0 +1,188 @@
+//! What TLS handshakes may cost. One is work for milliseconds (6 with an RSA key of 4096 bits), and
+//! anybody may ask for it.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
+
+use crate::grpc::call::{Peer, PeerAddr};
+use crate::log_throttle::LogThrottle;
+use crate::rate::{Local, Rate, network};
+
+/// Handshakes take at most one part in so many of a thread's time: calls on open connections have the
+/// rest.
+const PART: u32 = 2;
+
+/// The work that may be done at once, with what it takes to earn it.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+/// Addresses that are remembered, at 48 bytes each: 3 MiB where all of them are in use.
+const ROOM: usize = 1 << 16;
+
+/// The limits of a server: of each address, and of each thread.
+#[derive(Clone)]
+pub(crate) struct Handshakes {
+    /// `None` is any number.
+    addresses: Option<Arc<Addresses>>,
+    turns: Arc<Turns>,
+}
+
+struct Addresses {
+    rate: Rate,
+    counts: Local,
+    refused: Mutex<LogThrottle>,
+}
+
+impl Handshakes {
+    /// For a runtime of so many threads.
+    pub(crate) fn new(per_minute: Option<u32>, threads: usize) -> Self {
+        let addresses = per_minute.map(|calls| {
+            let rate = Rate { calls, period: Duration::from_secs(60) };
+            let (counts, refused) = (Local::with_room_for(ROOM), Mutex::new(LogThrottle::new(1)));
+            Arc::new(Addresses { rate, counts, refused })
+        });
+        Self { addresses, turns: Arc::new(Turns::new(threads)) }
+    }
+
+    /// The same limits of addresses for a thread of its own.
+    pub(crate) fn for_a_thread(&self) -> Self {
+        Self { turns: Arc::new(Turns::new(1)), ..self.clone() }
+    }
+
+    /// Whether there may be a handshake with this peer; if not, with a line in the log.
+    pub(crate) fn admit(&self, peer: &Peer) -> bool {
+        let (Some(addresses), PeerAddr::Tcp(from)) = (&self.addresses, &peer.addr) else {
+            return true;
+        };
+        let admitted = addresses.counts.take(network(from.ip()), addresses.rate).is_ok();
+        if !admitted {
+            let per_minute = addresses.rate.calls;
+            addresses.refused.lock().unwrap_or_else(PoisonError::into_inner).log(|times| {
+                tracing::warn!(
+                    %peer,
+                    times,
+                    per_minute,
+                    "too many TLS handshakes of one address, closing its connections"
+                );
+            });
+        }
+        admitted
+    }
+
+    /// Does the work of a handshake as there is time for it.
+    pub(crate) async fn work<F: Future>(&self, handshake: F) -> F::Output {
+        self.turns.take(handshake).await
+    }
+}
+
+impl fmt::Debug for Handshakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handshakes").finish_non_exhaustive()
+    }
+}
+
+/// Polls futures one after the other in the order in which they were woken, and no more than the time
+/// for them allows.
+struct Turns {
+    threads: u32,
+    gate: Semaphore,
+    /// When the work that was done so far is paid for.
+    paid: Mutex<Instant>,
+}
+
+impl Turns {
+    fn new(threads: usize) -> Self {
+        let threads = threads.clamp(1, 1024);
+        let (gate, paid) = (Semaphore::new(threads), Mutex::new(Instant::now()));
+        Self { threads: threads as u32, gate, paid }
+    }
+
+    async fn take<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        loop {
+            // It is never closed.
+            let turn = self.gate.acquire().await;
+            if let Some(time) = self.wait() {
+                sleep(time).await;
+            }
+            let began = std::time::Instant::now();
+            let polled = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
+            self.spend(began.elapsed());
+            drop(turn);
+            if let Poll::Ready(output) = polled {
+                return output;
+            }
+            // The future knows the waker of this task.
+            let mut woken = false;
+            poll_fn(|_| match std::mem::replace(&mut woken, true) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            })
+            .await;
+        }
+    }
+
+    fn wait(&self) -> Option<Duration> {
+        let paid = *self.paid.lock().unwrap_or_else(PoisonError::into_inner);
+        paid.checked_duration_since(Instant::now() + AT_ONCE)
+    }
+
+    fn spend(&self, time: Duration) {
+        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
+        *paid = (*paid).max(Instant::now()) + time * PART / self.threads;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::future::ready;
+
+    use futures_util::future::join_all;
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn handshakes_take_half_of_a_thread() {
+        let (turns, start) = (Turns::new(1), Instant::now());
+        let work = |_| async {
+            turns.take(ready(())).await;
+            turns.spend(Duration::from_millis(10));
+        };
+        join_all((0..5).map(work)).await;
+        assert!(
+            start.elapsed() < Duration::from_millis(10),
+            "a few at once: {:?}",
+            start.elapsed()
+        );
+        join_all((0..100).map(work)).await;
+        let took = start.elapsed();
+        assert!((1900..2100).contains(&took.as_millis()), "{took:?}");
+        // Time that was not used is no credit beyond that.
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let start = Instant::now();
+        join_all((0..100).map(work)).await;
+        assert!(start.elapsed() > Duration::from_millis(1800), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_handshake_that_waits_for_its_client_holds_up_no_other() {
+        let turns = Turns::new(1);
+        let silent = turns.take(std::future::pending::<()>());
+        let other = async {
+            yield_now().await;
+            turns.take(async { yield_now().await }).await;
+        };
+        tokio::select! {
+            () = silent => unreachable!(),
+            () = other => {}
+        }
+    }
+}

@@ -1,0 +1,106 @@
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::grpc::call::Peer;
+use crate::grpc::server::accept::listeners::{Behind, Listeners};
+use crate::grpc::server::accept::proxy_protocol;
+use crate::grpc::server::accept::stream::Stream;
+use crate::grpc::server::stats::ServerStats;
+use crate::log_throttle::LogThrottle;
+
+/// How long to wait after `accept` has failed for want of file descriptors or memory: trying again
+/// at once would spin a core until a connection closes.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A connection, and what is known of it.
+pub(crate) struct Accepted {
+    pub(crate) stream: Stream,
+    pub(crate) peer: Peer,
+    /// Whether a PROXY header comes first.
+    pub(crate) proxied: bool,
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// Accepts connections, as many at a time as there may be.
+pub(crate) struct Listener {
+    listeners: Listeners,
+    permits: Arc<Semaphore>,
+    max_connections: usize,
+    stats: Arc<ServerStats>,
+    refused: LogThrottle,
+    failed: LogThrottle,
+}
+
+impl Listener {
+    pub(crate) fn new(
+        listeners: Listeners,
+        max_connections: usize,
+        stats: Arc<ServerStats>,
+    ) -> Self {
+        let permits = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
+        let (refused, failed) = (LogThrottle::new(1), LogThrottle::new(1));
+        Self { listeners, permits, max_connections, stats, refused, failed }
+    }
+
+    /// The next connection. Those that a listener behind proxies has of others are closed. Those for which there is no permit are closed at once: left in the
+    /// kernel's queue, their clients would wait rather than try another server. Cancel safe.
+    pub(crate) async fn accept(&mut self) -> Accepted {
+        loop {
+            match poll_fn(|cx| self.listeners.poll_accept(cx)).await {
+                Ok((stream, addr, behind)) => {
+                    let proxied = match behind {
+                        Behind::Nothing => false,
+                        Behind::Trusted => true,
+                        Behind::Others => {
+                            proxy_protocol::refuse(
+                                &Peer::new(addr),
+                                "it is of no trusted source of PROXY headers",
+                            );
+                            continue;
+                        }
+                    };
+                    let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+                        drop(stream);
+                        self.stats.refuse();
+                        let limit = self.max_connections;
+                        self.refused.log(|refused| {
+                            tracing::warn!(
+                                refused,
+                                limit,
+                                "too many connections, closing new ones"
+                            );
+                        });
+                        continue;
+                    };
+                    let peer = Peer::new(addr);
+                    // Responses are written when they are complete: to wait only delays them.
+                    if let Stream::Tcp(stream) = &stream
+                        && let Err(error) = stream.set_nodelay(true)
+                    {
+                        tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
+                    }
+                    return Accepted { stream, peer, proxied, permit };
+                }
+                Err(error) if is_of_one_connection(&error) => {
+                    tracing::debug!(%error, "a connection failed before it was accepted");
+                }
+                Err(error) => {
+                    self.failed.log(|attempts| {
+                        tracing::warn!(%error, attempts, "cannot accept connections, trying again");
+                    });
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// accept(2) passes on errors of the connection that it would have returned.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}

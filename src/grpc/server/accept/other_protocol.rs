@@ -1,0 +1,120 @@
+//! What a client begins with: HTTP/2, or something that another port is meant for.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use crate::grpc::call::Peer;
+use crate::log_throttle::LogThrottle;
+
+/// Lines of the log about them: a probe that is set wrong comes back for ever.
+static STRANGERS: Mutex<LogThrottle> = Mutex::new(LogThrottle::new(10));
+
+/// The connection preface (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A record of a TLS handshake, of any version (RFC 8446, 5.1).
+const HANDSHAKE_RECORD: &[u8] = &[22, 3];
+
+/// A client that does not speak HTTP/2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stranger {
+    Http1,
+    Tls,
+}
+
+impl Stranger {
+    /// By the first bytes of a connection; `None` if they may be those of HTTP/2, or of nothing that is known.
+    pub(crate) fn of(first: &[u8]) -> Option<Self> {
+        if PREFACE.starts_with(first) || first.starts_with(PREFACE) {
+            None
+        } else if first.starts_with(HANDSHAKE_RECORD) {
+            Some(Self::Tls)
+        } else {
+            is_request_line(first).then_some(Self::Http1)
+        }
+    }
+
+    /// What it is answered, in its own protocol.
+    pub(crate) fn answer(self) -> &'static [u8] {
+        match self {
+            Self::Http1 => concat!(
+                "HTTP/1.1 505 HTTP Version Not Supported\r\n",
+                "content-type: text/plain; charset=utf-8\r\n",
+                "content-length: 111\r\n",
+                "connection: close\r\n\r\n",
+                "This port speaks gRPC, over HTTP/2 alone. Call it with a client of gRPC, such as grpcurl, ",
+                "or with HTTP/2 only.\n"
+            )
+            .as_bytes(),
+            // An alert: protocol_version (RFC 8446, 6).
+            Self::Tls => &[21, 3, 3, 0, 2, 2, 70],
+        }
+    }
+
+    pub(crate) fn log(self, peer: &Peer) {
+        STRANGERS.lock().unwrap_or_else(PoisonError::into_inner).log(|times| {
+            tracing::warn!(%peer, times, "a client was turned away: {self}");
+        });
+    }
+}
+
+impl fmt::Display for Stranger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http1 => {
+                "it speaks HTTP/1.1, and this port HTTP/2 alone, for gRPC (the operators' endpoint, \
+                 which speaks HTTP/1.1, is another port)"
+            }
+            Self::Tls => "it speaks TLS, and this port does not: it has no certificate",
+        })
+    }
+}
+
+/// `GET / HTTP/1.1`, or the beginning of such a line: a method in capital letters, a space, a target.
+fn is_request_line(first: &[u8]) -> bool {
+    let line = first.split(|byte| *byte == b'\r').next().unwrap_or(first);
+    let mut parts = line.split(|byte| *byte == b' ');
+    let method = parts.next().unwrap_or_default();
+    let is_method = !method.is_empty() && method.iter().all(u8::is_ascii_uppercase);
+    // RFC 9112, 3.2: a path, `*`, an URI or an authority, of which the last two have a colon.
+    let is_target =
+        |target: &[u8]| target.starts_with(b"/") || target == b"*" || target.contains(&b':');
+    is_method && parts.next().is_some_and(is_target) && method != b"PRI"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_are_known_by_their_first_bytes() {
+        for end in 0..=PREFACE.len() {
+            assert_eq!(Stranger::of(&PREFACE[..end]), None);
+        }
+        assert_eq!(Stranger::of(&[PREFACE, &[0; 9]].concat()), None);
+        for request in
+            ["GET / HTTP/1.1\r\n", "POST /a.B/C HTTP/1.1\r\nhost: x", "OPTIONS * HTTP/1.0\r\n"]
+        {
+            assert_eq!(Stranger::of(request.as_bytes()), Some(Stranger::Http1));
+        }
+        assert_eq!(Stranger::of(&[22, 3, 1, 2, 0, 1]), Some(Stranger::Tls));
+        let others: [&[u8]; 6] = [
+            b"hello\r\n",
+            b"PRI * HTTP/3.0\r\n",
+            b"SSH-2.0-x\r\n",
+            &[0; 24],
+            b"GET",
+            b"INVALID CONNECTION PREFACE\r\n\r\n",
+        ];
+        for other in others {
+            assert_eq!(Stranger::of(other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn the_answer_has_the_length_that_it_states() {
+        let answer = str::from_utf8(Stranger::Http1.answer()).unwrap_or_default();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{}", body.len());
+    }
+}

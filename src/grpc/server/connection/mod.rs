@@ -1,0 +1,12 @@
+//! One connection and its calls: what reads from the socket, hands bytes to the calls, polls them, and writes their
+//! answers.
+
+pub(crate) mod context;
+pub(crate) mod linger;
+pub(crate) mod non_grpc;
+pub(crate) mod outlet;
+pub(crate) mod pending_calls;
+pub(crate) mod server_call;
+pub(crate) mod socket;
+pub(crate) mod turn_waker;
+pub(crate) mod turns;

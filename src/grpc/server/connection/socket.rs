@@ -1,0 +1,271 @@
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, BytesMut};
+use h2::Reason;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::grpc::server::accept::other_protocol::Stranger;
+use crate::grpc::server::policy::enforcement::EnforcementPolicy;
+use crate::grpc::server::scheduling::timer::{Timer, timer_after, timer_at};
+use crate::grpc::server::stats::Meter;
+
+/// What may wait to be written: four full DATA frames. Beyond that a write is worth its system
+/// call.
+const PENDING_LIMIT: usize = 64 * 1024;
+
+/// The type of a GOAWAY frame (RFC 9113, 6.8).
+const GOAWAY: u8 = 0x7;
+
+/// How long the client has to speak first. All clients of HTTP/2 do at once; whoever waits for the server, which
+/// HTTP/2 allows, waits for so long.
+const SILENCE: Duration = Duration::from_millis(100);
+
+/// A buffer that grew past this is not kept by an idle connection.
+const KEPT_CAPACITY: usize = 4 * 1024;
+
+/// A socket that gathers what is written until [`poll_drain`](Self::poll_drain).
+///
+/// h2 flushes each time it is polled, and it is polled several times in one turn of a connection;
+/// written through, that would be a system call each. h2 keeps the socket to itself, hence the
+/// shared handle; the lock is never contended.
+pub(crate) struct Socket<T>(Arc<Mutex<Shared<T>>>);
+
+struct Shared<T> {
+    inner: T,
+    pending: BytesMut,
+    /// The peer does not take what is pending.
+    blocked: bool,
+    deferred: bool,
+    /// Nothing has been read or written. Until it ends the client speaks first: it may speak another protocol.
+    silence: Option<Timer>,
+    stranger: Option<Stranger>,
+    policy: EnforcementPolicy,
+    /// Runs while nothing is read from the client.
+    pause: Option<Timer>,
+    meter: Arc<Meter>,
+}
+
+impl<T> Clone for Socket<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Socket<T> {
+    /// `agreed` is whether both sides know already that they speak HTTP/2.
+    pub(crate) fn new(
+        inner: T,
+        agreed: bool,
+        policy: EnforcementPolicy,
+        meter: Arc<Meter>,
+    ) -> Self {
+        let pending = BytesMut::new();
+        let shared = Shared {
+            inner,
+            pending,
+            blocked: false,
+            deferred: false,
+            silence: (!agreed).then(|| timer_after(SILENCE)),
+            stranger: None,
+            policy,
+            pause: None,
+            meter,
+        };
+        Self(Arc::new(Mutex::new(shared)))
+    }
+
+    /// From now on, flushing waits for [`poll_drain`](Self::poll_drain).
+    pub(crate) fn defer(&self) {
+        self.lock().deferred = true;
+    }
+
+    /// What the client speaks if it is not HTTP/2, as far as that is known; it was answered.
+    pub(crate) fn stranger(&self) -> Option<Stranger> {
+        self.lock().stranger
+    }
+
+    /// Writes what has gathered. Pending when the peer does not take it; the rest stays.
+    pub(crate) fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.lock().poll_drain(cx)
+    }
+
+    /// Whether the peer does not take what is written: else h2 has written all that it had.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.lock().blocked
+    }
+
+    /// What reads along.
+    pub(crate) fn policy<R>(&self, f: impl FnOnce(&mut EnforcementPolicy) -> R) -> R {
+        f(&mut self.lock().policy)
+    }
+
+    /// Reads what nobody will look at: how many bytes, zero at the end.
+    pub(crate) fn poll_discard(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let shared = &mut *self.lock();
+        buf.clear();
+        ready!(Pin::new(&mut shared.inner).poll_read(cx, buf))?;
+        shared.meter.received(buf.filled().len());
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// Sends a GOAWAY after all that is pending: with debug data, or at a moment, that h2 does not
+    /// offer. The connection must be dropped then, since h2 knows nothing of it.
+    pub(crate) fn go_away(&self, reason: Reason, debug: &str) {
+        let mut shared = self.lock();
+        let last_stream = shared.policy.last_stream();
+        let pending = &mut shared.pending;
+        // RFC 9113, 6.8.
+        pending.put_uint(8 + debug.len() as u64, 3);
+        pending.put_slice(&[GOAWAY, 0]);
+        pending.put_u32(0);
+        pending.put_u32(last_stream);
+        pending.put_u32(reason.into());
+        pending.put_slice(debug.as_bytes());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> Shared<T> {
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let drained = self.poll_drain_all(cx);
+        self.blocked = drained.is_pending();
+        drained
+    }
+
+    fn poll_drain_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.pending.is_empty() {
+            let written = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.pending))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.meter.sent(written);
+            self.pending.advance(written);
+        }
+        if self.pending.capacity() > KEPT_CAPACITY {
+            self.pending = BytesMut::new();
+        } else {
+            self.pending.clear();
+        }
+        // A socket keeps nothing, but TLS may hold records that the socket has not taken.
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    /// Room for more, if need be by writing what is pending.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.pending.len() < PENDING_LIMIT { Poll::Ready(Ok(())) } else { self.poll_drain(cx) }
+    }
+}
+
+impl<T> Shared<T> {
+    /// Ready when h2 may have more to work on: the client is neither sent away nor paused, and this
+    /// turn has time left.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.policy.go_away().is_some() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if self.policy.turn_is_over() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        while let Some(until) = self.policy.paused() {
+            let pause = self.pause.get_or_insert_with(|| timer_at(until));
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// What h2 reads. A client that has broken a rule is judged before h2 works on what it sent.
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<T> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let shared = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ready!(shared.poll_readable(cx))?;
+        let before = buf.filled().len();
+        if let Some(silence) = &mut shared.silence
+            && silence.as_mut().poll(cx).is_ready()
+        {
+            shared.silence = None;
+            // An error is one of reads, too.
+            let _ = shared.poll_drain(cx)?;
+        }
+        ready!(Pin::new(&mut shared.inner).poll_read(cx, buf))?;
+        let received = &buf.filled()[before..];
+        shared.meter.received(received.len());
+        if shared.silence.take().is_some()
+            && let Some(stranger) = Stranger::of(received)
+        {
+            shared.stranger = Some(stranger);
+            // In the place of what h2 has begun with.
+            shared.pending.clear();
+            shared.pending.extend_from_slice(stranger.answer());
+            buf.set_filled(before);
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        shared.policy.received(received);
+        if shared.policy.go_away().is_some() {
+            buf.set_filled(before);
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<T> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut shared = self.lock();
+        ready!(shared.poll_room(cx))?;
+        let Shared { pending, policy, .. } = &mut *shared;
+        for buf in bufs {
+            policy.sent(buf);
+            pending.extend_from_slice(buf);
+        }
+        Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut shared = self.lock();
+        if shared.deferred || shared.silence.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        shared.poll_drain(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut shared = self.lock();
+        ready!(shared.poll_drain(cx))?;
+        Pin::new(&mut shared.inner).poll_shutdown(cx)
+    }
+}

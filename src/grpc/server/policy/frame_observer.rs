@@ -1,0 +1,215 @@
+//! Follows the frames of one direction of a connection, sans I/O. h2 handles SETTINGS, PING and
+//! the like by itself and tells nobody; this reads along what the policies need to know of them.
+
+/// The 24 bytes that a client sends first (RFC 9113, 3.4).
+const PREFACE_LEN: usize = 24;
+
+const FRAME_HEADER_LEN: usize = 9;
+
+/// The payload of an RST_STREAM (RFC 9113, 6.4).
+const RESET_LEN: usize = 4;
+
+/// `SETTINGS_MAX_HEADER_LIST_SIZE` (RFC 9113, 6.5.2).
+const MAX_HEADER_LIST_SIZE: u16 = 0x6;
+
+const FLAG_ACK: u8 = 0x1;
+
+const FLAG_END_STREAM: u8 = 0x1;
+
+/// A frame, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ObservedFrame {
+    /// HEADERS: the beginning or the end of a request or a response.
+    Headers {
+        /// The stream it belongs to.
+        stream: u32,
+        /// Whether it ends its direction of the stream.
+        end: bool,
+        /// Of the payload, in bytes.
+        length: usize,
+    },
+    /// CONTINUATION: more of a header block, with its length in bytes.
+    Continuation(usize),
+    /// DATA, with its length in bytes, padding included.
+    Data(usize),
+    /// A PING that wants an answer.
+    Ping,
+    /// A SETTINGS frame that wants an answer.
+    Settings,
+    /// `SETTINGS_MAX_HEADER_LIST_SIZE` of a SETTINGS frame, in bytes.
+    MaxHeaderListSize(u32),
+    /// RST_STREAM, with its error code (RFC 9113, 7).
+    Reset(u32),
+    /// Any other frame. It moves no call forward: PRIORITY, WINDOW_UPDATE,
+    /// acknowledgements, unknown types.
+    Other,
+}
+
+/// Cuts a byte stream into frames, without keeping more of one than its header and one setting.
+///
+/// ```text
+///  Skip(preface) ---> Header ---> Skip(payload) ---.
+///                       ^  |----> Settings(payload) |
+///                       |  `----> Reset             |
+///                       `---------------------------'
+/// ```
+#[derive(Debug)]
+pub(crate) struct FrameObserver {
+    state: State,
+    /// The header or the setting that is being gathered.
+    gathered: [u8; FRAME_HEADER_LEN],
+    filled: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Skip(usize),
+    Header,
+    /// In a SETTINGS payload of which this much is left, six bytes a setting.
+    Settings(usize),
+    /// Before the error code of an RST_STREAM.
+    Reset,
+}
+
+impl FrameObserver {
+    /// Follows what a client sends, from its preface on.
+    pub(crate) fn of_client() -> Self {
+        Self { state: State::Skip(PREFACE_LEN), gathered: [0; FRAME_HEADER_LEN], filled: 0 }
+    }
+
+    /// Follows what a server sends.
+    pub(crate) fn of_server() -> Self {
+        Self { state: State::Header, gathered: [0; FRAME_HEADER_LEN], filled: 0 }
+    }
+
+    /// Reads on and calls `seen` for each frame, when its header is complete.
+    pub(crate) fn read(&mut self, mut bytes: &[u8], mut seen: impl FnMut(ObservedFrame)) {
+        while !bytes.is_empty() {
+            match self.state {
+                State::Skip(left) => {
+                    let count = left.min(bytes.len());
+                    bytes = &bytes[count..];
+                    self.state =
+                        if count == left { State::Header } else { State::Skip(left - count) };
+                }
+                State::Header => {
+                    if let Some(header) = self.gather(&mut bytes) {
+                        self.state = after_header(&header, &mut seen);
+                    }
+                }
+                State::Settings(left) => {
+                    if let Some([a, b, c, d, e, f]) = self.gather(&mut bytes) {
+                        if u16::from_be_bytes([a, b]) == MAX_HEADER_LIST_SIZE {
+                            seen(ObservedFrame::MaxHeaderListSize(u32::from_be_bytes([
+                                c, d, e, f,
+                            ])));
+                        }
+                        self.state = payload(left - 6, State::Settings);
+                    }
+                }
+                State::Reset => {
+                    if let Some(code) = self.gather::<RESET_LEN>(&mut bytes) {
+                        seen(ObservedFrame::Reset(u32::from_be_bytes(code)));
+                        self.state = State::Header;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next bytes, once all of them have come.
+    fn gather<const COUNT: usize>(&mut self, bytes: &mut &[u8]) -> Option<[u8; COUNT]> {
+        if self.filled == 0
+            && let Some((gathered, rest)) = bytes.split_first_chunk()
+        {
+            *bytes = rest;
+            return Some(*gathered);
+        }
+        let part = bytes.len().min(COUNT - self.filled);
+        self.gathered[self.filled..self.filled + part].copy_from_slice(&bytes[..part]);
+        *bytes = &bytes[part..];
+        self.filled += part;
+        let gathered = self.gathered.first_chunk().filter(|_| self.filled == COUNT)?;
+        self.filled = 0;
+        Some(*gathered)
+    }
+}
+
+fn after_header(header: &[u8; FRAME_HEADER_LEN], seen: &mut impl FnMut(ObservedFrame)) -> State {
+    let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = *header;
+    let length = usize::from(l0) << 16 | usize::from(l1) << 8 | usize::from(l2);
+    let acknowledges = flags & FLAG_ACK != 0;
+    match kind {
+        0x0 => seen(ObservedFrame::Data(length)),
+        0x1 => {
+            // The first bit of a stream's number is reserved.
+            let stream = u32::from_be_bytes([s0, s1, s2, s3]) & (u32::MAX >> 1);
+            seen(ObservedFrame::Headers { stream, end: flags & FLAG_END_STREAM != 0, length });
+        }
+        0x3 if length == RESET_LEN => return State::Reset,
+        0x6 if !acknowledges => seen(ObservedFrame::Ping),
+        0x9 => seen(ObservedFrame::Continuation(length)),
+        0x4 if !acknowledges && length.is_multiple_of(6) => {
+            seen(ObservedFrame::Settings);
+            return payload(length, State::Settings);
+        }
+        _ => seen(ObservedFrame::Other),
+    }
+    payload(length, State::Skip)
+}
+
+fn payload(length: usize, state: fn(usize) -> State) -> State {
+    if length == 0 { State::Header } else { state(length) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = (payload.len() as u32).to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    }
+
+    #[test]
+    fn frames_are_told_apart_however_the_bytes_arrive() {
+        let settings = [[0, 3, 0, 0, 0, 100], [0, 6, 0, 0, 32, 0]].concat();
+        let wire = [
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+            frame(0x4, 0, 0, &settings),
+            frame(0x4, FLAG_ACK, 0, &[]),
+            frame(0x1, 0x4, 1, &[0x82; 30]),
+            frame(0x0, 0x1, 1, &[0; 300]),
+            frame(0x6, 0, 0, &[7; 8]),
+            frame(0x6, FLAG_ACK, 0, &[7; 8]),
+            frame(0x2, 0, 3, &[0; 5]),
+            frame(0xee, 0, 0, &[]),
+            frame(0x3, 0, 1, &[0, 0, 0, 8]),
+            frame(0x3, 0, 1, &[0, 0, 8]),
+            frame(0x1, 0x1, 5, &[]),
+            frame(0x9, 0x4, 5, &[0x82; 3]),
+        ]
+        .concat();
+        let expected = [
+            ObservedFrame::Settings,
+            ObservedFrame::MaxHeaderListSize(8192),
+            ObservedFrame::Other,
+            ObservedFrame::Headers { stream: 1, end: false, length: 30 },
+            ObservedFrame::Data(300),
+            ObservedFrame::Ping,
+            ObservedFrame::Other,
+            ObservedFrame::Other,
+            ObservedFrame::Other,
+            ObservedFrame::Reset(8),
+            ObservedFrame::Other,
+            ObservedFrame::Headers { stream: 5, end: true, length: 0 },
+            ObservedFrame::Continuation(3),
+        ];
+        for step in 1..=wire.len() {
+            let mut observer = FrameObserver::of_client();
+            let mut all = Vec::new();
+            wire.chunks(step).for_each(|chunk| observer.read(chunk, |seen| all.push(seen)));
+            assert_eq!(all, expected, "in chunks of {step}");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! What a client may do, and for how long: pings, floods, memory, the times of calls and connections.
+
+pub(crate) mod budget;
+pub(crate) mod call_limits;
+pub(crate) mod enforcement;
+pub(crate) mod frame_observer;
+pub(crate) mod lifetime;
+pub(crate) mod pace;
+pub(crate) mod tally;

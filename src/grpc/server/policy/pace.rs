@@ -1,0 +1,119 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::grpc::server::policy::tally::Tally;
+
+/// A DATA frame that brings this many bytes pays for itself. One of a single byte takes h2 and a call
+/// about a microsecond, and a client that has it ready next to nothing.
+const FAIR_BYTES: usize = 64;
+
+/// What a connection may be short of fair frames, in bytes: 64,000 frames of next to nothing at
+/// once, some 50 ms of one core ...
+const BURST: usize = 64_000 * FAIR_BYTES;
+
+/// ... and half as many a second: 2 % of a core.
+const PER_SECOND: usize = BURST / 2;
+
+/// How long nothing is read once all is used up: long enough for a read to be worth its system call.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// So many pauses with no message in between are an attack: two seconds.
+const HOPELESS: u32 = 200;
+
+/// Paces a client that sends many small DATA frames. Honest clients do so as well, while they stream
+/// short messages or have not yet seen that a call is over. So nothing is read from them for a while.
+/// Only who goes on and on is sent away.
+pub(crate) struct Pace {
+    left: usize,
+    refilled: Instant,
+    /// For the messages that calls have taken: each was worth a frame.
+    tally: Arc<Tally>,
+    /// Pauses since a message was taken, or since there was no need of any.
+    pauses: u32,
+}
+
+impl Pace {
+    pub(crate) fn new(tally: Arc<Tally>, now: Instant) -> Self {
+        Self { left: BURST, refilled: now, tally, pauses: 0 }
+    }
+
+    /// Counts a DATA frame.
+    pub(crate) fn data(&mut self, length: usize) {
+        self.left = self.left.saturating_sub(FAIR_BYTES.saturating_sub(length));
+    }
+
+    /// Whether the client goes on in spite of all pauses.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        self.pauses > HOPELESS
+    }
+
+    /// Until when nothing should be read; `None` most of the time.
+    pub(crate) fn paused(&mut self) -> Option<Instant> {
+        if self.left > 0 {
+            return None;
+        }
+        let now = Instant::now();
+        let time = now.duration_since(self.refilled);
+        let earned = self.tally.messages.take() as usize * FAIR_BYTES;
+        if time < PAUSE && earned == 0 {
+            return Some(self.refilled + PAUSE);
+        }
+        let rested = earned > 0 || time > 2 * PAUSE;
+        self.pauses = if rested { 0 } else { self.pauses + 1 };
+        let refill = (time.as_secs_f64() * PER_SECOND as f64) as usize;
+        self.left = refill.saturating_add(earned).min(BURST);
+        self.refilled = now;
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Frames of `length` bytes that a client can send in `time`, and as one burst before.
+    async fn frames(pace: &mut Pace, length: usize, time: Duration) -> u32 {
+        let end = Instant::now() + time;
+        let mut count = 0;
+        while Instant::now() < end {
+            match pace.paused() {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => {
+                    pace.data(length);
+                    count += 1;
+                }
+            }
+        }
+        count
+    }
+
+    fn pace() -> (Pace, Arc<Tally>) {
+        let tally = Arc::new(Tally::default());
+        (Pace::new(tally.clone(), Instant::now()), tally)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_frames_are_paced_and_large_ones_are_not() {
+        let seconds = Duration::from_secs(10);
+        let tiny = frames(&mut pace().0, 0, seconds).await;
+        assert!((300_000..400_000).contains(&tiny), "{tiny}");
+        let half = frames(&mut pace().0, FAIR_BYTES / 2, seconds).await;
+        assert!((600_000..800_000).contains(&half), "{half}");
+
+        let mut large = pace().0;
+        (0..1_000_000).for_each(|_| large.data(FAIR_BYTES));
+        assert_eq!(large.paused(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_that_became_messages_are_not_paced() {
+        let (mut pace, tally) = pace();
+        for _ in 0..1_000_000 {
+            assert_eq!(pace.paused(), None);
+            pace.data(1);
+            tally.messages.add(1);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::grpc::method::Method;
+
+/// What slow polls may take of a [`WINDOW`] without a word in the log: a hundredth. On a busy machine
+/// any poll is slow at times, because its thread had to wait for a CPU.
+const TOLERATED: Duration = Duration::from_millis(100);
+
+/// For this long, the log says no more than once of a method that it is slow.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// The polls of calls that took long enough to hold up others, by method.
+#[derive(Debug, Default)]
+pub(crate) struct SlowPolls(Mutex<HashMap<&'static Method, Entry>>);
+
+#[derive(Debug)]
+struct Entry {
+    count: u64,
+    /// Since when the following are counted.
+    since: Instant,
+    lost: Duration,
+    warned: bool,
+}
+
+impl SlowPolls {
+    /// The methods that had slow polls, and how many.
+    pub(crate) fn counts(&self) -> Vec<(&'static Method, u64)> {
+        self.lock().iter().map(|(method, entry)| (*method, entry.count)).collect()
+    }
+
+    /// Counts a slow poll that took this time. The lock is nothing beside what the poll has cost.
+    #[cold]
+    pub(crate) fn note(&self, method: &'static Method, time: Duration) {
+        let now = Instant::now();
+        let mut entries = self.lock();
+        let entry = entries.entry(method).or_insert_with(|| Entry::new(0, now));
+        let warn = entry.add(time, now);
+        let (slow_polls, lost) = (entry.count, entry.lost);
+        drop(entries);
+        if warn {
+            tracing::warn!(
+                %method,
+                last = ?time,
+                lately = ?lost,
+                slow_polls,
+                "a handler holds up the other calls of its connection and worker: CallOptions::spawn \
+                 would run it beside them"
+            );
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<&'static Method, Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn new(count: u64, since: Instant) -> Self {
+        Self { count, since, lost: Duration::ZERO, warned: false }
+    }
+
+    /// Adds a slow poll, and says whether that is worth a word.
+    fn add(&mut self, time: Duration, now: Instant) -> bool {
+        if now.saturating_duration_since(self.since) >= WINDOW {
+            *self = Self::new(self.count, now);
+        }
+        self.count += 1;
+        self.lost += time;
+        let much = self.lost >= TOLERATED;
+        much && !std::mem::replace(&mut self.warned, much)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn much_time_in_a_window_is_worth_one_word_and_a_little_none() {
+        let start = Instant::now();
+        let mut entry = Entry::new(0, start);
+        let warned = |entry: &mut Entry, time, at| entry.add(time, start + at);
+        for at in [Duration::ZERO, WINDOW, 2 * WINDOW] {
+            assert!(!warned(&mut entry, TOLERATED / 2, at));
+            assert!(warned(&mut entry, TOLERATED / 2, at + WINDOW / 2));
+            assert!(!warned(&mut entry, TOLERATED, at + WINDOW / 2));
+        }
+        for n in 3..10 {
+            assert!(!warned(&mut entry, TOLERATED / 2, n * WINDOW));
+        }
+        assert_eq!(entry.count, 3 * 3 + 7);
+    }
+}

@@ -1,0 +1,176 @@
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout_at;
+
+use crate::grpc::call::Peer;
+use crate::grpc::server::accept::stream::{Detached, Stream};
+use crate::grpc::server::connection::context::ServerContext;
+use crate::grpc::server::connection::turns;
+use crate::grpc::server::drain::Drain;
+use crate::grpc::server::scheduling::polled_method::Polled;
+use crate::grpc::server::scheduling::timer::later;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// How long a worker that has nothing left to serve may take to end its thread: it has tasks to drop.
+const END_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Where connections are served.
+pub(crate) enum Workers {
+    /// As tasks of the runtime that called `serve`.
+    Caller(ServerContext),
+    /// On threads with a runtime each.
+    Threads(Vec<Worker>),
+}
+
+pub(crate) struct Worker {
+    connections: mpsc::UnboundedSender<(Job<Detached>, Load)>,
+    /// Connections on this worker, so that new ones go where there are fewest.
+    load: Arc<AtomicUsize>,
+    thread: JoinHandle<()>,
+    /// Closed at the end of the thread.
+    ended: oneshot::Receiver<()>,
+    polled: Arc<Polled>,
+}
+
+/// A connection to be served.
+pub(crate) struct Job<S = Stream> {
+    pub(crate) stream: S,
+    pub(crate) peer: Peer,
+    /// Whether a PROXY header comes first.
+    pub(crate) proxied: bool,
+    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) drain: Drain,
+}
+
+/// One connection's share of a worker's load.
+struct Load(Arc<AtomicUsize>);
+
+impl Load {
+    fn add(load: &Arc<AtomicUsize>) -> Self {
+        load.fetch_add(1, Ordering::Relaxed);
+        Self(load.clone())
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Workers {
+    pub(crate) fn start(count: usize, server: ServerContext) -> io::Result<Self> {
+        if count == 0 {
+            return Ok(Self::Caller(server));
+        }
+        let workers = (0..count).map(|index| Worker::start(index, server.clone()));
+        workers.collect::<io::Result<_>>().map(Self::Threads)
+    }
+
+    pub(crate) fn serve(&self, job: Job) {
+        match self {
+            Self::Caller(server) => {
+                let server = server.clone();
+                tokio::spawn(async move { job.run(&server).await });
+            }
+            Self::Threads(workers) => {
+                let least = workers.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed));
+                if let Some(worker) = least {
+                    worker.serve(job);
+                }
+            }
+        }
+    }
+
+    /// Ends the threads, whose connections must have ended before. One that does not end in time,
+    /// because a handler blocks it, is left behind.
+    pub(crate) async fn join(self) {
+        let Self::Threads(workers) = self else { return };
+        let deadline = later(END_TIMEOUT);
+        // Closing its channel is what ends a thread. First all, so that they end at the same time.
+        let close = |Worker { connections, thread, ended, polled, .. }| {
+            drop(connections);
+            (thread, ended, polled)
+        };
+        let ending: Vec<_> = workers.into_iter().map(close).collect();
+        for (thread, ended, polled) in ending {
+            // Not by a task that blocks: the caller's runtime could not end before the thread does.
+            if timeout_at(deadline, ended).await.is_err() {
+                tracing::warn!(
+                    worker = thread.thread().name(),
+                    method = polled.last().map(|method| method.path),
+                    "a handler blocks its worker, whose thread is left behind: CallOptions::spawn \
+                     is for handlers that compute or block"
+                );
+            } else if thread.join().is_err() {
+                tracing::error!("a worker thread panicked");
+            }
+        }
+    }
+}
+
+impl Job {
+    async fn run(self, server: &ServerContext) {
+        let Self { stream, peer, proxied, permit: _permit, drain } = self;
+        let mut context = server.connection(peer);
+        context.proxied = proxied;
+        turns::serve(stream, context, drain).await;
+    }
+}
+
+impl Job<Detached> {
+    /// Attaches it to the runtime that this is called on.
+    fn attach(self) -> io::Result<Job> {
+        let Self { stream, peer, proxied, permit, drain } = self;
+        Ok(Job { stream: stream.attach()?, peer, proxied, permit, drain })
+    }
+}
+
+impl Worker {
+    fn start(index: usize, server: ServerContext) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (connections, mut jobs) = mpsc::unbounded_channel::<(Job<Detached>, Load)>();
+        let load = Arc::new(AtomicUsize::new(0));
+        let (end, ended) = oneshot::channel();
+        let polled = Arc::new(Polled::default());
+        let of_thread = polled.clone();
+        let thread =
+            std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                // Dropped last, also in a panic.
+                let _end: oneshot::Sender<()> = end;
+                runtime.block_on(async move {
+                    let server = server.for_worker(of_thread);
+                    while let Some((job, load)) = jobs.recv().await {
+                        let server = server.clone();
+                        tokio::spawn(async move {
+                            let _load = load;
+                            match job.attach() {
+                                Ok(job) => job.run(&server).await,
+                                Err(error) => tracing::warn!(%error, "cannot serve a connection"),
+                            }
+                        });
+                    }
+                });
+                // Dropped, it would wait for every blocking task that a handler has started.
+                runtime.shutdown_background();
+            })?;
+        Ok(Self { connections, load, thread, ended, polled })
+    }
+
+    fn serve(&self, job: Job) {
+        let Job { stream, peer, proxied, permit, drain } = job;
+        let name = peer.to_string();
+        let sent = stream.detach().map(|stream| {
+            let job = Job { stream, peer, proxied, permit, drain };
+            self.connections.send((job, Load::add(&self.load))).is_ok()
+        });
+        if !matches!(sent, Ok(true)) {
+            tracing::warn!(peer = name, "cannot hand a connection to its worker");
+        }
+    }
+}
