@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::{env, fs, io};
 
-use user_server::log::{Lines, Output};
 use tokio::runtime::{Builder, Runtime};
+use user_server::log::{Lines, Output};
 
 /// How a server is to run.
 pub struct Args {

@@ -5,13 +5,12 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::{Stream, StreamExt, stream};
 use user_server::domain::{NewUser, Timestamp, User, UserChange, UserId};
 use user_server::store::memory::MemoryStore;
-use user_server::service::Changes;
 use user_server::store::{
-    Extent, IdSequence, IdempotencyKey, Page, Part, StoreError, Stored, UserStore,
+    ChangeListener, Extent, IdSequence, IdempotencyKey, Page, Part, StoreError, Stored, UserStore,
 };
-use futures_util::{Stream, StreamExt, stream};
 
 /// How many created users are kept.
 const KEPT: usize = 4096;
@@ -65,7 +64,7 @@ impl UserStore for BoundedStore {
         &self,
         user: NewUser,
         _: Option<IdempotencyKey>,
-        _: Option<Changes>,
+        _: Option<ChangeListener>,
     ) -> Result<Arc<User>, StoreError> {
         Ok(self.latest().create(user))
     }
@@ -74,7 +73,7 @@ impl UserStore for BoundedStore {
         &self,
         users: Vec<NewUser>,
         _: Option<Part>,
-        _: Option<Changes>,
+        _: Option<ChangeListener>,
     ) -> Result<Stored, StoreError> {
         let mut latest = self.latest();
         Ok(Stored::Now(users.into_iter().map(|user| latest.create(user).id).collect()))

@@ -4,11 +4,11 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use balafon::prost_types::Timestamp;
+use futures_util::{FutureExt, TryStreamExt};
 use user_server::domain::{Invalid, NewUser, User, UserChange, UserId, UserStatus};
 use user_server::pb::{self, UserResponse};
 use user_server::store::memory::MemoryStore;
 use user_server::store::{Extent, Page, UserStore};
-use futures_util::{FutureExt, TryStreamExt};
 
 use crate::store::BoundedStore;
 

@@ -6,7 +6,6 @@
 use std::error::Error;
 use std::fs;
 
-use user_server::pb::{CreateUserRequest, GetUserRequest, UserResponse, UserUpdate};
 use compare::echo::Payload;
 use compare::tonic_pb::echo::echo_client::EchoClient;
 use compare::tonic_pb::users::user_service_client::UserServiceClient;
@@ -14,6 +13,7 @@ use compare::users::COUNT;
 use futures_util::stream;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
+use user_server::pb::{CreateUserRequest, GetUserRequest, UserResponse, UserUpdate};
 
 type Failure = Box<dyn Error>;
 

@@ -9,13 +9,13 @@ use balafon::interceptors::rate_limit::RateLimit;
 use balafon::interceptors::{AccessLog, Metrics};
 use balafon::services::health::{Health, ServingStatus};
 use balafon::services::reflection;
-use user_server::service::Users;
-use user_server::pb::{UserService, user_service};
 use balafon::{Request, Response, Router, Server, Status, Tls};
 use compare::args::Args;
 use compare::echo::{Echo, Payload};
 use compare::production::{AUDIENCE, CALLS_PER_MINUTE, ISSUER, ROLES};
 use compare::users::seeded;
+use user_server::pb::{UserService, user_service};
+use user_server::service::Users;
 
 struct Echoes;
 

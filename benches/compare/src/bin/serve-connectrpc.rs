@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use user_server::domain::User;
 use buffa::MessageField;
 use buffa_types::google::protobuf::{Empty, Timestamp};
 use compare::args::Args;
@@ -21,6 +20,7 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use user_server::domain::User;
 
 struct Service(Users);
 

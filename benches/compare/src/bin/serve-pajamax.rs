@@ -5,7 +5,6 @@
 use std::error::Error;
 use std::fmt::Debug;
 
-use user_server::pb::{CreateUserRequest, GetUserRequest};
 use compare::args::Args;
 use compare::echo::Payload;
 use compare::users::{Fault, Users, message};
@@ -16,6 +15,7 @@ use prost::Message;
 use prost013::DecodeError;
 use prost013::bytes::{Buf, BufMut};
 use prost013::encoding::{DecodeContext, WireType};
+use user_server::pb::{CreateUserRequest, GetUserRequest};
 
 struct Service(Users);
 

@@ -6,9 +6,6 @@ mod layers;
 use std::error::Error;
 use std::pin::Pin;
 
-use user_server::pb::{
-    CreateUserRequest, CreateUsersResponse, GetUserRequest, UserResponse, UserUpdate,
-};
 use compare::args::Args;
 use compare::echo::Payload;
 use compare::production::CALLS_PER_MINUTE;
@@ -18,6 +15,9 @@ use compare::users::{Fault, Users, message};
 use futures_util::{Stream, StreamExt, stream};
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
+use user_server::pb::{
+    CreateUserRequest, CreateUsersResponse, GetUserRequest, UserResponse, UserUpdate,
+};
 
 use self::layers::access_log::AccessLog;
 use self::layers::metrics::Metrics;

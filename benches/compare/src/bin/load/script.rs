@@ -1,9 +1,9 @@
 use std::fs;
 
-use user_server::pb::{CreateUserRequest, GetUserRequest, UserUpdate};
 use compare::echo::Payload;
 use compare::users::COUNT;
 use prost::Message;
+use user_server::pb::{CreateUserRequest, GetUserRequest, UserUpdate};
 
 use crate::Failure;
 use crate::options::Options;
