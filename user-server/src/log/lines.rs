@@ -109,7 +109,9 @@ impl Lines {
 
 /// Events of this crate have what clients write in fields.
 fn message_room(metadata: &Metadata<'_>) -> usize {
-    if metadata.target().starts_with("balafon") { usize::MAX } else { LONGEST }
+    let target = metadata.target();
+    let is_ours = target.starts_with("balafon") || target.starts_with("user_server");
+    if is_ours { usize::MAX } else { LONGEST }
 }
 
 /// The values of a line that a terminal shows in the library's format.
