@@ -119,9 +119,7 @@ pub use prost;
 pub use prost_types;
 
 #[doc(inline)]
-pub use crate::grpc::call::{
-    Attribution, Call, Cancellation, Charge, Counts, MetadataMut, Outcome, Peer, PeerAddr,
-};
+pub use crate::grpc::call::{Call, CallHandle, Charge, MetadataMut, Outcome, Peer, PeerAddr};
 #[doc(inline)]
 pub use crate::grpc::code::Code;
 #[doc(inline)]
@@ -131,15 +129,17 @@ pub use crate::grpc::exchange::MessageEvent;
 #[doc(inline)]
 pub use crate::grpc::interceptor::{Interceptor, Next};
 #[doc(inline)]
-pub use crate::grpc::message::{Request, Response, Sink, Streaming};
-#[doc(inline)]
-pub use crate::grpc::metadata::{AsciiKey, AsciiValue, BinaryKey, InvalidMetadata, Metadata};
+pub use crate::grpc::metadata::{
+    AsciiKey, AsciiValue, BinaryKey, InvalidMetadata, LookupKey, Metadata,
+};
 #[doc(inline)]
 pub use crate::grpc::method::{Method, Rpc, UNKNOWN_METHOD};
 #[doc(inline)]
 pub use crate::grpc::options::CallOptions;
 #[doc(inline)]
-pub use crate::grpc::router::Router;
+pub use crate::grpc::request::{Request, Response};
+#[doc(inline)]
+pub use crate::grpc::router::{ConfigName, Router};
 #[cfg(feature = "tls")]
 #[doc(inline)]
 pub use crate::grpc::server::{ClientCertificate, SharedTls, Tls};
@@ -150,7 +150,11 @@ pub use crate::grpc::server::{
 #[doc(inline)]
 pub use crate::grpc::service::{Service, ServiceBuilder, ServiceInfo};
 #[doc(inline)]
+pub use crate::grpc::sink::Sink;
+#[doc(inline)]
 pub use crate::grpc::status::Status;
+#[doc(inline)]
+pub use crate::grpc::streaming::Streaming;
 #[doc(inline)]
 pub use crate::log_throttle::LogThrottle;
 #[cfg(any(feature = "https", feature = "redis"))]

@@ -35,6 +35,7 @@ use crate::grpc::frame::FrameDecoder;
 use crate::grpc::handler::raw;
 use crate::{
     Call, Interceptor, Metadata, MetadataMut, Method, Next, Outcome, Sink, Status, Streaming,
+    UNKNOWN_METHOD,
 };
 
 /// Records what a handler puts into its [`Sink`], and how it ends. It takes every message, however
@@ -55,7 +56,7 @@ impl<T: Message + Default + Clone> Recorder<T> {
     pub fn new() -> Self {
         let recorded =
             Recorded { decoder: FrameDecoder::new(usize::MAX), values: Vec::new(), result: None };
-        Self { exchange: Exchange::detached(), recorded: Mutex::new(recorded) }
+        Self { exchange: Exchange::detached(&UNKNOWN_METHOD), recorded: Mutex::new(recorded) }
     }
 
     /// Runs a handler with a sink of this recorder to its end.
@@ -169,7 +170,7 @@ where
 
 /// A stream of requests that a test feeds while the handler runs.
 pub fn requests<T: Message + Default>() -> (Requests<T>, Streaming<T>) {
-    let exchange = Exchange::detached();
+    let exchange = Exchange::detached(&UNKNOWN_METHOD);
     let requests = Requests { exchange: exchange.clone(), messages: PhantomData };
     (requests, Streaming::new(exchange))
 }

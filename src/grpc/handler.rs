@@ -9,8 +9,10 @@ use prost::Message;
 use super::call::{Call, Outcome};
 use super::call_boundary::CallBoundary;
 use super::exchange::Exchange;
-use super::message::{Request, Response, Sink, Streaming, only_message};
+use super::request::{Request, Response, only_message};
+use super::sink::Sink;
 use super::status::Status;
+use super::streaming::Streaming;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -137,16 +139,17 @@ where
         let exchange = call.exchange().clone();
         let running = function(target, call);
         async move {
-            let mut outcome = match running.await.and_then(|reply| reply.send(&exchange)) {
-                // Only when nearly all is sent is the end in sight that interceptors wait for.
-                Ok(()) => match poll_fn(|cx| exchange.poll_nearly_sent(cx)).await {
-                    Ok(()) => Outcome::ok(),
-                    Err(status) => status.into(),
-                },
+            let result = running.await.and_then(|reply| reply.send(&exchange));
+            let (result, trailers) = match result {
+                // Interceptors see the end of the call once the client has read nearly all of it.
+                Ok(()) => poll_fn(|cx| exchange.poll_nearly_sent(cx)).await,
+                Err(status) => (Err(status), exchange.take_trailers()),
+            };
+            let mut outcome = match result {
+                Ok(()) => Outcome::ok(),
                 Err(status) => status.into(),
             };
-            let set = std::mem::take(&mut exchange.lock().outbound.trailers);
-            outcome.trailers.merge(set);
+            outcome.trailers.merge(trailers);
             outcome
         }
     };
@@ -165,12 +168,7 @@ impl Reply for () {
 }
 
 impl<T: Message> Reply for Response<T> {
-    /// The metadata first: the message is what sends the headers off.
     fn send(self, exchange: &Exchange) -> Result<(), Status> {
-        let mut state = exchange.lock();
-        state.outbound.metadata.merge(self.metadata);
-        state.outbound.trailers.merge(self.trailers);
-        drop(state);
-        exchange.write(&self.message, true)
+        exchange.respond(&self.message, self.metadata, self.trailers)
     }
 }

@@ -39,6 +39,12 @@ pub trait Interceptor: Send + Sync + 'static {
     fn intercept(&self, call: Call, next: Next<'_>) -> impl Future<Output = Outcome> + Send;
 }
 
+impl<I: Interceptor> Interceptor for Arc<I> {
+    fn intercept(&self, call: Call, next: Next<'_>) -> impl Future<Output = Outcome> + Send {
+        I::intercept(self, call, next)
+    }
+}
+
 /// [`Interceptor`] in a form that a list can hold.
 pub(crate) trait DynInterceptor: Send + Sync + 'static {
     fn intercept<'a>(&'a self, call: Call, next: Next<'a>) -> BoxFuture<'a, Outcome>;
@@ -47,6 +53,24 @@ pub(crate) trait DynInterceptor: Send + Sync + 'static {
 impl<I: Interceptor> DynInterceptor for I {
     fn intercept<'a>(&'a self, call: Call, next: Next<'a>) -> BoxFuture<'a, Outcome> {
         Box::pin(CallBoundary::new(next.exchange, || Interceptor::intercept(self, call, next)))
+    }
+}
+
+/// A handler with interceptors of its service around it.
+pub(crate) struct Intercepted {
+    pub(crate) interceptors: Arc<[Arc<dyn DynInterceptor>]>,
+    pub(crate) handler: Arc<dyn Handler>,
+}
+
+impl Handler for Intercepted {
+    fn handle(&self, call: Call) -> BoxFuture<'static, Outcome> {
+        let (interceptors, handler) = (self.interceptors.clone(), self.handler.clone());
+        let exchange = call.exchange().clone();
+        Box::pin(async move {
+            Next { interceptors: &interceptors, handler: &*handler, exchange: &exchange }
+                .run(call)
+                .await
+        })
     }
 }
 

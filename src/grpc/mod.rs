@@ -21,14 +21,16 @@ mod inflate_budget;
 #[cfg(feature = "zstd")]
 mod inflate_zstd;
 pub(crate) mod interceptor;
-pub(crate) mod message;
 pub mod metadata;
 pub(crate) mod method;
 pub(crate) mod options;
 mod percent;
+pub(crate) mod request;
 pub(crate) mod router;
 pub mod server;
 pub(crate) mod service;
+pub(crate) mod sink;
 pub(crate) mod spawned;
 pub mod status;
+pub(crate) mod streaming;
 pub mod timeout;

@@ -6,8 +6,8 @@ use rustc_hash::FxHashMap;
 
 use super::call::{Call, Outcome};
 use super::handler::{self, BoxFuture, Handler};
-use super::interceptor::{DynInterceptor, Interceptor, Next};
-use super::method::{Method, UNKNOWN_METHOD};
+use super::interceptor::{DynInterceptor, Intercepted, Interceptor, Next};
+use super::method::{Method, Rpc, UNKNOWN_METHOD};
 use super::options::CallOptions;
 use super::service::{Service, ServiceInfo};
 use super::status::Status;
@@ -73,7 +73,11 @@ impl Router {
     #[allow(clippy::should_implement_trait)] // It is the verb of this builder, not an operator.
     pub fn add(mut self, service: Service) -> Self {
         self.services.push(service.info);
-        for (method, handler) in service.handlers {
+        let interceptors: Arc<[_]> = service.interceptors.into();
+        for (method, mut handler) in service.handlers {
+            if !interceptors.is_empty() {
+                handler = Arc::new(Intercepted { interceptors: interceptors.clone(), handler });
+            }
             let route = Route { max_receive: service.max_receive, ..Route::new(method, handler) };
             let earlier = self.routes.insert(method.path, route);
             assert!(earlier.is_none(), "{method} was added to the router before");
@@ -81,13 +85,14 @@ impl Router {
         self
     }
 
-    /// Sets options of a service (`helloworld.Greeter`) or of one method
-    /// (`helloworld.Greeter/SayHello`). Setting those of the same one again replaces them.
+    /// Sets options of a service or of one method, by name (`helloworld.Greeter`, `helloworld.Greeter/SayHello`) or
+    /// by its descriptor, such as `&greeter::SAY_HELLO`. Options that are set again replace the earlier ones.
     ///
     /// # Panics
-    /// If nothing of that name was added: a misspelt limit would not hold.
+    /// If no service or method of that name was added: a misspelt limit would not hold.
     #[must_use]
-    pub fn configure(mut self, name: &str, options: CallOptions) -> Self {
+    pub fn configure<'n>(mut self, name: impl Into<ConfigName<'n>>, options: CallOptions) -> Self {
+        let ConfigName(name) = name.into();
         let mut found = false;
         for route in self.routes.values_mut() {
             let Method { path, service, .. } = route.method;
@@ -167,6 +172,34 @@ impl Router {
     /// Where `path` leads; the fallback, of [`UNKNOWN_METHOD`], if to no method.
     pub(crate) fn route(&self, path: &str) -> &Route {
         self.routes.get(path).unwrap_or(&self.fallback)
+    }
+}
+
+/// Names a service or a method for [`Router::configure`]: text, a [`Method`], an [`Rpc`] or a [`ServiceInfo`].
+#[derive(Debug, Clone, Copy)]
+pub struct ConfigName<'n>(&'n str);
+
+impl<'n> From<&'n str> for ConfigName<'n> {
+    fn from(name: &'n str) -> Self {
+        Self(name)
+    }
+}
+
+impl<'n> From<&'n Method> for ConfigName<'n> {
+    fn from(method: &'n Method) -> Self {
+        Self(method.path.trim_start_matches('/'))
+    }
+}
+
+impl<'n, Req, Res> From<&'n Rpc<Req, Res>> for ConfigName<'n> {
+    fn from(rpc: &'n Rpc<Req, Res>) -> Self {
+        rpc.method().into()
+    }
+}
+
+impl From<ServiceInfo> for ConfigName<'static> {
+    fn from(service: ServiceInfo) -> Self {
+        Self(service.name)
     }
 }
 

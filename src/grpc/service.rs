@@ -5,9 +5,12 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::handler::{self, Handler};
-use super::message::{Request, Response, Sink, Streaming};
+use super::interceptor::{DynInterceptor, Interceptor};
 use super::method::{Method, Rpc};
+use super::request::{Request, Response};
+use super::sink::Sink;
 use super::status::Status;
+use super::streaming::Streaming;
 
 /// An implementation of a service, ready for [`Router::add`](crate::Router::add). Generated code
 /// makes it: `into_service()` of the service's trait.
@@ -16,6 +19,7 @@ pub struct Service {
     pub(crate) handlers: Vec<(&'static Method, Arc<dyn Handler>)>,
     /// For a service whose requests are known to be small.
     pub(crate) max_receive: Option<usize>,
+    pub(crate) interceptors: Vec<Arc<dyn DynInterceptor>>,
 }
 
 /// What is known of a service besides its implementation.
@@ -40,6 +44,7 @@ impl Service {
                 info: ServiceInfo { name, file_descriptor_set },
                 handlers: Vec::new(),
                 max_receive: None,
+                interceptors: Vec::new(),
             },
             target: Arc::new(target),
         }
@@ -70,6 +75,14 @@ impl Service {
     #[must_use]
     pub fn max_receive_message_size(mut self, bytes: usize) -> Self {
         self.max_receive = Some(bytes);
+        self
+    }
+
+    /// Wraps an interceptor around the calls of this service, inside of the router's interceptors. The first one is
+    /// the outermost.
+    #[must_use]
+    pub fn intercept(mut self, interceptor: impl Interceptor) -> Self {
+        self.interceptors.push(Arc::new(interceptor));
         self
     }
 

@@ -8,7 +8,6 @@ use std::task::{Context, Poll, ready};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::call::Outcome;
 use super::status::Status;
 
 /// How a handler runs that is no part of its connection's future, but a task of its own.
@@ -23,7 +22,10 @@ pub(crate) struct SpawnedHandler {
 
 impl SpawnedHandler {
     /// Starts the task. What it gives is awaited in place of the handler.
-    pub(crate) fn start(self, handler: impl Future<Output = Outcome> + Send + 'static) -> Task {
+    pub(crate) fn start<T>(self, handler: impl Future<Output = T> + Send + 'static) -> Task<T>
+    where
+        T: From<Status> + Send + 'static,
+    {
         let Self { runtime, to_completion, hold } = self;
         let running = async move {
             let _hold = hold;
@@ -38,15 +40,15 @@ impl SpawnedHandler {
 }
 
 /// A handler's task, for the guard to poll and to drop like any handler.
-pub(crate) struct Task {
-    handle: JoinHandle<Outcome>,
+pub(crate) struct Task<T> {
+    handle: JoinHandle<T>,
     to_completion: bool,
 }
 
-impl Future for Task {
-    type Output = Outcome;
+impl<T: From<Status>> Future for Task<T> {
+    type Output = T;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let ended = ready!(Pin::new(&mut self.handle).poll(cx));
         Poll::Ready(ended.unwrap_or_else(|error| match error.try_into_panic() {
             Ok(panic) => resume_unwind(panic),
@@ -55,7 +57,7 @@ impl Future for Task {
     }
 }
 
-impl Drop for Task {
+impl<T> Drop for Task<T> {
     fn drop(&mut self) {
         if !self.to_completion {
             self.handle.abort();

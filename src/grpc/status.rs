@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io;
 
 use http::header::{HeaderMap, HeaderName};
 use prost::Message;
@@ -160,6 +161,11 @@ impl Status {
         self.extra.as_ref().map_or(&[], |extra| &extra.details)
     }
 
+    /// The metadata that is sent with the trailers, if there is any.
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.extra.as_ref().map(|extra| &extra.metadata).filter(|metadata| !metadata.is_empty())
+    }
+
     /// Adds metadata that is sent with the trailers.
     #[must_use]
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
@@ -225,6 +231,29 @@ impl From<FrameError> for Status {
     }
 }
 
+/// The client gets a code and a text that follow from the error's kind. Its own text, which may name files and hosts,
+/// is for logs.
+impl From<io::Error> for Status {
+    fn from(error: io::Error) -> Self {
+        let code = match error.kind() {
+            io::ErrorKind::NotFound => Code::NotFound,
+            io::ErrorKind::AlreadyExists => Code::AlreadyExists,
+            io::ErrorKind::PermissionDenied => Code::PermissionDenied,
+            io::ErrorKind::InvalidInput => Code::InvalidArgument,
+            io::ErrorKind::TimedOut => Code::DeadlineExceeded,
+            io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::BrokenPipe => Code::Unavailable,
+            io::ErrorKind::OutOfMemory | io::ErrorKind::StorageFull => Code::ResourceExhausted,
+            io::ErrorKind::Unsupported => Code::Unimplemented,
+            _ => Code::Internal,
+        };
+        Self::new(code, error.kind().to_string()).with_log_message(error.to_string())
+    }
+}
+
 impl From<InvalidMetadata> for Status {
     fn from(error: InvalidMetadata) -> Self {
         Self::internal(error.to_string())
@@ -254,6 +283,23 @@ mod tests {
         Status::ok().with_detail(&ErrorInfo::default()).write_to(&mut trailers);
         assert_eq!(trailers.len(), 1);
         assert_eq!(trailers[GRPC_STATUS], "0");
+    }
+
+    #[test]
+    fn io_errors_keep_their_text_for_logs() {
+        let error = io::Error::new(io::ErrorKind::NotFound, "/etc/secret is not there");
+        let status = Status::from(error);
+        assert_eq!((status.code(), status.message()), (Code::NotFound, "entity not found"));
+        assert_eq!(status.log_message(), "/etc/secret is not there");
+    }
+
+    #[test]
+    fn metadata_is_shown_before_it_is_sent() {
+        assert!(Status::internal("x").metadata().is_none());
+        let mut metadata = Metadata::new();
+        metadata.insert(&crate::AsciiKey::from_static("x-own"), 1);
+        let status = Status::internal("x").with_metadata(metadata.clone());
+        assert_eq!(status.metadata(), Some(&metadata));
     }
 
     #[test]

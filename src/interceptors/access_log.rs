@@ -41,8 +41,7 @@ impl Interceptor for AccessLog {
         call.extensions_mut().insert(CorrelationId(id.clone()));
         let trace_id = call.extensions().get().map(TraceContext::trace_id);
         let client = ClientAddr::of(&call);
-        let (start, peer, counts) = (call.started(), call.peer().clone(), call.counts());
-        let attribution = call.attribution();
+        let (start, peer, handle) = (call.started(), call.peer().clone(), call.handle());
         let method = call.method();
         // A known path is static; an unknown one is the client's text, and goes with the call.
         let unknown: Option<Box<str>> =
@@ -55,12 +54,12 @@ impl Interceptor for AccessLog {
             method = unknown.as_deref().unwrap_or(method.path),
             peer = peer.as_str(),
             client = client.map(tracing::field::display),
-            principal = attribution.principal(),
+            principal = handle.principal(),
             status = outcome.status.code().name(),
             error = (!outcome.status.is_ok()).then(|| outcome.status.log_message()),
             duration_us = start.elapsed().as_micros() as u64,
-            messages_in = counts.received(),
-            messages_out = counts.sent(),
+            messages_in = handle.received(),
+            messages_out = handle.sent(),
             correlation_id = &*id,
             trace_id = trace_id.map(tracing::field::display),
             "call"

@@ -246,7 +246,8 @@ impl pb::Health for Health {
         request: Request<HealthCheckRequest>,
         mut out: Sink<HealthCheckResponse>,
     ) -> Result<(), Status> {
-        let mut draining = pin!(request.draining());
+        let handle = request.handle();
+        let mut draining = pin!(handle.draining());
         // Nothing of the request is kept for as long as the stream lives.
         let mut watcher = self.watcher(&request.into_message().service);
         loop {

@@ -229,7 +229,8 @@ async fn bombs_use_up_the_budget_of_their_connection_alone() {
 #[tokio::test]
 async fn requests_that_do_not_arrive_in_time_end() {
     let time = Duration::from_millis(300);
-    let (_server, mut raw) = start(Server::new().request_timeout(time)).await;
+    let (_server, mut raw) =
+        start(Server::new().calls(CallOptions::new().request_timeout(time))).await;
     raw.headers(1, &head(CLIENT), false).await;
     raw.headers(3, &head(UNARY), false).await;
     raw.data(3, &framed("complete but for its end"), false).await;

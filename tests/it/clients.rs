@@ -6,7 +6,7 @@ use balafon::rpc::{self, BadRequest, ErrorInfo};
 use balafon::services::health::Health;
 use balafon::services::health::pb::{HealthCheckRequest, HealthCheckResponse};
 use balafon::services::reflection::{self, pb::v1};
-use balafon::{Router, Rpc, Server};
+use balafon::{CallOptions, Router, Rpc, Server};
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
@@ -349,7 +349,7 @@ static HEALTH_WATCH: Rpc<HealthCheckRequest, HealthCheckResponse> =
 #[tokio::test]
 async fn a_client_that_compresses_learns_what_is_accepted() {
     let router = Router::new().add(Health::new().service());
-    let gzip = Server::new().accept_encodings(&[balafon::Encoding::GZIP]);
+    let gzip = Server::new().calls(CallOptions::new().accept_encodings(&[balafon::Encoding::GZIP]));
     let server = TestServer::start_with(gzip, router).await;
     let mut client = Client::connect(&server).await;
     client.0 = client.0.send_compressed(CompressionEncoding::Gzip);
@@ -357,7 +357,11 @@ async fn a_client_that_compresses_learns_what_is_accepted() {
     assert!(client.unary(&HEALTH_CHECK, about("")).await.is_ok());
 
     let router = Router::new().add(Health::new().service());
-    let server = TestServer::start_with(Server::new().accept_encodings(&[]), router).await;
+    let server = TestServer::start_with(
+        Server::new().calls(CallOptions::new().accept_encodings(&[])),
+        router,
+    )
+    .await;
     let mut client = Client::connect(&server).await;
     assert!(client.unary(&HEALTH_CHECK, about("")).await.is_ok());
     client.0 = client.0.send_compressed(CompressionEncoding::Gzip);

@@ -63,7 +63,8 @@ async fn our_encodings_are_advertised() {
 
 #[tokio::test]
 async fn encodings_that_are_not_accepted_are_unimplemented() {
-    let server = Server::new().accept_encodings(&[Encoding::ZSTD, Encoding::GZIP]);
+    let server =
+        Server::new().calls(CallOptions::new().accept_encodings(&[Encoding::ZSTD, Encoding::GZIP]));
     let (_server, mut peer) = start(server, |router| {
         router
             .configure("test.Echo", CallOptions::new().accept_encodings(&[Encoding::GZIP]))
@@ -139,13 +140,14 @@ async fn health_and_reflection_receive_only_short_requests() {
 #[tokio::test]
 async fn messages_below_the_minimum_size_and_empty_ones_are_sent_plain() {
     let compression = Compression::prefer(&[Encoding::GZIP]).min_size(0);
-    let (_server, mut peer) = start(Server::new().compression(compression), |router| {
-        router.configure(
-            "test.Echo/Server",
-            CallOptions::new().compression(compression.min_size(100)),
-        )
-    })
-    .await;
+    let (_server, mut peer) =
+        start(Server::new().calls(CallOptions::new().compression(compression)), |router| {
+            router.configure(
+                "test.Echo/Server",
+                CallOptions::new().compression(compression.min_size(100)),
+            )
+        })
+        .await;
     let accept = |path| request(path).header("grpc-accept-encoding", "gzip");
 
     let body: Bytes = [framed("some"), framed(""), framed("thing")].concat().into();
@@ -160,7 +162,9 @@ async fn messages_below_the_minimum_size_and_empty_ones_are_sent_plain() {
 #[tokio::test]
 async fn a_handler_may_send_a_call_or_a_message_plain() {
     let compression = Compression::prefer(&[Encoding::GZIP]).min_size(0);
-    let (_server, mut peer) = start(Server::new().compression(compression), |router| router).await;
+    let (_server, mut peer) =
+        start(Server::new().calls(CallOptions::new().compression(compression)), |router| router)
+            .await;
     let head = request("/test.Echo/Unary").header("grpc-accept-encoding", "gzip");
     let reply = peer.call(head, framed("plain call")).await;
     assert!(!reply.headers.contains_key("grpc-encoding"));
@@ -217,13 +221,14 @@ async fn compressed_and_plain_messages_keep_their_order() {
 #[tokio::test]
 async fn a_method_has_its_own_limits_else_its_services_else_the_servers() {
     let limit = |bytes| CallOptions::new().max_receive_message_size(bytes);
-    let (_server, mut peer) = start(Server::new().max_receive_message_size(30), |router| {
-        router
-            .add(Health::new().service())
-            .configure("test.Echo", limit(20))
-            .configure("test.Echo/Unary", limit(10))
-    })
-    .await;
+    let (_server, mut peer) =
+        start(Server::new().calls(CallOptions::new().max_receive_message_size(30)), |router| {
+            router
+                .add(Health::new().service())
+                .configure("test.Echo", limit(20))
+                .configure("test.Echo/Unary", limit(10))
+        })
+        .await;
     for (path, limit) in
         [("/test.Echo/Unary", 10), ("/test.Echo/Server", 20), ("/grpc.health.v1.Health/Check", 30)]
     {

@@ -17,7 +17,7 @@ struct Journal(Arc<Mutex<Vec<String>>>);
 
 impl Interceptor for Journal {
     async fn intercept(&self, mut call: Call, next: Next<'_>) -> Outcome {
-        let (path, counts) = (call.path().to_owned(), call.counts());
+        let (path, counts) = (call.path().to_owned(), call.handle());
         let bytes = Arc::new(Mutex::new((0, 0)));
         let seen = bytes.clone();
         call.observe_messages(move |event| match event {

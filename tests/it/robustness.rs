@@ -135,7 +135,7 @@ fn values<'a>(headers: &'a http::HeaderMap, name: &str) -> Vec<&'a str> {
 #[tokio::test]
 async fn metadata_may_be_changed_while_the_call_is_looked_at_in_other_ways() {
     let service = streams((), |_, mut request, mut out: Sink<String>| async move {
-        let counts = request.counts();
+        let counts = request.handle();
         let mut outer = request.response_metadata();
         outer.append(&X_A, 1);
         out.metadata_mut().append(&X_A, 2);
@@ -144,7 +144,7 @@ async fn metadata_may_be_changed_while_the_call_is_looked_at_in_other_ways() {
         drop(outer);
         out.send("x".to_owned()).await?;
         out.trailers_mut().insert(&X_A, counts.sent());
-        out.trailers_mut().append(&X_B, request.counts().received());
+        out.trailers_mut().append(&X_B, request.handle().received());
         Ok(())
     });
     let server = TestServer::start_with(Server::new().workers(1), Router::new().add(service)).await;
@@ -363,9 +363,9 @@ async fn a_reset_that_meets_the_first_message_is_an_outcome() {
 async fn dropping_a_connection_ends_its_calls_for_all_who_look() {
     let (sender, mut ends) = mpsc::unbounded_channel();
     let service = streams(sender, |ends, request, mut out: Sink<String>| async move {
-        let cancellation = request.cancellation();
+        let cancellation = request.handle();
         let (watcher, writer) = (ends.clone(), ends.clone());
-        tokio::spawn(async move { watcher.send(cancellation.cancelled().await) });
+        tokio::spawn(async move { watcher.send(cancellation.ended().await) });
         tokio::spawn(async move {
             loop {
                 if let Err(status) = out.send("x".repeat(1000)).await {
@@ -465,11 +465,11 @@ async fn whoever_stops_waiting_for_a_cancellation_leaves_nothing_behind() {
     impl Wake for Count {
         fn wake(self: Arc<Self>) {}
     }
-    let cancellation = Request::new(()).cancellation();
+    let cancellation = Request::new(()).handle();
     let count = Arc::new(Count);
     let waker = Waker::from(count.clone());
     for _ in 0..1000 {
-        let mut waiting = pin!(cancellation.cancelled());
+        let mut waiting = pin!(cancellation.ended());
         assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     }
     drop(waker);

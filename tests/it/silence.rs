@@ -34,7 +34,7 @@ async fn start_with(options: CallOptions, settings: &[(u16, u32)]) -> Started {
     let echo = Echo::default();
     let router = Router::new().add(echo.service()).configure("test.Echo", options);
     let server = Server::new().keepalive(Duration::MAX, Duration::MAX);
-    let server = server.request_timeout(Duration::MAX);
+    let server = server.calls(CallOptions::new().request_timeout(Duration::MAX));
     let (io, serving) = serve_pipe(&server, &Arc::new(router));
     (Raw::over(io, settings).await, serving, echo)
 }

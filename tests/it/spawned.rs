@@ -86,7 +86,7 @@ async fn start(server: Server) -> Fixture {
         .add(busy.service())
         .add(echo.service())
         .configure("test.Echo/Unary", CallOptions::new().spawn(false));
-    let server = TestServer::start_with(server.spawn_handlers(true), router).await;
+    let server = TestServer::start_with(server.calls(CallOptions::new().spawn(true)), router).await;
     let peer = Peer::connect(server.addr).await;
     Fixture { busy, echo, server, peer, seen }
 }
@@ -242,7 +242,7 @@ async fn what_a_method_does_not_say_its_service_and_the_server_do() {
     ] {
         let mut settings = Server::new().workers(1);
         if let Some(spawn) = of_server {
-            settings = settings.spawn_handlers(spawn);
+            settings = settings.calls(CallOptions::new().spawn(spawn));
         }
         let mut router = Router::new().add(Busy::default().service());
         for (name, options) in [("test.Busy", of_service), ("test.Busy/Place", of_method)] {

@@ -1,6 +1,6 @@
 //! What a client sees on the wire, rule by rule.
 
-use balafon::{Router, Server};
+use balafon::{CallOptions, Router, Server};
 use bytes::Bytes;
 use h2::Reason;
 use http::Request;
@@ -286,7 +286,8 @@ async fn bytes_that_are_no_message_are_internal() {
 
 #[tokio::test]
 async fn a_message_over_the_limit_is_refused_from_its_prefix() {
-    let (_server, _, mut peer) = echo_on(Server::new().max_receive_message_size(100)).await;
+    let (_server, _, mut peer) =
+        echo_on(Server::new().calls(CallOptions::new().max_receive_message_size(100))).await;
     let exactly = "x".repeat(98);
     assert_eq!(peer.unary("/test.Echo/Unary", &exactly).await.grpc_status(), "0");
     let mut call = peer.open("/test.Echo/Unary").await;
@@ -296,7 +297,8 @@ async fn a_message_over_the_limit_is_refused_from_its_prefix() {
 
 #[tokio::test]
 async fn a_response_over_the_send_limit_is_resource_exhausted() {
-    let (_server, _, mut peer) = echo_on(Server::new().max_send_message_size(100)).await;
+    let (_server, _, mut peer) =
+        echo_on(Server::new().calls(CallOptions::new().max_send_message_size(100))).await;
     let reply = peer.unary("/test.Echo/Unary", &"x".repeat(99)).await;
     assert_trailers_only(&reply, "8");
 }

@@ -63,7 +63,7 @@ use crate::store::{Found, UserStore};
 use balafon::exit_at_next_signal;
 use balafon::interceptors::{AccessLog, Metrics, ServerMetrics, TrustProxies};
 use balafon::services::health::{Health, ServingStatus};
-use balafon::{Compression, Listeners, Server, SharedTls, shutdown_signal};
+use balafon::{CallOptions, Compression, Listeners, Server, SharedTls, shutdown_signal};
 
 /// The exit code for what the user can mend: a setting, an address, a port.
 const USAGE: u8 = 2;
@@ -337,21 +337,13 @@ fn server(config: &Config) -> Server {
         .handshakes_per_minute(config.handshakes_per_minute)
         .max_concurrent_streams(config.max_streams)
         .max_header_list_size(u32::try_from(config.max_header_list).unwrap_or(u32::MAX))
-        .max_receive_message_size(config.max_receive_message)
         .connection_buffer_limit(config.connection_buffer)
         .server_buffer_limit(config.server_buffer)
-        .request_timeout(config.request_timeout.unwrap_or(Duration::MAX))
+        .calls(calls(config))
         .handshake_timeout(config.handshake_timeout)
         .keepalive(config.keepalive_time.unwrap_or(Duration::MAX), config.keepalive_timeout)
         .permit_pings(config.min_ping_interval, config.pings_without_calls)
         .drain_timeout(config.drain_timeout);
-    server = compression(config, server);
-    if let Some(bytes) = config.max_send_message {
-        server = server.max_send_message_size(bytes);
-    }
-    if let Some(time) = config.call_timeout {
-        server = server.max_call_duration(time);
-    }
     if let Some(idle) = config.max_idle {
         server = server.max_connection_idle(idle);
     }
@@ -361,17 +353,26 @@ fn server(config: &Config) -> Server {
     server
 }
 
-fn compression(config: &Config, mut server: Server) -> Server {
+fn calls(config: &Config) -> CallOptions {
+    let mut calls = CallOptions::new()
+        .max_receive_message_size(config.max_receive_message)
+        .request_timeout(config.request_timeout.unwrap_or(Duration::MAX));
+    if let Some(bytes) = config.max_send_message {
+        calls = calls.max_send_message_size(bytes);
+    }
+    if let Some(time) = config.call_timeout {
+        calls = calls.max_duration(time);
+    }
     if !config.request_compression.contains(&RequestCompression::All) {
         let accepted = config.request_compression.iter().filter_map(|setting| match setting {
             RequestCompression::Accept(encoding) => Some(*encoding),
             RequestCompression::All | RequestCompression::Off => None,
         });
-        server = server.accept_encodings(&accepted.collect::<Vec<_>>());
+        calls = calls.accept_encodings(&accepted.collect::<Vec<_>>());
     }
     match config.response_compression[..] {
-        [ResponseCompression::Mirror, ..] => server,
-        [ResponseCompression::Off, ..] => server.compression(Compression::off()),
+        [ResponseCompression::Mirror, ..] => calls,
+        [ResponseCompression::Off, ..] => calls.compression(Compression::off()),
         _ => {
             let preferred =
                 config.response_compression.iter().filter_map(|setting| match setting {
@@ -379,7 +380,7 @@ fn compression(config: &Config, mut server: Server) -> Server {
                     ResponseCompression::Mirror | ResponseCompression::Off => None,
                 });
             // Once per process: every call refers to them.
-            server.compression(Compression::prefer(Vec::leak(preferred.collect())))
+            calls.compression(Compression::prefer(Vec::leak(preferred.collect())))
         }
     }
 }
@@ -450,8 +451,9 @@ mod tests {
         let Ok((config, _)) = config::load(|_| Vec::new(), std::iter::empty(), None) else {
             panic!("the defaults contradict each other");
         };
-        let library = Server::new().workers(workers(&config)).max_receive_message_size(4 << 20);
-        let library = library.request_timeout(Duration::from_secs(120));
+        let calls = CallOptions::new().max_receive_message_size(4 << 20);
+        let calls = calls.request_timeout(Duration::from_secs(120));
+        let library = Server::new().workers(workers(&config)).calls(calls);
         let library = library.max_connection_idle(Duration::from_secs(30 * 60));
         // Its messages are short.
         let library = library.connection_buffer_limit(16 << 20);

@@ -21,7 +21,7 @@ const NEGLIGIBLE: usize = 1024;
 /// Bytes that have arrived and are unread, with the memory that holds them.
 #[derive(Debug, Default)]
 pub(super) struct Chunks {
-    /// What is read next; empty only if nothing is unread. SpawnedHandler from `queue` because most calls
+    /// What is read next; empty only if nothing is unread. Apart from `queue` because most calls
     /// have no more than this.
     front: Chunk,
     queue: VecDeque<Chunk>,

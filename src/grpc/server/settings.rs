@@ -1,8 +1,9 @@
 use std::time::Duration;
 
 use crate::grpc::options::CallOptions;
-use crate::grpc::server::policy::enforcement::PingPolicy;
 use crate::grpc::server::policy::lifetime::Lifespan;
+use crate::grpc::server::policy::pings::PingPolicy;
+use crate::grpc::server::scheduling::TIME_SLICE;
 
 /// Idle connections take some 30 KiB each, so these take 300 MiB; a server that is to have more
 /// should be asked to.
@@ -40,7 +41,7 @@ pub(super) struct Settings {
     pub(super) drain_timeout: Duration,
     pub(super) lifespan: Lifespan,
     pub(super) pings: PingPolicy,
-    /// What a connection may take before others have their turn.
+    /// [`TIME_SLICE`], but for benchmarks and tests.
     pub(super) time_slice: Duration,
 }
 
@@ -67,8 +68,7 @@ impl Default for Settings {
             drain_timeout: Duration::from_secs(30),
             lifespan: Lifespan::default(),
             pings: PingPolicy::default(),
-            // Two hundred unary calls; beside it the price of a turn, some microseconds, is small.
-            time_slice: Duration::from_millis(1),
+            time_slice: TIME_SLICE,
         }
     }
 }
@@ -96,8 +96,8 @@ impl Settings {
             .max_pending_accept_reset_streams(self.max_concurrent_streams as usize)
             .max_concurrent_reset_streams(REMEMBERED_RESETS)
             .reset_stream_duration(REMEMBERED_FOR)
-            // These two count for the life of a connection, and so end honest ones. `police.rs`
-            // and `pace.rs` bound both by rate.
+            // These two count for the life of a connection, and so end honest ones. `policy`
+            // bounds both by rate.
             .data_frame_budget(usize::MAX)
             .max_local_error_reset_streams(None);
         builder

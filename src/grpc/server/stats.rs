@@ -62,7 +62,7 @@ impl ServerStats {
     }
 
     /// How often calls have held up others: the methods of which polls of a handler, with the
-    /// interceptors around it, took more than a [`time_slice`](crate::Server::time_slice), and how
+    /// interceptors around it, took more than a millisecond, and how
     /// many, in no particular order. Methods that have many should be set to [`spawn`](crate::CallOptions::spawn), or do in
     /// smaller steps what they do; when slow polls add up to a hundredth of the time, the log says
     /// so too. A few are no fault of theirs: the thread may have had to wait for a CPU.

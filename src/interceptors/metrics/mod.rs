@@ -129,7 +129,7 @@ impl Interceptor for Metrics {
         let Shared { rows, buckets, table, .. } = &*self.shared;
         let row = rows.get(&address(call.method())).copied().unwrap_or_default();
         let row = table.row(row);
-        let (start, counts) = (call.started(), call.counts());
+        let (start, counts) = (call.started(), call.handle());
         row.add(STARTED, 1);
 
         let outcome = next.run(call).await;

@@ -99,7 +99,8 @@ impl ServerReflection for Reflection {
         request: Request<Streaming<ServerReflectionRequest>>,
         mut out: Sink<ServerReflectionResponse>,
     ) -> Result<(), Status> {
-        let mut draining = pin!(request.draining());
+        let handle = request.handle();
+        let mut draining = pin!(handle.draining());
         let mut requests = request.into_message();
         let mut sent = Sent::default();
         loop {

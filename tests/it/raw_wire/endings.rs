@@ -94,8 +94,8 @@ async fn a_handler_sees_its_deadline() {
 async fn a_task_of_a_handler_sees_the_cancellation() {
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let router = unary(tell, |tell, request: Request<String>| async move {
-        let cancellation = request.cancellation();
-        tokio::spawn(async move { tell.send(cancellation.cancelled().await) });
+        let cancellation = request.handle();
+        tokio::spawn(async move { tell.send(cancellation.ended().await) });
         std::future::pending().await
     });
     let (_server, mut raw) = serve(router).await;

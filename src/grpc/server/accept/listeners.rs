@@ -88,6 +88,12 @@ impl Listeners {
         Ok(())
     }
 
+    /// Adds listeners that are bound already, such as a `TcpListener` or a `UnixListener` that the service manager
+    /// has passed on.
+    pub fn push(&mut self, listeners: impl Into<Self>) {
+        self.sockets.extend(listeners.into().sockets);
+    }
+
     fn add(&mut self, socket: Socket) {
         self.sockets.push(Bound { socket, proxies: None });
     }

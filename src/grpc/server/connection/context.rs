@@ -13,7 +13,6 @@ use crate::grpc::server::accept::handshakes::Handshakes;
 #[cfg(feature = "tls")]
 use crate::grpc::server::accept::tls::SharedTls;
 use crate::grpc::server::connection::outlet::Outlet;
-use crate::grpc::server::connection::server_call::ServerCall;
 use crate::grpc::server::drain::Drain;
 use crate::grpc::server::policy::budget::{Budget, Budgets};
 use crate::grpc::server::policy::tally::Tally;
@@ -121,9 +120,9 @@ impl ConnectionContext {
     }
 
     /// Counts the poll of a call that took this time, if it was slow.
-    pub(crate) fn count_poll(&self, call: &ServerCall, time: Duration) {
+    pub(crate) fn count_poll(&self, method: &'static Method, time: Duration) {
         if time > self.settings.time_slice {
-            self.meter.slow_poll(call.method(), time);
+            self.meter.slow_poll(method, time);
         }
     }
 

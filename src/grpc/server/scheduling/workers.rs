@@ -10,7 +10,7 @@ use tokio::time::timeout_at;
 use crate::grpc::call::Peer;
 use crate::grpc::server::accept::stream::{Detached, Stream};
 use crate::grpc::server::connection::context::ServerContext;
-use crate::grpc::server::connection::turns;
+use crate::grpc::server::connection::serve::serve;
 use crate::grpc::server::drain::Drain;
 use crate::grpc::server::scheduling::polled_method::Polled;
 use crate::grpc::server::scheduling::timer::later;
@@ -119,7 +119,7 @@ impl Job {
         let Self { stream, peer, proxied, permit: _permit, drain } = self;
         let mut context = server.connection(peer);
         context.proxied = proxied;
-        turns::serve(stream, context, drain).await;
+        serve(stream, context, drain).await;
     }
 }
 

@@ -21,7 +21,7 @@ use crate::domain::{NewUser, UserId};
 use crate::pb::{self, CreateUserRequest, CreateUsersResponse};
 use crate::store::{ChangeListener, IdempotencyKey, Known, StoreError, Stored, UserStore};
 use balafon::rpc::{BadRequest, ErrorInfo};
-use balafon::{AsciiKey, BinaryKey, Call, Cancellation, Metadata, Response, Status, Streaming};
+use balafon::{AsciiKey, BinaryKey, Call, CallHandle, Metadata, Response, Status, Streaming};
 
 /// Request metadata of `CreateUsers`: `atomic` for all or nothing, `chunked` (or nothing at all) for
 /// chunks that are stored as they come.
@@ -109,7 +109,7 @@ pub(super) struct Batch<'a, S> {
     keyed: Option<Keyed>,
     failures: Failures,
     changes: Option<ChangeListener>,
-    cancellation: Cancellation,
+    handle: CallHandle,
     held: Held,
     /// Bytes of texts of the users that are not stored.
     texts: usize,
@@ -144,7 +144,7 @@ impl<'a, S: UserStore> Batch<'a, S> {
             keyed: key.map(Keyed::new),
             failures: Failures::default(),
             changes: call.extensions().get().cloned(),
-            cancellation: call.cancellation(),
+            handle: call.handle(),
             held: Held::new(call),
             texts: 0,
         }
@@ -315,7 +315,7 @@ impl<'a, S: UserStore> Batch<'a, S> {
             biased;
             outcome = creation => outcome,
             // The client learns what it can: the transaction may be under way.
-            reason = self.cancellation.cancelled() => {
+            reason = self.handle.ended() => {
                 self.unknown = users;
                 return Err(reason);
             }

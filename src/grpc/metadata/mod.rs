@@ -1,19 +1,17 @@
 //! Metadata: the headers and trailers of a call that belong to the application
 //! (PROTOCOL-HTTP2, "Custom-Metadata").
 
+mod base64;
+mod keys;
+
 use std::fmt;
 
-use base64::Engine;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
-use base64::engine::{DecodePaddingMode, general_purpose::STANDARD_NO_PAD};
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-/// Accepts what the specification asks a receiver to: padded and unpadded.
-const LENIENT: GeneralPurpose = GeneralPurpose::new(
-    &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+pub use self::base64::decode_bin;
+pub(crate) use self::base64::encode_bin;
+pub use self::keys::{AsciiKey, AsciiValue, BinaryKey, InvalidMetadata, LookupKey};
 
 /// Whether the protocol itself speaks through this name. What an application puts under it is
 /// dropped before it is sent, so that no handler can forge a status or break the stream. Two names
@@ -49,39 +47,6 @@ pub struct Metadata {
     headers: HeaderMap,
 }
 
-/// A name for text values: lower-case letters, digits, `-`, `_` and `.`, not ending in `-bin`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct AsciiKey(HeaderName);
-
-/// A name for byte values; it ends in `-bin`, and the values travel in base64.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct BinaryKey(HeaderName);
-
-/// A text value: printable ASCII (0x20 to 0x7E), as the specification allows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AsciiValue(HeaderValue);
-
-/// A name or a value that metadata cannot hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InvalidMetadata(Fault);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Fault {
-    Key,
-    Value,
-    Base64,
-}
-
-impl AsciiValue {
-    /// Marks a value as one that does not come again, such as an id of the call: it is sent without
-    /// a place in the table of headers (RFC 7541, 7.1.3), where it would push out those that do.
-    #[must_use]
-    pub fn unindexed(mut self) -> Self {
-        self.0.set_sensitive(true);
-        self
-    }
-}
-
 impl Metadata {
     /// Nothing yet; allocates nothing.
     pub fn new() -> Self {
@@ -89,29 +54,29 @@ impl Metadata {
     }
 
     /// The first text under `key`; `None` also for a value outside printable ASCII.
-    pub fn get(&self, key: &AsciiKey) -> Option<&str> {
-        self.headers.get(&key.0)?.to_str().ok()
+    pub fn get(&self, key: impl LookupKey) -> Option<&str> {
+        key.get(&self.headers)?.to_str().ok()
     }
 
     /// Every text under `key`, in the order of arrival.
-    pub fn get_all(&self, key: &AsciiKey) -> impl Iterator<Item = &str> {
-        self.headers.get_all(&key.0).iter().filter_map(|value| value.to_str().ok())
+    pub fn get_all<K: LookupKey>(&self, key: K) -> impl Iterator<Item = &str> + use<'_, K> {
+        key.get_all(&self.headers).into_iter().filter_map(|value| value.to_str().ok())
     }
 
     /// The first bytes under `key`.
     ///
     /// # Errors
     /// [`InvalidMetadata`] (inside the option) if the peer's value is not base64.
-    pub fn get_bin(&self, key: &BinaryKey) -> Option<Result<Bytes, InvalidMetadata>> {
+    pub fn get_bin(&self, key: impl LookupKey) -> Option<Result<Bytes, InvalidMetadata>> {
         self.get_all_bin(key).next()
     }
 
     /// Every value under `key`. A header that holds several, joined by commas, gives each.
-    pub fn get_all_bin(
+    pub fn get_all_bin<K: LookupKey>(
         &self,
-        key: &BinaryKey,
-    ) -> impl Iterator<Item = Result<Bytes, InvalidMetadata>> {
-        let values = self.headers.get_all(&key.0).iter();
+        key: K,
+    ) -> impl Iterator<Item = Result<Bytes, InvalidMetadata>> + use<'_, K> {
+        let values = key.get_all(&self.headers).into_iter();
         values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(decode_bin)
     }
 
@@ -133,6 +98,17 @@ impl Metadata {
     /// Adds one more value of bytes under `key`.
     pub fn append_bin(&mut self, key: &BinaryKey, value: impl AsRef<[u8]>) {
         self.headers.append(&key.0, encode_bin(value.as_ref()));
+    }
+
+    /// Removes every value under `key`, and returns whether there was one.
+    pub fn remove(&mut self, key: impl LookupKey) -> bool {
+        key.remove(&mut self.headers)
+    }
+
+    /// The name and the value of each entry, in no particular order of names. The value under a `-bin` name is
+    /// base64, as it travels.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
     }
 
     /// Adds all of `other`; names that both have keep both values.
@@ -193,128 +169,6 @@ impl From<HeaderMap> for Metadata {
 impl fmt::Debug for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.headers.keys()).finish()
-    }
-}
-
-impl AsciiKey {
-    /// A key known at compile time.
-    ///
-    /// # Panics
-    /// If `name` is not a key for text; in a `static` that is an error of compilation.
-    pub const fn from_static(name: &'static str) -> Self {
-        assert!(!ends_in_bin(name.as_bytes()), "a key for text must not end in -bin");
-        Self(HeaderName::from_static(name))
-    }
-
-    /// The name, in lower case.
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-}
-
-impl BinaryKey {
-    /// A key known at compile time.
-    ///
-    /// # Panics
-    /// If `name` is not a key for bytes; in a `static` that is an error of compilation.
-    pub const fn from_static(name: &'static str) -> Self {
-        assert!(ends_in_bin(name.as_bytes()), "a key for bytes must end in -bin");
-        Self(HeaderName::from_static(name))
-    }
-
-    /// The name, in lower case.
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-}
-
-const fn ends_in_bin(name: &[u8]) -> bool {
-    matches!(name, [.., b'-', b'b', b'i', b'n'])
-}
-
-impl TryFrom<&str> for AsciiKey {
-    type Error = InvalidMetadata;
-
-    fn try_from(name: &str) -> Result<Self, InvalidMetadata> {
-        match HeaderName::try_from(name) {
-            Ok(key) if !ends_in_bin(key.as_str().as_bytes()) => Ok(Self(key)),
-            _ => Err(InvalidMetadata(Fault::Key)),
-        }
-    }
-}
-
-impl TryFrom<&str> for BinaryKey {
-    type Error = InvalidMetadata;
-
-    fn try_from(name: &str) -> Result<Self, InvalidMetadata> {
-        match HeaderName::try_from(name) {
-            Ok(key) if ends_in_bin(key.as_str().as_bytes()) => Ok(Self(key)),
-            _ => Err(InvalidMetadata(Fault::Key)),
-        }
-    }
-}
-
-impl AsciiValue {
-    /// A value known at compile time.
-    ///
-    /// # Panics
-    /// If `value` is not printable ASCII; in a `static` that is an error of compilation.
-    pub const fn from_static(value: &'static str) -> Self {
-        Self(HeaderValue::from_static(value))
-    }
-}
-
-impl TryFrom<&str> for AsciiValue {
-    type Error = InvalidMetadata;
-
-    fn try_from(value: &str) -> Result<Self, InvalidMetadata> {
-        if !value.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) {
-            return Err(InvalidMetadata(Fault::Value));
-        }
-        HeaderValue::from_str(value).map(Self).map_err(|_| InvalidMetadata(Fault::Value))
-    }
-}
-
-macro_rules! ascii_value_from_integer {
-    ($($integer:ty),+) => {
-        $(impl From<$integer> for AsciiValue {
-            fn from(value: $integer) -> Self {
-                Self(HeaderValue::from(value))
-            }
-        })+
-    };
-}
-
-ascii_value_from_integer!(u32, i32, u64, i64, usize);
-
-impl fmt::Display for InvalidMetadata {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Fault::Key => {
-                "invalid metadata key: wanted letters, digits, '-', '_' and '.', \
-                 with the suffix -bin for bytes and without it for text"
-            }
-            Fault::Value => "invalid metadata value: wanted printable ASCII",
-            Fault::Base64 => "invalid metadata value: a -bin key holds base64",
-        })
-    }
-}
-
-impl std::error::Error for InvalidMetadata {}
-
-pub(crate) fn encode_bin(value: &[u8]) -> HeaderValue {
-    let text = STANDARD_NO_PAD.encode(value);
-    HeaderValue::try_from(text).expect("base64 is made of characters that a header may hold")
-}
-
-/// Decodes one `-bin` value, with or without padding.
-///
-/// # Errors
-/// [`InvalidMetadata`] if it is not base64.
-pub fn decode_bin(value: &[u8]) -> Result<Bytes, InvalidMetadata> {
-    match LENIENT.decode(value.trim_ascii()) {
-        Ok(bytes) => Ok(bytes.into()),
-        Err(_) => Err(InvalidMetadata(Fault::Base64)),
     }
 }
 
@@ -405,6 +259,21 @@ mod tests {
         assert!(AsciiKey::try_from("a b").is_err());
         assert!(AsciiValue::try_from("naïve").is_err());
         assert!(AsciiValue::try_from("tab\t").is_err());
+    }
+
+    #[test]
+    fn entries_are_found_by_text_listed_and_removed() {
+        let mut metadata = with_header("some-text", &["1", "2"]);
+        metadata.insert_bin(&BYTES, [1]);
+        assert_eq!(metadata.get("some-text"), Some("1"));
+        assert_eq!(metadata.get_bin("some-bin").unwrap().unwrap().as_ref(), [1]);
+        let mut entries: Vec<_> = metadata.iter().collect();
+        entries.sort();
+        let expected: [(_, &[u8]); 3] =
+            [("some-bin", b"AQ"), ("some-text", b"1"), ("some-text", b"2")];
+        assert_eq!(entries, expected);
+        assert!(metadata.remove("some-text") && metadata.remove(&BYTES));
+        assert!(!metadata.remove(&TEXT) && metadata.is_empty());
     }
 
     #[test]

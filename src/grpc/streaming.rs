@@ -1,93 +1,19 @@
-use std::borrow::Borrow;
 use std::fmt;
-use std::future::poll_fn;
 use std::marker::PhantomData;
-use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
 use futures_util::Stream;
-use prost::{DecodeError, Message};
+use prost::Message;
 use tokio::task::coop;
 
-use super::call::{Call, MetadataMut};
 use super::exchange::{Exchange, Received};
 use super::frame::WholeFrames;
-use super::metadata::Metadata;
 use super::method::UNKNOWN_METHOD;
+use super::request::not_protobuf;
 use super::status::Status;
-
-/// A request message, or the stream of them, with the [`Call`] that it belongs to.
-#[derive(Debug)]
-pub struct Request<T> {
-    /// The message; of a client-streaming call the [`Streaming`] of messages.
-    pub message: T,
-    call: Call,
-}
-
-impl<T> Request<T> {
-    /// A request that came over no network, to call a handler in a test.
-    pub fn new(message: T) -> Self {
-        Self { message, call: Call::detached(&UNKNOWN_METHOD) }
-    }
-
-    pub(crate) fn of_call(message: T, call: Call) -> Self {
-        Self { message, call }
-    }
-
-    /// Whether the message came compressed, by the call's [encoding](Call::request_encoding); of a
-    /// client-streaming call the last that was read.
-    pub fn was_compressed(&self) -> bool {
-        self.call.exchange().compressed()
-    }
-
-    /// The message alone.
-    pub fn into_message(self) -> T {
-        self.message
-    }
-
-    /// The message and the call.
-    pub fn into_parts(self) -> (T, Call) {
-        (self.message, self.call)
-    }
-}
-
-impl<T> Deref for Request<T> {
-    type Target = Call;
-
-    fn deref(&self) -> &Call {
-        &self.call
-    }
-}
-
-impl<T> DerefMut for Request<T> {
-    fn deref_mut(&mut self) -> &mut Call {
-        &mut self.call
-    }
-}
-
-/// The single response message of a call, with its metadata. Initial and trailing metadata may each
-/// be as long as the client accepts as headers (`SETTINGS_MAX_HEADER_LIST_SIZE`, often 8 KiB); a call
-/// with more ends with RESOURCE_EXHAUSTED.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Response<T> {
-    /// The message.
-    pub message: T,
-    /// Initial metadata, sent before the message.
-    pub metadata: Metadata,
-    /// Trailing metadata, sent with the status.
-    pub trailers: Metadata,
-}
-
-impl<T> Response<T> {
-    /// A response without metadata.
-    pub fn new(message: T) -> Self {
-        Self { message, metadata: Metadata::new(), trailers: Metadata::new() }
-    }
-}
 
 /// The messages that a client streams, in order.
 ///
@@ -134,10 +60,10 @@ impl<T> Streaming<T> {
 impl<T: Message + Default> Streaming<T> {
     /// A stream of these messages and then a half-close, to call a handler in a test.
     pub fn from_messages(messages: impl IntoIterator<Item = T>) -> Self {
-        let source = Exchange::detached();
-        let target = Exchange::detached();
+        let source = Exchange::detached(&UNKNOWN_METHOD);
+        let target = Exchange::detached(&UNKNOWN_METHOD);
         for message in messages {
-            source.write(&message, false).expect("a detached exchange takes every message");
+            source.write(&message).expect("a detached exchange takes every message");
         }
         let mut outbound = source.lock();
         let count = outbound.outbound.buffered();
@@ -267,20 +193,6 @@ impl<T> Drop for Read<'_, T> {
     }
 }
 
-/// The one message of a call that does not stream, once the client's half-close shows that it is the
-/// only one.
-pub(crate) async fn only_message<T>(exchange: &Exchange) -> Result<T, Status>
-where
-    T: Message + Default,
-{
-    let message = poll_fn(|cx| exchange.poll_only(cx)).await?;
-    T::decode(message).map_err(|error| not_protobuf(&error))
-}
-
-fn not_protobuf(error: &DecodeError) -> Status {
-    Status::internal(format!("the message is not valid protobuf: {error}"))
-}
-
 /// Ends after the first error.
 impl<T: Message + Default> Stream for Streaming<T> {
     type Item = Result<T, Status>;
@@ -302,77 +214,10 @@ impl<T> fmt::Debug for Streaming<T> {
     }
 }
 
-/// Where a handler puts the messages that it streams. The handler's return value ends the call.
-///
-/// Messages gather while the handler goes on and leave together when it waits for anything, or
-/// when 16 KiB have come together; none is held back longer than that.
-pub struct Sink<T> {
-    exchange: Arc<Exchange>,
-    messages: PhantomData<fn(T)>,
-}
-
-impl<T: Message> Sink<T> {
-    pub(crate) fn new(exchange: Arc<Exchange>) -> Self {
-        Self { exchange, messages: PhantomData }
-    }
-
-    /// Sends a message: owned, borrowed, or shared (`T`, `&T`, `Arc<T>`). Waits while 16 KiB of
-    /// earlier messages are unsent, that is for the client's flow control. Cancel safe: dropped
-    /// before it is ready, it has sent nothing.
-    ///
-    /// # Errors
-    /// RESOURCE_EXHAUSTED if the message is over the send limit; INTERNAL if its own code panics or
-    /// gives another length than that of its encoding; else why the call is over. In the first two
-    /// cases nothing of it is sent, and later messages can be.
-    pub async fn send(&mut self, message: impl Borrow<T>) -> Result<(), Status> {
-        poll_fn(|cx| self.exchange.poll_send(message.borrow(), true, cx)).await
-    }
-
-    /// Sends a message that is not worth compressing, such as one that holds an image, plain also
-    /// in a call whose messages are compressed. Else like [`send`](Self::send).
-    ///
-    /// # Errors
-    /// Those of [`send`](Self::send).
-    pub async fn send_uncompressed(&mut self, message: impl Borrow<T>) -> Result<(), Status> {
-        poll_fn(|cx| self.exchange.poll_send(message.borrow(), false, cx)).await
-    }
-
-    /// Waits until all that was sent has left for the client, as far as its flow control lets it:
-    /// for a handler that would rather send the latest value later than an old one now. Cancel
-    /// safe.
-    ///
-    /// # Errors
-    /// Why the call is over.
-    pub async fn flushed(&mut self) -> Result<(), Status> {
-        poll_fn(|cx| self.exchange.poll_unsent(0, cx)).await
-    }
-
-    /// Initial metadata, to be added to until the headers are sent: by the first message, by
-    /// [`flush_headers`](Self::flush_headers), or at the end.
-    pub fn metadata_mut(&mut self) -> MetadataMut<'_> {
-        MetadataMut::initial(&self.exchange)
-    }
-
-    /// Trailing metadata, to be added to until the handler returns.
-    pub fn trailers_mut(&mut self) -> MetadataMut<'_> {
-        MetadataMut::trailing(&self.exchange)
-    }
-
-    /// Sends the headers now, for a client that waits for them before the first message exists.
-    pub fn flush_headers(&mut self) {
-        self.exchange.flush_headers();
-    }
-}
-
-impl<T> fmt::Debug for Sink<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sink").finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::future::poll_fn;
     use std::pin::pin;
 
     use futures_util::FutureExt;

@@ -1,0 +1,159 @@
+use std::task::Poll;
+
+use bytes::Bytes;
+
+use super::inbound::READ_AHEAD;
+use super::outbound::COALESCE;
+use super::*;
+use crate::grpc::frame::HEADER_LEN;
+use crate::grpc::method::UNKNOWN_METHOD;
+
+fn terms(receive_limit: usize) -> Terms {
+    Terms {
+        method: &UNKNOWN_METHOD,
+        deadline: None,
+        receive_limit,
+        send_limit: 1 << 20,
+        encoding: None,
+        inflate_budget: None,
+        compressor: None,
+    }
+}
+
+fn exchange() -> Arc<Exchange> {
+    Exchange::new(terms(100))
+}
+
+fn noop() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
+#[test]
+fn a_writer_waits_while_a_full_frame_is_buffered() {
+    let exchange = exchange();
+    assert!(exchange.poll_nearly_sent(&mut noop()).is_ready());
+    exchange.write(&"x".repeat(COALESCE)).unwrap();
+    assert!(exchange.poll_nearly_sent(&mut noop()).is_pending());
+    let mut state = exchange.lock();
+    state.outbound.split(10);
+    assert_eq!(state.outbound.take_writers().count(), 1);
+    drop(state);
+    assert!(exchange.poll_nearly_sent(&mut noop()).is_ready());
+}
+
+#[test]
+fn a_cut_message_is_known() {
+    let exchange = exchange();
+    exchange.write(&"abc".to_string()).unwrap();
+    exchange.write(&"defg".to_string()).unwrap();
+    let outbound = &mut exchange.lock().outbound;
+    let (first, second) = (HEADER_LEN + 5, HEADER_LEN + 6);
+    for (count, cut) in [(1, true), (first - 1, false), (first - first + 3, true)] {
+        outbound.split(count);
+        assert_eq!(outbound.inside_message(), cut);
+    }
+    outbound.split(second - 3);
+    assert!(!outbound.inside_message());
+    assert_eq!(outbound.buffered(), 0);
+}
+
+#[test]
+fn a_compressed_message_without_encoding_is_internal() {
+    let exchange = exchange();
+    exchange.lock().inbound.receive(Bytes::from_static(&[1, 0, 0, 0, 0]));
+    let Poll::Ready(Err(status)) = exchange.poll_received(&mut noop()) else { panic!() };
+    assert_eq!(status.code(), crate::Code::Internal);
+}
+
+#[test]
+fn an_error_of_the_input_stays() {
+    let exchange = exchange();
+    exchange.lock().inbound.receive(Bytes::from_static(&[7, 0, 0, 0, 0]));
+    for _ in 0..2 {
+        assert!(matches!(exchange.poll_received(&mut noop()), Poll::Ready(Err(_))));
+    }
+}
+
+#[test]
+fn after_an_error_what_comes_is_not_kept_and_its_window_is_given_back() {
+    let exchange = exchange();
+    let message = Bytes::from_static(&[0; HEADER_LEN]);
+    exchange.lock().inbound.receive(message.clone());
+    exchange.fail_input(&Status::internal("first"));
+    for _ in 0..2 {
+        let mut state = exchange.lock();
+        state.inbound.receive(message.clone());
+        assert_eq!(state.held(), 0);
+        assert!(state.release() > 0);
+        drop(state);
+        let Poll::Ready(Err(status)) = exchange.poll_received(&mut noop()) else { panic!() };
+        assert_eq!(status.message(), "first");
+    }
+    exchange.end(Status::cancelled("over"));
+    exchange.lock().inbound.receive(message);
+    assert_eq!(exchange.lock().held(), 0);
+}
+
+#[test]
+fn the_end_of_a_call_is_seen_by_all_and_the_first_reason_counts() {
+    let exchange = exchange();
+    let mut watcher = pin!(exchange.until_ended());
+    assert!(watcher.as_mut().poll(&mut noop()).is_pending());
+    exchange.end(Status::cancelled("first"));
+    exchange.end(Status::unavailable("second"));
+    assert_eq!(watcher.poll(&mut noop()), Poll::Ready(Status::cancelled("first")));
+    assert!(matches!(exchange.poll_received(&mut noop()), Poll::Ready(Err(_))));
+    assert!(matches!(exchange.poll_nearly_sent(&mut noop()), Poll::Ready((Err(_), _))));
+    assert!(exchange.write(&()).is_err());
+}
+
+#[test]
+fn a_change_while_the_transport_runs_keeps_it_running() {
+    let exchange = exchange();
+    exchange.lock().begin();
+    exchange.write(&()).unwrap();
+    assert!(!exchange.lock().rest(&mut noop()));
+    assert_eq!(exchange.lock().outbound_seen().buffered(), HEADER_LEN);
+    assert!(exchange.lock().rest(&mut noop()));
+}
+
+#[test]
+fn a_response_is_held_as_a_whole_until_all_of_it_is_sent() {
+    let exchange = exchange();
+    exchange.write(&"x".repeat(100_000)).unwrap();
+    let mut state = exchange.lock();
+    assert!((100_000..200_000).contains(&state.held()));
+    state.outbound.split(99_999);
+    assert!(state.held() >= 100_000);
+    let rest = state.outbound.buffered();
+    state.outbound.split(rest);
+    assert_eq!(state.held(), 0);
+}
+
+#[test]
+fn what_was_received_is_not_held_beyond_the_end_of_the_call() {
+    let exchange = exchange();
+    exchange.lock().inbound.receive(Bytes::from_static(&[0, 0, 0, 0, 9, 1]));
+    assert!(exchange.poll_received(&mut noop()).is_pending());
+    assert!(exchange.lock().held() > 0);
+    exchange.end(Status::cancelled("over"));
+    assert_eq!(exchange.lock().held(), 0);
+}
+
+#[test]
+fn window_is_given_back_as_the_handler_reads() {
+    let exchange = Exchange::new(terms(READ_AHEAD));
+    let message = [&[0, 0, 0, 0, 100][..], &[0; 100]].concat();
+    let count = 2 * READ_AHEAD / message.len();
+    let mut state = exchange.lock();
+    state.begin();
+    state.inbound.receive(message.repeat(count).into());
+    assert_eq!(state.release(), READ_AHEAD);
+    assert_eq!(state.release(), 0);
+    drop(state);
+    assert!(exchange.poll_received(&mut noop()).is_ready());
+    assert!(!exchange.lock().rest(&mut noop()));
+    let batch = exchange.lock().release();
+    assert!((message.len()..COALESCE + message.len()).contains(&batch), "{batch}");
+    assert!(exchange.lock().rest(&mut noop()));
+}

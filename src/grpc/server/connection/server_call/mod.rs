@@ -1,0 +1,296 @@
+mod errors;
+mod response;
+mod start;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use h2::{Reason, RecvStream};
+
+use self::errors::status_of;
+use self::response::{Response, Sent, Stage};
+use super::context::ConnectionContext;
+use super::linger::{Linger, StatedRequest};
+use crate::grpc::call::Outcome;
+use crate::grpc::exchange::Exchange;
+use crate::grpc::handler::BoxFuture;
+use crate::grpc::method::Method;
+use crate::grpc::server::policy::budget::Share;
+use crate::grpc::server::policy::call_limits::{Limits, Progress};
+use crate::grpc::status::Status;
+
+/// Rounds of one poll of a call, before other calls have their turn: 128 KiB of streamed messages.
+const ROUNDS: usize = 8;
+
+/// A client that resets a call later than this has a reason to, such as its deadline. One that resets it earlier is
+/// most often an attacker.
+const EARLY_RESET: Duration = Duration::from_millis(10);
+
+/// One call on its HTTP/2 stream. It carries bytes between h2 and the call's [`Exchange`], polls the handler in
+/// between, and sends the status, once.
+pub(crate) struct ServerCall {
+    exchange: Arc<Exchange>,
+    /// The call in its interceptors and its handler; `None` once they have given an outcome.
+    running: Option<BoxFuture<'static, Outcome>>,
+    body: RecvStream,
+    /// Whether the client may still send.
+    receiving: bool,
+    response: Response,
+    /// Set if an early response may have to wait for the rest of the request.
+    stated: Option<StatedRequest>,
+    limits: Limits,
+    /// Bytes of memory that the request metadata takes.
+    head_size: usize,
+    started: std::time::Instant,
+    /// Messages that the handler had taken when they were last added to the connection's tally.
+    counted: u64,
+    share: Share,
+    context: Arc<ConnectionContext>,
+}
+
+/// What a round of a call has led to.
+enum Round {
+    /// Nothing more can be done until the call is woken.
+    Rest,
+    /// The handler can go on at once.
+    Again,
+    /// The call is over.
+    Over(Poll<()>),
+}
+
+impl ServerCall {
+    /// Ends the call now, with the status `reason`: the handler is dropped, what it had written and not sent is
+    /// discarded. The client gets the status if its stream can still carry it.
+    pub(crate) fn stop(&mut self, reason: Status, cx: &mut Context<'_>) {
+        self.exchange.end(reason.clone());
+        self.run(cx);
+        let outcome = self.response.outcome.get_or_insert_with(|| reason.clone().into());
+        if outcome.status.is_ok() {
+            outcome.status = reason;
+        }
+        let mut state = self.exchange.lock();
+        let cut = state.outbound.inside_message();
+        state.outbound.discard();
+        drop(state);
+        if let (true, Stage::Body(stream)) = (cut, &mut self.response.stage) {
+            stream.send_reset(Reason::CANCEL);
+            self.receiving = false;
+        } else {
+            let _ = self.send(cx);
+        }
+        self.close();
+    }
+
+    pub(crate) fn method(&self) -> &'static Method {
+        self.response.method
+    }
+
+    /// Announces to the handler that the server drains.
+    pub(crate) fn drain(&self) {
+        self.exchange.drain();
+    }
+
+    /// Polls the interceptors and the handler.
+    fn run(&mut self, cx: &mut Context<'_>) {
+        let Some(running) = &mut self.running else { return };
+        self.context.polls(self.response.method);
+        if let Poll::Ready(outcome) = running.as_mut().poll(cx) {
+            self.running = None;
+            self.response.outcome = Some(outcome);
+        }
+    }
+
+    /// Takes all that has arrived. h2 counts small frames that are left with it, and ends connections with many.
+    fn receive(&mut self, cx: &mut Context<'_>) {
+        if self.response.method.client_streaming {
+            let received = self.exchange.received();
+            let more = (received - self.counted) as u32;
+            if more > 0 {
+                self.context.tally.messages.add(more);
+                self.counted = received;
+            }
+        }
+        let mut state = self.exchange.lock();
+        state.begin();
+        let mut lost = None;
+        while self.receiving
+            && let Poll::Ready(received) = self.body.poll_data(cx)
+        {
+            match received {
+                Some(Ok(chunk)) => state.inbound.receive(chunk),
+                Some(Err(error)) => {
+                    self.receiving = false;
+                    self.response.reset |= error.is_reset() && error.is_remote();
+                    let status = status_of(&error);
+                    state.inbound.finish(Err(status.clone()));
+                    lost = Some(status);
+                }
+                None => {
+                    self.receiving = false;
+                    state.inbound.finish(Ok(()));
+                }
+            }
+        }
+        let taken = state.release();
+        if taken > 0 {
+            // It fails only for a stream that is gone, which poll_data reports.
+            let _ = self.body.flow_control().release_capacity(taken);
+        }
+        let reader = state.inbound.take_reader();
+        drop(state);
+        // A reader in this task is polled next anyway.
+        wake_others(reader, cx);
+        if let Some(status) = lost {
+            self.exchange.end(status);
+        }
+    }
+
+    /// Whether the response, which is ready, waits for the rest of the request.
+    fn waits_for_request(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(stated) = &mut self.stated else { return false };
+        if self.response.outcome.is_none() || !self.receiving || !self.response.is_unsent() {
+            return false;
+        }
+        // The handler is done: what arrives from here on will not be read.
+        self.exchange.lock().inbound.discard();
+        stated.poll_timeout(cx).is_pending()
+    }
+
+    /// Sends what can be sent; gives also whether the handler waited, in this task, for the room that was made.
+    fn send(&mut self, cx: &mut Context<'_>) -> (Sent, bool) {
+        let header_limit = self.context.tally.header_limit();
+        self.response.check_trailers(header_limit);
+        let mut state = self.exchange.lock();
+        let outbound = state.outbound_seen();
+        let sent = self.response.send(outbound, &self.context, cx);
+        if !matches!(sent, Sent::Available) || self.response.is_unsent() {
+            return (sent, false);
+        }
+        let unsent = outbound.buffered();
+        let writers: Vec<_> = outbound.take_writers().collect();
+        drop(state);
+        if unsent == 0 && self.response.send_trailers(header_limit) {
+            return (Sent::Status, false);
+        }
+        (sent, wake_others(writers, cx))
+    }
+
+    /// Ready, with the status to end with, when the client, a limit or the connection ends the call.
+    fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
+        if let Poll::Ready(status) = self.response.poll_reset(cx) {
+            return Poll::Ready(status);
+        }
+        let mut awaited = None;
+        if self.limits.count_silence() {
+            let state = self.exchange.lock();
+            if state.awaits_client() {
+                let (received, gone) = (self.exchange.received(), state.gone());
+                awaited = Some(Progress { received, gone });
+            }
+        }
+        self.limits.poll(self.receiving, awaited, cx)
+    }
+
+    fn close(&mut self) {
+        let lingers = self.receiving && !self.response.is_complete();
+        self.response.stage = if lingers { Stage::Lingering(Linger::new()) } else { Stage::Closed };
+        // The window of bytes that will not be read goes to the other calls.
+        let unread = self.exchange.close();
+        if unread > 0 {
+            let _ = self.body.flow_control().release_capacity(unread);
+        }
+    }
+
+    /// After the end of the call: ready when the stream may be forgotten.
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.response.stage {
+            Stage::Lingering(linger) => linger.poll(&mut self.body, cx),
+            _ => Poll::Ready(()),
+        }
+    }
+
+    /// Receives, polls the handler and sends, each once.
+    fn round(&mut self, cx: &mut Context<'_>) -> Round {
+        self.receive(cx);
+        self.run(cx);
+        if self.waits_for_request(cx) {
+            return Round::Rest;
+        }
+        let (sent, made_room) = self.send(cx);
+        let stopped = match sent {
+            Sent::Status => {
+                self.close();
+                return Round::Over(self.poll_closed(cx));
+            }
+            Sent::StreamLost(reason) => {
+                self.receiving = false;
+                Poll::Ready(reason)
+            }
+            Sent::Failed(reason) => Poll::Ready(reason),
+            Sent::Available => self.poll_stopped(cx),
+        };
+        if let Poll::Ready(reason) = stopped {
+            self.stop(reason, cx);
+            return Round::Over(self.poll_closed(cx));
+        }
+        let mut state = self.exchange.lock();
+        state.compact();
+        if let Err(exhausted) = self.share.settle(self.head_size + state.held()) {
+            drop(state);
+            self.stop(exhausted, cx);
+            return Round::Over(self.poll_closed(cx));
+        }
+        if !made_room && state.rest(cx) { Round::Rest } else { Round::Again }
+    }
+}
+
+/// However a call is dropped, its interceptors see an outcome, and tasks that wait for its end wake.
+impl Drop for ServerCall {
+    fn drop(&mut self) {
+        if self.response.reset && self.started.elapsed() >= EARLY_RESET {
+            self.context.tally.waited.add(1);
+        }
+        if self.running.is_none() && self.response.is_complete() {
+            return;
+        }
+        self.exchange.abandon(Status::cancelled("the connection was dropped"));
+        self.run(&mut Context::from_waker(Waker::noop()));
+    }
+}
+
+/// Dropping it drops the handler and the stream.
+impl Future for ServerCall {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if let Stage::Lingering(_) = this.response.stage {
+            return this.poll_closed(cx);
+        }
+        for _ in 0..ROUNDS {
+            match this.round(cx) {
+                Round::Rest => return Poll::Pending,
+                Round::Again => {}
+                Round::Over(closed) => return closed,
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Wakes the tasks other than this one, and says whether this one was among them.
+fn wake_others(wakers: impl IntoIterator<Item = Waker>, cx: &Context<'_>) -> bool {
+    let mut this_one = false;
+    for waker in wakers {
+        if waker.will_wake(cx.waker()) {
+            this_one = true;
+        } else {
+            waker.wake();
+        }
+    }
+    this_one
+}

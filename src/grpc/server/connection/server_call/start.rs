@@ -1,0 +1,189 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue};
+use http::uri::Authority;
+use http::{Extensions, Method, Request, Response, request};
+
+use super::ServerCall;
+use super::response::{Response as CallResponse, Stage};
+use crate::cut::for_log;
+use crate::grpc::call::{Call, CallParts};
+use crate::grpc::exchange::{Exchange, Terms};
+use crate::grpc::head::{NonGrpc, Rejection, RequestHead, accepts, require_te_trailers};
+use crate::grpc::options::CallOptions;
+use crate::grpc::router::Route;
+use crate::grpc::server::connection::context::ConnectionContext;
+use crate::grpc::server::connection::linger::StatedRequest;
+use crate::grpc::server::connection::non_grpc::NonGrpcResponse;
+use crate::grpc::server::policy::budget::Share;
+use crate::grpc::server::policy::call_limits::{Limits, deadline_exceeded};
+use crate::grpc::status::Status;
+
+impl ServerCall {
+    /// Starts the call of a new stream: finds the route, parses the head, builds the call. A head that breaks a
+    /// rule of gRPC still makes a call, so that interceptors see it.
+    ///
+    /// # Errors
+    /// The HTTP response to a request that is not gRPC.
+    pub(crate) fn start(
+        request: Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+        started: std::time::Instant,
+        context: &Arc<ConnectionContext>,
+    ) -> Result<Self, Box<NonGrpcResponse>> {
+        let (parts, body) = request.into_parts();
+        let route = context.router.route(path(&parts));
+        let options = route.options(&context.settings.calls);
+        match parse(&parts, &options, context.settings.require_te_trailers) {
+            Ok(head) => {
+                let stream = Stream { parts, body, respond, started };
+                Ok(Self::build(stream, route, &options, head, context))
+            }
+            Err(non_grpc) => {
+                let response = response_to(&parts, non_grpc);
+                Err(Box::new(NonGrpcResponse::new(body, respond, response)))
+            }
+        }
+    }
+
+    fn build(
+        stream: Stream,
+        route: &Route,
+        options: &CallOptions,
+        head: Result<RequestHead, Status>,
+        context: &Arc<ConnectionContext>,
+    ) -> Self {
+        let Stream { mut parts, body, respond, started } = stream;
+        let (head, refusal) = match head {
+            Ok(head) => (head, None),
+            Err(status) => (RequestHead::default(), Some(status)),
+        };
+        let limits = Limits::new(options, route.method, head.timeout);
+        let compression = options.compression.unwrap_or_default();
+        let exchange = Exchange::new(Terms {
+            method: route.method,
+            deadline: limits.deadline(),
+            receive_limit: options.receive_limit(),
+            send_limit: options.send_limit(),
+            encoding: head.encoding,
+            inflate_budget: head.encoding.map(|_| context.inflate_budget.clone()),
+            compressor: compression
+                .choose(head.encoding, |encoding| accepts(&parts.headers, encoding)),
+        });
+        if head.timeout.is_some_and(|timeout| timeout.is_zero()) {
+            exchange.end(deadline_exceeded());
+        }
+        let authority = authority(&mut parts);
+        let path = path(&parts);
+        let (head_size, content_length) = head_size(&parts.headers);
+        let stated = content_length.and_then(StatedRequest::new);
+        let call = Call::new(CallParts {
+            unknown_path: (path != route.method.path).then(|| path.into()),
+            metadata: parts.headers.into(),
+            peer: context.peer.clone(),
+            started,
+            extensions: Extensions::new(),
+            spawned: context.spawned(options).map(Box::new),
+            authority,
+            exchange: exchange.clone(),
+        });
+        let running = match refusal {
+            None => context.router.run(route, call),
+            Some(status) => context.router.refuse(call, status),
+        };
+        Self {
+            exchange,
+            running: Some(running),
+            body,
+            receiving: true,
+            response: CallResponse {
+                stage: Stage::Headers(respond),
+                outcome: None,
+                method: route.method,
+                accepted: options.accepted(),
+                reset: false,
+            },
+            stated,
+            limits,
+            head_size,
+            started,
+            counted: 0,
+            share: Share::new(&context.budgets),
+            context: context.clone(),
+        }
+    }
+}
+
+/// A stream as h2 gives it.
+struct Stream {
+    parts: request::Parts,
+    body: RecvStream,
+    respond: SendResponse<Bytes>,
+    started: std::time::Instant,
+}
+
+/// The head of a call, or the status that refuses it.
+///
+/// # Errors
+/// The request is not gRPC.
+fn parse(
+    parts: &request::Parts,
+    options: &CallOptions,
+    require_te: bool,
+) -> Result<Result<RequestHead, Status>, NonGrpc> {
+    let parsed = RequestHead::parse_accepting(parts, options.accepted());
+    let parsed = match parsed {
+        Ok(head) if require_te => require_te_trailers(&parts.headers).map(|()| head),
+        parsed => parsed,
+    };
+    match parsed {
+        Ok(head) => Ok(Ok(head)),
+        Err(Rejection::Status(status)) => Ok(Err(status)),
+        Err(Rejection::NonGrpc(non_grpc)) => Err(non_grpc),
+    }
+}
+
+fn response_to(parts: &request::Parts, non_grpc: NonGrpc) -> Response<Bytes> {
+    let path = for_log(parts.uri.path());
+    tracing::debug!(path = &*path, ?non_grpc, "not a gRPC call");
+    let mut response = non_grpc.into_response();
+    if parts.method == Method::HEAD {
+        // RFC 9110, 9.3.2: a response to HEAD has no content.
+        response.body_mut().clear();
+    }
+    response
+}
+
+fn path(parts: &request::Parts) -> &str {
+    parts.uri.path_and_query().map_or("", |path| path.as_str())
+}
+
+/// The `:authority`, else the `host`. With an `:authority`, the `host` is removed from the metadata.
+fn authority(parts: &mut request::Parts) -> Option<Authority> {
+    match parts.uri.authority() {
+        Some(authority) => {
+            parts.headers.remove(HOST);
+            Some(authority.clone())
+        }
+        None => parts.headers.get(HOST)?.to_str().ok()?.parse().ok(),
+    }
+}
+
+/// The memory that a header list takes, in bytes, and its `content-length`. It is the text, the entries of the
+/// table with its spare room, and the extra entries of repeated names, in a vector that doubles as it grows.
+fn head_size(headers: &HeaderMap) -> (usize, Option<&HeaderValue>) {
+    const ENTRY: usize = 112;
+    const REPEATED: usize = 144;
+    let (mut text, mut content_length) = (0, None);
+    for (name, value) in headers {
+        text += name.as_str().len() + value.len();
+        if name == CONTENT_LENGTH {
+            content_length = Some(value);
+        }
+    }
+    let repeated = headers.len() - headers.keys_len();
+    (text + headers.capacity() * ENTRY + repeated * REPEATED, content_length)
+}

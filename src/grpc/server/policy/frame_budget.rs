@@ -1,0 +1,44 @@
+use tokio::time::Instant;
+
+/// What a connection may spend at once on frames that cost more than they bring. The unit is a cheap frame, such as
+/// PRIORITY or WINDOW_UPDATE, of which h2 handles about a million a second. No client has reason to send as many.
+pub(super) const BUDGET: u32 = 10_000;
+
+/// The budget of a new connection. It is smaller, so that reconnecting does not help an attacker.
+const BUDGET_AT_FIRST: u32 = 8_000;
+
+/// What a connection earns a second. Responses earn more.
+const REFILL_PER_SECOND: u32 = 1_000;
+
+/// A token bucket for cheap frames.
+pub(super) struct FrameBudget {
+    left: u32,
+    refilled: Instant,
+}
+
+impl FrameBudget {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { left: BUDGET_AT_FIRST, refilled: now }
+    }
+
+    pub(super) fn earn(&mut self, units: u32) {
+        self.left = self.left.saturating_add(units).min(BUDGET);
+    }
+
+    /// Spends `cost`, and says whether there was as much.
+    pub(super) fn spend(&mut self, cost: u32) -> bool {
+        if self.left < cost {
+            let now = Instant::now();
+            let time = now.duration_since(self.refilled).as_secs_f64();
+            self.earn((time * f64::from(REFILL_PER_SECOND)) as u32);
+            self.refilled = now;
+        }
+        match self.left.checked_sub(cost) {
+            Some(left) => {
+                self.left = left;
+                true
+            }
+            None => false,
+        }
+    }
+}

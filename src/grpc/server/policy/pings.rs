@@ -1,0 +1,119 @@
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How often clients may ping (gRFC A8).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PingPolicy {
+    /// The least time between two pings of a client with open calls.
+    pub(crate) min_interval: Duration,
+    /// Whether that interval is also enough for a client without calls; otherwise it may ping every two hours.
+    pub(crate) without_calls: bool,
+}
+
+impl Default for PingPolicy {
+    /// The defaults of gRFC A8, which all implementations share.
+    fn default() -> Self {
+        Self { min_interval: Duration::from_secs(5 * 60), without_calls: false }
+    }
+}
+
+/// The least time between two pings of a client without calls: two hours, the keepalive time of TCP (gRFC A8).
+const IDLE_PING_INTERVAL: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// Early pings that are tolerated between two frames of ours (gRFC A8).
+const MAX_PING_STRIKES: u32 = 2;
+
+/// Counts the pings of a client that come too early.
+pub(super) struct PingStrikes {
+    policy: PingPolicy,
+    last: Option<Instant>,
+    strikes: u32,
+}
+
+impl PingStrikes {
+    pub(super) fn new(policy: PingPolicy) -> Self {
+        Self { policy, last: None, strikes: 0 }
+    }
+
+    /// Counts a ping, and says whether there were too many.
+    pub(super) fn ping(&mut self, has_calls: bool) -> bool {
+        let interval = match has_calls || self.policy.without_calls {
+            true => self.policy.min_interval,
+            false => IDLE_PING_INTERVAL.max(self.policy.min_interval),
+        };
+        let now = Instant::now();
+        let last = self.last.replace(now);
+        if last.is_some_and(|last| now.duration_since(last) < interval) {
+            self.strikes += 1;
+        }
+        self.strikes > MAX_PING_STRIKES
+    }
+
+    /// The server has sent DATA or HEADERS.
+    pub(super) fn reset(&mut self) {
+        self.strikes = 0;
+        self.last = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::grpc::server::policy::enforcement::{EnforcementPolicy, GoAway};
+
+    const PING: [u8; 17] = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+    const DATA: [u8; 9] = [0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+    fn policy(pings: PingPolicy) -> EnforcementPolicy {
+        let mut policy = EnforcementPolicy::new(pings, Arc::default());
+        policy.received(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        policy
+    }
+
+    async fn pings(policy: &mut EnforcementPolicy, count: u32, interval: Duration) -> bool {
+        for _ in 0..count {
+            policy.received(&PING);
+            tokio::time::advance(interval).await;
+        }
+        policy.go_away() == Some(GoAway("too_many_pings"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_third_ping_too_early_expels() {
+        let mut policy = policy(PingPolicy::default());
+        policy.set_calls(1, 0);
+        assert!(!pings(&mut policy, 3, Duration::from_secs(1)).await);
+        assert!(pings(&mut policy, 1, Duration::from_secs(1)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_at_the_allowed_pace_are_welcome() {
+        let mut patient = policy(PingPolicy::default());
+        patient.set_calls(1, 0);
+        assert!(!pings(&mut patient, 100, Duration::from_secs(300)).await);
+        let mut without_calls = policy(PingPolicy::default());
+        assert!(!pings(&mut without_calls, 100, Duration::from_secs(7200)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_calls_a_client_may_ping_every_two_hours_unless_permitted_more() {
+        let pace = Duration::from_secs(300);
+        assert!(pings(&mut policy(PingPolicy::default()), 4, pace).await);
+        let permitted = PingPolicy { without_calls: true, ..PingPolicy::default() };
+        assert!(!pings(&mut policy(permitted), 100, pace).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn strikes_are_forgotten_when_we_send_data_or_headers() {
+        let mut policy = policy(PingPolicy::default());
+        for _ in 0..100 {
+            policy.received(&PING);
+            policy.received(&PING);
+            policy.sent(&DATA);
+        }
+        assert_eq!(policy.go_away(), None);
+    }
+}
