@@ -89,7 +89,6 @@ pub mod grpc;
 mod http_client;
 pub mod interceptors;
 mod log_throttle;
-#[cfg(any(feature = "rate-limit", feature = "tls"))]
 mod rate;
 pub mod services;
 pub mod testing;

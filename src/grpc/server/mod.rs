@@ -37,6 +37,7 @@ pub use self::accept::tls::{ClientCertificate, SharedTls, Tls};
 use self::connection::context::ServerContext;
 use self::drain::DrainTrigger;
 use self::policy::budget::Budget;
+use self::policy::offenders::Offenders;
 use self::scheduling::handler_runtime::HandlerRuntime;
 use self::scheduling::timer::later;
 use self::scheduling::workers::{Job, Workers};
@@ -184,6 +185,7 @@ impl Server {
             settings: Arc::new(self.settings.clone()),
             budget: Arc::new(Budget::new(self.settings.server_buffer_limit)),
             inflate_budget: InflateBudget::of_server(),
+            offenders: Arc::new(Offenders::new()),
             stats: self.stats.clone(),
             handler_runtime: None,
             polled: None,

@@ -15,6 +15,7 @@ use crate::grpc::server::accept::tls::SharedTls;
 use crate::grpc::server::connection::outlet::Outlet;
 use crate::grpc::server::drain::Drain;
 use crate::grpc::server::policy::budget::{Budget, Budgets};
+use crate::grpc::server::policy::offenders::Offenders;
 use crate::grpc::server::policy::tally::Tally;
 use crate::grpc::server::scheduling::polled_method::Polled;
 use crate::grpc::server::settings::Settings;
@@ -30,6 +31,7 @@ pub(crate) struct ServerContext {
     pub(crate) budget: Arc<Budget>,
     /// Of all compressed messages.
     pub(crate) inflate_budget: Arc<InflateBudget>,
+    pub(crate) offenders: Arc<Offenders>,
     pub(crate) stats: Arc<ServerStats>,
     /// Where handlers run that are spawned; `None` is the runtime of the connection.
     pub(crate) handler_runtime: Option<Handle>,
@@ -52,6 +54,7 @@ pub(crate) struct ConnectionContext {
     pub(crate) tally: Arc<Tally>,
     pub(crate) budgets: Arc<Budgets>,
     pub(crate) inflate_budget: Arc<InflateBudget>,
+    pub(crate) offenders: Arc<Offenders>,
     pub(crate) outlet: Outlet,
     pub(crate) meter: Arc<Meter>,
     /// Held by what the drain should wait for. Unset until the connection is served.
@@ -78,7 +81,15 @@ impl ServerContext {
     /// For a new connection.
     pub(crate) fn connection(&self, peer: Peer) -> ConnectionContext {
         let Self {
-            router, settings, budget, inflate_budget, stats, handler_runtime, polled, ..
+            router,
+            settings,
+            budget,
+            inflate_budget,
+            offenders,
+            stats,
+            handler_runtime,
+            polled,
+            ..
         } = self;
         ConnectionContext {
             router: router.clone(),
@@ -88,6 +99,7 @@ impl ServerContext {
             tally: Arc::default(),
             budgets: Budgets::new(settings.connection_buffer_limit, budget),
             inflate_budget: InflateBudget::of_connection(inflate_budget),
+            offenders: offenders.clone(),
             outlet: Outlet::default(),
             meter: stats.open(),
             drain: None,

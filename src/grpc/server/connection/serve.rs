@@ -72,7 +72,9 @@ async fn serve_over<T>(
         let (io, peer) = transport.await?;
         context.peer = peer;
         context.drain = Some(held);
-        let policy = EnforcementPolicy::new(context.settings.pings, context.tally.clone());
+        let is_offender = context.offenders.contain(&context.peer);
+        let policy =
+            EnforcementPolicy::new(context.settings.pings, context.tally.clone(), is_offender);
         let socket = Socket::new(io, context.is_over_tls(), policy, context.meter.clone());
         let handshake = context.settings.h2().handshake::<_, Bytes>(socket.clone());
         match handshake.await {

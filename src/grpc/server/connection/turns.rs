@@ -163,6 +163,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         });
         if let Some(reason) = go_away {
             tracing::info!(peer = %self.context.peer, reason = reason.0, "connection closed: the client broke a rule");
+            self.context.offenders.add(&self.context.peer);
             self.socket.go_away(Reason::ENHANCE_YOUR_CALM, reason.0);
             return Poll::Ready(Ended::GoneAway);
         }

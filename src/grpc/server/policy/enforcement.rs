@@ -86,11 +86,11 @@ struct Record {
 }
 
 impl EnforcementPolicy {
-    pub(crate) fn new(pings: PingPolicy, tally: Arc<Tally>) -> Self {
+    pub(crate) fn new(pings: PingPolicy, tally: Arc<Tally>, of_offender: bool) -> Self {
         let now = Instant::now();
         let record = Record {
             pings: PingStrikes::new(pings),
-            budget: FrameBudget::new(now),
+            budget: FrameBudget::new(now, of_offender),
             pace: Pace::new(tally.clone(), now),
             calls: 0,
             turn: TURN,
@@ -230,7 +230,7 @@ mod tests {
     const FLOOD: Option<GoAway> = Some(GoAway("too_many_idle_frames"));
 
     fn policy(pings: PingPolicy) -> EnforcementPolicy {
-        let mut policy = EnforcementPolicy::new(pings, Arc::default());
+        let mut policy = EnforcementPolicy::new(pings, Arc::default(), false);
         policy.received(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         policy
     }
@@ -251,6 +251,19 @@ mod tests {
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         assert_eq!(slow.go_away(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn offenders_begin_with_a_small_budget() {
+        for (of_offender, frames, expelled) in
+            [(false, 5_000, false), (true, 400, false), (true, 600, true)]
+        {
+            let mut policy =
+                EnforcementPolicy::new(PingPolicy::default(), Arc::default(), of_offender);
+            policy.received(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+            policy.received(&PRIORITY.repeat(frames));
+            assert_eq!(policy.go_away().is_some(), expelled, "{frames} frames");
+        }
     }
 
     #[tokio::test(start_paused = true)]

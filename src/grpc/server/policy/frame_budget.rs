@@ -7,6 +7,9 @@ pub(super) const BUDGET: u32 = 10_000;
 /// The budget of a new connection. It is smaller, so that reconnecting does not help an attacker.
 const BUDGET_AT_FIRST: u32 = 8_000;
 
+/// The budget of a new connection from a network whose connections were closed for floods.
+const BUDGET_OF_OFFENDERS: u32 = 500;
+
 /// What a connection earns a second. Responses earn more.
 const REFILL_PER_SECOND: u32 = 1_000;
 
@@ -17,8 +20,9 @@ pub(super) struct FrameBudget {
 }
 
 impl FrameBudget {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { left: BUDGET_AT_FIRST, refilled: now }
+    pub(super) fn new(now: Instant, of_offender: bool) -> Self {
+        let left = if of_offender { BUDGET_OF_OFFENDERS } else { BUDGET_AT_FIRST };
+        Self { left, refilled: now }
     }
 
     pub(super) fn earn(&mut self, units: u32) {

@@ -6,6 +6,7 @@ pub(crate) mod enforcement;
 mod frame_budget;
 pub(crate) mod frame_observer;
 pub(crate) mod lifetime;
+pub(crate) mod offenders;
 pub(crate) mod pace;
 pub(crate) mod pings;
 pub(crate) mod tally;

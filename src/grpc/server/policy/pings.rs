@@ -68,7 +68,7 @@ mod tests {
     const DATA: [u8; 9] = [0, 0, 0, 0, 0, 0, 0, 0, 1];
 
     fn policy(pings: PingPolicy) -> EnforcementPolicy {
-        let mut policy = EnforcementPolicy::new(pings, Arc::default());
+        let mut policy = EnforcementPolicy::new(pings, Arc::default(), false);
         policy.received(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         policy
     }
