@@ -2,7 +2,7 @@
 //!
 //! A service is a trait that `balafon-codegen` makes of a `.proto` file, with one plain `async fn`
 //! for each RPC. A streaming handler is given a [`Sink`] and returns how the call ended; an
-//! [`Interceptor`] is plain code around `next.run(call).await`. The README has a service from
+//! [`Interceptor`] is plain code around `next.run(call).await`. The book (`docs/`) has a service from
 //! `.proto` to a client's call; here is one without code generation, to show what there is below:
 //!
 //! ```

@@ -150,7 +150,7 @@ class UnixSocket(unittest.TestCase):
         path = f"{os.environ['LOG_DIR']}/users.sock"
         server = Server("--listen", f"unix:{path}")
         self.addCleanup(server.stop)
-        # By itself C-core sends the path as :authority, which is none (DESIGN.md, "Known limits").
+        # By itself C-core sends the path as :authority, which is none (docs/limits.md).
         options = [("grpc.default_authority", "localhost")]
         with grpc.insecure_channel(f"unix:{path}", options) as channel:
             self.assertEqual(UserServiceStub(channel).CreateUser(ALICE).name, ALICE.name)

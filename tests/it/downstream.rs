@@ -1,4 +1,4 @@
-//! A crate of somebody else, with a service of its own: the one that the README shows, to the
+//! A crate outside of the workspace with a service of its own: the one that the quick start shows, to the
 //! letter.
 
 use std::fs;
@@ -12,10 +12,10 @@ use crate::support::peer::{Peer, request};
 
 const CHECKOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// The README's code blocks that begin with the name of a file.
-fn files_of_the_readme() -> Vec<(String, String)> {
-    let readme = fs::read_to_string(Path::new(CHECKOUT).join("README.md")).unwrap();
-    let blocks = readme.split("```").skip(1).step_by(2);
+/// The code blocks of the quick start that begin with the name of a file.
+fn files_of_the_quick_start() -> Vec<(String, String)> {
+    let page = fs::read_to_string(Path::new(CHECKOUT).join("docs/library/quickstart.md")).unwrap();
+    let blocks = page.split("```").skip(1).step_by(2);
     let named = blocks.filter_map(|block| {
         let (_language, code) = block.split_once('\n')?;
         let name =
@@ -27,7 +27,7 @@ fn files_of_the_readme() -> Vec<(String, String)> {
 
 /// Writes the crate outside of the repository's workspace and builds it.
 fn build(folder: &Path) -> PathBuf {
-    let files = files_of_the_readme();
+    let files = files_of_the_quick_start();
     let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["Cargo.toml", "proto/greeter.proto", "build.rs", "src/main.rs"]);
     for (name, code) in &files {
@@ -47,7 +47,7 @@ fn build(folder: &Path) -> PathBuf {
         .env("CARGO_TARGET_DIR", &target)
         .status()
         .unwrap();
-    assert!(status.success(), "the README's crate does not build");
+    assert!(status.success(), "the crate of the quick start does not build");
     target.join("debug/greeter")
 }
 
@@ -67,7 +67,7 @@ struct Name {
 }
 
 #[tokio::test]
-async fn the_readmes_greeter_builds_and_serves_with_balafon_alone() {
+async fn quick_start_builds_and_serves_with_balafon_alone() {
     let folder = std::env::temp_dir().join(format!("balafon-downstream-{}", std::process::id()));
     let program = build(&folder);
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
