@@ -67,7 +67,7 @@ struct Name {
 }
 
 #[tokio::test]
-async fn the_readmes_greeter_builds_and_serves_with_balafon_alone() {
+async fn readme_greeter_builds_and_serves() {
     let folder = std::env::temp_dir().join(format!("balafon-downstream-{}", std::process::id()));
     let program = build(&folder);
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
