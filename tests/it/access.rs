@@ -42,7 +42,7 @@ fn user(reply: &Reply) -> UserResponse {
 }
 
 #[tokio::test]
-async fn roles_limit_what_is_called_and_seen_and_changes_are_on_record() {
+async fn roles_limit_methods_and_fields_and_changes_are_audited() {
     let folder = Folder::new();
     let path = &folder.write("secret", SECRET);
     let arguments = [
@@ -84,7 +84,7 @@ async fn roles_limit_what_is_called_and_seen_and_changes_are_on_record() {
 }
 
 #[tokio::test]
-async fn log_and_audit_show_the_client_that_a_trusted_proxy_names() {
+async fn logs_show_the_client_that_a_trusted_proxy_names() {
     let folder = Folder::new();
     let secret = &folder.write("secret", SECRET);
     let admin = token(secret, &["--subject", "root", "--roles", "admin"]);
@@ -134,7 +134,7 @@ async fn reads_are_attributed_in_the_access_log() {
 
 /// The key of a call is that of its caller, in a stream as well.
 #[tokio::test]
-async fn keys_of_streams_are_those_of_their_callers() {
+async fn idempotency_keys_of_streams_belong_to_their_caller() {
     let folder = Folder::new();
     let secret = &folder.write("secret", SECRET);
     let server = Running::start(&["--auth-secret", secret, "--auth-allow=admin=*"], &[]);
@@ -155,7 +155,7 @@ async fn keys_of_streams_are_those_of_their_callers() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn creations_whose_client_gives_up_during_the_commit_are_on_record() {
+async fn creations_are_audited_when_the_client_gives_up() {
     let Some(database) = tokio::task::spawn_blocking(postgres::own).await.unwrap() else { return };
     let folder = Folder::new();
     let secret = &folder.write("secret", SECRET);
@@ -190,7 +190,7 @@ async fn creations_whose_client_gives_up_during_the_commit_are_on_record() {
 }
 
 #[tokio::test]
-async fn discovery_is_as_closed_as_it_is_set() {
+async fn reflection_and_health_follow_their_access_settings() {
     const LIST: &str = "/grpc.health.v1.Health/List";
     const REFLECTION: [&str; 2] = [
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
@@ -249,7 +249,7 @@ async fn discovery_is_as_closed_as_it_is_set() {
 }
 
 #[tokio::test]
-async fn settings_switch_compression_off() {
+async fn compression_can_be_switched_off() {
     let body = |message: &[u8]| {
         let payload = Encoding::GZIP.compress(message).unwrap();
         let prefix = [&[1][..], &u32::try_from(payload.len()).unwrap().to_be_bytes()].concat();
@@ -317,7 +317,7 @@ async fn refused_calls_are_counted_and_logged() {
 }
 
 #[test]
-fn check_names_the_setting_of_a_file_that_cannot_be_used() {
+fn check_names_the_setting_of_an_unusable_file() {
     let folder = Folder::new();
     let secret = folder.write("secret", SECRET);
     let check = |arguments: &[&str]| {
@@ -346,7 +346,7 @@ fn check_names_the_setting_of_a_file_that_cannot_be_used() {
 }
 
 #[tokio::test]
-async fn authentication_that_allows_nothing_says_so() {
+async fn auth_that_allows_no_method_is_warned_of() {
     let folder = Folder::new();
     let secret = folder.write("secret", SECRET);
     let warning = "authentication is on, and auth.allow (--auth-allow) is not set: nobody may call any \
@@ -362,7 +362,7 @@ async fn authentication_that_allows_nothing_says_so() {
 }
 
 #[test]
-fn check_shows_what_files_hold_and_no_secret() {
+fn check_summarizes_files_without_secrets() {
     let folder = Folder::new();
     let secret = folder.write("secret", SECRET);
     let revoked = folder.write("revoked", "abc#1\n# a comment\ndef # why\n");
@@ -379,7 +379,7 @@ fn check_shows_what_files_hold_and_no_secret() {
 }
 
 #[test]
-fn a_token_is_made_by_the_settings_of_the_server() {
+fn token_command_uses_the_settings_of_the_server() {
     let wanted = complaint(&["token", "--subject", "x"]);
     assert!(wanted.contains("needs auth.secret (--auth-secret), which is not set"), "{wanted}");
     let missing = ["--auth-secret", "/nonexistent/secret", "token", "--subject", "x"];

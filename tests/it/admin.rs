@@ -30,7 +30,7 @@ fn status(admin: &str, request: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn what_is_called_can_be_scraped_as_text() {
+async fn metrics_are_scraped_as_text() {
     let (running, admin) = start(&[]);
     let mut peer = Peer::connect(running.address.parse().unwrap()).await;
     peer.call(request(user_service::GET_USER.path), framed("nobody")).await;
@@ -61,7 +61,7 @@ async fn what_is_called_can_be_scraped_as_text() {
 }
 
 #[test]
-fn a_lame_duck_is_alive_but_not_ready() {
+fn lame_duck_is_alive_but_not_ready() {
     let (mut running, admin) = start(&["--lame-duck", "1s"]);
     assert!(http(&admin, "GET /readyz").ends_with("SERVING\n"));
     assert_eq!(status(&admin, "GET /readyz"), 200);
@@ -74,7 +74,7 @@ fn a_lame_duck_is_alive_but_not_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_endpoint_answers_throughout_a_drain_and_does_not_hold_it_up() {
+async fn drain_leaves_the_endpoint_answering_and_is_not_delayed() {
     let (mut running, admin) = start(&[]);
     let mut peer = Peer::connect(running.address.parse().unwrap()).await;
     let mut open = peer.open(user_service::UPDATE_USERS.path).await;
@@ -95,7 +95,7 @@ async fn the_endpoint_answers_throughout_a_drain_and_does_not_hold_it_up() {
 }
 
 #[test]
-fn what_is_not_there_is_told_apart() {
+fn unknown_paths_and_verbs_have_their_own_statuses() {
     let (_running, admin) = start(&[]);
     let lost = http(&admin, "GET /");
     assert!(lost.starts_with("HTTP/1.1 404") && lost.contains("/metrics"), "{lost}");
@@ -108,7 +108,7 @@ fn what_is_not_there_is_told_apart() {
 }
 
 #[test]
-fn an_admin_port_in_use_is_one_clear_line() {
+fn port_in_use_is_one_clear_line() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let line = complaint(&["--listen", "127.0.0.1:0", "--admin-listen", &address]);
@@ -117,6 +117,6 @@ fn an_admin_port_in_use_is_one_clear_line() {
 }
 
 #[test]
-fn there_is_no_endpoint_unless_it_is_asked_for() {
+fn endpoint_is_off_by_default() {
     assert_eq!(Running::start(&[], &[]).admin, None);
 }

@@ -67,7 +67,7 @@ async fn answer(
 }
 
 #[tokio::test]
-async fn a_chunk_is_stored_when_it_is_full() {
+async fn chunk_is_stored_when_it_is_full() {
     for (sent, expected) in [(0, 0), (1, 0), (2, 2), (3, 2), (5, 4)] {
         let service = service();
         assert_eq!(with_open_stream(&service, "chunked", sent, stored).await, expected);
@@ -75,7 +75,7 @@ async fn a_chunk_is_stored_when_it_is_full() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_chunk_is_stored_when_its_first_user_has_waited_long_enough() {
+async fn chunk_is_stored_after_its_longest_wait() {
     let started = Instant::now();
     let service = service();
     with_open_stream(&service, "chunked", 1, async |service| {
@@ -88,14 +88,14 @@ async fn a_chunk_is_stored_when_its_first_user_has_waited_long_enough() {
 }
 
 #[tokio::test]
-async fn a_stream_in_chunks_that_breaks_off_leaves_whole_chunks() {
+async fn chunked_stream_that_breaks_off_leaves_whole_chunks() {
     let service = service();
     with_open_stream(&service, "chunked", 5, async |_| ()).await;
     assert_eq!(stored(&service).await, 4);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_atomic_stream_stores_nothing_before_its_end() {
+async fn atomic_stream_stores_nothing_before_its_end() {
     let service = service();
     with_open_stream(&service, "atomic", 5, async |service| {
         advance(2 * HOUR).await;
@@ -106,7 +106,7 @@ async fn an_atomic_stream_stores_nothing_before_its_end() {
 }
 
 #[tokio::test]
-async fn a_stream_that_fails_leaves_whole_chunks_or_nothing() {
+async fn failed_stream_leaves_whole_chunks_or_nothing() {
     for (mode, left) in [("chunked", 2), ("atomic", 0)] {
         let service = service();
         let (client, messages): (Requests<CreateUserRequest>, _) = requests();
@@ -119,7 +119,7 @@ async fn a_stream_that_fails_leaves_whole_chunks_or_nothing() {
 }
 
 #[tokio::test]
-async fn all_are_stored_at_the_half_close() {
+async fn half_close_stores_every_user() {
     for mode in ["chunked", "atomic"] {
         let service = service();
         let response = answer(&service, mode, (0..5).map(user)).await.unwrap();
@@ -130,7 +130,7 @@ async fn all_are_stored_at_the_half_close() {
 }
 
 #[tokio::test]
-async fn an_atomic_stream_with_a_message_that_is_not_valid_stores_nothing_and_names_it() {
+async fn atomic_stream_with_an_invalid_message_stores_nothing() {
     let service = service();
     let nobody = CreateUserRequest { name: "Nobody".into(), email: "nowhere".into() };
     let status = answer(&service, "atomic", [user(0), user(1), nobody, user(3)]).await.unwrap_err();
@@ -141,7 +141,7 @@ async fn an_atomic_stream_with_a_message_that_is_not_valid_stores_nothing_and_na
 }
 
 #[tokio::test]
-async fn a_stream_that_is_too_long_leaves_what_its_mode_says() {
+async fn stream_over_the_limit_ends_by_its_mode() {
     for (mode, left) in [("chunked", 3), ("atomic", 0)] {
         let service = service().max_batch(3);
         let status = answer(&service, mode, (0..4).map(user)).await.unwrap_err();
@@ -152,7 +152,7 @@ async fn a_stream_that_is_too_long_leaves_what_its_mode_says() {
 }
 
 #[tokio::test]
-async fn an_unknown_mode_is_refused() {
+async fn unknown_mode_is_refused() {
     let status = answer(&service(), "atmoic", [user(0)]).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
     assert!(status.message().contains("atomic or chunked"), "{status:?}");
@@ -176,7 +176,7 @@ async fn long_stream(address: &str, message: &CreateUserRequest) -> Raw {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn streams_that_wait_hold_nothing_of_long_messages() {
+async fn waiting_streams_do_not_hold_long_messages() {
     const STREAMS: u64 = 16;
     const LONG: usize = 3 << 20;
     let running = Running::start(&["--workers", "1"], &[]);
@@ -211,7 +211,7 @@ async fn streams_that_wait_hold_nothing_of_long_messages() {
 }
 
 #[tokio::test]
-async fn users_of_an_atomic_batch_are_held_within_the_buffer_limit() {
+async fn atomic_stream_is_held_within_the_buffer_limit() {
     let long = CreateUserRequest { name: "😀".repeat(100), email: "a@b.co".into() };
     for (mode, status) in [("atomic", "8"), ("chunked", "0")] {
         let server = Server::new().connection_buffer_limit(128 * 1024);
@@ -236,7 +236,7 @@ async fn users_of_an_atomic_batch_are_held_within_the_buffer_limit() {
 }
 
 #[tokio::test]
-async fn a_stream_that_ends_for_want_of_room_says_how_many_users_there_are() {
+async fn stream_without_room_reports_the_stored_users() {
     // Every chunk but the last one is stored; then a message does not fit.
     let server = Server::new().connection_buffer_limit(128 * 1024);
     let users = Users::new(MemoryStore::new()).chunks(10, HOUR);
@@ -256,7 +256,7 @@ async fn a_stream_that_ends_for_want_of_room_says_how_many_users_there_are() {
 }
 
 #[tokio::test]
-async fn a_stream_whose_client_is_silent_ends_and_says_how_many_users_there_are() {
+async fn silent_stream_reports_the_stored_users() {
     let running = Running::start(&["--stream-idle-timeout", "300ms"], &[]);
     let mut peer = Peer::connect(running.address.parse().unwrap()).await;
     for path in [user_service::CREATE_USERS.path, user_service::UPDATE_USERS.path] {

@@ -114,7 +114,7 @@ async fn early_answers_let_the_client_finish() {
 }
 
 #[tokio::test]
-async fn early_answers_are_followed_by_no_error_when_the_client_does_not_stop() {
+async fn early_answers_cause_no_error_while_the_client_sends() {
     let (_server, mut raw) = start(Server::new()).await;
     raw.headers(1, &head("/test.Echo/Missing"), false).await;
     raw.answer(1).await;
@@ -127,7 +127,7 @@ async fn early_answers_are_followed_by_no_error_when_the_client_does_not_stop() 
 
 /// As curl before 8.0 would wait for ever for what it takes to be more.
 #[tokio::test]
-async fn an_early_answer_waits_for_a_short_request_whose_length_is_stated() {
+async fn early_answer_waits_for_a_short_content_length() {
     let (_server, mut raw) = start(Server::new()).await;
     let request = framed("all of it");
     let length = request.len().to_string();
@@ -186,7 +186,7 @@ async fn refused_streams_leave_the_connection_alone() {
 }
 
 #[tokio::test]
-async fn small_data_for_calls_that_are_over_leaves_the_connection_alone() {
+async fn data_for_ended_calls_leaves_the_connection_alone() {
     let (_server, mut raw) = start(Server::new()).await;
     raw.headers(1, &head(BIDI), false).await;
     for stream in (3..23).step_by(2) {
@@ -203,7 +203,7 @@ async fn small_data_for_calls_that_are_over_leaves_the_connection_alone() {
 }
 
 #[tokio::test]
-async fn bombs_use_up_the_budget_of_their_connection_alone() {
+async fn compression_bombs_exhaust_only_their_connections_budget() {
     let (server, mut raw) = start(Server::new()).await;
     let head = head_with(UNARY, &[("grpc-encoding", "gzip")]);
     let bomb = compressed(Encoding::GZIP, &"\0".repeat(5 << 20));
@@ -227,7 +227,7 @@ async fn bombs_use_up_the_budget_of_their_connection_alone() {
 }
 
 #[tokio::test]
-async fn requests_that_do_not_arrive_in_time_end() {
+async fn slow_requests_end_at_their_time_limit() {
     let time = Duration::from_millis(300);
     let (_server, mut raw) =
         start(Server::new().calls(CallOptions::new().request_timeout(time))).await;

@@ -81,7 +81,7 @@ fn assert_bounded(frames: &[Frame], calls: usize, limit: usize, whose: &str) {
 }
 
 #[tokio::test]
-async fn unfinished_messages_hold_no_more_than_the_limit_of_their_connection() {
+async fn unfinished_messages_stay_within_their_connections_limit() {
     let limit = 1024 * KIB;
     let server = start(limit, 100 * limit).await;
     let mut raw = Raw::connect(server.addr).await;
@@ -91,7 +91,7 @@ async fn unfinished_messages_hold_no_more_than_the_limit_of_their_connection() {
 }
 
 #[tokio::test]
-async fn responses_that_are_not_read_hold_no_more_than_the_limit_of_their_connection() {
+async fn unread_responses_stay_within_their_connections_limit() {
     let limit = 1024 * KIB;
     let server = start(limit, 100 * limit).await;
     let mut raw = Raw::connect_with(server.addr, &[(INITIAL_WINDOW_SIZE, 0)]).await;
@@ -101,7 +101,7 @@ async fn responses_that_are_not_read_hold_no_more_than_the_limit_of_their_connec
 }
 
 #[tokio::test]
-async fn connections_share_the_limit_of_the_server_and_get_back_what_others_held() {
+async fn server_limit_is_shared_and_freed_bytes_are_reusable() {
     let limit = 1024 * KIB;
     let server = start(limit, limit).await;
     let mut one = Raw::connect(server.addr).await;
@@ -120,7 +120,7 @@ async fn connections_share_the_limit_of_the_server_and_get_back_what_others_held
 }
 
 #[tokio::test]
-async fn a_call_that_holds_less_again_gives_back_the_rest() {
+async fn calls_give_back_bytes_that_they_stop_holding() {
     let server = start(1024 * KIB, 1024 * KIB).await;
     let mut peer = Peer::connect(server.addr).await;
     let message = "x".repeat(700 * KIB);
@@ -141,7 +141,7 @@ async fn a_call_that_holds_less_again_gives_back_the_rest() {
 }
 
 #[tokio::test]
-async fn twenty_uploads_of_a_mebibyte_are_within_the_defaults() {
+async fn default_limits_allow_twenty_uploads_of_a_mebibyte() {
     let server = TestServer::start(Router::new().add(Echo::default().service())).await;
     let peer = Peer::connect(server.addr).await;
     let message = framed(&"x".repeat(1024 * KIB));

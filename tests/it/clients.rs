@@ -129,7 +129,7 @@ async fn users_with(users: Users<MemoryStore>) -> (TestServer, Client) {
 }
 
 #[tokio::test]
-async fn create_user_stores_a_trimmed_active_user_with_a_time_ordered_id() {
+async fn create_user_trims_and_gives_a_time_ordered_id() {
     let (_server, mut client) = users().await;
     let user = client.create("  Ångström 👩‍🔬 ", "\tada@example.com ").await.unwrap();
     assert_eq!((user.name.as_str(), user.email.as_str()), ("Ångström 👩‍🔬", "ada@example.com"));
@@ -144,7 +144,7 @@ async fn create_user_stores_a_trimmed_active_user_with_a_time_ordered_id() {
 }
 
 #[tokio::test]
-async fn an_invalid_user_is_refused_with_a_violation_for_each_field() {
+async fn create_user_reports_a_violation_for_each_field() {
     let (_server, mut client) = users().await;
     let status = client.create(" ", "nowhere").await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
@@ -152,7 +152,7 @@ async fn an_invalid_user_is_refused_with_a_violation_for_each_field() {
 }
 
 #[tokio::test]
-async fn get_user_tells_an_empty_id_from_an_unknown_one() {
+async fn get_user_distinguishes_empty_and_unknown_ids() {
     let (_server, mut client) = users().await;
     for (id, code, message) in [
         ("", Code::InvalidArgument, "user_id must not be empty"),
@@ -177,7 +177,7 @@ async fn all_users(client: &mut Client, after: Option<&str>) -> (u64, Vec<UserRe
 }
 
 #[tokio::test]
-async fn get_all_users_streams_in_order_of_creation_and_resumes() {
+async fn get_all_users_streams_by_creation_and_resumes() {
     let (_server, mut client) = users().await;
     assert_eq!(all_users(&mut client, None).await, (0, vec![]));
     let batch = (0..1000).map(|i| new_user(&format!("User {i}"), "u@example.com")).collect();
@@ -223,7 +223,7 @@ async fn create_users_skips_invalid_messages_and_reports_them() {
 }
 
 #[tokio::test]
-async fn failures_beyond_the_room_in_the_trailers_are_still_counted() {
+async fn create_users_counts_failures_beyond_the_trailers() {
     let (_server, mut client) = users().await;
     let batch = vec![new_user("", ""); 1000];
     let response = client.client_streaming(&user_service::CREATE_USERS, batch).await.unwrap();
@@ -234,7 +234,7 @@ async fn failures_beyond_the_room_in_the_trailers_are_still_counted() {
 }
 
 #[tokio::test]
-async fn one_message_over_the_batch_limit_ends_the_stream_and_says_how_many_were_created() {
+async fn create_users_over_the_limit_reports_the_created() {
     let (_server, mut client) = users_with(Users::new(MemoryStore::new()).max_batch(3)).await;
     let batch = |count| vec![new_user("Same", "same@example.com"); count];
     assert!(client.client_streaming(&user_service::CREATE_USERS, batch(3)).await.is_ok());
@@ -246,7 +246,7 @@ async fn one_message_over_the_batch_limit_ends_the_stream_and_says_how_many_were
 }
 
 #[tokio::test]
-async fn update_users_answers_each_update_at_once_and_ends_at_an_unknown_id() {
+async fn update_users_answers_at_once_until_an_unknown_id() {
     let (_server, mut client) = users().await;
     let user = client.create("Alice", "alice@example.com").await.unwrap();
     let (updates, stream) = mpsc::unbounded_channel();
@@ -301,7 +301,7 @@ async fn concurrent_updates_of_one_user_never_lose_a_field() {
 }
 
 #[tokio::test]
-async fn a_deadline_ends_a_stream_that_the_client_keeps_open() {
+async fn deadline_ends_a_stream_without_half_close() {
     let (_server, mut client) = users().await;
     let (_updates, stream) = mpsc::unbounded_channel::<UserUpdate>();
     let mut request = Request::new(UnboundedReceiverStream::new(stream));
@@ -313,7 +313,7 @@ async fn a_deadline_ends_a_stream_that_the_client_keeps_open() {
 }
 
 #[tokio::test]
-async fn a_stream_may_be_dropped_in_the_middle() {
+async fn streams_may_be_dropped_in_the_middle() {
     let (_server, mut client) = users().await;
     let batch = vec![new_user("Same", "same@example.com"); 10_000];
     client.client_streaming(&user_service::CREATE_USERS, batch).await.unwrap();
@@ -327,7 +327,7 @@ async fn a_stream_may_be_dropped_in_the_middle() {
 }
 
 #[tokio::test]
-async fn a_watch_and_a_reflection_stream_do_not_hold_up_a_drain() {
+async fn drain_ends_health_and_reflection_streams() {
     let (mut server, mut client) = users().await;
     let request = Request::new(HealthCheckRequest::default());
     let mut watch = client.server_streaming(&HEALTH_WATCH, request).await.unwrap().into_inner();
@@ -347,7 +347,7 @@ async fn a_watch_and_a_reflection_stream_do_not_hold_up_a_drain() {
 static HEALTH_WATCH: Rpc<HealthCheckRequest, HealthCheckResponse> =
     Rpc::server_streaming("/grpc.health.v1.Health/Watch");
 #[tokio::test]
-async fn a_client_that_compresses_learns_what_is_accepted() {
+async fn compressing_client_gets_the_accepted_encodings() {
     let router = Router::new().add(Health::new().service());
     let gzip = Server::new().calls(CallOptions::new().accept_encodings(&[balafon::Encoding::GZIP]));
     let server = TestServer::start_with(gzip, router).await;
@@ -378,7 +378,7 @@ static REFLECTION_ALPHA: Rpc<v1::ServerReflectionRequest, v1::ServerReflectionRe
     Rpc::bidi_streaming("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo");
 
 #[tokio::test]
-async fn health_watch_sends_the_status_at_once_and_stays_open() {
+async fn health_watch_answers_at_once_and_stays_open() {
     let (_server, mut client) = users().await;
     let request = Request::new(HealthCheckRequest::default());
     let mut watch = client.server_streaming(&HEALTH_WATCH, request).await.unwrap().into_inner();
@@ -388,7 +388,7 @@ async fn health_watch_sends_the_status_at_once_and_stays_open() {
 }
 
 #[tokio::test]
-async fn both_versions_of_reflection_list_the_services() {
+async fn reflection_lists_the_services_in_both_versions() {
     let (_server, mut client) = users().await;
     for rpc in [&REFLECTION, &REFLECTION_ALPHA] {
         let request = v1::ServerReflectionRequest {

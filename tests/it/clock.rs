@@ -29,7 +29,7 @@ fn libfaketime() -> Option<PathBuf> {
 }
 
 #[tokio::test]
-async fn a_clock_before_1970_fails_no_call() {
+async fn time_before_1970_fails_no_call() {
     let Some(library) = libfaketime() else { return };
     let (folder, authority) = (Folder::new(), Authority::new());
     let identity = authority.identity();

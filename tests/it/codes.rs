@@ -13,7 +13,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn the_grpc_layer_never_makes_the_codes_of_the_application() {
+fn application_codes_never_come_from_the_grpc_layer() {
     let codes = [
         "Status::invalid_argument(",
         "Status::not_found(",

@@ -36,7 +36,7 @@ fn messages(reply: &Reply) -> Vec<(bool, String)> {
 }
 
 #[tokio::test]
-async fn a_response_is_compressed_as_its_request_if_the_client_accepts_that() {
+async fn response_uses_the_requests_encoding_if_accepted() {
     let (_server, mut peer) = start(Server::new(), |router| router).await;
     let text = "echo ".repeat(1000);
     for encoding in ENCODINGS {
@@ -55,14 +55,14 @@ async fn a_response_is_compressed_as_its_request_if_the_client_accepts_that() {
 }
 
 #[tokio::test]
-async fn our_encodings_are_advertised() {
+async fn supported_encodings_are_advertised() {
     let (_server, mut peer) = start(Server::new(), |router| router).await;
     let reply = peer.unary("/test.Echo/Unary", "hello").await;
     assert_eq!(reply.headers["grpc-accept-encoding"], "identity,gzip,deflate,zstd");
 }
 
 #[tokio::test]
-async fn encodings_that_are_not_accepted_are_unimplemented() {
+async fn unaccepted_encodings_are_unimplemented() {
     let server =
         Server::new().calls(CallOptions::new().accept_encodings(&[Encoding::ZSTD, Encoding::GZIP]));
     let (_server, mut peer) = start(server, |router| {
@@ -138,7 +138,7 @@ async fn health_and_reflection_receive_only_short_requests() {
 }
 
 #[tokio::test]
-async fn messages_below_the_minimum_size_and_empty_ones_are_sent_plain() {
+async fn small_and_empty_messages_are_sent_plain() {
     let compression = Compression::prefer(&[Encoding::GZIP]).min_size(0);
     let (_server, mut peer) =
         start(Server::new().calls(CallOptions::new().compression(compression)), |router| {
@@ -160,7 +160,7 @@ async fn messages_below_the_minimum_size_and_empty_ones_are_sent_plain() {
 }
 
 #[tokio::test]
-async fn a_handler_may_send_a_call_or_a_message_plain() {
+async fn handler_may_send_a_call_or_message_plain() {
     let compression = Compression::prefer(&[Encoding::GZIP]).min_size(0);
     let (_server, mut peer) =
         start(Server::new().calls(CallOptions::new().compression(compression)), |router| router)
@@ -176,7 +176,7 @@ async fn a_handler_may_send_a_call_or_a_message_plain() {
 }
 
 #[tokio::test]
-async fn the_limit_bounds_a_message_as_it_inflates() {
+async fn size_limit_bounds_a_message_as_it_inflates() {
     let (_server, mut peer) = start(Server::new(), |router| {
         router.configure("test.Echo", CallOptions::new().max_receive_message_size(1000))
     })
@@ -189,7 +189,7 @@ async fn the_limit_bounds_a_message_as_it_inflates() {
 }
 
 #[tokio::test]
-async fn a_compressed_message_that_is_broken_is_internal() {
+async fn broken_compressed_message_is_internal() {
     let (_server, mut peer) = start(Server::new(), |router| router).await;
     for encoding in ENCODINGS {
         let head = request("/test.Echo/Unary").header("grpc-encoding", encoding.name());
@@ -199,14 +199,14 @@ async fn a_compressed_message_that_is_broken_is_internal() {
 }
 
 #[tokio::test]
-async fn a_plain_message_in_a_compressed_call_is_read_plain() {
+async fn plain_message_in_a_compressed_call_is_read() {
     let (_server, mut peer) = start(Server::new(), |router| router).await;
     let head = request("/test.Echo/Unary").header("grpc-encoding", "gzip");
     assert_eq!(peer.call(head, framed("plain")).await.messages(), ["plain"]);
 }
 
 #[tokio::test]
-async fn compressed_and_plain_messages_keep_their_order() {
+async fn mixed_messages_keep_their_order() {
     let (_server, mut peer) = start(Server::new(), |router| router).await;
     let long = "long ".repeat(100_000);
     for encoding in ENCODINGS {
@@ -219,7 +219,7 @@ async fn compressed_and_plain_messages_keep_their_order() {
 }
 
 #[tokio::test]
-async fn a_method_has_its_own_limits_else_its_services_else_the_servers() {
+async fn options_of_method_precede_service_and_server() {
     let limit = |bytes| CallOptions::new().max_receive_message_size(bytes);
     let (_server, mut peer) =
         start(Server::new().calls(CallOptions::new().max_receive_message_size(30)), |router| {
@@ -243,13 +243,13 @@ async fn a_method_has_its_own_limits_else_its_services_else_the_servers() {
 
 #[test]
 #[should_panic(expected = "test.Ecko is no service or method")]
-fn options_of_nothing_that_is_there_are_refused() {
+fn options_of_unknown_methods_are_refused() {
     let router = Router::new().add(Echo::default().service());
     let _ = router.configure("test.Ecko", CallOptions::new());
 }
 
 #[tokio::test]
-async fn a_handler_may_run_to_completion() {
+async fn options_let_a_handler_run_to_completion() {
     let echo = Echo::default();
     let router = Router::new()
         .add(echo.service())

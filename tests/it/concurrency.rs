@@ -21,7 +21,7 @@ async fn serve(limit: ConcurrencyLimit) -> (TestServer, Peer, Seen) {
 }
 
 #[tokio::test]
-async fn a_call_too_many_is_unavailable_at_once_and_not_one_after_it() {
+async fn excess_call_is_unavailable_at_once() {
     let (_server, mut peer, mut seen) = serve(ConcurrencyLimit::new(2)).await;
     let mut open = Vec::new();
     for _ in 0..2 {
@@ -43,7 +43,7 @@ async fn a_call_too_many_is_unavailable_at_once_and_not_one_after_it() {
 }
 
 #[tokio::test]
-async fn a_call_gives_up_its_place_however_it_ends() {
+async fn permit_is_returned_however_the_call_ends() {
     let (_server, mut peer, mut seen) = serve(ConcurrencyLimit::new(1)).await;
     for (message, code) in [("fail", Code::NotFound), ("panic", Code::Unknown)] {
         peer.unary(UNARY, message).await;
@@ -60,7 +60,7 @@ async fn a_call_gives_up_its_place_however_it_ends() {
 }
 
 #[tokio::test]
-async fn methods_that_are_exempt_are_neither_counted_nor_refused() {
+async fn exempt_methods_are_neither_counted_nor_refused() {
     let limit = ConcurrencyLimit::new(1).exempt("*/Server").unwrap();
     let (_server, mut peer, _) = serve(limit).await;
     let mut exempt = Vec::new();

@@ -36,7 +36,7 @@ fn wrong(content: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_flag_comes_before_a_variable_that_before_the_file_and_that_before_the_default() {
+fn flags_precede_variables_file_and_defaults() {
     let folder = Folder::new();
     let file = folder.write("server.toml", "workers = 2\n[limits]\nmax-batch = 2\nmax-streams = 2");
     let variables = [("USER_SERVER_WORKERS", "3"), ("USER_SERVER_MAX_BATCH", "3")];
@@ -53,7 +53,7 @@ fn a_flag_comes_before_a_variable_that_before_the_file_and_that_before_the_defau
 }
 
 #[test]
-fn a_variable_may_name_the_file() {
+fn file_may_be_named_by_a_variable() {
     let folder = Folder::new();
     let file = folder.write("server.toml", "workers = 2");
     let all = effective(&[], &[("USER_SERVER_CONFIG", &file)]);
@@ -67,7 +67,7 @@ fn flags_may_stand_before_and_after_the_command() {
 }
 
 #[test]
-fn a_list_is_a_list_in_the_file_has_commas_in_a_variable_and_a_flag_for_each() {
+fn lists_can_be_written_in_each_source() {
     let listen = r#"listen = ["127.0.0.1:0", "unix:/tmp/x"]  # "#;
     let variable = [("USER_SERVER_LISTEN", "127.0.0.1:0, unix:/tmp/x")];
     assert!(effective(&[], &variable).starts_with(listen));
@@ -79,7 +79,7 @@ fn a_list_is_a_list_in_the_file_has_commas_in_a_variable_and_a_flag_for_each() {
 }
 
 #[test]
-fn what_config_prints_is_a_file_to_the_same_effect() {
+fn printed_configuration_is_an_equivalent_file() {
     let folder = Folder::new();
     let odd = r#"a "quoted" \ name"#;
     let values = |text: &str| -> Vec<String> {
@@ -94,7 +94,7 @@ fn what_config_prints_is_a_file_to_the_same_effect() {
 }
 
 #[test]
-fn passwords_are_shown_nowhere() {
+fn passwords_are_never_shown() {
     let folder = Folder::new();
     let file = folder.write("server.toml", r#"store = "redis://me:hunter2@db:6379/0""#);
     for arguments in [&["--config", &file][..], &["check", "--config", &file]] {
@@ -106,7 +106,7 @@ fn passwords_are_shown_nowhere() {
 }
 
 #[test]
-fn the_sample_in_the_repository_is_the_one_that_is_printed() {
+fn sample_in_the_repository_is_the_printed_one() {
     let (sample, _, code) = run(user_server().args(["config", "--sample"]));
     assert_eq!(code, 0);
     let committed = fs::read_to_string(SAMPLE).unwrap();
@@ -117,7 +117,7 @@ fn the_sample_in_the_repository_is_the_one_that_is_printed() {
 }
 
 #[test]
-fn the_sample_shows_the_defaults_and_is_accepted_as_it_is_and_without_its_comment_signs() {
+fn sample_shows_the_defaults_and_is_accepted() {
     let defaults = effective(&[], &[]);
     assert_eq!(effective(&["--config", SAMPLE], &[]), defaults);
 
@@ -136,7 +136,7 @@ fn the_sample_shows_the_defaults_and_is_accepted_as_it_is_and_without_its_commen
 }
 
 #[test]
-fn unknown_keys_are_named_with_what_may_be_meant() {
+fn unknown_keys_come_with_a_suggestion() {
     let file = "drain_timeout = \"3s\"\nlog = \"info\"\n[tsl]\ncert = \"x\"\n[tls]\ncrt = \"x\"\n\
                 [limits]\nfrobnicate = true\n[nothing]\n";
     assert_eq!(
@@ -153,7 +153,7 @@ fn unknown_keys_are_named_with_what_may_be_meant() {
 }
 
 #[test]
-fn values_of_the_wrong_kind_are_named_with_what_is_wanted() {
+fn values_of_the_wrong_type_name_the_accepted_ones() {
     let file = r#"
 workers = "many"
 unix-mode = 9
@@ -228,7 +228,7 @@ level = "inof"
 }
 
 #[test]
-fn flags_and_variables_are_named_as_such() {
+fn errors_name_the_flag_or_variable() {
     let wanted = "wanted a whole number from 1\n";
     assert_eq!(
         complaint(&["--max-batch", "-1"]),
@@ -240,7 +240,7 @@ fn flags_and_variables_are_named_as_such() {
 }
 
 #[test]
-fn a_file_that_is_none_is_one_clear_line() {
+fn unreadable_file_is_one_clear_line() {
     assert_eq!(wrong("workers = 2\nx = = 3\n"), ["2: not TOML: extra `=`, expected nothing"]);
     assert_eq!(wrong("workers = 2\nworkers = 3\n"), ["2: not TOML: duplicate key"]);
     let line = complaint(&["--config", "/no/such.toml"]);
@@ -331,7 +331,7 @@ fn contradictions_name_both_settings() {
 }
 
 #[test]
-fn methods_that_nothing_matches_are_wrong() {
+fn unknown_methods_are_refused() {
     let file = "[rate-limit]\nrules = ['*/GetUsr=1/1s', '*=100/1m']\n[auth]\napi-keys = 'k'\n\
                 allow = ['a=*/GetUser', 'b=UserService/*', 'c=*/Frobnicate']\n";
     let [rule, short, unknown] = &wrong(file)[..] else { panic!("{:?}", wrong(file)) };
@@ -363,7 +363,7 @@ fn methods_that_nothing_matches_are_wrong() {
 }
 
 #[test]
-fn rules_that_never_count_are_a_warning() {
+fn unreachable_rules_are_a_warning() {
     let rules = "*/GetUser=1/1s,*=5/1s,*/CreateUser=1/1s,grpc.health.v1.Health/*=1/1s";
     let (out, _, code) =
         run(user_server().args(["check", "--store=memory:", "--rate-limit", rules]));
@@ -377,7 +377,7 @@ fn rules_that_never_count_are_a_warning() {
 }
 
 #[test]
-fn a_variable_that_looks_like_a_typing_error_is_a_warning_and_others_are_none() {
+fn misspelt_variables_are_a_warning() {
     let mut command = user_server();
     command.env("USER_SERVER_WORKRS", "3");
     // Kubernetes sets such ones for a service of this name.
@@ -402,7 +402,7 @@ fn certificate(last_year: i32) -> (String, String) {
 }
 
 #[test]
-fn check_looks_at_certificates_and_keys() {
+fn check_reads_certificates_and_keys() {
     let folder = Folder::new();
     let (good, key) = certificate(2999);
     let (expired, expired_key) = certificate(2002);
@@ -443,7 +443,7 @@ fn check_looks_at_certificates_and_keys() {
 }
 
 #[test]
-fn check_reports_what_is_wrong_with_the_configuration() {
+fn check_reports_configuration_errors() {
     let (out, err, code) = run(user_server().args(["check", "--lame-duck", "5"]));
     assert!(out.starts_with(r#"error: --lame-duck is "5": wanted a duration"#), "{out}");
     assert_eq!((err.as_str(), code), ("", 2));
@@ -451,7 +451,7 @@ fn check_reports_what_is_wrong_with_the_configuration() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn the_program_serves_on_all_its_addresses() {
+async fn listen_addresses_are_all_served() {
     use std::os::unix::fs::PermissionsExt;
 
     use tokio::net::UnixStream;
@@ -479,7 +479,7 @@ async fn the_program_serves_on_all_its_addresses() {
 }
 
 #[test]
-fn the_settings_are_those_of_the_file() {
+fn settings_of_the_file_take_effect() {
     let folder = Folder::new();
     let file = folder.write("server.toml", "listen = '127.0.0.1:1'\nworkers = 3\n");
     let running = Running::start(&["--config", &file], &[]);
@@ -487,7 +487,7 @@ fn the_settings_are_those_of_the_file() {
 }
 
 #[test]
-fn white_space_at_either_end_of_a_value_is_no_part_of_it() {
+fn values_are_trimmed() {
     let folder = Folder::new();
     let path = folder.path("users.db");
     let path = path.to_str().unwrap();
@@ -528,7 +528,7 @@ fn values_of_several_lines_are_refused() {
 }
 
 #[test]
-fn usual_mistakes_come_with_the_way_out() {
+fn usual_mistakes_come_with_a_remedy() {
     for (arguments, way_out) in [
         (
             ["--store", "sqlite://x.db"],
@@ -546,7 +546,7 @@ fn usual_mistakes_come_with_the_way_out() {
 }
 
 #[test]
-fn variables_of_libpq_that_are_not_read_are_a_warning() {
+fn unread_libpq_variables_are_a_warning() {
     let store = ["check", "--store", "postgres://me@127.0.0.1:1/users"];
     let (out, _, _) = run(user_server().args(store).env("PGPASSWORD", "hunter2"));
     assert!(out.contains("warning: PGPASSWORD is not read") && !out.contains("hunter2"), "{out}");

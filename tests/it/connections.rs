@@ -29,7 +29,7 @@ async fn peer(addr: SocketAddr) -> Peer {
 }
 
 #[tokio::test]
-async fn connections_over_the_limit_are_closed_at_once_and_a_freed_place_is_taken_again() {
+async fn excess_connections_are_closed_until_one_ends() {
     for workers in [0, 1] {
         let settings = Server::new().workers(workers).max_connections(2);
         let router = Router::new().add(Echo::default().service());
@@ -49,7 +49,7 @@ async fn connections_over_the_limit_are_closed_at_once_and_a_freed_place_is_take
 }
 
 #[tokio::test]
-async fn the_server_tells_its_connections_and_bytes() {
+async fn counters_have_connections_and_bytes() {
     let settings = Server::new().max_connections(2);
     let stats = settings.stats();
     let router = Router::new().add(Echo::default().service());
@@ -76,7 +76,7 @@ async fn the_server_tells_its_connections_and_bytes() {
 }
 
 #[tokio::test]
-async fn http_1_is_answered_with_what_the_port_speaks() {
+async fn http_1_is_answered_with_the_ports_protocol() {
     let server = TestServer::start(Router::new()).await;
     let mut client = TcpStream::connect(server.addr).await.unwrap();
     client.write_all(b"GET /healthz HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
@@ -88,7 +88,7 @@ async fn http_1_is_answered_with_what_the_port_speaks() {
 }
 
 #[tokio::test]
-async fn tls_on_a_port_without_is_answered_with_an_alert() {
+async fn tls_on_a_plaintext_port_gets_an_alert() {
     let server = TestServer::start(Router::new()).await;
     let mut client = TcpStream::connect(server.addr).await.unwrap();
     client.write_all(&[22, 3, 1, 0, 5, 1, 0, 0, 1, 3]).await.unwrap();

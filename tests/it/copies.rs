@@ -69,7 +69,7 @@ fn names(folder: &Folder) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_under_load_is_of_one_moment_and_holds_up_no_creation() {
+async fn backup_under_load_is_a_consistent_snapshot() {
     let folder = Folder::new();
     let running = start(&folder);
     let mut peer = connect(&running).await;
@@ -119,7 +119,7 @@ async fn a_backup_under_load_is_of_one_moment_and_holds_up_no_creation() {
 }
 
 #[tokio::test]
-async fn a_restore_after_a_kill_replaces_the_log_of_the_killed_server() {
+async fn restore_after_a_kill_replaces_the_wal() {
     let folder = Folder::new();
     let copy = text(&folder.path("copy.db"));
     {
@@ -146,7 +146,7 @@ async fn a_restore_after_a_kill_replaces_the_log_of_the_killed_server() {
 }
 
 #[tokio::test]
-async fn a_backup_of_a_killed_server_has_what_is_in_its_log() {
+async fn backup_of_a_killed_server_includes_its_wal() {
     let folder = Folder::new();
     {
         let mut running = start(&folder);
@@ -166,7 +166,7 @@ async fn a_backup_of_a_killed_server_has_what_is_in_its_log() {
 }
 
 #[tokio::test]
-async fn a_restore_that_was_interrupted_is_completed_by_the_next_start() {
+async fn restore_interrupted_is_completed_at_the_next_start() {
     let folder = Folder::new();
     {
         let mut running = start(&folder);
@@ -183,7 +183,7 @@ async fn a_restore_that_was_interrupted_is_completed_by_the_next_start() {
 }
 
 #[tokio::test]
-async fn a_restore_of_what_is_no_backup_leaves_the_store_as_it_is() {
+async fn restore_of_no_backup_leaves_the_store_unchanged() {
     let folder = Folder::new();
     {
         let mut running = start(&folder);
@@ -218,7 +218,7 @@ async fn a_restore_of_what_is_no_backup_leaves_the_store_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_backup_under_another_name_than_the_served_one_is_refused() {
+async fn backup_under_another_name_is_refused() {
     let folder = Folder::new();
     let running = start(&folder);
     create(&mut connect(&running).await, 5).await;
@@ -230,7 +230,7 @@ async fn a_backup_under_another_name_than_the_served_one_is_refused() {
 }
 
 #[tokio::test]
-async fn ids_go_on_increasing_after_a_restore() {
+async fn restore_keeps_ids_increasing() {
     let folder = Folder::new();
     let copy = text(&folder.path("copy.db"));
     let mut last = String::new();

@@ -49,7 +49,7 @@ fn metric(admin: &str, name: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn a_full_disk_at_restart_serves_reads_and_says_so() {
+async fn full_disk_at_restart_serves_reads() {
     for signal in ["TERM", "KILL"] {
         let folder = Folder::new();
         let store = format!("sqlite:{}", text(&folder.path("users.db")));
@@ -90,7 +90,7 @@ async fn a_full_disk_at_restart_serves_reads_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_log_that_an_outside_reader_keeps_is_logged_once_and_shown_as_a_metric() {
+async fn wal_kept_by_an_outside_reader_is_reported() {
     let folder = Folder::new();
     let store = format!("sqlite:{}", text(&folder.path("users.db")));
     let arguments = ["--store", &store, QUIET[0], QUIET[1]];
@@ -117,7 +117,7 @@ async fn a_log_that_an_outside_reader_keeps_is_logged_once_and_shown_as_a_metric
 }
 
 #[tokio::test]
-async fn a_checkpoint_that_fails_is_logged_once_and_shown_as_a_metric() {
+async fn failed_checkpoint_is_logged_once_and_a_metric() {
     let folder = Folder::new();
     let store = format!("sqlite:{}", text(&folder.path("users.db")));
     {

@@ -65,7 +65,7 @@ async fn users_survive_a_restart_and_a_kill() {
 }
 
 #[test]
-fn a_store_that_is_in_use_is_one_clear_line() {
+fn store_in_use_is_one_clear_line() {
     let folder = Folder::new();
     let _running = start(&folder);
     let line =
@@ -75,7 +75,7 @@ fn a_store_that_is_in_use_is_one_clear_line() {
 }
 
 #[test]
-fn a_store_that_must_exist_is_not_made() {
+fn store_that_must_exist_is_not_made() {
     let folder = Folder::new();
     let arguments = ["--listen", "127.0.0.1:0", "--log-level", "off", "--store-must-exist", "true"];
     let store_of = |name| ["--store".to_owned(), format!("sqlite:{}", text(&folder.path(name)))];
@@ -94,7 +94,7 @@ fn a_store_that_must_exist_is_not_made() {
 }
 
 #[test]
-fn a_store_in_a_folder_that_is_missing_or_a_folder_itself_is_one_clear_line() {
+fn store_at_an_impossible_path_is_one_clear_line() {
     let folder = Folder::new();
     fs::create_dir(folder.path("data")).unwrap();
     for (name, why) in
@@ -108,7 +108,7 @@ fn a_store_in_a_folder_that_is_missing_or_a_folder_itself_is_one_clear_line() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_second_server_is_refused_under_another_name() {
+async fn second_server_is_refused_under_another_name() {
     let folder = Folder::new();
     let running = start(&folder);
     let pid = running.child.id();
@@ -130,7 +130,7 @@ async fn a_second_server_is_refused_under_another_name() {
 /// Takes the right to mount: see the test of a full disk.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_second_server_is_refused_behind_a_bind_mount() {
+fn second_server_is_refused_behind_a_bind_mount() {
     let folder = Folder::new();
     let _running = start(&folder);
     let elsewhere = folder.path("elsewhere");
@@ -172,7 +172,7 @@ pub fn within_mount(mount: &str, arguments: &[&str]) -> Option<Command> {
 }
 
 #[test]
-fn a_file_that_is_no_database_is_one_clear_line() {
+fn file_that_is_no_database_is_one_clear_line() {
     let folder = Folder::new();
     folder.write("users.db", "no database at all ".repeat(100));
     let line =
@@ -208,7 +208,7 @@ async fn health_follows_the_database() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_server_whose_file_is_moved_is_not_ready_until_it_is_back() {
+fn moved_file_makes_the_server_not_ready() {
     let folder = Folder::new();
     let (running, admin) = admin::start(&["--store", &store(&folder)]);
     let is_ready = || admin::http(&admin, "GET /readyz").starts_with("HTTP/1.1 200");
@@ -235,7 +235,7 @@ fn a_server_whose_file_is_moved_is_not_ready_until_it_is_back() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_server_whose_folder_is_moved_acknowledges_nothing_until_it_is_back() {
+async fn moved_folder_stops_acknowledgements() {
     let folder = Folder::new();
     let [here, elsewhere] = ["here", "elsewhere"].map(|name| folder.path(name));
     fs::create_dir(&here).unwrap();
@@ -253,7 +253,7 @@ async fn a_server_whose_folder_is_moved_acknowledges_nothing_until_it_is_back() 
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn health_follows_what_can_be_read() {
+async fn health_follows_reads() {
     use std::os::unix::fs::FileExt;
 
     let folder = Folder::new();
@@ -289,7 +289,7 @@ fn user_server_like_anybody() -> Command {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_file_that_cannot_be_written_is_one_clear_line() {
+fn file_without_write_access_is_one_clear_line() {
     let folder = Folder::new();
     drop(start(&folder));
     let mut modes = fs::metadata(folder.path("users.db")).unwrap().permissions();
@@ -305,7 +305,7 @@ fn a_file_that_cannot_be_written_is_one_clear_line() {
 }
 
 #[tokio::test]
-async fn a_damaged_user_is_named_in_the_log_and_counted_in_the_trailers() {
+async fn damaged_user_is_logged_and_counted_in_the_trailers() {
     let folder = Folder::new();
     let mut running = start(&folder);
     let mut peer = connect(&running).await;
@@ -345,7 +345,7 @@ fn files(folder: &Folder) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[tokio::test]
-async fn check_says_what_there_is_and_leaves_it_as_it_is() {
+async fn check_describes_the_store_and_changes_nothing() {
     let folder = Folder::new();
     let found = |suffix: &str| (format!("ok: store {}{suffix}", store(&folder)), 0);
     assert_eq!(check(user_server(), &store(&folder)), found(": would be made"));
@@ -370,7 +370,7 @@ async fn check_says_what_there_is_and_leaves_it_as_it_is() {
 }
 
 #[test]
-fn check_beside_a_server_that_runs_is_no_error() {
+fn check_beside_a_running_server_succeeds() {
     let folder = Folder::new();
     let _running = start(&folder);
     let (line, code) = check(user_server(), &store(&folder));
@@ -384,7 +384,7 @@ fn set_version(folder: &Folder, version: i64) {
 }
 
 #[test]
-fn check_names_the_setting_of_a_store_that_cannot_be_used() {
+fn check_names_the_setting_of_an_unusable_store() {
     let folder = Folder::new();
     let refused = |store: &str, why: &str| {
         let (line, code) = check(user_server(), store);
@@ -406,7 +406,7 @@ fn check_names_the_setting_of_a_store_that_cannot_be_used() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn check_sees_what_cannot_be_written() {
+fn check_reports_missing_write_access() {
     use std::os::unix::fs::PermissionsExt;
 
     let folder = Folder::new();
@@ -428,7 +428,7 @@ fn check_sees_what_cannot_be_written() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn check_asks_the_database_and_leaves_it_as_it_is() {
+fn check_queries_the_database_and_changes_nothing() {
     let Some(server) = postgres::shared() else { return };
     let url = server.database();
     let (_, database) = url.rsplit_once('/').unwrap();
@@ -460,7 +460,7 @@ fn check_asks_the_database_and_leaves_it_as_it_is() {
 }
 
 #[test]
-fn check_does_not_wait_for_a_database_that_says_nothing() {
+fn check_does_not_wait_for_a_silent_database() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("postgres://me:hunter2@{}/users", silent.local_addr().unwrap());
     let (line, code) = check(user_server(), &url);
@@ -471,7 +471,7 @@ fn check_does_not_wait_for_a_database_that_says_nothing() {
 /// The disk is one of 5 MiB in memory.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_full_disk_refuses_users_and_keeps_those_it_has_until_there_is_room() {
+async fn full_disk_refuses_new_users_and_keeps_existing_ones() {
     let folder = Folder::new();
     let disk = text(&folder.path("disk"));
     fs::create_dir(&disk).unwrap();

@@ -85,7 +85,7 @@ fn compute(time: Duration) {
 }
 
 #[tokio::test]
-async fn a_thousand_busy_calls_starve_neither_their_connection_nor_others_nor_each_other() {
+async fn thousand_busy_calls_starve_no_other_call() {
     const CALLS: usize = 1000;
     let polls = Polls::default();
     let router = Router::new().add(polls.service()).add(Echo::default().service());
@@ -108,7 +108,7 @@ async fn a_thousand_busy_calls_starve_neither_their_connection_nor_others_nor_ea
 }
 
 #[tokio::test]
-async fn a_call_that_sends_all_it_can_starves_neither_its_connection_nor_others() {
+async fn unlimited_sender_starves_no_other_call() {
     /// Far more than what is under way at a time.
     const MUCH: usize = 8 * 1024 * 1024;
     let echo = Echo::default();
@@ -140,7 +140,7 @@ async fn a_call_that_sends_all_it_can_starves_neither_its_connection_nor_others(
 }
 
 #[tokio::test]
-async fn handlers_that_hold_up_their_connection_are_counted_unless_they_are_spawned() {
+async fn slow_handlers_are_counted_unless_spawned() {
     for spawn in [false, true] {
         let settings = Server::new().workers(1).time_slice(SLOW_POLL / 2);
         let stats = settings.stats();

@@ -46,7 +46,7 @@ fn with_key(key: &'static str, name: &str) -> Request<CreateUserRequest> {
 }
 
 #[tokio::test]
-async fn create_user_with_the_key_of_before_answers_as_before() {
+async fn create_user_with_a_repeated_key_answers_as_before() {
     let service = service();
     let first = service.create_user(with_key("k", "Alice")).await.unwrap().message;
     // What is trimmed away makes no difference.
@@ -57,7 +57,7 @@ async fn create_user_with_the_key_of_before_answers_as_before() {
 }
 
 #[tokio::test]
-async fn create_user_with_the_key_of_another_user_fails_and_says_so() {
+async fn create_user_with_another_users_key_fails() {
     let service = service();
     service.create_user(with_key("k", "Alice")).await.unwrap();
     let status = service.create_user(with_key("k", "Bob")).await.unwrap_err();
@@ -66,7 +66,7 @@ async fn create_user_with_the_key_of_another_user_fails_and_says_so() {
 }
 
 #[tokio::test]
-async fn create_user_with_the_key_of_another_caller_makes_another_user() {
+async fn create_user_with_another_callers_key_is_independent() {
     let service = service();
     let called_by = |caller: &str| {
         let mut request = with_key("k", "Alice");
@@ -81,7 +81,7 @@ async fn create_user_with_the_key_of_another_caller_makes_another_user() {
 }
 
 #[tokio::test]
-async fn create_user_refuses_what_is_no_key() {
+async fn create_user_refuses_an_invalid_key() {
     let mut twice = with_key("k", "Alice");
     twice.metadata_mut().append(&IDEMPOTENCY_KEY, AsciiValue::from_static("l"));
     for request in [with_key("", "Alice"), twice] {
@@ -123,7 +123,7 @@ async fn create_users_answers_once_with_all_ids() {
 }
 
 #[tokio::test]
-async fn create_users_leaves_the_users_in_the_store_in_order() {
+async fn create_users_stores_in_order() {
     let service = service();
     let requests = Streaming::from_messages([
         create_request("Alice", "alice@example.com"),

@@ -52,7 +52,7 @@ async fn serve(router: Router) -> (TestServer, Echo, Peer) {
 }
 
 #[tokio::test]
-async fn an_interceptor_sees_the_outcome_of_every_shape() {
+async fn outcome_is_seen_for_every_kind_of_rpc() {
     let journal = Journal::default();
     let (_server, _, mut peer) = serve(Router::new().intercept(journal.clone())).await;
     peer.unary("/test.Echo/Unary", "one").await;
@@ -71,7 +71,7 @@ async fn an_interceptor_sees_the_outcome_of_every_shape() {
 }
 
 #[tokio::test]
-async fn an_interceptor_sees_calls_that_are_ended_from_outside() {
+async fn outcome_is_seen_for_calls_ended_from_outside() {
     let journal = Journal::default();
     let (_server, echo, mut peer) = serve(Router::new().intercept(journal.clone())).await;
 
@@ -113,7 +113,7 @@ fn layers(headers: &http::HeaderMap) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn the_first_interceptor_is_the_outermost() {
+async fn first_is_the_outermost() {
     let router = Router::new().intercept(Layer(1)).intercept(Layer(2)).intercept(Layer(3));
     let (_server, _, mut peer) = serve(router).await;
     let reply = peer.unary("/test.Echo/Unary", "hello").await;
@@ -144,7 +144,7 @@ impl Interceptor for Odd {
 }
 
 #[tokio::test]
-async fn an_interceptor_may_answer_by_itself() {
+async fn interceptor_may_answer_by_itself() {
     let (_server, _, mut peer) = serve(Router::new().intercept(Odd::Refuses)).await;
     let reply = peer.unary("/test.Echo/Unary", "hello").await;
     assert!(reply.is_trailers_only());
@@ -152,14 +152,14 @@ async fn an_interceptor_may_answer_by_itself() {
 }
 
 #[tokio::test]
-async fn an_interceptor_may_overrule_the_handler_and_no_message_is_sent() {
+async fn interceptor_may_replace_the_handlers_outcome() {
     let (_server, _, mut peer) = serve(Router::new().intercept(Odd::Overrules)).await;
     let reply = peer.unary("/test.Echo/Unary", "hello").await;
     assert_eq!((reply.grpc_status(), reply.messages().len()), ("15", 0));
 }
 
 #[tokio::test]
-async fn the_deadline_covers_interceptors_and_those_outside_see_it() {
+async fn deadline_covers_interceptors_and_outer_ones_see_it() {
     let journal = Journal::default();
     let router = Router::new().intercept(journal.clone()).intercept(Odd::Hangs);
     let (_server, _, mut peer) = serve(router).await;
@@ -169,7 +169,7 @@ async fn the_deadline_covers_interceptors_and_those_outside_see_it() {
 }
 
 #[tokio::test]
-async fn a_panic_in_an_interceptor_is_caught_and_those_outside_see_it() {
+async fn panic_is_caught_and_outer_interceptors_see_it() {
     let journal = Journal::default();
     let router = Router::new().intercept(journal.clone()).intercept(Odd::Panics);
     let (_server, _, mut peer) = serve(router).await;
@@ -178,7 +178,7 @@ async fn a_panic_in_an_interceptor_is_caught_and_those_outside_see_it() {
 }
 
 #[tokio::test]
-async fn a_fallback_answers_unknown_paths() {
+async fn fallback_answers_unknown_paths() {
     let router = Router::new().fallback(|call: Call| async move {
         Status::unavailable(format!("{} has moved", call.path())).into()
     });
@@ -189,7 +189,7 @@ async fn a_fallback_answers_unknown_paths() {
 }
 
 #[tokio::test]
-async fn the_access_log_echoes_the_correlation_id_or_makes_one() {
+async fn access_log_echoes_or_makes_the_correlation_id() {
     fn id(reply: &Reply) -> &str {
         reply.headers[X_REQUEST_ID.as_str()].to_str().unwrap()
     }

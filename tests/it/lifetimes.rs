@@ -62,7 +62,7 @@ async fn assert_alive(peer: &mut Peer) {
 // Keepalive.
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_client_is_pinged_and_then_given_up_with_and_without_calls() {
+async fn keepalive_closes_a_silent_connection() {
     let mut fixture = Fixture::new(Server::new().keepalive(10 * SECOND, 2 * SECOND));
     for with_call in [false, true] {
         let (mut raw, serving) = fixture.raw().await;
@@ -83,7 +83,7 @@ async fn a_silent_client_is_pinged_and_then_given_up_with_and_without_calls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keepalive_counts_from_the_last_that_was_heard() {
+async fn keepalive_counts_from_the_last_received_frame() {
     let fixture = Fixture::new(Server::new().keepalive(10 * SECOND, 2 * SECOND));
     let (mut raw, _serving) = fixture.raw().await;
     let start = Instant::now();
@@ -96,7 +96,7 @@ async fn keepalive_counts_from_the_last_that_was_heard() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_answers_pings_lives_on() {
+async fn keepalive_spares_a_client_that_answers() {
     let fixture = Fixture::new(Server::new().keepalive(10 * SECOND, 2 * SECOND));
     let (mut peer, _serving) = fixture.peer().await;
     sleep(1000 * SECOND).await;
@@ -113,7 +113,7 @@ async fn a_client_that_answers_pings_lives_on() {
 // Idle connections.
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_without_calls_is_closed_after_the_idle_time() {
+async fn idle_connection_is_closed_after_its_time() {
     let fixture = Fixture::new(Server::new().max_connection_idle(10 * SECOND));
     let (mut raw, serving) = fixture.raw().await;
     let start = Instant::now();
@@ -130,7 +130,7 @@ async fn a_connection_without_calls_is_closed_after_the_idle_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_is_idle_only_after_its_last_call() {
+async fn idle_time_starts_after_the_last_call() {
     let fixture = Fixture::new(Server::new().max_connection_idle(10 * SECOND));
     let (mut peer, serving) = fixture.peer().await;
     // Calls that are answered at once,
@@ -151,7 +151,7 @@ async fn a_connection_is_idle_only_after_its_last_call() {
 
 /// What a client sends that does not know yet is served.
 #[tokio::test(start_paused = true)]
-async fn a_call_that_crosses_the_goaway_is_served() {
+async fn goaway_serves_a_call_that_crosses_it() {
     let fixture = Fixture::new(Server::new().max_connection_idle(10 * SECOND));
     let (mut raw, serving) = fixture.raw().await;
     raw.next_kind(GOAWAY).await;
@@ -170,7 +170,7 @@ async fn a_call_that_crosses_the_goaway_is_served() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_client_that_ignores_the_end_is_left_after_two_seconds() {
+async fn idle_client_that_ignores_goaway_is_cut_off() {
     let fixture = Fixture::new(Server::new().max_connection_idle(10 * SECOND));
     let (mut raw, serving) = fixture.raw().await;
     raw.next_kind(GOAWAY).await;
@@ -182,7 +182,7 @@ async fn an_idle_client_that_ignores_the_end_is_left_after_two_seconds() {
 // Old connections.
 
 #[tokio::test(start_paused = true)]
-async fn an_old_connection_takes_no_new_calls_and_lets_open_ones_end() {
+async fn max_age_refuses_new_calls_and_keeps_open_ones() {
     let server = Server::new().max_connection_age(10 * SECOND, None);
     let mut fixture = Fixture::new(server);
     let (mut peer, serving) = fixture.peer().await;
@@ -207,7 +207,7 @@ async fn an_old_connection_takes_no_new_calls_and_lets_open_ones_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_that_outlive_the_grace_of_an_old_connection_are_unavailable() {
+async fn max_age_grace_ends_calls_as_unavailable() {
     let server = Server::new().max_connection_age(10 * SECOND, Some(3 * SECOND));
     let mut fixture = Fixture::new(server);
     let (mut peer, serving) = fixture.peer().await;
@@ -224,7 +224,7 @@ async fn calls_that_outlive_the_grace_of_an_old_connection_are_unavailable() {
 
 /// The peer does not acknowledge the shutdown's PING, so for the server it may not know.
 #[tokio::test(start_paused = true)]
-async fn a_call_opened_after_the_end_of_the_drain_has_an_outcome() {
+async fn drained_connection_still_answers_a_late_call() {
     let server = Server::new().max_connection_age(10 * SECOND, Some(SECOND));
     let mut fixture = Fixture::new(server);
     let (mut raw, serving) = fixture.raw().await;
@@ -251,7 +251,7 @@ async fn ping(ping_pong: &mut PingPong) -> Result<(), h2::Error> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_pings_too_often_is_told_so_and_sent_away() {
+async fn ping_strikes_end_the_connection_with_goaway() {
     for server in [Server::new(), Server::new().permit_pings(10 * SECOND, true)] {
         let fixture = Fixture::new(server);
         let (mut neighbour, _serving) = fixture.peer().await;
@@ -282,7 +282,7 @@ async fn pings_at_the_permitted_pace_are_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_permitted_pace_is_that_of_clients_with_calls_unless_they_need_none() {
+async fn ping_limit_without_calls_follows_its_setting() {
     let fixture = Fixture::new(Server::new().permit_pings(10 * SECOND, false));
     let (mut peer, mut ping_pong, _serving) = pinging(&fixture).await;
     let mut open = peer.open("/test.Echo/Unary").await;
@@ -302,7 +302,7 @@ async fn the_permitted_pace_is_that_of_clients_with_calls_unless_they_need_none(
 }
 
 #[tokio::test(start_paused = true)]
-async fn pings_are_forgiven_whenever_the_server_sends_headers_or_data() {
+async fn ping_strikes_reset_when_the_server_sends() {
     let fixture = Fixture::new(Server::new());
     let (mut peer, mut ping_pong, _serving) = pinging(&fixture).await;
     // As clients do that measure the bandwidth.
@@ -338,7 +338,7 @@ async fn flood(bytes: &[u8], times: usize) -> (Reason, String) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_of_frames_that_move_nothing_ends_its_connection_only() {
+async fn flood_of_idle_frames_ends_only_its_connection() {
     for frame in [
         frame(PRIORITY, 0, 3, &[0, 0, 0, 0, 1]),
         frame(UNKNOWN, 0, 0, b"grease"),
@@ -354,14 +354,14 @@ async fn a_flood_of_frames_that_move_nothing_ends_its_connection_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_of_pings_ends_its_connection_only() {
+async fn flood_of_pings_ends_only_its_connection() {
     let end = flood(&frame(PING, 0, 0, &[7; 8]).repeat(1000), 10).await;
     assert_eq!(end, (Reason::ENHANCE_YOUR_CALM, "too_many_pings".to_owned()));
 }
 
 /// CVE-2023-44487.
 #[tokio::test(start_paused = true)]
-async fn a_flood_of_calls_that_are_reset_at_once_ends_its_connection_only() {
+async fn flood_of_rapid_resets_ends_only_its_connection() {
     let reset = |stream| {
         let cancel = frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]);
         let open = frame(HEADERS, END_HEADERS, stream, &block(&head("/test.Echo/Unary")));
@@ -374,7 +374,7 @@ async fn a_flood_of_calls_that_are_reset_at_once_ends_its_connection_only() {
 
 /// CVE-2024-27316.
 #[tokio::test(start_paused = true)]
-async fn a_flood_of_continuations_ends_its_connection_only() {
+async fn flood_of_continuations_ends_only_its_connection() {
     let fixture = Fixture::new(Server::new());
     let (mut neighbour, _serving) = fixture.peer().await;
     let (mut raw, serving) = fixture.raw().await;
@@ -387,7 +387,7 @@ async fn a_flood_of_continuations_ends_its_connection_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_of_empty_data_ends_its_connection_only() {
+async fn flood_of_empty_data_ends_only_its_connection() {
     let mut fixture = Fixture::new(Server::new());
     let (mut neighbour, _serving) = fixture.peer().await;
     let (mut raw, serving) = fixture.raw().await;
@@ -403,7 +403,7 @@ async fn a_flood_of_empty_data_ends_its_connection_only() {
 // What the client accepts.
 
 #[tokio::test]
-async fn a_status_too_large_for_the_client_still_has_its_code() {
+async fn status_too_large_for_the_client_keeps_its_code() {
     let router = Router::new().fallback(|call: Call| async move {
         let message = if call.path() == "/long" { 20_000 } else { 10 };
         let detail = ErrorInfo::new("x".repeat(20_000), "test");
@@ -427,7 +427,7 @@ async fn a_status_too_large_for_the_client_still_has_its_code() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn time_does_not_end_a_connection_that_nothing_limits() {
+async fn unlimited_connection_does_not_end_by_time() {
     let fixture = Fixture::new(Server::new());
     let (mut peer, _serving) = fixture.peer().await;
     let start = Instant::now();
@@ -436,7 +436,7 @@ async fn time_does_not_end_a_connection_that_nothing_limits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_may_be_as_long_as_a_duration_can_be() {
+async fn time_limits_may_be_the_longest_duration() {
     const MAX: Duration = Duration::MAX;
     let server = Server::new()
         .handshake_timeout(MAX)

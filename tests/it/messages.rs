@@ -54,7 +54,7 @@ async fn read_on(stream: &mut Streaming<String>) -> Vec<Status> {
 }
 
 #[tokio::test]
-async fn a_stream_gives_its_first_error_and_nothing_else() {
+async fn stream_ends_after_its_first_error() {
     let (seen, mut seen_here) = mpsc::unbounded_channel();
     let reader = Arc::new(Reader { seen, failed: Notify::new(), go_on: Notify::new() });
     let (_server, mut peer) = serve(reader.clone(), |reader, request, _| async move {
@@ -93,7 +93,7 @@ async fn a_stream_gives_its_first_error_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_call_does_not_replace_the_error_of_a_stream() {
+async fn stream_error_is_kept_at_the_calls_end() {
     let (requests, mut stream) = balafon::testing::requests::<String>();
     drop(requests);
     let error = stream.message().await.unwrap_err();
@@ -106,7 +106,7 @@ async fn the_end_of_the_call_does_not_replace_the_error_of_a_stream() {
 // Observers.
 
 #[tokio::test]
-async fn an_observer_sees_every_message_from_the_middle_of_a_stream() {
+async fn observer_sees_every_message_from_mid_stream() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (_server, mut peer) = serve(seen.clone(), |seen, mut request, mut out| async move {
         let mut count = 0;
@@ -140,7 +140,7 @@ fn text(message: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn an_observer_sees_a_message_before_it_is_found_broken() {
+async fn observer_sees_a_message_before_decoding_fails() {
     let seen = Arc::new(AtomicUsize::new(0));
     let (_server, mut peer) = serve(seen.clone(), |seen, mut request, _| async move {
         let seen = seen.clone();
@@ -277,7 +277,7 @@ fn lengths(reply: &Reply) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn a_message_that_cannot_be_encoded_sends_nothing_and_harms_no_other() {
+async fn failed_encoding_sends_nothing_and_affects_no_other() {
     let compression = Compression::prefer(&[Encoding::GZIP]).min_size(2);
     let server = Server::new().calls(CallOptions::new().compression(compression));
     let server = TestServer::start_with(server, Router::new().add(odd())).await;
@@ -319,7 +319,7 @@ fn encoding(call: &Call) -> &'static str {
 }
 
 #[tokio::test]
-async fn a_handler_knows_whether_its_message_came_compressed() {
+async fn compression_of_the_message_is_visible_to_handlers() {
     let service = Service::builder("test.Own", &[], ())
         .unary(&OWN_UNARY, |_, request: Request<String>| async move {
             let compressed = request.was_compressed();
@@ -344,7 +344,7 @@ async fn a_handler_knows_whether_its_message_came_compressed() {
 }
 
 #[tokio::test]
-async fn a_handler_knows_which_messages_of_a_stream_came_compressed() {
+async fn compression_of_each_streamed_message_is_visible() {
     let (_server, mut peer) = serve((), |_, mut request, mut out| async move {
         let before = request.message.was_compressed();
         out.send(format!("{} {before}", encoding(&request))).await?;
@@ -365,7 +365,7 @@ async fn a_handler_knows_which_messages_of_a_stream_came_compressed() {
 }
 
 #[tokio::test]
-async fn a_message_that_came_over_no_network_is_not_compressed() {
+async fn compression_is_none_without_a_network() {
     let request = Request::new("hello".to_owned());
     assert!(!request.was_compressed() && request.request_encoding().is_none());
     let mut stream = Streaming::from_messages(["hello".to_owned()]);

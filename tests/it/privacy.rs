@@ -23,7 +23,7 @@ fn update(id: &str, name: &str, email: &str) -> Bytes {
 }
 
 #[tokio::test]
-async fn nothing_that_a_client_writes_into_any_call_is_logged_or_exported() {
+async fn client_text_is_never_logged_or_exported() {
     let mut collector = Collector::start().await;
     let running = Running::start(&["--otlp-endpoint", &collector.url()], &[]);
     let mut peer = Peer::connect(running.address.parse().unwrap()).await;

@@ -14,7 +14,7 @@ use crate::traces::program::end;
 const GET_USER: &str = "/ru.tinkoff.kora.example.UserService/GetUser";
 
 #[test]
-fn help_teaches_how_to_call_the_server() {
+fn help_shows_how_to_call_the_server() {
     let output = user_server().arg("--help").output().unwrap();
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
@@ -24,7 +24,7 @@ fn help_teaches_how_to_call_the_server() {
 }
 
 #[test]
-fn a_port_in_use_is_one_clear_line() {
+fn port_in_use_is_one_clear_line() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let line = complaint(&["--listen", &address]);
@@ -32,7 +32,7 @@ fn a_port_in_use_is_one_clear_line() {
 }
 
 #[test]
-fn a_bad_address_is_one_clear_line() {
+fn bad_address_is_one_clear_line() {
     for address in ["9090", "localhost:http", "nowhere.invalid:1"] {
         let line = complaint(&["--listen", address]);
         assert!(line.contains(address), "{line}");
@@ -41,7 +41,7 @@ fn a_bad_address_is_one_clear_line() {
 }
 
 #[test]
-fn an_unknown_store_is_one_clear_line() {
+fn unknown_store_is_one_clear_line() {
     let line = complaint(&["--store", "floppy:"]);
     assert!(line.contains("floppy:") && line.contains("memory:"), "{line}");
 }
@@ -57,7 +57,7 @@ fn bad_values_are_one_clear_line() {
 }
 
 #[test]
-fn a_certificate_that_cannot_be_used_is_one_clear_line() {
+fn unusable_certificate_is_one_clear_line() {
     let cargo_toml = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let line = complaint(&["--tls-cert", "nowhere.pem", "--tls-key", cargo_toml]);
     assert!(line.contains("--tls-cert") && line.contains("nowhere.pem"), "{line}");
@@ -68,7 +68,7 @@ fn a_certificate_that_cannot_be_used_is_one_clear_line() {
 }
 
 #[test]
-fn an_unknown_flag_is_refused() {
+fn unknown_flag_is_refused() {
     assert!(String::from_utf8(fails(&["--listn", "x"]).stderr).unwrap().contains("--listen"));
 }
 
@@ -97,7 +97,7 @@ const SERVING: [u8; 7] = [0, 0, 0, 0, 2, 8, 1];
 const NOT_SERVING: [u8; 7] = [0, 0, 0, 0, 2, 8, 2];
 
 #[tokio::test]
-async fn a_lame_duck_serves_newcomers_before_it_drains() {
+async fn lame_duck_serves_new_connections_before_it_drains() {
     let mut running = Running::start(&["--lame-duck", "2s"], &[]);
     assert_eq!(*health(&running).await, SERVING);
     let signalled = Instant::now();
@@ -115,7 +115,7 @@ async fn a_lame_duck_serves_newcomers_before_it_drains() {
 }
 
 #[tokio::test]
-async fn a_second_signal_stops_a_lame_duck_at_once() {
+async fn second_signal_stops_a_lame_duck_at_once() {
     let mut running = Running::start(&["--lame-duck", "1h"], &[]);
     running.signal("TERM");
     running.line_with("shutting down");
@@ -126,7 +126,7 @@ async fn a_second_signal_stops_a_lame_duck_at_once() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn sighup_reads_what_is_watched_and_ends_nothing() {
+async fn sighup_rereads_watched_files_and_ends_nothing() {
     let folder = Folder::new();
     let secret = folder.write("secret", "one secret of more than 32 bytes, I suppose");
     let arguments = ["--auth-secret", &secret, "--auth-allow", "admin=*", "--lame-duck", "1h"];
@@ -147,14 +147,14 @@ async fn sighup_reads_what_is_watched_and_ends_nothing() {
 }
 
 #[test]
-fn the_environment_sets_what_flags_do_not() {
+fn environment_sets_options_without_flags() {
     let environment = [("USER_SERVER_WORKERS", "3"), ("USER_SERVER_LISTEN", "127.0.0.1:1")];
     let running = Running::start(&[], &environment);
     assert_ne!(running.address, "127.0.0.1:1");
 }
 
 #[tokio::test]
-async fn each_call_is_one_line_of_the_access_log() {
+async fn access_log_has_one_line_for_each_call() {
     let mut running = Running::start(&["--workers", "1"], &[]);
     let mut peer = Peer::connect(running.address.parse().unwrap()).await;
     let head = request(GET_USER).header("x-request-id", "abc-123");
@@ -176,7 +176,7 @@ async fn each_call_is_one_line_of_the_access_log() {
 
 // Of several threads, since this one waits for the log while others close connections.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_access_log_names_a_lost_connection() {
+async fn access_log_names_a_lost_connection() {
     const UPDATE_USERS: &str = "/ru.tinkoff.kora.example.UserService/UpdateUsers";
     const INFO: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
     const WATCH: &str = "/grpc.health.v1.Health/Watch";
@@ -214,7 +214,7 @@ async fn the_access_log_names_a_lost_connection() {
 }
 
 #[tokio::test]
-async fn the_log_cuts_text_of_clients_after_256_characters() {
+async fn log_cuts_client_text_after_256_characters() {
     let running = Running::start(&["--workers", "1", "--log-level", "debug"], &[]);
     let mut peer = Peer::connect(running.address.parse().unwrap()).await;
     let long = "x".repeat(2_000);
@@ -235,7 +235,7 @@ async fn the_log_cuts_text_of_clients_after_256_characters() {
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_any_more_does_not_take_the_service_with_it() {
+async fn broken_log_pipe_does_not_stop_the_service() {
     let mut running = Running::start(&["--workers", "1"], &[]);
     drop(running.log.take());
     let mut peer = Peer::connect(running.address.parse().unwrap()).await;
@@ -250,7 +250,7 @@ async fn a_log_that_nobody_reads_any_more_does_not_take_the_service_with_it() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn without_file_descriptors_open_connections_are_served_and_new_ones_wait() {
+async fn file_descriptor_exhaustion_makes_new_connections_wait() {
     use tokio::net::TcpStream;
 
     use crate::support::patiently;

@@ -62,7 +62,7 @@ async fn assert_closed(mut stream: TcpStream) {
 }
 
 #[tokio::test]
-async fn proxy_protocol_says_where_the_client_is() {
+async fn header_gives_the_client_address() {
     for workers in [0, 1] {
         let callers = Callers::default();
         let router = Router::new().intercept(callers.clone()).add(Echo::default().service());
@@ -84,7 +84,7 @@ async fn proxy_protocol_says_where_the_client_is() {
 }
 
 #[tokio::test]
-async fn proxy_protocol_comes_before_tls() {
+async fn header_comes_before_tls() {
     let authority = Authority::new();
     let server = Server::new().tls(authority.identity().server());
     let router = Router::new().add(Echo::default().service());
@@ -96,7 +96,7 @@ async fn proxy_protocol_comes_before_tls() {
 }
 
 #[tokio::test]
-async fn proxy_protocol_is_wanted_and_believed_of_trusted_sources_alone() {
+async fn header_is_required_and_accepted_from_trusted_sources_only() {
     let (log, _guard) = Log::start(tracing::Level::WARN);
     let router = || Router::new().add(Echo::default().service());
     let (address, _stop) = serve(Server::new(), router(), |_| true).await;
@@ -110,7 +110,7 @@ async fn proxy_protocol_is_wanted_and_believed_of_trusted_sources_alone() {
 }
 
 #[tokio::test]
-async fn proxy_protocol_of_the_program_is_a_prefix_of_an_address() {
+async fn program_enables_it_by_an_address_prefix() {
     let arguments = ["--listen", "proxy:127.0.0.1:0", "--proxy-sources", "127.0.0.0/8"];
     let mut running = Running::start(&arguments, &[]);
     let address = running.address.parse().unwrap();
@@ -130,7 +130,7 @@ async fn proxy_protocol_of_the_program_is_a_prefix_of_an_address() {
 }
 
 #[test]
-fn proxy_protocol_needs_sources_that_are_trusted() {
+fn setting_needs_trusted_sources() {
     let line = complaint(&["--listen", "proxy:127.0.0.1:0"]);
     assert!(line.contains("--listen") && line.contains("--proxy-sources"), "{line}");
 }

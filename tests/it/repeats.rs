@@ -144,7 +144,7 @@ fn info(status: &Status) -> ErrorInfo {
 }
 
 #[tokio::test]
-async fn a_failure_after_stored_chunks_says_how_many_and_how_to_go_on() {
+async fn failure_after_chunks_reports_how_to_resume() {
     let store = Failing::after(2);
     let messages = [user(0), nobody(), user(1), user(2), user(3), user(4), user(5)];
     let status = create(&store.service(), "chunked", None, messages).await.unwrap_err();
@@ -158,7 +158,7 @@ async fn a_failure_after_stored_chunks_says_how_many_and_how_to_go_on() {
 }
 
 #[tokio::test]
-async fn a_failure_before_anything_is_stored_may_be_repeated() {
+async fn failure_before_any_chunk_may_be_retried() {
     for mode in ["chunked", "atomic"] {
         let store = Failing::after(0);
         let status = create(&store.service(), mode, None, (0..5).map(user)).await.unwrap_err();
@@ -169,7 +169,7 @@ async fn a_failure_before_anything_is_stored_may_be_repeated() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_is_called_unknown() {
+async fn lost_answer_is_reported_as_unknown() {
     for (mode, created, stores) in
         [("chunked", "2", true), ("atomic", "0", true), ("atomic", "0", false)]
     {
@@ -196,7 +196,7 @@ async fn a_lost_answer_is_called_unknown() {
 }
 
 #[tokio::test]
-async fn a_stream_repeated_with_its_key_is_answered_as_the_first_time() {
+async fn key_repeated_is_answered_as_the_first_time() {
     for mode in ["chunked", "atomic"] {
         let store = Failing::default();
         store.mend();
@@ -214,7 +214,7 @@ async fn a_stream_repeated_with_its_key_is_answered_as_the_first_time() {
 }
 
 #[tokio::test]
-async fn a_stream_with_a_key_that_failed_goes_on_when_it_is_repeated() {
+async fn key_resumes_a_failed_stream() {
     for (mode, unknown, stores) in [
         ("chunked", false, false),
         ("chunked", true, true),
@@ -245,7 +245,7 @@ async fn a_stream_with_a_key_that_failed_goes_on_when_it_is_repeated() {
 }
 
 #[tokio::test]
-async fn a_stream_with_a_key_that_broke_off_goes_on_when_it_is_repeated() {
+async fn key_resumes_a_stream_that_broke_off() {
     let store = Failing::default();
     store.mend();
     let (client, messages): (Requests<CreateUserRequest>, _) = requests();
@@ -262,7 +262,7 @@ async fn a_stream_with_a_key_that_broke_off_goes_on_when_it_is_repeated() {
 }
 
 #[tokio::test]
-async fn a_key_of_another_stream_is_refused_and_nothing_is_stored() {
+async fn key_of_another_stream_is_refused() {
     for mode in ["chunked", "atomic"] {
         let store = Failing::default();
         store.mend();
@@ -290,7 +290,7 @@ async fn a_key_of_another_stream_is_refused_and_nothing_is_stored() {
 }
 
 #[tokio::test]
-async fn a_part_of_a_stream_in_chunks_is_never_made_an_atomic_one() {
+async fn key_of_a_chunked_stream_cannot_become_atomic() {
     let store = Failing::after(1);
     create(&store.service(), "chunked", Some("k"), (0..5).map(user)).await.unwrap_err();
     store.mend();
@@ -300,7 +300,7 @@ async fn a_part_of_a_stream_in_chunks_is_never_made_an_atomic_one() {
 }
 
 #[tokio::test]
-async fn streams_with_one_key_at_once_create_each_user_once() {
+async fn key_of_concurrent_streams_creates_users_once() {
     let store = Failing::default();
     store.mend();
     let service = store.service();
@@ -326,7 +326,7 @@ async fn streams_with_one_key_at_once_create_each_user_once() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_none_is_refused_in_both_modes() {
+async fn invalid_key_is_refused_in_both_modes() {
     let store = Failing::after(1);
     for mode in ["chunked", "atomic"] {
         let status = create(&store.service(), mode, Some(""), [user(0)]).await.unwrap_err();

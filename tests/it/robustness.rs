@@ -73,7 +73,7 @@ async fn busy_call(peer: &mut Peer) -> RecvStream {
 }
 
 #[tokio::test]
-async fn a_busy_handler_does_not_escape_its_deadline() {
+async fn busy_handler_does_not_escape_its_deadline() {
     let server = TestServer::start(Router::new().add(busy())).await;
     let mut peer = Peer::connect(server.addr).await;
     let head = request("/test.Odd/Server").header("grpc-timeout", "50m");
@@ -81,7 +81,7 @@ async fn a_busy_handler_does_not_escape_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_busy_handler_does_not_escape_the_drain_timeout() {
+async fn busy_handler_does_not_escape_the_drain_timeout() {
     for workers in [0, 1] {
         let settings = Server::new().workers(workers).drain_timeout(Duration::from_millis(50));
         let mut server = TestServer::start_with(settings, Router::new().add(busy())).await;
@@ -95,7 +95,7 @@ async fn a_busy_handler_does_not_escape_the_drain_timeout() {
 }
 
 #[tokio::test]
-async fn a_busy_handler_does_not_keep_the_answers_of_its_neighbours() {
+async fn busy_handler_does_not_delay_other_answers() {
     let router = Router::new().add(busy()).add(Echo::default().service());
     let server = TestServer::start(router).await;
     let mut peer = Peer::connect(server.addr).await;
@@ -107,7 +107,7 @@ async fn a_busy_handler_does_not_keep_the_answers_of_its_neighbours() {
 
 /// There is no budget when a runtime goes down, and each call is still to have an outcome.
 #[test]
-fn a_busy_handler_ends_with_the_runtime() {
+fn busy_handler_ends_with_the_runtime() {
     let (witness, mut seen) = Witness::new();
     let router = Router::new().intercept(witness).add(busy());
     let (done, ended) = blocking::channel();
@@ -133,7 +133,7 @@ fn values<'a>(headers: &'a http::HeaderMap, name: &str) -> Vec<&'a str> {
 
 /// The server has a thread of its own, so that a deadlock is a failure and no hang.
 #[tokio::test]
-async fn metadata_may_be_changed_while_the_call_is_looked_at_in_other_ways() {
+async fn metadata_may_change_beside_other_access_to_the_call() {
     let service = streams((), |_, mut request, mut out: Sink<String>| async move {
         let counts = request.handle();
         let mut outer = request.response_metadata();
@@ -157,7 +157,7 @@ async fn metadata_may_be_changed_while_the_call_is_looked_at_in_other_ways() {
 }
 
 #[tokio::test]
-async fn headers_of_the_protocol_are_not_for_applications_to_set() {
+async fn protocol_headers_cannot_be_set_by_applications() {
     fn forbidden() -> Metadata {
         let mut metadata = Metadata::new();
         for name in ["content-length", "host", "connection", "te", "grpc-status", "grpc-foo"] {
@@ -191,7 +191,7 @@ async fn headers_of_the_protocol_are_not_for_applications_to_set() {
 // Requests.
 
 #[tokio::test]
-async fn a_stream_ends_after_its_first_error_and_message_repeats_it() {
+async fn request_stream_ends_after_its_first_error() {
     let (requests, stream) = balafon::testing::requests::<String>();
     requests.send(&"one".to_owned());
     drop(requests);
@@ -207,7 +207,7 @@ async fn a_stream_ends_after_its_first_error_and_message_repeats_it() {
 }
 
 #[tokio::test]
-async fn nothing_is_read_after_a_message_that_is_no_protobuf() {
+async fn request_is_not_read_after_invalid_protobuf() {
     let (sender, mut seen) = mpsc::unbounded_channel();
     let service = Service::builder("test.Odd", &[], sender)
         .bidi_streaming(
@@ -245,7 +245,7 @@ impl AsRef<[u8]> for Tracked {
 }
 
 #[test]
-fn a_million_frames_of_one_byte_cost_a_million_bytes() {
+fn one_byte_frames_cost_one_byte_each() {
     let alive = Arc::new(());
     let mut decoder = FrameDecoder::new(usize::MAX);
     for _ in 0..1_000_000 {
@@ -263,7 +263,7 @@ fn a_million_frames_of_one_byte_cost_a_million_bytes() {
 }
 
 #[tokio::test]
-async fn a_handler_that_does_not_read_bears_a_burst_of_tiny_frames() {
+async fn tiny_frames_do_not_harm_an_unread_call() {
     let echo = Echo::default();
     let server = TestServer::start(Router::new().add(echo.service())).await;
     let mut peer = Peer::connect(server.addr).await;
@@ -278,7 +278,7 @@ async fn a_handler_that_does_not_read_bears_a_burst_of_tiny_frames() {
 }
 
 #[tokio::test]
-async fn requests_that_cannot_be_served_reach_the_interceptors() {
+async fn rejected_requests_reach_the_interceptors() {
     let (witness, mut seen) = Witness::new();
     let router = Router::new().intercept(witness).add(Echo::default().service());
     let server = TestServer::start(router).await;
@@ -308,7 +308,7 @@ async fn once<F: Future + ?Sized>(mut future: Pin<&mut F>) -> Poll<F::Output> {
 /// Both sides are polled by hand, so that the server reads the reset in the very turn in which the
 /// handler writes.
 #[tokio::test]
-async fn a_reset_that_meets_the_first_message_is_an_outcome() {
+async fn reset_at_the_first_message_is_an_outcome() {
     let service = streams(Notify::new(), |go, request, mut out| async move {
         if request.message == "go" {
             go.notify_one();
@@ -360,7 +360,7 @@ async fn a_reset_that_meets_the_first_message_is_an_outcome() {
 }
 
 #[tokio::test]
-async fn dropping_a_connection_ends_its_calls_for_all_who_look() {
+async fn dropped_connection_ends_its_calls_for_every_observer() {
     let (sender, mut ends) = mpsc::unbounded_channel();
     let service = streams(sender, |ends, request, mut out: Sink<String>| async move {
         let cancellation = request.handle();
@@ -392,7 +392,7 @@ async fn dropping_a_connection_ends_its_calls_for_all_who_look() {
 }
 
 #[tokio::test]
-async fn a_task_that_writes_ends_with_its_call() {
+async fn writing_task_ends_with_its_call() {
     let (sender, mut ends) = mpsc::unbounded_channel();
     // The task waits for the window; the handler, which has returned, for what it has written.
     let service = streams(sender, |ends, _, mut out: Sink<String>| async move {
@@ -441,7 +441,7 @@ impl Interceptor for PanicsAtOnce {
 }
 
 #[tokio::test]
-async fn panics_outside_of_futures_are_caught_and_seen() {
+async fn panics_outside_futures_are_caught() {
     let fallback = |call: Call| -> Ready<Outcome> { panic!("no {}", call.path()) };
     let (witness, mut seen) = Witness::new();
     let outer = || Router::new().intercept(witness.clone());
@@ -460,7 +460,7 @@ async fn panics_outside_of_futures_are_caught_and_seen() {
 }
 
 #[tokio::test]
-async fn whoever_stops_waiting_for_a_cancellation_leaves_nothing_behind() {
+async fn cancelled_waits_for_cancellation_leave_nothing() {
     struct Count;
     impl Wake for Count {
         fn wake(self: Arc<Self>) {}
@@ -477,7 +477,7 @@ async fn whoever_stops_waiting_for_a_cancellation_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn what_an_io_buffers_is_flushed() {
+async fn buffered_output_is_flushed() {
     let (client, io) = tokio::io::duplex(1 << 16);
     let router = Arc::new(Router::new().add(Echo::default().service()));
     tokio::spawn(async move {
@@ -490,7 +490,7 @@ async fn what_an_io_buffers_is_flushed() {
 // Shutdown.
 
 #[tokio::test]
-async fn a_shutdown_does_not_wait_for_blocking_work() {
+async fn shutdown_does_not_wait_for_blocking_work() {
     let (sender, mut started) = mpsc::unbounded_channel();
     let service = answers(sender, |started, _| async move {
         let blocked = tokio::task::spawn_blocking(move || {
@@ -530,7 +530,7 @@ async fn running_to_completion(settings: Server) -> (TestServer, Echo) {
 }
 
 #[tokio::test]
-async fn a_shutdown_waits_for_what_runs_to_completion() {
+async fn shutdown_waits_for_handlers_that_run_to_completion() {
     for workers in [0, 1] {
         let (mut server, echo) = running_to_completion(Server::new().workers(workers)).await;
         server.shut_down();
@@ -544,7 +544,7 @@ async fn a_shutdown_waits_for_what_runs_to_completion() {
 }
 
 #[tokio::test]
-async fn a_shutdown_waits_no_longer_than_it_should_for_what_never_completes() {
+async fn shutdown_is_bounded_for_handlers_that_never_complete() {
     let timeout = Duration::from_secs(5);
     let (mut server, echo) = running_to_completion(Server::new().drain_timeout(timeout)).await;
     // From here on nothing is left to happen but timers.
@@ -558,7 +558,7 @@ async fn a_shutdown_waits_no_longer_than_it_should_for_what_never_completes() {
 }
 
 #[tokio::test]
-async fn an_idle_client_that_answers_nothing_does_not_hold_up_a_drain() {
+async fn drain_does_not_wait_for_a_silent_client() {
     let mut server = TestServer::start(Router::new()).await;
     let _silent = Raw::connect(server.addr).await;
     tokio::time::pause();
@@ -569,7 +569,7 @@ async fn an_idle_client_that_answers_nothing_does_not_hold_up_a_drain() {
 }
 
 #[tokio::test]
-async fn a_drain_timeout_may_be_for_ever() {
+async fn drain_timeout_may_be_for_ever() {
     let echo = Echo::default();
     let settings = Server::new().drain_timeout(Duration::MAX);
     let mut server = TestServer::start_with(settings, Router::new().add(echo.service())).await;

@@ -44,7 +44,7 @@ fn has_test(path: &str) -> bool {
 }
 
 #[test]
-fn every_test_that_a_table_names_exists_and_a_rule_without_one_says_why() {
+fn tables_name_existing_tests_or_give_a_reason() {
     let wire = rows(include_str!("RULES.md"));
     assert!(wire.len() > 50, "{} rows", wire.len());
     let attacks = rows(include_str!("ATTACKS.md"));

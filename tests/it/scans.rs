@@ -73,7 +73,7 @@ async fn a_slow_reader_of_all_users_costs_no_memory() {
 
 #[tokio::test]
 #[allow(clippy::print_stdout)]
-async fn readers_of_all_users_who_have_stopped_hold_little_memory() {
+async fn stopped_readers_hold_little_memory() {
     const READERS: u64 = 100;
     // KiB, with the connection, what is sent into its window of 64 KiB, and SQLite's own cache, which
     // grows to 8 MiB for all together.
@@ -104,7 +104,7 @@ async fn readers_of_all_users_who_have_stopped_hold_little_memory() {
 }
 
 #[tokio::test]
-async fn stopped_readers_of_one_connection_share_its_limit() {
+async fn stopped_readers_share_their_connections_limit() {
     const READERS: usize = 200;
     let folder = Folder::new();
     let store = format!("sqlite:{}", text(&folder.path("users.db")));

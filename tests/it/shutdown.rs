@@ -20,7 +20,7 @@ async fn start(server: Server) -> (TestServer, Echo, Peer) {
 }
 
 #[tokio::test]
-async fn a_drain_lets_open_calls_end() {
+async fn drain_lets_open_calls_end() {
     for workers in [0, 2] {
         let (mut server, echo, mut peer) = start(Server::new().workers(workers)).await;
         let mut call = peer.open("/test.Echo/Client").await;
@@ -34,7 +34,7 @@ async fn a_drain_lets_open_calls_end() {
 }
 
 #[tokio::test]
-async fn a_drain_accepts_no_more_connections_and_ends_idle_ones() {
+async fn drain_closes_the_listener_and_idle_connections() {
     let (mut server, _, mut peer) = start(Server::new()).await;
     peer.unary("/test.Echo/Unary", "hello").await;
     let addr = server.addr;
@@ -44,7 +44,7 @@ async fn a_drain_accepts_no_more_connections_and_ends_idle_ones() {
 }
 
 #[tokio::test]
-async fn what_is_left_at_the_drain_timeout_ends_with_unavailable() {
+async fn drain_timeout_ends_calls_as_unavailable() {
     let timeout = Duration::from_millis(50);
     for workers in [0, 2] {
         let (mut server, echo, mut peer) =
@@ -60,7 +60,7 @@ async fn what_is_left_at_the_drain_timeout_ends_with_unavailable() {
 }
 
 #[tokio::test]
-async fn a_connection_in_its_handshake_does_not_hold_up_a_drain() {
+async fn drain_does_not_wait_for_a_handshake() {
     let (mut server, _, _) = start(Server::new()).await;
     let _silent = TcpStream::connect(server.addr).await.unwrap();
     server.shut_down();
@@ -68,7 +68,7 @@ async fn a_connection_in_its_handshake_does_not_hold_up_a_drain() {
 }
 
 #[tokio::test]
-async fn a_peer_that_reads_nothing_does_not_hold_up_a_drain() {
+async fn drain_does_not_wait_for_a_stopped_reader() {
     let timeout = Duration::from_millis(50);
     let (mut server, echo, mut peer) = start(Server::new().drain_timeout(timeout)).await;
     let mut call = peer.open("/test.Echo/Server").await;
@@ -100,7 +100,7 @@ fn blocking(until: mpsc::Receiver<()>) -> (Service, watch::Receiver<usize>) {
 }
 
 #[tokio::test]
-async fn a_drain_leaves_a_handler_behind_that_blocks_its_thread() {
+async fn drain_abandons_a_blocking_handler() {
     let timeout = Duration::from_millis(50);
     for spawned in [false, true] {
         let (mut log, writer) = std::io::pipe().unwrap();
@@ -129,7 +129,7 @@ async fn a_drain_leaves_a_handler_behind_that_blocks_its_thread() {
 }
 
 #[tokio::test]
-async fn calls_are_served_by_workers() {
+async fn workers_serve_calls() {
     let (_server, _, mut peer) = start(Server::new().workers(2)).await;
     for number in 0..100 {
         let text = number.to_string();
@@ -138,7 +138,7 @@ async fn calls_are_served_by_workers() {
 }
 
 #[tokio::test]
-async fn a_connection_can_be_served_without_a_socket() {
+async fn connection_can_be_served_without_a_socket() {
     let (client, server) = tokio::io::duplex(1024);
     let router = Arc::new(Router::new().add(Echo::default().service()));
     let serving = tokio::spawn(async move { Server::new().serve_connection(server, router).await });

@@ -49,7 +49,7 @@ fn assert_silent(answer: &[Frame], since: Instant) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_whose_client_is_silent_ends() {
+async fn stream_of_a_silent_client_ends() {
     for spawned in [false, true] {
         let options = CallOptions::new().idle_timeout(IDLE).spawn(spawned);
         for path in [CLIENT, BIDI] {
@@ -62,7 +62,7 @@ async fn a_stream_whose_client_is_silent_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_message_of_a_stream_counts_and_parts_of_one_do_not() {
+async fn silence_ends_with_whole_messages_only() {
     let (mut raw, _serving, _echo) = start(CallOptions::new().idle_timeout(IDLE)).await;
     raw.headers(1, &head(CLIENT), false).await;
     for _ in 0..20 {
@@ -79,7 +79,7 @@ async fn each_message_of_a_stream_counts_and_parts_of_one_do_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_is_not_silent_while_its_handler_works() {
+async fn working_handler_makes_no_silence() {
     let (mut raw, _serving, echo) = start(CallOptions::new().idle_timeout(IDLE)).await;
     raw.headers(1, &head(CLIENT), false).await;
     raw.data(1, &framed("wait"), false).await;
@@ -89,7 +89,7 @@ async fn a_client_is_not_silent_while_its_handler_works() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_reads_nothing_is_silent_as_well() {
+async fn stopped_reader_is_silent_too() {
     let options = CallOptions::new().idle_timeout(IDLE);
     let (mut raw, _serving, _echo) = start_with(options, &[(INITIAL_WINDOW_SIZE, 100)]).await;
     raw.headers(1, &head(BIDI), false).await;
@@ -104,7 +104,7 @@ async fn a_client_that_reads_nothing_is_silent_as_well() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_that_do_not_stream_and_streams_that_nothing_limits_may_be_silent() {
+async fn silence_is_free_without_a_stream_or_limit() {
     for (options, path) in [
         (CallOptions::new(), CLIENT),
         (CallOptions::new(), BIDI),

@@ -45,7 +45,7 @@ async fn refusal(path: &Path) -> String {
 }
 
 #[tokio::test]
-async fn one_server_serves_tcp_and_unix_sockets_and_tells_who_calls() {
+async fn tcp_and_unix_sockets_are_served_together() {
     for workers in [0, 2] {
         let folder = Folder::new();
         let (path, other) = (folder.path("a.sock"), folder.path("b.sock"));
@@ -77,7 +77,7 @@ async fn one_server_serves_tcp_and_unix_sockets_and_tells_who_calls() {
 }
 
 #[tokio::test]
-async fn a_unix_socket_has_the_permissions_that_were_asked_for() {
+async fn unix_socket_has_the_configured_permissions() {
     let folder = Folder::new();
     let path = folder.path("socket");
     let mode = || fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o777;
@@ -91,7 +91,7 @@ async fn a_unix_socket_has_the_permissions_that_were_asked_for() {
 }
 
 #[tokio::test]
-async fn a_socket_that_nobody_listens_on_is_replaced() {
+async fn unix_socket_without_a_listener_is_replaced() {
     let folder = Folder::new();
     let path = folder.path("socket");
     drop(StdUnixListener::bind(&path).unwrap());
@@ -100,7 +100,7 @@ async fn a_socket_that_nobody_listens_on_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_socket_that_somebody_listens_on_and_other_files_are_left_alone() {
+async fn unix_socket_in_use_and_other_files_are_kept() {
     let folder = Folder::new();
     let path = folder.path("socket");
     let _other = StdUnixListener::bind(&path).unwrap();
@@ -115,7 +115,7 @@ async fn a_socket_that_somebody_listens_on_and_other_files_are_left_alone() {
 }
 
 #[tokio::test]
-async fn a_socket_that_is_another_servers_by_now_is_not_removed() {
+async fn unix_socket_of_another_server_is_not_removed() {
     let folder = Folder::new();
     let path = folder.path("socket");
     let mut listeners = Listeners::new();

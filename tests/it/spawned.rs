@@ -95,7 +95,7 @@ async fn start(server: Server) -> Fixture {
 const WORKERS: [usize; 2] = [0, 1];
 
 #[tokio::test]
-async fn calls_of_one_connection_compute_at_the_same_time_while_it_serves_others() {
+async fn handlers_of_one_connection_run_in_parallel() {
     if available_parallelism().unwrap().get() < 2 {
         return; // A runtime with a thread per core has one.
     }
@@ -118,7 +118,7 @@ async fn calls_of_one_connection_compute_at_the_same_time_while_it_serves_others
 }
 
 #[tokio::test]
-async fn a_deadline_is_answered_while_the_handler_computes_on() {
+async fn deadline_is_answered_while_the_handler_computes() {
     for workers in WORKERS {
         let Fixture { busy, mut peer, mut seen, server: _server, .. } =
             start(Server::new().workers(workers)).await;
@@ -136,7 +136,7 @@ async fn a_deadline_is_answered_while_the_handler_computes_on() {
 }
 
 #[tokio::test]
-async fn a_spawned_handler_that_waits_is_dropped_when_its_call_ends() {
+async fn waiting_handler_is_dropped_with_its_call() {
     for workers in WORKERS {
         let Fixture { echo, mut peer, mut seen, server: _server, .. } =
             start(Server::new().workers(workers)).await;
@@ -157,7 +157,7 @@ async fn a_spawned_handler_that_waits_is_dropped_when_its_call_ends() {
 }
 
 #[tokio::test]
-async fn a_spawned_handler_that_panics_is_unknown() {
+async fn panicking_handler_is_unknown() {
     for workers in WORKERS {
         let Fixture { mut peer, mut seen, server: _server, .. } =
             start(Server::new().workers(workers)).await;
@@ -168,7 +168,7 @@ async fn a_spawned_handler_that_panics_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_spawned_handler_streams_like_any_other() {
+async fn handler_streams_like_any_other() {
     for workers in WORKERS {
         let Fixture { echo, mut peer, server: _server, .. } =
             start(Server::new().workers(workers)).await;
@@ -186,7 +186,7 @@ async fn a_spawned_handler_streams_like_any_other() {
 }
 
 #[tokio::test]
-async fn a_drain_lets_spawned_handlers_end_and_ends_what_is_left() {
+async fn drain_waits_for_handlers_until_its_timeout() {
     for workers in WORKERS {
         let settings = Server::new().workers(workers);
         let Fixture { echo, mut server, mut peer, .. } = start(settings).await;
@@ -212,7 +212,7 @@ async fn a_drain_lets_spawned_handlers_end_and_ends_what_is_left() {
 }
 
 #[tokio::test]
-async fn a_drain_waits_for_no_handler_that_computes_for_ever() {
+async fn drain_does_not_wait_for_an_endless_handler() {
     for workers in WORKERS {
         let settings = Server::new().workers(workers).drain_timeout(Duration::from_millis(50));
         let Fixture { busy, mut server, mut peer, .. } = start(settings).await;
@@ -227,7 +227,7 @@ async fn a_drain_waits_for_no_handler_that_computes_for_ever() {
 }
 
 #[tokio::test]
-async fn what_a_method_does_not_say_its_service_and_the_server_do() {
+async fn option_of_service_and_server_applies_to_methods() {
     const STAY: CallOptions = CallOptions::new().spawn(false);
     let (elsewhere, in_place) = ("handlers", "worker-0");
     for (of_server, of_service, of_method, expected) in [

@@ -82,7 +82,7 @@ fn median(times: &mut [Duration]) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stalled_log_slows_no_call() {
+async fn stalled_log_slows_no_call() {
     let mut stalled = Stalled::start(&[]).await;
     let mut control = Stalled::start(&[]).await;
     let mut log = control.running.log.take().unwrap();
@@ -107,7 +107,7 @@ async fn a_stalled_log_slows_no_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_ends_a_program_whose_log_stalls() {
+async fn second_signal_ends_the_program() {
     // Of this level, fewer calls fill the log.
     let mut stalled = Stalled::start(&["--lame-duck", "1h", "--log-level", "debug"]).await;
     stalled.fill().await;
@@ -121,7 +121,7 @@ async fn a_second_signal_ends_a_program_whose_log_stalls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_comes_back_learns_how_many_lines_were_dropped() {
+async fn dropped_lines_are_counted_for_a_returning_reader() {
     let mut stalled = Stalled::start(&[]).await;
     stalled.fill().await;
     let (dropped, calls) = (stalled.dropped(), stalled.calls);

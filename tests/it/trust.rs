@@ -22,14 +22,14 @@ async fn export(identity: &Identity, authority: &Authority) -> (String, usize) {
 }
 
 #[tokio::test]
-async fn a_collector_with_a_certificate_of_its_authority_is_given_spans() {
+async fn collector_with_a_trusted_certificate_gets_spans() {
     let authority = Authority::new();
     let (log, spans) = export(&authority.identity_of("127.0.0.1"), &authority).await;
     assert_eq!(spans, 1, "{log}");
 }
 
 #[tokio::test]
-async fn a_collector_with_any_other_certificate_is_given_nothing_and_the_log_says_why() {
+async fn collector_with_another_certificate_gets_no_spans() {
     let authority = Authority::new();
     for (identity, why) in [
         (Authority::named("another").identity_of("127.0.0.1"), "UnknownIssuer"),
@@ -43,7 +43,7 @@ async fn a_collector_with_any_other_certificate_is_given_nothing_and_the_log_say
 }
 
 #[tokio::test]
-async fn a_redis_with_a_certificate_of_its_authority_shares_limits_and_any_other_is_away() {
+async fn redis_needs_a_certificate_of_its_authority() {
     let (authority, folder) = (Authority::new(), Folder::new());
     let Some(redis) = Redis::with(&authority.identity_of("127.0.0.1")) else { return };
     let own = folder.write("own.pem", &authority.pem);
@@ -62,7 +62,7 @@ async fn a_redis_with_a_certificate_of_its_authority_shares_limits_and_any_other
 }
 
 #[test]
-fn check_finds_authorities_that_cannot_be_used() {
+fn check_reports_unusable_authorities() {
     let folder = Folder::new();
     let file = folder.write("ca.pem", "nothing");
     for arguments in [

@@ -127,7 +127,7 @@ async fn get_user_masks_and_hides() {
 }
 
 #[tokio::test]
-async fn get_all_users_masks_and_hides_and_does_not_count() {
+async fn get_all_users_masks_hides_and_omits_the_count() {
     let (users, ..) = service().await;
     let recorder = Recorder::<UserResponse>::new();
     users.get_all_users(limited(()), recorder.sink()).await.unwrap();
@@ -143,7 +143,7 @@ async fn get_all_users_masks_and_hides_and_does_not_count() {
 }
 
 #[tokio::test]
-async fn update_users_masks_and_does_not_touch_what_it_hides() {
+async fn update_users_masks_and_keeps_hidden_fields() {
     let (users, store, [here, gone]) = service().await;
     let shown = update(&users, &here, limited).await.unwrap();
     assert_eq!(shown[0].email, "b***@b.example");
@@ -156,7 +156,7 @@ async fn update_users_masks_and_does_not_touch_what_it_hides() {
 }
 
 #[tokio::test]
-async fn create_user_masks_and_create_users_shows_ids_alone() {
+async fn create_user_masks_and_create_users_returns_ids_only() {
     let (users, ..) = service().await;
     let request = CreateUserRequest { name: "New".into(), email: "new@example.com".into() };
     let shown = users.create_user(limited(request.clone())).await.unwrap().message;
@@ -167,7 +167,7 @@ async fn create_user_masks_and_create_users_shows_ids_alone() {
 }
 
 #[tokio::test]
-async fn whoever_asks_is_told_of_every_change() {
+async fn change_listener_gets_every_change() {
     let (users, _, [here, _]) = service().await;
     let told = Arc::new(Mutex::new(Vec::new()));
     let changes = ChangeListener::new({

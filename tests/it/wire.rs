@@ -29,7 +29,7 @@ fn assert_trailers_only(reply: &Reply, status: &str) {
 }
 
 #[tokio::test]
-async fn a_successful_call_has_one_status_in_its_trailers() {
+async fn successful_call_has_one_status_in_its_trailers() {
     let (_server, _, mut peer) = echo().await;
     let reply = peer.unary("/test.Echo/Unary", "hello").await;
     assert_eq!(reply.status, 200);
@@ -41,7 +41,7 @@ async fn a_successful_call_has_one_status_in_its_trailers() {
 }
 
 #[tokio::test]
-async fn an_error_before_any_message_is_trailers_only() {
+async fn error_before_any_message_is_trailers_only() {
     let (_server, _, mut peer) = echo().await;
     let reply = peer.unary("/test.Echo/Unary", "fail").await;
     assert_trailers_only(&reply, "5");
@@ -52,7 +52,7 @@ async fn an_error_before_any_message_is_trailers_only() {
 }
 
 #[tokio::test]
-async fn an_error_after_a_message_is_in_the_trailers() {
+async fn error_after_a_message_is_in_the_trailers() {
     let (_server, _, mut peer) = echo().await;
     let reply = peer.unary("/test.Echo/Server", "fail").await;
     assert_eq!(reply.messages(), ["fail"]);
@@ -61,7 +61,7 @@ async fn an_error_after_a_message_is_in_the_trailers() {
 }
 
 #[tokio::test]
-async fn metadata_is_initial_or_trailing_as_the_handler_says() {
+async fn metadata_is_initial_or_trailing_as_set() {
     let (_server, _, mut peer) = echo().await;
     for path in ["/test.Echo/Unary", "/test.Echo/Server"] {
         let reply = peer.unary(path, "metadata").await;
@@ -72,7 +72,7 @@ async fn metadata_is_initial_or_trailing_as_the_handler_says() {
 }
 
 #[tokio::test]
-async fn an_unknown_method_or_service_is_unimplemented() {
+async fn unknown_method_or_service_is_unimplemented() {
     let (_server, _, mut peer) = echo().await;
     for path in [
         "/test.Echo/Missing",
@@ -89,7 +89,7 @@ async fn an_unknown_method_or_service_is_unimplemented() {
 }
 
 #[tokio::test]
-async fn a_verb_other_than_post_is_405() {
+async fn verb_other_than_post_is_405() {
     let (_server, _, mut peer) = echo().await;
     let get = Request::get("http://test/test.Echo/Unary").header("te", "trailers");
     let reply = peer.call(get.header("content-type", "application/grpc"), Bytes::new()).await;
@@ -99,7 +99,7 @@ async fn a_verb_other_than_post_is_405() {
 }
 
 #[tokio::test]
-async fn a_content_type_that_is_not_grpc_is_a_bare_415() {
+async fn content_type_other_than_grpc_is_415() {
     let (_server, _, mut peer) = echo().await;
     for value in [None, Some("text/plain"), Some("application/grpcfoo")] {
         let mut foreign = Request::post("http://test/test.Echo/Unary");
@@ -134,21 +134,21 @@ async fn te_trailers_may_be_required() {
 }
 
 #[tokio::test]
-async fn a_malformed_timeout_is_internal() {
+async fn timeout_malformed_is_internal() {
     let (_server, _, mut peer) = echo().await;
     let head = request("/test.Echo/Unary").header("grpc-timeout", "1x");
     assert_trailers_only(&peer.call(head, framed("a")).await, "13");
 }
 
 #[tokio::test]
-async fn a_timeout_of_zero_is_deadline_exceeded_at_once() {
+async fn timeout_of_zero_is_deadline_exceeded_at_once() {
     let (_server, _, mut peer) = echo().await;
     let head = request("/test.Echo/Unary").header("grpc-timeout", "0S");
     assert_trailers_only(&peer.call(head, framed("a")).await, "4");
 }
 
 #[tokio::test]
-async fn the_deadline_ends_a_waiting_handler() {
+async fn deadline_ends_a_waiting_handler() {
     let (_server, echo, mut peer) = echo().await;
     let head = request("/test.Echo/Unary").header("grpc-timeout", "50m");
     assert_trailers_only(&peer.call(head, framed("wait")).await, "4");
@@ -156,7 +156,7 @@ async fn the_deadline_ends_a_waiting_handler() {
 }
 
 #[tokio::test]
-async fn the_deadline_covers_a_client_that_never_half_closes() {
+async fn deadline_covers_a_missing_half_close() {
     let (_server, echo, mut peer) = echo().await;
     let head = request("/test.Echo/Client").header("grpc-timeout", "50m");
     let mut call = peer.open_with(head).await;
@@ -166,7 +166,7 @@ async fn the_deadline_covers_a_client_that_never_half_closes() {
 }
 
 #[tokio::test]
-async fn the_deadline_comes_after_earlier_messages_in_mid_stream() {
+async fn deadline_in_mid_stream_follows_earlier_messages() {
     let (_server, _, mut peer) = echo().await;
     let head = request("/test.Echo/Server").header("grpc-timeout", "100m");
     let reply = peer.call(head, framed("wait")).await;
@@ -175,7 +175,7 @@ async fn the_deadline_comes_after_earlier_messages_in_mid_stream() {
 }
 
 #[tokio::test]
-async fn a_reader_that_has_stopped_does_not_stop_the_deadline() {
+async fn deadline_applies_with_a_stopped_reader() {
     let (_server, echo, mut peer) = echo().await;
     let head = request("/test.Echo/Server").header("grpc-timeout", "100m");
     let mut call = peer.open_with(head).await;
@@ -196,7 +196,7 @@ async fn a_reader_that_has_stopped_does_not_stop_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_reset_by_the_client_drops_the_handler() {
+async fn reset_by_the_client_drops_the_handler() {
     let (_server, echo, mut peer) = echo().await;
     for path in ["/test.Echo/Unary", "/test.Echo/Server", "/test.Echo/Client", "/test.Echo/Bidi"] {
         let mut call = peer.open(path).await;
@@ -212,7 +212,7 @@ async fn a_reset_by_the_client_drops_the_handler() {
 }
 
 #[tokio::test]
-async fn a_lost_connection_drops_its_handlers() {
+async fn lost_connection_drops_its_handlers() {
     let (_server, echo, mut peer) = echo().await;
     let mut call = peer.open("/test.Echo/Bidi").await;
     call.message("hello", false);
@@ -222,7 +222,7 @@ async fn a_lost_connection_drops_its_handlers() {
 }
 
 #[tokio::test]
-async fn a_panic_becomes_a_status_and_the_connection_lives_on() {
+async fn panic_becomes_a_status_and_keeps_the_connection() {
     let (_server, echo, mut peer) = echo().await;
     for path in ["/test.Echo/Unary", "/test.Echo/Server", "/test.Echo/Client", "/test.Echo/Bidi"] {
         let reply = peer.unary(path, "panic").await;
@@ -233,7 +233,7 @@ async fn a_panic_becomes_a_status_and_the_connection_lives_on() {
 }
 
 #[tokio::test]
-async fn no_request_message_or_two_are_unimplemented() {
+async fn unary_request_without_exactly_one_message_is_unimplemented() {
     let (_server, _, mut peer) = echo().await;
     let two: Bytes = [framed("a"), framed("b")].concat().into();
     for path in ["/test.Echo/Unary", "/test.Echo/Server"] {
@@ -245,7 +245,7 @@ async fn no_request_message_or_two_are_unimplemented() {
 }
 
 #[tokio::test]
-async fn a_stream_may_have_no_messages() {
+async fn stream_may_have_no_messages() {
     let (_server, _, mut peer) = echo().await;
     let reply = peer.call(request("/test.Echo/Bidi"), Bytes::new()).await;
     assert_eq!(reply.grpc_status(), "0");
@@ -267,7 +267,7 @@ async fn data_boundaries_are_not_message_boundaries() {
 }
 
 #[tokio::test]
-async fn a_message_cut_off_at_the_end_of_the_stream_is_internal() {
+async fn truncated_message_is_internal() {
     let (_server, _, mut peer) = echo().await;
     for path in ["/test.Echo/Unary", "/test.Echo/Server", "/test.Echo/Client", "/test.Echo/Bidi"] {
         let reply = peer.call(request(path), framed("hello").slice(..7)).await;
@@ -276,7 +276,7 @@ async fn a_message_cut_off_at_the_end_of_the_stream_is_internal() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_message_are_internal() {
+async fn undecodable_message_is_internal() {
     let (_server, _, mut peer) = echo().await;
     for body in [&[2, 0, 0, 0, 0][..], &[1, 0, 0, 0, 0], &[0, 0, 0, 0, 1, 0xff]] {
         let reply = peer.call(request("/test.Echo/Unary"), Bytes::copy_from_slice(body)).await;
@@ -285,7 +285,7 @@ async fn bytes_that_are_no_message_are_internal() {
 }
 
 #[tokio::test]
-async fn a_message_over_the_limit_is_refused_from_its_prefix() {
+async fn receive_limit_refuses_from_the_length_prefix() {
     let (_server, _, mut peer) =
         echo_on(Server::new().calls(CallOptions::new().max_receive_message_size(100))).await;
     let exactly = "x".repeat(98);
@@ -296,7 +296,7 @@ async fn a_message_over_the_limit_is_refused_from_its_prefix() {
 }
 
 #[tokio::test]
-async fn a_response_over_the_send_limit_is_resource_exhausted() {
+async fn send_limit_exceeded_is_resource_exhausted() {
     let (_server, _, mut peer) =
         echo_on(Server::new().calls(CallOptions::new().max_send_message_size(100))).await;
     let reply = peer.unary("/test.Echo/Unary", &"x".repeat(99)).await;
@@ -304,7 +304,7 @@ async fn a_response_over_the_send_limit_is_resource_exhausted() {
 }
 
 #[tokio::test]
-async fn an_answer_before_the_half_close_is_followed_by_no_error_reset() {
+async fn early_answer_is_followed_by_no_error_reset() {
     let (_server, _, mut peer) = echo().await;
     let mut call = peer.open("/test.Echo/Client").await;
     call.message("fail", false);
@@ -314,7 +314,7 @@ async fn an_answer_before_the_half_close_is_followed_by_no_error_reset() {
 }
 
 #[tokio::test]
-async fn an_unsupported_encoding_is_unimplemented_and_lists_ours() {
+async fn encoding_unsupported_is_unimplemented_and_lists_ours() {
     let (_server, _, mut peer) = echo().await;
     let head = request("/test.Echo/Unary").header("grpc-encoding", "snappy");
     let reply = peer.call(head, framed("a")).await;
@@ -323,7 +323,7 @@ async fn an_unsupported_encoding_is_unimplemented_and_lists_ours() {
 }
 
 #[tokio::test]
-async fn a_fast_producer_shares_data_frames() {
+async fn fast_producer_shares_data_frames() {
     let (_server, _, mut peer) = echo().await;
     let mut call = peer.open("/test.Echo/Server").await;
     call.message("count 1000", true);
@@ -337,7 +337,7 @@ async fn a_fast_producer_shares_data_frames() {
 }
 
 #[tokio::test]
-async fn a_slow_producer_sends_each_message_at_once() {
+async fn slow_producer_sends_each_message_at_once() {
     let (_server, echo, mut peer) = echo().await;
     let mut call = peer.open("/test.Echo/Bidi").await;
     call.message("first", false);
@@ -349,7 +349,7 @@ async fn a_slow_producer_sends_each_message_at_once() {
 }
 
 #[tokio::test]
-async fn a_large_message_is_paced_by_the_window() {
+async fn flow_control_paces_a_large_message() {
     let (_server, _, mut peer) = echo().await;
     let large = "x".repeat(1 << 20);
     let reply = peer.unary("/test.Echo/Unary", &large).await;
@@ -357,7 +357,7 @@ async fn a_large_message_is_paced_by_the_window() {
 }
 
 #[tokio::test]
-async fn a_slow_stream_does_not_hold_up_its_neighbours() {
+async fn flow_control_isolates_a_slow_stream() {
     let (_server, echo, mut peer) = echo().await;
     let mut call = peer.open("/test.Echo/Server").await;
     call.message("flood", true);
@@ -369,7 +369,7 @@ async fn a_slow_stream_does_not_hold_up_its_neighbours() {
 }
 
 #[tokio::test]
-async fn many_calls_at_once_are_all_answered() {
+async fn concurrent_calls_are_all_answered() {
     let (_server, echo, peer) = echo().await;
     let mut calls = tokio::task::JoinSet::new();
     for number in 0..500 {
@@ -386,7 +386,7 @@ async fn many_calls_at_once_are_all_answered() {
 }
 
 #[tokio::test]
-async fn a_burst_of_cancellations_leaves_the_connection_alone() {
+async fn cancellation_burst_leaves_the_connection_alone() {
     let (_server, echo, mut peer) = echo().await;
     for _ in 0..500 {
         let mut call = peer.open("/test.Echo/Unary").await;
@@ -397,7 +397,7 @@ async fn a_burst_of_cancellations_leaves_the_connection_alone() {
 }
 
 #[tokio::test]
-async fn a_connection_without_a_handshake_is_closed_after_the_timeout() {
+async fn handshake_timeout_closes_the_connection() {
     use tokio::io::AsyncReadExt;
     let timeout = std::time::Duration::from_millis(50);
     let (server, _, _) = echo_on(Server::new().handshake_timeout(timeout)).await;

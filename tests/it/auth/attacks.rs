@@ -15,7 +15,7 @@ async fn fixture() -> Fixture {
 }
 
 #[tokio::test]
-async fn a_good_token_is_accepted() {
+async fn valid_token_is_accepted() {
     let mut test = fixture().await;
     let token = hs256(&claims(json!({})));
     test.assert_accepted(&token).await;
@@ -24,7 +24,7 @@ async fn a_good_token_is_accepted() {
 }
 
 #[tokio::test]
-async fn no_credentials_say_so() {
+async fn missing_credentials_are_named_as_such() {
     let mut test = fixture().await;
     let reply = test.call(UNARY, &[]).await;
     assert_eq!(reply.grpc_status(), "16");
@@ -33,7 +33,7 @@ async fn no_credentials_say_so() {
 }
 
 #[tokio::test]
-async fn the_algorithm_none_is_refused() {
+async fn algorithm_none_is_refused() {
     let mut test = fixture().await;
     for name in ["none", "None", "NONE", ""] {
         let header = json!({"alg": name, "typ": "JWT"});
@@ -48,7 +48,7 @@ async fn the_algorithm_none_is_refused() {
 }
 
 #[tokio::test]
-async fn a_public_key_is_no_secret() {
+async fn public_key_is_no_hmac_secret() {
     let rsa = Key::Rsa(&ring::signature::RSA_PKCS1_SHA256);
     let pem = rsa.pem();
     let mut test =
@@ -62,7 +62,7 @@ async fn a_public_key_is_no_secret() {
 }
 
 #[tokio::test]
-async fn the_algorithm_is_that_of_the_key() {
+async fn algorithm_is_that_of_the_key() {
     // The same key and a true signature, but by another algorithm than it is for.
     let pem = Key::Rsa(&ring::signature::RSA_PKCS1_SHA256).pem();
     let mut test = Fixture::new(|auth, files| {
@@ -79,7 +79,7 @@ async fn the_algorithm_is_that_of_the_key() {
 }
 
 #[tokio::test]
-async fn a_key_in_the_token_itself_is_not_used() {
+async fn key_in_the_token_itself_is_not_used() {
     let mut test = fixture().await;
     let own = Key::ec256();
     let header = json!({"alg": "ES256", "jwk": own.jwk("own"), "jku": "https://evil.example"});
@@ -87,7 +87,7 @@ async fn a_key_in_the_token_itself_is_not_used() {
 }
 
 #[tokio::test]
-async fn an_expired_token_is_refused() {
+async fn expired_token_is_refused() {
     let mut test = fixture().await;
     // Thirty seconds are for clocks that differ.
     test.assert_accepted(&hs256(&claims(json!({"exp": now() - 10})))).await;
@@ -98,7 +98,7 @@ async fn an_expired_token_is_refused() {
 }
 
 #[tokio::test]
-async fn a_token_expires_in_the_cache_too() {
+async fn token_expires_in_the_cache_too() {
     let mut test = Fixture::new(|auth, files| {
         trusting_the_secret(auth, files).leeway(std::time::Duration::ZERO)
     })
@@ -110,7 +110,7 @@ async fn a_token_expires_in_the_cache_too() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_valid_yet_is_refused() {
+async fn token_not_yet_valid_is_refused() {
     let mut test = fixture().await;
     test.assert_accepted(&hs256(&claims(json!({"nbf": now() + 10})))).await;
     test.assert_refused(&hs256(&claims(json!({"nbf": now() + 60}))), "ImmatureSignature").await;
@@ -118,7 +118,7 @@ async fn a_token_that_is_not_valid_yet_is_refused() {
 }
 
 #[tokio::test]
-async fn a_token_for_another_audience_is_refused() {
+async fn token_for_another_audience_is_refused() {
     let mut test = fixture().await;
     test.assert_accepted(&hs256(&claims(json!({"aud": ["others", "users"]})))).await;
     for audience in [json!("others"), json!(["others"]), json!("user"), json!([])] {
@@ -131,7 +131,7 @@ async fn a_token_for_another_audience_is_refused() {
 }
 
 #[tokio::test]
-async fn a_token_of_another_issuer_is_refused() {
+async fn token_of_another_issuer_is_refused() {
     let mut test = fixture().await;
     for issuer in ["https://issuer.example/", "https://evil.example", "HTTPS://ISSUER.EXAMPLE", ""]
     {
@@ -141,7 +141,7 @@ async fn a_token_of_another_issuer_is_refused() {
 }
 
 #[tokio::test]
-async fn an_unknown_kid_is_refused() {
+async fn unknown_kid_is_refused() {
     let key = Key::ec256();
     let mut test = Fixture::new(|auth, files| {
         let jwks = json!({"keys": [key.jwk("one")]}).to_string();
@@ -161,7 +161,7 @@ async fn an_unknown_kid_is_refused() {
 }
 
 #[tokio::test]
-async fn a_key_without_a_name_is_for_tokens_that_name_any() {
+async fn unnamed_key_verifies_tokens_with_any_kid() {
     let pem = Key::ec256();
     let mut test = Fixture::new(|auth, files| {
         trusting_the_secret(auth, files).keys(KeyFile::pem(files.write("issuer.pem", pem.pem())))
@@ -190,7 +190,7 @@ async fn a_key_without_a_name_is_for_tokens_that_name_any() {
 }
 
 #[tokio::test]
-async fn keys_with_names_are_chosen_by_name_before_those_without() {
+async fn named_keys_are_tried_before_unnamed_ones() {
     let [one, two, nameless] = [Key::ec256(), Key::ec256(), Key::ec256()];
     let mut without_kid = nameless.jwk("");
     without_kid.as_object_mut().unwrap().remove("kid");
@@ -209,7 +209,7 @@ async fn keys_with_names_are_chosen_by_name_before_those_without() {
 }
 
 #[tokio::test]
-async fn a_tampered_token_is_refused() {
+async fn tampered_token_is_refused() {
     let mut test = fixture().await;
     let good = hs256(&claims(json!({})));
     // Cached, so that what follows must not be taken for it.
@@ -234,7 +234,7 @@ async fn a_tampered_token_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_no_token_is_refused() {
+async fn malformed_token_is_refused() {
     let mut test = fixture().await;
     let good = hs256(&claims(json!({})));
     for text in ["x", "..", ".", "a.b.c", "e30.e30.e30", &format!("{good}."), &format!("{good}=")] {
@@ -251,14 +251,14 @@ async fn what_is_no_token_is_refused() {
 }
 
 #[tokio::test]
-async fn an_extension_that_has_to_be_understood_is_refused() {
+async fn critical_extension_is_refused() {
     let mut test = fixture().await;
     let header = json!({"alg": "HS256", "crit": ["b64"], "b64": false});
     test.assert_refused(&token(header, &claims(json!({})), &Key::secret()), "(crit)").await;
 }
 
 #[tokio::test]
-async fn a_huge_token_is_refused_unread() {
+async fn huge_token_is_refused_unread() {
     let mut test = fixture().await;
     let huge = hs256(&claims(json!({"padding": "x".repeat(8 * 1024)})));
     test.assert_refused(&huge, &format!("a token of {} bytes", huge.len())).await;
@@ -266,7 +266,7 @@ async fn a_huge_token_is_refused_unread() {
 }
 
 #[tokio::test]
-async fn a_header_that_comes_twice_is_refused() {
+async fn repeated_authorization_header_is_refused() {
     let mut test = fixture().await;
     let good = format!("Bearer {}", hs256(&claims(json!({}))));
     for [first, second] in [[&*good, &good], [&good, "Bearer x"], ["Bearer x", &good], [&good, ""]]
@@ -281,7 +281,7 @@ async fn a_header_that_comes_twice_is_refused() {
 }
 
 #[tokio::test]
-async fn another_scheme_is_refused() {
+async fn other_scheme_is_refused() {
     let mut test = fixture().await;
     let good = hs256(&claims(json!({})));
     for scheme in ["Bearer", "bearer", "BEARER", "Bearer ", "bearer    "] {
@@ -298,7 +298,7 @@ async fn another_scheme_is_refused() {
 }
 
 #[tokio::test]
-async fn a_metadata_key_in_odd_case_ends_the_connection() {
+async fn metadata_key_in_upper_case_ends_the_connection() {
     let test = fixture().await;
     let good = format!("Bearer {}", hs256(&claims(json!({}))));
     for name in ["Authorization", "AUTHORIZATION", "authorizatioN"] {

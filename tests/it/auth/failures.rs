@@ -41,7 +41,7 @@ async fn guess(test: &mut Fixture, times: usize) {
 }
 
 #[tokio::test]
-async fn an_address_that_guesses_is_told_when_to_come_back() {
+async fn guessing_address_gets_a_retry_delay() {
     let mut test = fixture().await;
     guess(&mut test, 3).await;
     let refused = test.bearer("e30.e30.e30").await;
@@ -58,7 +58,7 @@ async fn an_address_that_guesses_is_told_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn tokens_from_there_are_not_verified_but_those_that_were_before_are_good() {
+async fn blocked_address_may_still_use_tokens_verified_before() {
     let mut test = fixture().await;
     let known = fresh("alice");
     test.assert_accepted(&known).await;
@@ -70,7 +70,7 @@ async fn tokens_from_there_are_not_verified_but_those_that_were_before_are_good(
 }
 
 #[tokio::test]
-async fn api_keys_from_there_are_good_and_guesses_of_them_count() {
+async fn blocked_address_may_use_api_keys_and_guesses_count() {
     let mut test = fixture().await;
     for status in ["16", "16", "16", "8", "8"] {
         assert_eq!(test.call(UNARY, &[("x-api-key", "guess")]).await.grpc_status(), status);
@@ -79,7 +79,7 @@ async fn api_keys_from_there_are_good_and_guesses_of_them_count() {
 }
 
 #[tokio::test]
-async fn calls_without_credentials_and_to_open_methods_do_not_count() {
+async fn missing_credentials_and_open_methods_do_not_count() {
     let mut test = fixture().await;
     for _ in 0..9 {
         assert_eq!(test.call(UNARY, &[]).await.grpc_status(), "16");
@@ -91,7 +91,7 @@ async fn calls_without_credentials_and_to_open_methods_do_not_count() {
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_says_whose_failure_it_is_and_nobody_else() {
+async fn only_a_trusted_proxy_names_the_failing_client() {
     for (trusted, others) in [("127.0.0.1", "0"), ("10.0.0.0/8", "8")] {
         let mut test = Fixture::new(|auth, files| {
             let auth = auth.trust_proxy(trusted.parse().unwrap()).failures_per_minute(Some(1));
@@ -112,7 +112,7 @@ async fn a_trusted_proxy_says_whose_failure_it_is_and_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_waits_as_told_has_new_tokens_verified() {
+async fn retry_delay_suffices_to_have_new_tokens_verified() {
     let files = Folder::new();
     let auth = trusting_the_secret(builder(), &files).failures_per_minute(Some(3)).build().unwrap();
     let ask = async |token: &str| {
@@ -133,7 +133,7 @@ async fn whoever_waits_as_told_has_new_tokens_verified() {
 }
 
 #[tokio::test]
-async fn the_program_has_a_limit_from_its_settings_and_believes_proxies_in_it() {
+async fn program_limits_failures_by_its_settings_and_trusted_proxies() {
     let folder = Folder::new();
     let secret = folder.write("secret", SECRET);
     let arguments =

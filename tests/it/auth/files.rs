@@ -45,7 +45,7 @@ async fn keys_rotate() {
 }
 
 #[tokio::test]
-async fn a_key_of_a_jwks_that_is_not_understood_is_skipped_with_a_line_also_at_rotation() {
+async fn unsupported_jwks_key_is_skipped_and_logged() {
     let (old, new) = (Key::ec256(), Key::ed25519());
     let odd = |kid| json!({"kty": "AKP", "alg": "ML-DSA-44", "kid": kid, "pub": "AQAB"});
     let short = json!({"kty": "EC", "crv": "P-256", "kid": "short", "x": "AQAB", "y": "AQAB"});
@@ -82,7 +82,7 @@ async fn a_key_of_a_jwks_that_is_not_understood_is_skipped_with_a_line_also_at_r
 }
 
 #[tokio::test]
-async fn a_broken_file_leaves_what_it_held_before() {
+async fn broken_file_leaves_its_former_contents_in_force() {
     let key = Key::ec256();
     let good = json!({"keys": [key.jwk("one")]}).to_string();
     let mut test =
@@ -106,7 +106,7 @@ async fn a_broken_file_leaves_what_it_held_before() {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_refused() {
+async fn revoked_token_is_refused() {
     let mut test = Fixture::new(|auth, files| {
         trusting_the_secret(auth, files).revoked(files.write("revoked", "# none yet\n"))
     })
@@ -122,7 +122,7 @@ async fn a_revoked_token_is_refused() {
 }
 
 #[tokio::test]
-async fn an_id_with_a_hash_sign_is_revoked() {
+async fn revoked_id_may_have_a_hash_sign() {
     let mut test = Fixture::new(|auth, files| {
         let revoked = "\u{feff}abc#1\t# stolen\r\nx#\r\n# y\r\n";
         trusting_the_secret(auth, files).revoked(files.write("revoked", revoked))
@@ -141,7 +141,7 @@ async fn an_id_with_a_hash_sign_is_revoked() {
 }
 
 #[tokio::test]
-async fn a_revocation_survives_a_file_that_is_emptied_and_written_again() {
+async fn revocation_survives_an_emptied_and_rewritten_file() {
     let mut test = Fixture::new(|auth, files| {
         trusting_the_secret(auth, files).revoked(files.write("revoked", "token-1\n"))
     })
@@ -166,7 +166,7 @@ async fn a_revocation_survives_a_file_that_is_emptied_and_written_again() {
 }
 
 #[tokio::test]
-async fn an_emptied_file_of_api_keys_or_certificates_leaves_what_it_held() {
+async fn emptied_file_leaves_its_former_contents_in_force() {
     // The SHA-256 of "key".
     let line = "2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683 robot#1 reader#";
     let mut test = Fixture::new(|auth, files| {
@@ -184,7 +184,7 @@ async fn an_emptied_file_of_api_keys_or_certificates_leaves_what_it_held() {
 }
 
 #[tokio::test]
-async fn every_kind_of_key_verifies_what_it_signed() {
+async fn key_of_each_kind_verifies_its_signatures() {
     use ring::hmac::{HMAC_SHA384, HMAC_SHA512};
     use ring::signature as rs;
     let keys = [
@@ -221,7 +221,7 @@ async fn every_kind_of_key_verifies_what_it_signed() {
 }
 
 #[tokio::test]
-async fn a_jwks_of_an_identity_provider_is_understood() {
+async fn jwks_of_an_identity_provider_is_understood() {
     // RSA with a number that starts with a zero, keys for other things, kinds that nobody knows.
     let key = Key::Rsa(&ring::signature::RSA_PKCS1_SHA256);
     let pem = key.pem();
@@ -248,7 +248,7 @@ async fn a_jwks_of_an_identity_provider_is_understood() {
 }
 
 #[test]
-fn files_that_cannot_be_used_say_why_and_no_secret() {
+fn unusable_files_are_explained_without_secrets() {
     let files = Folder::new();
     let pem = Key::ec256().pem();
     let jwk = Key::ec256().jwk("one");
@@ -283,7 +283,7 @@ fn files_that_cannot_be_used_say_why_and_no_secret() {
 }
 
 #[test]
-fn files_say_what_they_hold_and_no_secret() {
+fn summaries_of_files_show_no_secret() {
     let files = Folder::new();
     let key = Key::ec256();
     let odd = json!({"kty": "XYZ", "kid": "odd"});
@@ -316,7 +316,7 @@ fn files_say_what_they_hold_and_no_secret() {
 }
 
 #[tokio::test]
-async fn a_development_token_is_a_good_one() {
+async fn development_token_is_accepted() {
     let mut test = Fixture::new(trusting_the_secret).await;
     let token = DevelopmentToken::new("alice", Duration::from_secs(60))
         .claim("iss", ISSUER)

@@ -102,7 +102,7 @@ async fn jwks_url_is_fetched_sooner_by_cache_control() {
 }
 
 #[tokio::test]
-async fn keys_that_were_fetched_stay_while_the_issuer_is_away() {
+async fn fetched_keys_stay_while_the_issuer_is_away() {
     let (mut issuer, authority) = issuer();
     let (old, new) = (Key::ec256(), Key::ec256());
     issuer.publish(&[old.jwk("old")]);
@@ -130,7 +130,7 @@ async fn keys_that_were_fetched_stay_while_the_issuer_is_away() {
 }
 
 #[tokio::test]
-async fn tokens_are_unavailable_until_an_issuer_that_was_away_at_the_start_is_back() {
+async fn tokens_are_unavailable_until_the_first_fetch() {
     let (issuer, authority) = issuer();
     let key = Key::ec256();
     let often = Duration::from_millis(10);
@@ -146,7 +146,7 @@ async fn tokens_are_unavailable_until_an_issuer_that_was_away_at_the_start_is_ba
 }
 
 #[tokio::test]
-async fn an_issuer_with_a_certificate_of_others_is_not_believed() {
+async fn issuer_with_an_untrusted_certificate_is_refused() {
     let (issuer, _) = issuer();
     let key = Key::ec256();
     issuer.publish(&[key.jwk("one")]);
@@ -169,7 +169,7 @@ async fn status(running: &Running, token: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_program_trusts_an_issuer_by_its_authority_or_by_those_of_the_system() {
+async fn trust_comes_from_the_setting_or_the_system() {
     let (issuer, authority) = issuer();
     let key = Key::ec256();
     let odd: Value = json!({"kty": "AKP", "kid": "odd"});
@@ -204,7 +204,7 @@ async fn the_program_trusts_an_issuer_by_its_authority_or_by_those_of_the_system
 }
 
 #[test]
-fn settings_of_an_issuer_that_cannot_be_are_one_clear_line() {
+fn impossible_settings_are_one_clear_line() {
     for (arguments, parts) in [
         (&["--auth-jwks", "http://issuer/jwks"][..], ["--auth-jwks", "https://HOST"]),
         (&["--auth-jwks", "https://me:word@issuer/jwks"], ["--auth-jwks", "(secret)"]),

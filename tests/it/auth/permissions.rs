@@ -30,7 +30,7 @@ async fn roles_and_scopes_decide() {
 }
 
 #[tokio::test]
-async fn a_denial_says_nothing_and_is_audited() {
+async fn denial_gives_no_reason_and_is_audited() {
     let mut test = Fixture::new(trusting_the_secret).await;
     let bearer = format!("Bearer {}", hs256(&claims(json!({}))));
     let reply = test.call("/test.Echo/Bidi", &[("authorization", &bearer)]).await;
@@ -45,7 +45,7 @@ async fn a_denial_says_nothing_and_is_audited() {
 }
 
 #[tokio::test]
-async fn open_methods_want_no_credentials_and_look_at_none() {
+async fn open_methods_ignore_credentials() {
     let mut test = Fixture::new(trusting_the_secret).await;
     for headers in [&[][..], &[("authorization", "Bearer nonsense")]] {
         assert_eq!(test.call("/grpc.health.v1.Health/List", headers).await.grpc_status(), "0");
@@ -55,7 +55,7 @@ async fn open_methods_want_no_credentials_and_look_at_none() {
 }
 
 #[tokio::test]
-async fn unknown_methods_are_told_only_to_the_authenticated() {
+async fn unknown_methods_are_unimplemented_only_with_credentials() {
     let mut test = Fixture::new(trusting_the_secret).await;
     for path in
         ["/test.Echo/Missing", "/test.Missing/Unary", "/test.Echo/unary", "//test.Echo/Unary"]
@@ -68,7 +68,7 @@ async fn unknown_methods_are_told_only_to_the_authenticated() {
 }
 
 #[tokio::test]
-async fn a_call_with_a_malformed_head_has_to_authenticate_as_well() {
+async fn malformed_head_needs_credentials_too() {
     let mut test = Fixture::new(trusting_the_secret).await;
     let reply = test.call(UNARY, &[("grpc-timeout", "soon")]).await;
     assert_eq!(reply.grpc_status(), "16");

@@ -14,7 +14,7 @@ pub const API_KEYS: &str =
     "2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683 robot reader\n";
 
 #[tokio::test]
-async fn an_api_key_is_a_way_in() {
+async fn api_key_authenticates() {
     let mut test =
         Fixture::new(|auth, files| auth.api_keys(files.write("api-keys", API_KEYS))).await;
     assert_eq!(test.call(UNARY, &[("x-api-key", "key")]).await.grpc_status(), "0");
@@ -39,7 +39,7 @@ async fn an_api_key_is_a_way_in() {
 }
 
 #[tokio::test]
-async fn a_bad_token_is_not_made_good_by_an_api_key() {
+async fn bad_token_beats_a_good_api_key() {
     let mut test = Fixture::new(|auth, files| {
         trusting_the_secret(auth, files).api_keys(files.write("api-keys", API_KEYS))
     })
@@ -74,7 +74,7 @@ fn params(common_name: &str, alternative: &[SanType]) -> CertificateParams {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_a_way_in() {
+async fn client_certificate_authenticates() {
     let uri = SanType::URI("spiffe://example/reader".try_into().unwrap());
     let dns = SanType::DnsName("machine.example".try_into().unwrap());
     let other = SanType::DnsName("other.example".try_into().unwrap());
@@ -94,7 +94,7 @@ async fn a_client_certificate_is_a_way_in() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_not_listed_has_no_roles() {
+async fn unlisted_certificate_has_no_roles() {
     let other = SanType::DnsName("other.example".try_into().unwrap());
     let mut test = by_certificate(params("carol", &[other])).await;
     assert_eq!(test.call(UNARY, &[]).await.grpc_status(), "7");
@@ -102,7 +102,7 @@ async fn a_certificate_that_is_not_listed_has_no_roles() {
 }
 
 #[tokio::test]
-async fn a_bad_token_is_not_made_good_by_a_certificate() {
+async fn bad_token_beats_a_good_certificate() {
     let mut test = by_certificate(params("Carol", &[])).await;
     let reply = test.bearer("nonsense").await;
     test.assert_invalid(&reply, "unauthenticated");

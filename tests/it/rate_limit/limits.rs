@@ -34,7 +34,7 @@ async fn outcome(limit: &RateLimit, method: &'static Method) -> Status {
 }
 
 #[tokio::test]
-async fn more_than_the_limit_is_resource_exhausted_and_says_when_to_come_back() {
+async fn excess_calls_are_resource_exhausted_with_retry_delay() {
     let server = serve(limit(100)).await;
     let mut peer = Peer::connect(server.addr).await;
     assert_eq!(passed(&mut peer, UNARY, &[], 100).await, 100);
@@ -53,7 +53,7 @@ async fn more_than_the_limit_is_resource_exhausted_and_says_when_to_come_back() 
 }
 
 #[tokio::test]
-async fn messages_of_streams_are_limited_for_all_calls_of_a_client_together() {
+async fn stream_messages_count_across_all_calls_of_a_client() {
     let limit = RateLimit::new()
         .limit_messages("*/Client", 5, MINUTE)
         .and_then(|limit| limit.limit("*/Client", 4, MINUTE))
@@ -83,7 +83,7 @@ async fn messages_of_streams_are_limited_for_all_calls_of_a_client_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_comes_back_when_told_is_let_pass() {
+async fn retry_delay_is_long_enough() {
     let limit = limit(3);
     let mut refused = 0;
     for _ in 0..20 {
@@ -98,7 +98,7 @@ async fn whoever_comes_back_when_told_is_let_pass() {
 }
 
 #[tokio::test]
-async fn each_method_is_counted_for_itself_by_the_first_rule_that_has_it() {
+async fn methods_are_counted_alone_by_the_first_match() {
     let limit = RateLimit::new()
         .unlimited("test.Free/*")
         .and_then(|limit| limit.limit("*/Other", 1, MINUTE))
@@ -116,7 +116,7 @@ async fn each_method_is_counted_for_itself_by_the_first_rule_that_has_it() {
 }
 
 #[tokio::test]
-async fn methods_that_do_not_exist_are_one_method() {
+async fn unknown_methods_count_as_one_method() {
     let server = serve(limit(3)).await;
     let mut peer = Peer::connect(server.addr).await;
     let mut calls = 0;
@@ -154,7 +154,7 @@ impl Interceptor for Named {
 }
 
 #[tokio::test]
-async fn the_client_is_the_principal_wherever_it_calls_from() {
+async fn client_is_the_principal_from_any_address() {
     let router = Router::new().intercept(Named).intercept(limit(2));
     let server = TestServer::start(router.add(Echo::default().service())).await;
     let mut peer = Peer::connect(server.addr).await;
@@ -166,7 +166,7 @@ async fn the_client_is_the_principal_wherever_it_calls_from() {
 }
 
 #[tokio::test]
-async fn a_call_too_many_does_not_reach_its_handler() {
+async fn excess_call_does_not_reach_its_handler() {
     let limit = limit(1);
     assert!(outcome(&limit, &RPC).await.is_ok());
     let reached = |_| async { panic!("it is reached") };

@@ -22,7 +22,7 @@ async fn start(arguments: &[&str]) -> (Running, Peer) {
 }
 
 #[tokio::test]
-async fn rules_come_from_the_settings_and_leave_health_alone() {
+async fn rules_come_from_settings_and_exempt_health() {
     let (mut running, mut peer) = start(&["--rate-limit", "*/GetUser=2/1h,*=3/1h"]).await;
     assert_eq!(passed(&mut peer, GET_USER.path, &[], 9).await, 2);
     assert_eq!(passed(&mut peer, "/no.Such/Thing", &[], 9).await, 3);
@@ -32,7 +32,7 @@ async fn rules_come_from_the_settings_and_leave_health_alone() {
 }
 
 #[tokio::test]
-async fn messages_of_streams_are_limited_by_a_rule() {
+async fn stream_messages_are_limited_by_a_rule() {
     let (_running, mut peer) = start(&["--rate-limit", "*/CreateUsers=3messages/1h,*=9/1h"]).await;
     let user = CreateUserRequest { name: "Bob".into(), email: "b@c.de".into() };
     let mut statuses = Vec::new();
@@ -44,7 +44,7 @@ async fn messages_of_streams_are_limited_by_a_rule() {
 }
 
 #[tokio::test]
-async fn whoever_has_proved_who_it_is_is_a_client_of_its_own() {
+async fn authenticated_principal_is_a_client_of_its_own() {
     let folder = Folder::new();
     let secret = folder.write("secret", SECRET);
     let arguments = ["--auth-secret", &secret, "--auth-allow", "a=*", "--rate-limit", "*=2/1h"];
@@ -57,7 +57,7 @@ async fn whoever_has_proved_who_it_is_is_a_client_of_its_own() {
 }
 
 #[tokio::test]
-async fn calls_too_many_are_counted_and_shed_but_for_health() {
+async fn load_shedding_counts_calls_and_exempts_health() {
     let (running, admin) = admin::start(&["--max-calls", "1"]);
     let mut peer = Peer::connect(running.address.parse().unwrap()).await;
     let update = "/ru.tinkoff.kora.example.UserService/UpdateUsers";
@@ -74,7 +74,7 @@ async fn calls_too_many_are_counted_and_shed_but_for_health() {
 }
 
 #[tokio::test]
-async fn two_programs_hold_one_limit_by_redis_and_each_its_own_without_it() {
+async fn redis_shares_one_limit_between_two_programs() {
     let Some(mut redis) = Redis::start() else { return };
     let url = redis.url();
     // With time enough for a machine that is busy.
@@ -108,7 +108,7 @@ async fn two_programs_hold_one_limit_by_redis_and_each_its_own_without_it() {
 }
 
 #[tokio::test]
-async fn a_redis_that_says_nothing_holds_up_no_call_for_long() {
+async fn redis_that_hangs_delays_no_call_for_long() {
     // It takes connections, and that is all.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("redis://{}", silent.local_addr().unwrap());
@@ -133,7 +133,7 @@ fn check(redis: &str) -> (Option<i32>, String) {
 }
 
 #[tokio::test]
-async fn redis_that_takes_no_writes_is_one_line_with_its_reason() {
+async fn redis_without_writes_is_one_line_with_its_reason() {
     let Some(redis) = Redis::start() else { return };
     let url = redis.url();
     let arguments = ["--rate-limit", "*/GetUser=5/1h", "--rate-limit-redis", &url];
@@ -166,7 +166,7 @@ async fn redis_that_takes_no_writes_is_one_line_with_its_reason() {
 }
 
 #[test]
-fn a_redis_cluster_or_sentinel_is_refused_with_the_reason() {
+fn redis_cluster_and_sentinel_are_refused_with_the_reason() {
     let cluster = ["--cluster-enabled", "yes"];
     let Some(cluster) = Redis::with_arguments(&cluster) else { return };
     let sentinel = Redis::sentinel().unwrap();
@@ -186,7 +186,7 @@ fn a_redis_cluster_or_sentinel_is_refused_with_the_reason() {
 }
 
 #[test]
-fn check_says_whether_redis_answers_and_config_not_its_password() {
+fn check_reports_redis_and_config_hides_its_password() {
     let Some(mut redis) = Redis::start() else { return };
     let folder = Folder::new();
     let settings = format!("[rate-limit]\nrules = ['*=1/1s']\nredis = '{}'\n", redis.url());

@@ -31,7 +31,7 @@ impl Served {
 }
 
 #[tokio::test]
-async fn of_others_than_trusted_proxies_it_does_not_count() {
+async fn forwarded_address_of_untrusted_peers_is_ignored() {
     for trusted in [&[][..], &["10.0.0.0/8", "unix"]] {
         let mut server = Served::trusting(trusted).await;
         assert!(server.is_new(&["192.0.2.1"]).await);
@@ -41,7 +41,7 @@ async fn of_others_than_trusted_proxies_it_does_not_count() {
 }
 
 #[tokio::test]
-async fn of_trusted_proxies_it_is_the_client() {
+async fn forwarded_address_of_trusted_proxies_is_the_client() {
     let mut server = Served::trusting(&["127.0.0.1"]).await;
     assert!(server.is_new(&["192.0.2.1"]).await);
     assert!(!server.is_new(&["192.0.2.1:4711"]).await);
@@ -52,7 +52,7 @@ async fn of_trusted_proxies_it_is_the_client() {
 }
 
 #[tokio::test]
-async fn what_a_client_invents_does_not_count() {
+async fn forwarded_address_that_a_client_forges_is_ignored() {
     let mut server = Served::trusting(&["127.0.0.0/8", "10.0.0.0/8"]).await;
     assert!(server.is_new(&["192.0.2.1"]).await);
     // The client has sent the first of these; the proxies have added the rest.

@@ -31,7 +31,7 @@ async fn passed(limit: &RateLimit, calls: usize) -> usize {
 }
 
 #[tokio::test]
-async fn two_instances_hold_one_limit_together() {
+async fn instances_share_one_limit() {
     let Some(redis) = Redis::start() else { return };
     let hour = Duration::from_secs(3600);
     let (one, other) = (instance(&redis, 500, hour).await, instance(&redis, 500, hour).await);
@@ -40,7 +40,7 @@ async fn two_instances_hold_one_limit_together() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn over_time_two_instances_pass_no_more_than_one_limit_within_two_percent() {
+async fn instances_exceed_the_limit_by_two_percent_at_most() {
     let Some(redis) = Redis::start() else { return };
     let period = Duration::from_millis(500);
     let mut instances = Vec::new();
@@ -66,7 +66,7 @@ async fn over_time_two_instances_pass_no_more_than_one_limit_within_two_percent(
 }
 
 #[tokio::test]
-async fn the_time_that_redis_gives_is_right() {
+async fn retry_delay_from_redis_is_right() {
     let Some(redis) = Redis::start() else { return };
     let limit = instance(&redis, 3, Duration::from_millis(200)).await;
     let mut refused = 0;
@@ -80,7 +80,7 @@ async fn the_time_that_redis_gives_is_right() {
 }
 
 #[tokio::test]
-async fn a_redis_that_comes_later_is_used_from_then_on() {
+async fn redis_that_comes_later_is_used() {
     let Some(mut redis) = Redis::stopped() else { return };
     let hour = Duration::from_secs(3600);
     let shared = SharedLimits::redis(redis.url().parse().unwrap(), PATIENCE).await;
@@ -98,7 +98,7 @@ async fn a_redis_that_comes_later_is_used_from_then_on() {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_stopped_leaves_each_instance_its_own_limit() {
+async fn redis_stopped_leaves_each_instance_its_own_limit() {
     let Some(mut redis) = Redis::start() else { return };
     let hour = Duration::from_secs(3600);
     let (one, other) = (instance(&redis, 5, hour).await, instance(&redis, 5, hour).await);
@@ -109,7 +109,7 @@ async fn a_redis_that_is_stopped_leaves_each_instance_its_own_limit() {
 }
 
 #[test]
-fn what_is_no_redis_is_an_error_without_its_password() {
+fn invalid_redis_url_error_hides_the_password() {
     for url in ["", "localhost", "http://a:hunter2@b", "rediss://:hunter2@", "redis://:hunter2@"] {
         let error = url.parse::<RedisUrl>().unwrap_err().to_string();
         assert!(error.contains("wanted a URL such as redis://"), "{error}");

@@ -34,7 +34,7 @@ async fn streams_over_the_advertised_limit_are_refused() {
 }
 
 #[tokio::test]
-async fn a_drain_says_goaway_twice_and_serves_what_was_opened_in_between() {
+async fn drain_sends_two_goaways_and_serves_between_them() {
     let (mut server, echo, mut raw) = echo().await;
     raw.headers(1, &head(CLIENT), false).await;
     raw.data(1, &framed("before"), false).await;
@@ -62,7 +62,7 @@ async fn a_drain_says_goaway_twice_and_serves_what_was_opened_in_between() {
 }
 
 #[tokio::test]
-async fn a_client_that_never_acknowledges_the_goaway_does_not_hold_up_a_drain() {
+async fn drain_does_not_wait_for_a_goaway_ack() {
     let (mut server, _, mut raw) = echo().await;
     assert_alive(&mut raw, 1).await;
     server.shut_down();
@@ -72,7 +72,7 @@ async fn a_client_that_never_acknowledges_the_goaway_does_not_hold_up_a_drain() 
 }
 
 #[tokio::test]
-async fn a_lame_duck_is_not_serving_and_serves_until_its_time_is_over() {
+async fn lame_duck_reports_not_serving_and_serves_on() {
     use balafon::services::health::Health;
 
     let health = Health::new();
@@ -105,7 +105,7 @@ async fn a_lame_duck_is_not_serving_and_serves_until_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn a_stream_without_a_message_in_hand_holds_no_window() {
+async fn window_is_released_without_a_pending_message() {
     // The window of the connection is 65,535 bytes, that of a stream larger.
     let (_server, echo, mut raw) = echo_with(server(), &[(INITIAL_WINDOW_SIZE, 1 << 20)]).await;
     raw.headers(1, &head(BIDI), false).await;
@@ -125,7 +125,7 @@ async fn a_stream_without_a_message_in_hand_holds_no_window() {
 }
 
 #[tokio::test]
-async fn a_reader_that_has_stopped_takes_no_more_than_its_own_window() {
+async fn stopped_reader_holds_only_its_own_window() {
     let (_server, echo, mut raw) = echo_with(server(), &[(INITIAL_WINDOW_SIZE, 10_000)]).await;
     raw.request(1, &head(SERVER), &framed("flood")).await;
     echo.until_running(1).await;

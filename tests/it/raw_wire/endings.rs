@@ -15,7 +15,7 @@ use crate::support::peer::framed;
 use crate::support::raw::{DATA, HEADERS, INITIAL_WINDOW_SIZE, Raw, head, head_with};
 
 #[tokio::test]
-async fn the_deadline_runs_from_the_headers_although_nothing_follows_them() {
+async fn deadline_runs_from_the_headers() {
     let (_server, echo, mut raw) = echo().await;
     for (stream, path) in [(1, UNARY), (3, SERVER), (5, CLIENT), (7, BIDI)] {
         raw.headers(stream, &head_with(path, &[("grpc-timeout", "50m")]), false).await;
@@ -26,7 +26,7 @@ async fn the_deadline_runs_from_the_headers_although_nothing_follows_them() {
 }
 
 #[tokio::test]
-async fn without_any_window_headers_arrive_and_trailers_at_the_deadline() {
+async fn zero_window_passes_headers_and_trailers_at_the_deadline() {
     let (_server, echo, mut raw) = echo_with(server(), &[(INITIAL_WINDOW_SIZE, 0)]).await;
     raw.request(1, &head_with(SERVER, &[("grpc-timeout", "100m")]), &framed("wait")).await;
     let [headers, trailers] = &raw.answer(1).await[..] else { panic!() };
@@ -37,7 +37,7 @@ async fn without_any_window_headers_arrive_and_trailers_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn without_any_window_an_answer_without_messages_arrives() {
+async fn zero_window_passes_an_answer_without_messages() {
     let (_server, _, mut raw) = echo_with(server(), &[(INITIAL_WINDOW_SIZE, 0)]).await;
     raw.request(1, &head(UNARY), &framed("fail")).await;
     assert_trailers_only(&raw.answer(1).await, "5");
@@ -46,7 +46,7 @@ async fn without_any_window_an_answer_without_messages_arrives() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_partly_sent_at_the_deadline_is_followed_by_cancel() {
+async fn deadline_in_mid_message_is_followed_by_cancel() {
     let (_server, echo, mut raw) = echo_with(server(), &[(INITIAL_WINDOW_SIZE, 3)]).await;
     raw.request(1, &head_with(SERVER, &[("grpc-timeout", "100m")]), &framed("wait")).await;
     let [_, data, reset] = &raw.answer(1).await[..] else { panic!() };
@@ -65,7 +65,7 @@ async fn assert_alive_within(raw: &mut Raw, stream: u32) {
 }
 
 #[tokio::test]
-async fn the_deadline_ends_a_handler_that_is_never_idle() {
+async fn deadline_ends_a_handler_that_is_never_idle() {
     let router = unary((), |_, _: Request<String>| async {
         loop {
             tokio::task::yield_now().await;
@@ -78,7 +78,7 @@ async fn the_deadline_ends_a_handler_that_is_never_idle() {
 }
 
 #[tokio::test]
-async fn a_handler_sees_its_deadline() {
+async fn deadline_is_visible_to_the_handler() {
     let router = mirror(|call, _| {
         let left = call.time_left().unwrap();
         assert!(call.deadline().is_some());
@@ -91,7 +91,7 @@ async fn a_handler_sees_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_task_of_a_handler_sees_the_cancellation() {
+async fn cancellation_is_visible_to_a_handlers_task() {
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let router = unary(tell, |tell, request: Request<String>| async move {
         let cancellation = request.handle();
@@ -106,7 +106,7 @@ async fn a_task_of_a_handler_sees_the_cancellation() {
 }
 
 #[tokio::test]
-async fn a_reset_before_the_first_message_is_cancelled_and_not_a_missing_message() {
+async fn reset_before_the_first_message_is_cancelled() {
     let witness = Witness::default();
     let echo = Echo::default();
     let (_server, mut raw) =
@@ -167,7 +167,7 @@ async fn reset_codes_map_as_the_protocol_says() {
 }
 
 #[tokio::test]
-async fn the_request_stream_reports_a_reset_and_never_a_clean_end() {
+async fn reset_is_never_a_clean_end_of_requests() {
     static STREAM: Rpc<String, String> = Rpc::client_streaming("/test.Own/Stream");
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     // One handler reads by itself, the other in a task that outlives it.

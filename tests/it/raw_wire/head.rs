@@ -12,7 +12,7 @@ use crate::support::peer::framed;
 use crate::support::raw::{Frame, MAX_HEADER_LIST_SIZE, head, head_with, set};
 
 #[tokio::test]
-async fn a_content_subtype_without_a_codec_is_unimplemented() {
+async fn content_subtype_without_a_codec_is_unimplemented() {
     let (_server, _, mut raw) = echo().await;
     let mut fields = head(UNARY);
     set(&mut fields, "content-type", "application/grpc+json");
@@ -21,7 +21,7 @@ async fn a_content_subtype_without_a_codec_is_unimplemented() {
 }
 
 #[tokio::test]
-async fn a_content_type_is_compared_in_lower_case_and_answered_with_ours() {
+async fn content_type_is_case_insensitive() {
     let (_server, _, mut raw) = echo().await;
     let values = ["application/grpc", "Application/GRPC+Proto", "application/grpc;charset=utf-8"];
     for (stream, value) in (1..).step_by(2).zip(values) {
@@ -35,7 +35,7 @@ async fn a_content_type_is_compared_in_lower_case_and_answered_with_ours() {
 }
 
 #[tokio::test]
-async fn what_is_not_grpc_is_answered_in_http_and_without_content_to_head() {
+async fn non_grpc_is_answered_in_http() {
     let (_server, _, mut raw) = echo().await;
     let mut get = head(UNARY);
     set(&mut get, ":method", "GET");
@@ -58,7 +58,7 @@ async fn what_is_not_grpc_is_answered_in_http_and_without_content_to_head() {
 }
 
 #[tokio::test]
-async fn a_te_other_than_trailers_is_refused_by_h2() {
+async fn te_other_than_trailers_is_refused_by_h2() {
     let (_server, _, mut raw) = echo().await;
     let mut fields = head(UNARY);
     set(&mut fields, "te", "gzip");
@@ -68,7 +68,7 @@ async fn a_te_other_than_trailers_is_refused_by_h2() {
 }
 
 #[tokio::test]
-async fn a_path_without_a_leading_slash_is_refused_by_h2_and_a_second_one_is_unknown() {
+async fn path_needs_one_leading_slash() {
     let (_server, _, mut raw) = echo().await;
     raw.request(1, &head("test.Echo/Unary"), &framed("a")).await;
     assert!(raw.next_of(1).await.is_reset(Reason::PROTOCOL_ERROR));
@@ -81,7 +81,7 @@ async fn a_path_without_a_leading_slash_is_refused_by_h2_and_a_second_one_is_unk
 }
 
 #[tokio::test]
-async fn a_query_is_part_of_the_path_and_a_fragment_is_cut_off_by_h2() {
+async fn path_includes_the_query_and_not_the_fragment() {
     let witness = Witness::default();
     let router = Router::new().intercept(witness.clone()).add(Echo::default().service());
     let (_server, mut raw) = serve(router).await;
@@ -101,7 +101,7 @@ async fn a_query_is_part_of_the_path_and_a_fragment_is_cut_off_by_h2() {
 }
 
 #[tokio::test]
-async fn several_authorities_or_hosts_are_refused() {
+async fn authority_and_host_may_come_once() {
     let (_server, _, mut raw) = echo().await;
     let mut fields = head(UNARY);
     fields.insert(4, (":authority", "other"));
@@ -116,7 +116,7 @@ async fn several_authorities_or_hosts_are_refused() {
 }
 
 #[tokio::test]
-async fn the_host_is_used_without_an_authority_and_dropped_beside_one() {
+async fn host_is_used_only_without_an_authority() {
     let router = mirror(|call, _| {
         let host = call.metadata().as_headers().contains_key("host");
         Ok(format!("{:?} {host}", call.authority()))
@@ -135,7 +135,7 @@ async fn the_host_is_used_without_an_authority_and_dropped_beside_one() {
 }
 
 #[tokio::test]
-async fn headers_over_the_limit_refuse_the_stream_and_the_connection_lives() {
+async fn size_limit_refuses_the_stream_alone() {
     let (_server, echo, mut raw) = echo().await;
     assert!(raw.settings.contains(&(MAX_HEADER_LIST_SIZE, 16 * 1024)));
     let large = "x".repeat(20 * 1024);
@@ -151,7 +151,7 @@ async fn headers_over_the_limit_refuse_the_stream_and_the_connection_lives() {
 }
 
 #[tokio::test]
-async fn headers_far_over_the_limit_end_the_connection() {
+async fn size_far_over_the_limit_ends_the_connection() {
     let (_server, _, mut raw) = echo().await;
     let huge = "x".repeat(80 * 1024);
     raw.headers(1, &head_with(UNARY, &[("x-huge", &huge)]), false).await;
@@ -160,7 +160,7 @@ async fn headers_far_over_the_limit_end_the_connection() {
 }
 
 #[tokio::test]
-async fn header_values_outside_ascii_are_never_an_error() {
+async fn values_outside_ascii_are_never_an_error() {
     let router = mirror(|call, _| {
         static ODD: AsciiKey = AsciiKey::from_static("x-odd");
         static PLAIN: AsciiKey = AsciiKey::from_static("x-plain");
@@ -180,7 +180,7 @@ async fn header_values_outside_ascii_are_never_an_error() {
 }
 
 #[tokio::test]
-async fn what_http2_forbids_in_headers_ends_the_connection_in_h2() {
+async fn forbidden_http2_headers_end_the_connection_in_h2() {
     for (name, value) in [("X-Upper", "a"), ("x-control", "a\u{1}b"), ("x-newline", "a\r\nb")] {
         let (_server, _, mut raw) = echo().await;
         raw.request(1, &head_with(UNARY, &[(name, value)]), &framed("a")).await;
@@ -224,7 +224,7 @@ async fn duplicate_keys_keep_their_order() {
 }
 
 #[tokio::test]
-async fn binary_values_come_padded_unpadded_and_joined_and_leave_unpadded() {
+async fn binary_values_may_be_padded_or_joined() {
     static BYTES: BinaryKey = BinaryKey::from_static("x-bytes-bin");
     let router = unary((), |_, request: Request<String>| async move {
         let mut response = Response::new(String::new());
@@ -249,7 +249,7 @@ async fn binary_values_come_padded_unpadded_and_joined_and_leave_unpadded() {
 }
 
 #[tokio::test]
-async fn invalid_base64_that_nobody_reads_is_no_error() {
+async fn invalid_base64_left_unread_is_no_error() {
     let (_server, _, mut raw) = echo().await;
     let more = [("grpc-trace-bin", "%%%"), ("x-bytes-bin", "\u{7e}=")];
     raw.request(1, &head_with(UNARY, &more), &framed("a")).await;
@@ -257,7 +257,7 @@ async fn invalid_base64_that_nobody_reads_is_no_error() {
 }
 
 #[tokio::test]
-async fn a_malformed_timeout_is_internal_and_says_so() {
+async fn malformed_timeout_is_internal_and_named() {
     let (_server, _, mut raw) = echo().await;
     let values = ["1x", "", "S", "1", "123456789S", "-1S", "+1S", "1.5S", "1s", "1 S"];
     for (stream, value) in (1..).step_by(2).zip(values) {
@@ -270,7 +270,7 @@ async fn a_malformed_timeout_is_internal_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_huge_timeout_is_no_deadline() {
+async fn huge_timeout_is_no_deadline() {
     let router = mirror(|call, _| Ok(format!("{:?}", call.time_left())));
     let (_server, mut raw) = serve(router).await;
     let more = [("grpc-timeout", "99999999H")];

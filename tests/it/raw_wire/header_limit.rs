@@ -68,7 +68,7 @@ fn with_metadata() -> Router {
 }
 
 #[tokio::test]
-async fn trailing_metadata_over_the_clients_limit_fails_the_call() {
+async fn trailing_metadata_over_the_limit_fails_the_call() {
     let server = TestServer::start_with(server(), with_metadata()).await;
     for message in ["0 1000", "0 100000"] {
         let answer = call(&server, UNARY, message, 512).await;
@@ -80,7 +80,7 @@ async fn trailing_metadata_over_the_clients_limit_fails_the_call() {
 }
 
 #[tokio::test]
-async fn initial_metadata_over_the_clients_limit_fails_the_call() {
+async fn initial_metadata_over_the_limit_fails_the_call() {
     let server = TestServer::start_with(server(), with_metadata()).await;
     for message in ["1000 0", "100000 0", "1000 1000"] {
         let answer = call(&server, UNARY, message, 512).await;
@@ -90,7 +90,7 @@ async fn initial_metadata_over_the_clients_limit_fails_the_call() {
 }
 
 #[tokio::test]
-async fn metadata_of_exactly_the_clients_limit_passes() {
+async fn metadata_of_exactly_the_limit_passes() {
     let server = TestServer::start_with(server(), with_metadata()).await;
     for (message, frame) in [("1000 0", 0), ("0 1000", 2)] {
         let whole = call(&server, UNARY, message, 1 << 20).await;
@@ -104,7 +104,7 @@ async fn metadata_of_exactly_the_clients_limit_passes() {
 }
 
 #[tokio::test]
-async fn a_client_without_a_limit_gets_every_header() {
+async fn client_without_a_limit_gets_every_header() {
     let server = TestServer::start_with(server(), with_metadata()).await;
     let mut raw = Raw::connect(server.addr).await;
     raw.request(1, &head(UNARY), &framed("100000 200000")).await;
@@ -115,7 +115,7 @@ async fn a_client_without_a_limit_gets_every_header() {
 }
 
 #[tokio::test]
-async fn a_long_status_message_is_cut_only_where_it_does_not_fit() {
+async fn status_message_is_cut_only_over_the_limit() {
     let router = mirror(|_, text| Err(Status::aborted(text.repeat(10_000))));
     let server = TestServer::start_with(server(), router).await;
     for text in ["x", "é"] {
@@ -135,7 +135,7 @@ async fn a_long_status_message_is_cut_only_where_it_does_not_fit() {
 }
 
 #[tokio::test]
-async fn an_error_keeps_its_status_whatever_does_not_fit() {
+async fn status_of_an_error_is_kept_over_the_limit() {
     let router = unary((), |_, mut request: Request<String>| async move {
         if request.message == "initial" {
             request.response_metadata().merge(own(1000));
@@ -153,7 +153,7 @@ async fn an_error_keeps_its_status_whatever_does_not_fit() {
 }
 
 #[tokio::test]
-async fn a_status_is_sent_to_a_client_that_accepts_no_headers_at_all() {
+async fn status_is_sent_even_with_a_limit_of_zero() {
     let echo = Echo::default();
     let server = TestServer::start_with(server(), Router::new().add(echo.service())).await;
     let mut raw = connect(&server, 0).await;
@@ -165,7 +165,7 @@ async fn a_status_is_sent_to_a_client_that_accepts_no_headers_at_all() {
 }
 
 #[tokio::test]
-async fn a_stream_ends_with_the_error_after_its_messages() {
+async fn stream_over_the_limit_ends_after_its_messages() {
     let service = Service::builder("test.Own", &[], ()).server_streaming(
         &SERVER,
         |_, _: Request<String>, mut out: Sink<String>| async move {
@@ -200,7 +200,7 @@ fn waits() -> Service {
 }
 
 #[tokio::test]
-async fn a_stream_whose_headers_do_not_fit_ends_at_once() {
+async fn stream_with_headers_over_the_limit_ends_at_once() {
     let witness = Witness::default();
     let router = Router::new().intercept(witness.clone()).add(waits());
     let server = TestServer::start_with(server(), router).await;
@@ -227,7 +227,7 @@ impl Interceptor for Adds {
 }
 
 #[tokio::test]
-async fn metadata_of_an_interceptor_over_the_clients_limit_fails_the_call() {
+async fn metadata_of_an_interceptor_counts_too() {
     for (initial, trailing) in [(1000, 1), (1, 1000)] {
         let router = Router::new().intercept(Adds { initial, trailing });
         let router = router.add(Echo::default().service());
@@ -240,7 +240,7 @@ async fn metadata_of_an_interceptor_over_the_clients_limit_fails_the_call() {
 }
 
 #[tokio::test]
-async fn a_later_limit_holds_for_calls_that_are_open() {
+async fn later_limit_applies_to_open_calls() {
     let echo = Echo::default();
     let server = TestServer::start_with(server(), Router::new().add(echo.service())).await;
     let mut raw = Raw::connect(server.addr).await;
@@ -260,7 +260,7 @@ async fn a_later_limit_holds_for_calls_that_are_open() {
 }
 
 #[tokio::test]
-async fn a_call_that_fails_for_its_metadata_is_logged() {
+async fn failed_call_is_logged() {
     let (log, _guard) = Log::start(Level::WARN);
     let server = TestServer::start_with(server(), with_metadata()).await;
     call(&server, UNARY, "1 1", 512).await;
@@ -274,7 +274,7 @@ async fn a_call_that_fails_for_its_metadata_is_logged() {
 }
 
 #[tokio::test]
-async fn a_call_that_fails_for_its_metadata_leaves_others_alone() {
+async fn failed_call_leaves_others_alone() {
     let server = TestServer::start_with(server(), with_metadata()).await;
     let mut raw = connect(&server, 512).await;
     raw.headers(1, &head(UNARY), false).await;

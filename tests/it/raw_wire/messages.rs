@@ -9,7 +9,7 @@ use crate::support::raw::{DATA, END_STREAM, head, head_with};
 const PADDED: u8 = 0x8;
 
 #[tokio::test]
-async fn no_message_is_an_end_in_the_headers_or_an_empty_data_frame() {
+async fn empty_request_ends_with_headers_or_empty_data() {
     let (_server, _, mut raw) = echo().await;
     let mut streams = (1..).step_by(2);
     for in_headers in [true, false] {
@@ -30,7 +30,7 @@ async fn no_message_is_an_end_in_the_headers_or_an_empty_data_frame() {
 }
 
 #[tokio::test]
-async fn a_handler_of_one_message_runs_after_the_half_close() {
+async fn unary_handler_runs_after_the_half_close() {
     let (_server, echo, mut raw) = echo().await;
     for (stream, path) in [(1, UNARY), (3, SERVER)] {
         raw.headers(stream, &head(path), false).await;
@@ -45,7 +45,7 @@ async fn a_handler_of_one_message_runs_after_the_half_close() {
 }
 
 #[tokio::test]
-async fn a_compressed_message_under_identity_is_internal() {
+async fn compressed_message_under_identity_is_internal() {
     let (_server, _, mut raw) = echo().await;
     let mut message = framed("a").to_vec();
     message[0] = 1;
@@ -56,7 +56,7 @@ async fn a_compressed_message_under_identity_is_internal() {
 }
 
 #[tokio::test]
-async fn a_message_of_no_length_is_valid() {
+async fn empty_message_is_valid() {
     let (_server, _, mut raw) = echo().await;
     raw.request(1, &head(UNARY), &[0; 5]).await;
     let answer = raw.answer(1).await;
@@ -67,7 +67,7 @@ async fn a_message_of_no_length_is_valid() {
 }
 
 #[tokio::test]
-async fn data_frames_of_one_byte_are_messages_all_the_same() {
+async fn data_frames_of_one_byte_form_messages() {
     let (_server, _, mut raw) = echo().await;
     raw.headers(1, &head(CLIENT), false).await;
     for byte in framed("word").repeat(200) {
@@ -78,7 +78,7 @@ async fn data_frames_of_one_byte_are_messages_all_the_same() {
 }
 
 #[tokio::test]
-async fn trailers_of_a_request_are_no_error() {
+async fn request_trailers_are_accepted() {
     let (_server, _, mut raw) = echo().await;
     for (stream, path) in [(1, UNARY), (3, CLIENT)] {
         raw.headers(stream, &head(path), false).await;
@@ -98,7 +98,7 @@ async fn padding_is_no_part_of_a_message() {
 }
 
 #[tokio::test]
-async fn a_message_over_the_limit_is_answered_while_the_client_still_sends() {
+async fn size_limit_is_answered_while_the_client_sends() {
     let (_server, echo, mut raw) = echo().await;
     for (stream, path) in [(1, UNARY), (3, CLIENT)] {
         raw.headers(stream, &head(path), false).await;

@@ -17,7 +17,7 @@ use crate::support::raw::{HEADERS, MAX_HEADER_LIST_SIZE, RST_STREAM, Raw, head, 
 static OWN_SERVER: Rpc<String, String> = Rpc::server_streaming("/test.Own/Server");
 
 #[tokio::test]
-async fn every_answer_has_exactly_one_status() {
+async fn status_comes_exactly_once() {
     let (_server, _, mut raw) = echo().await;
     let cases = [
         (UNARY, "a", "0"),
@@ -45,7 +45,7 @@ async fn every_answer_has_exactly_one_status() {
 }
 
 #[tokio::test]
-async fn the_message_is_percent_encoded_with_upper_case_hex() {
+async fn status_message_is_percent_encoded_in_upper_case() {
     let router = mirror(|_, text| Err(Status::aborted(text.to_owned())));
     let (_server, mut raw) = serve(router).await;
     let cases = [
@@ -63,7 +63,7 @@ async fn the_message_is_percent_encoded_with_upper_case_hex() {
 }
 
 #[tokio::test]
-async fn an_error_before_any_message_is_one_frame() {
+async fn error_before_any_message_is_one_frame() {
     let (_server, _, mut raw) = echo().await;
     for (stream, path) in [(1, UNARY), (3, CLIENT), (5, BIDI), (7, "/none")] {
         raw.request(stream, &head(path), &framed("fail")).await;
@@ -73,7 +73,7 @@ async fn an_error_before_any_message_is_one_frame() {
 }
 
 #[tokio::test]
-async fn an_error_with_initial_metadata_is_headers_and_trailers() {
+async fn error_with_initial_metadata_is_headers_and_trailers() {
     let router = unary((), |_, mut request: Request<String>| async move {
         request.response_metadata().insert(&AsciiKey::from_static("x-initial"), 1);
         Err(Status::aborted("no"))
@@ -88,7 +88,7 @@ async fn an_error_with_initial_metadata_is_headers_and_trailers() {
 }
 
 #[tokio::test]
-async fn headers_leave_when_the_handler_asks_and_else_with_the_first_message() {
+async fn headers_leave_on_request_or_with_the_first_message() {
     let go_on = Arc::new(Notify::new());
     let service = Service::builder("test.Own", &[], go_on.clone()).server_streaming(
         &OWN_SERVER,
@@ -123,7 +123,7 @@ async fn headers_leave_when_the_handler_asks_and_else_with_the_first_message() {
 }
 
 #[tokio::test]
-async fn trailers_before_the_half_close_are_followed_by_no_error_reset() {
+async fn trailers_before_the_half_close_cause_no_error_reset() {
     let (_server, _, mut raw) = echo().await;
     // With nothing sent before, and after a message.
     raw.headers(1, &head(CLIENT), false).await;
@@ -145,7 +145,7 @@ async fn trailers_before_the_half_close_are_followed_by_no_error_reset() {
 }
 
 #[tokio::test]
-async fn a_client_with_little_room_for_headers_gets_the_status_all_the_same() {
+async fn status_reaches_a_client_with_a_small_limit() {
     use balafon::rpc::ErrorInfo;
 
     let router = mirror(|_, _| {
@@ -165,7 +165,7 @@ async fn a_client_with_little_room_for_headers_gets_the_status_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_retry_pushback_passes_as_a_trailer() {
+async fn retry_pushback_passes_as_a_trailer() {
     static PUSHBACK: AsciiKey = AsciiKey::from_static("grpc-retry-pushback-ms");
     let router = mirror(|_, _| {
         let mut metadata = balafon::Metadata::new();
@@ -180,7 +180,7 @@ async fn a_retry_pushback_passes_as_a_trailer() {
 }
 
 #[tokio::test]
-async fn the_count_of_earlier_attempts_is_visible_to_a_handler() {
+async fn previous_attempts_are_visible_to_the_handler() {
     static ATTEMPTS: AsciiKey = AsciiKey::from_static("grpc-previous-rpc-attempts");
     let router = mirror(|call, _| Ok(call.metadata().get(&ATTEMPTS).unwrap().to_owned()));
     let (_server, mut raw) = serve(router).await;

@@ -57,7 +57,7 @@ fn alice() -> NewUser {
 }
 
 #[tokio::test]
-async fn relaxed_is_the_same_but_for_the_fsync() {
+async fn relaxed_durability_only_skips_the_fsync() {
     let place = InFile::new();
     let id = {
         let store = SqliteStore::open(place.file(), Durability::Relaxed).unwrap();
@@ -67,7 +67,7 @@ async fn relaxed_is_the_same_but_for_the_fsync() {
 }
 
 #[tokio::test]
-async fn a_file_has_one_process_at_a_time() {
+async fn file_has_one_process_at_a_time() {
     let place = InFile::new();
     let first = place.open().await;
     let error = place.try_open().unwrap_err();
@@ -78,7 +78,7 @@ async fn a_file_has_one_process_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_file_has_one_process_at_a_time_under_whichever_name() {
+async fn file_lock_holds_under_any_name() {
     let place = InFile::new();
     let first = place.open().await;
     let link = place.folder.path("link.db");
@@ -104,7 +104,7 @@ fn files_are_private_whatever_the_umask() {
 }
 
 #[test]
-fn a_file_of_a_newer_version_is_left_alone() {
+fn file_of_a_newer_version_is_left_alone() {
     let place = InFile::new();
     drop(place.try_open().unwrap());
     place.connection().pragma_update(None, "user_version", 99).unwrap();
@@ -115,7 +115,7 @@ fn a_file_of_a_newer_version_is_left_alone() {
 }
 
 #[test]
-fn the_database_of_another_program_is_left_alone() {
+fn database_of_another_program_is_left_alone() {
     let place = InFile::new();
     place.connection().execute_batch("CREATE TABLE songs (title TEXT)").unwrap();
     let before = fs::read(place.file()).unwrap();
@@ -125,7 +125,7 @@ fn the_database_of_another_program_is_left_alone() {
 }
 
 #[test]
-fn what_is_no_database_is_left_alone() {
+fn file_that_is_no_database_is_left_alone() {
     let place = InFile::new();
     let letter = "Dear database, ".repeat(1000);
     fs::write(place.file(), &letter).unwrap();
@@ -136,7 +136,7 @@ fn what_is_no_database_is_left_alone() {
 }
 
 #[test]
-fn a_path_that_cannot_be_says_so() {
+fn impossible_path_is_a_clear_error() {
     let place = InFile::new();
     let path = place.folder.path("no/such/folder/users.db");
     let error = SqliteStore::open(path, Durability::Full).unwrap_err();
@@ -145,7 +145,7 @@ fn a_path_that_cannot_be_says_so() {
 }
 
 #[tokio::test]
-async fn while_another_program_writes_calls_wait() {
+async fn calls_wait_while_another_program_writes() {
     let place = InFile::new();
     let store = place.open().await;
     let other = place.connection();
@@ -159,7 +159,7 @@ async fn while_another_program_writes_calls_wait() {
 }
 
 #[tokio::test]
-async fn a_program_that_reads_for_long_holds_up_nobody() {
+async fn long_outside_reader_delays_no_call() {
     let place = InFile::new();
     let store = place.open().await;
     store.create(alice()).await.unwrap();
@@ -172,7 +172,7 @@ async fn a_program_that_reads_for_long_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn nothing_is_acknowledged_that_would_go_where_nobody_looks() {
+async fn moved_or_replaced_file_refuses_changes() {
     let place = InFile::new();
     let store = place.open().await;
     let mut total = 1;
@@ -202,7 +202,7 @@ async fn nothing_is_acknowledged_that_would_go_where_nobody_looks() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_symbolic_link_is_the_file_that_it_leads_to() {
+async fn symbolic_link_leads_to_one_file() {
     let place = InFile::new();
     let id = place.open().await.create(alice()).await.unwrap().id;
     let link = place.folder.path("link.db");
@@ -223,7 +223,7 @@ async fn listed(store: &SqliteStore, after: Option<UserId>) -> (Vec<UserId>, u64
 }
 
 #[tokio::test]
-async fn damaged_users_are_left_out_of_listings_and_counted() {
+async fn damaged_users_are_not_listed_and_counted() {
     let place = InFile::new();
     let store = place.open().await;
     let ids = store.create_all(vec![alice(); 2 * PAGE_LEN]).await.unwrap();
@@ -257,7 +257,7 @@ async fn damaged_users_are_left_out_of_listings_and_counted() {
 }
 
 #[tokio::test]
-async fn users_brought_in_with_foreign_ids_are_listed_before_those_created() {
+async fn imported_ids_are_listed_before_created_ones() {
     let place = InFile::new();
     let bring_in = |id: Uuid, seconds: i64| {
         let insert = "INSERT INTO users VALUES (?1, 'Bob', 'b@b.co', ?2, 0, 0)";
@@ -321,7 +321,7 @@ async fn users_brought_in_with_foreign_ids_are_listed_before_those_created() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_told() {
+async fn damaged_file_is_reported() {
     let place = InFile::new();
     {
         let store = place.open().await;

@@ -35,7 +35,7 @@ fn days(admin: &str, setting: &str) -> f64 {
 }
 
 #[test]
-fn certificates_that_expire_soon_are_warned_of_and_shown_in_days() {
+fn certificates_near_expiry_are_warned_of_in_days() {
     let folder = Folder::new();
     for (left, warning) in [
         (DAY * 29 + DAY / 2, "--tls-cert: a certificate expires in 30 days"),
@@ -66,7 +66,7 @@ fn certificates_that_expire_soon_are_warned_of_and_shown_in_days() {
 }
 
 #[test]
-fn a_certificate_that_expires_while_it_is_served_is_warned_of_once() {
+fn certificate_expiring_in_use_is_warned_of_once() {
     let folder = Folder::new();
     let Identity { chain, key } = server(Duration::from_secs(4));
     let (cert, key) = (folder.write("cert.pem", chain), folder.write("key.pem", key));

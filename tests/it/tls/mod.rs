@@ -194,7 +194,7 @@ async fn assert_served(peer: &mut Peer) {
 }
 
 #[tokio::test]
-async fn calls_are_served_over_tls_1_2_and_1_3() {
+async fn versions_1_2_and_1_3_serve_calls() {
     let authority = Authority::new();
     for workers in [0, 2] {
         let server = Server::new().workers(workers).tls(authority.identity().server());
@@ -209,7 +209,7 @@ async fn calls_are_served_over_tls_1_2_and_1_3() {
 }
 
 #[tokio::test]
-async fn tls_1_2_can_be_refused() {
+async fn version_1_2_can_be_refused() {
     let authority = Authority::new();
     let server = serve(authority.identity().server().tls13_only()).await;
     let refusal = Client::new(&authority).version(&TLS12).refusal(&server).await;
@@ -218,7 +218,7 @@ async fn tls_1_2_can_be_refused() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_ask_for_h2_is_closed() {
+async fn alpn_without_h2_is_closed() {
     let authority = Authority::new();
     let server = serve(authority.identity().server()).await;
     for version in [&TLS12, &TLS13] {
@@ -231,7 +231,7 @@ async fn a_client_that_does_not_ask_for_h2_is_closed() {
 }
 
 #[tokio::test]
-async fn a_client_without_tls_is_closed_and_others_do_not_notice() {
+async fn plaintext_client_is_closed_alone() {
     let authority = Authority::new();
     let server = serve(authority.identity().server()).await;
     let mut other = Client::new(&authority).connect(&server).await;
@@ -248,7 +248,7 @@ async fn a_client_without_tls_is_closed_and_others_do_not_notice() {
 }
 
 #[tokio::test]
-async fn a_tls_handshake_does_not_hold_up_other_connections_nor_a_drain() {
+async fn handshake_delays_neither_other_connections_nor_a_drain() {
     let authority = Authority::new();
     for workers in [0, 1] {
         let server = Server::new().workers(workers).tls(authority.identity().server());
@@ -263,7 +263,7 @@ async fn a_tls_handshake_does_not_hold_up_other_connections_nor_a_drain() {
 }
 
 #[tokio::test]
-async fn tls_handshakes_are_limited_per_address() {
+async fn handshakes_are_limited_per_address() {
     let authority = Authority::new();
     let (log, _guard) = Log::start(tracing::Level::WARN);
     let server = Server::new().handshakes_per_minute(Some(3)).tls(authority.identity().server());
@@ -289,7 +289,7 @@ async fn tls_handshakes_are_limited_per_address() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_handshakes_of_tls_and_http2_share_one_timeout() {
+async fn handshakes_of_tls_and_http2_share_one_timeout() {
     let authority = Authority::new();
     let timeout = Duration::from_secs(10);
     let server = Server::new().handshake_timeout(timeout).tls(authority.identity().server());
@@ -312,7 +312,7 @@ async fn the_handshakes_of_tls_and_http2_share_one_timeout() {
 }
 
 #[tokio::test]
-async fn what_tls_has_buffered_is_written_when_the_client_reads_again() {
+async fn buffered_records_are_written_when_the_client_reads() {
     let authority = Authority::new();
     // So small that no record fits.
     let (client, io) = duplex(64);
@@ -340,7 +340,7 @@ async fn what_tls_has_buffered_is_written_when_the_client_reads_again() {
 }
 
 #[tokio::test]
-async fn where_a_client_certificate_is_required_only_a_good_one_is_served() {
+async fn client_certificate_required_must_be_valid() {
     let (authority, stranger) = (Authority::new(), Authority::named("stranger"));
     let tls = authority.identity().server();
     let tls = tls.client_ca(authority.pem.as_bytes(), ClientCertificate::Required).unwrap();
@@ -365,7 +365,7 @@ async fn where_a_client_certificate_is_required_only_a_good_one_is_served() {
 }
 
 #[tokio::test]
-async fn where_a_client_certificate_is_optional_interceptors_see_whether_there_is_one() {
+async fn client_certificate_optional_is_visible_to_interceptors() {
     let (authority, stranger) = (Authority::new(), Authority::named("stranger"));
     let tls = authority.identity().server();
     let tls = tls.client_ca(authority.pem.as_bytes(), ClientCertificate::Optional).unwrap();
@@ -384,7 +384,7 @@ async fn where_a_client_certificate_is_optional_interceptors_see_whether_there_i
 }
 
 #[test]
-fn an_error_names_the_file_and_what_is_wrong_with_it() {
+fn errors_name_the_file_and_the_fault() {
     let authority = Authority::new();
     let Identity { chain, key } = &authority.identity();
     let other = authority.identity();
@@ -417,14 +417,14 @@ fn an_error_names_the_file_and_what_is_wrong_with_it() {
 }
 
 #[test]
-fn certificate_and_key_may_come_from_one_file() {
+fn certificate_and_key_may_share_a_file() {
     let Identity { chain, key } = Authority::new().identity();
     let both = key + &chain;
     assert!(Tls::from_pem(both.as_bytes(), both.as_bytes()).is_ok());
 }
 
 #[test]
-fn what_is_printed_shows_no_keys() {
+fn debug_output_shows_no_keys() {
     let authority = Authority::new();
     let tls = authority.identity().server();
     let tls = tls.client_ca(authority.pem.as_bytes(), ClientCertificate::Required).unwrap();

@@ -15,7 +15,7 @@ fn start(server: &Identity, clients: &Authority) -> (Running, Folder) {
 }
 
 #[tokio::test]
-async fn each_refused_client_is_one_line_with_its_address_and_the_reason() {
+async fn refused_client_is_logged_with_address_and_reason() {
     let (authority, stranger) = (Authority::new(), Authority::named("stranger"));
     let own = authority.identity();
     let (mut program, _folder) = start(&own, &authority);
@@ -39,7 +39,7 @@ async fn each_refused_client_is_one_line_with_its_address_and_the_reason() {
 }
 
 #[tokio::test]
-async fn clients_that_are_refused_all_the_time_do_not_fill_the_log() {
+async fn repeated_refusals_do_not_fill_the_log() {
     let authority = Authority::new();
     let own = authority.identity();
     let (mut program, _folder) = start(&own, &authority);

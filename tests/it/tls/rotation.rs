@@ -18,7 +18,7 @@ use crate::support::peer::{framed, request};
 use crate::support::program::Running;
 
 #[tokio::test]
-async fn a_replaced_certificate_is_shown_to_new_connections_and_ends_none() {
+async fn replaced_certificate_serves_new_connections_and_ends_none() {
     let authority = Authority::new();
     let (old, new) = (authority.identity(), authority.identity());
     let tls = SharedTls::new(old.server());
@@ -49,7 +49,7 @@ async fn open_connections(client: &Client<'_>, addr: SocketAddr, done: &Cell<boo
 }
 
 #[tokio::test]
-async fn no_connection_fails_while_certificates_are_replaced_all_the_time() {
+async fn constant_replacement_fails_no_connection() {
     const TIMES: usize = 200;
     let authority = Authority::new();
     let identities = [authority.identity(), authority.identity()];
@@ -72,7 +72,7 @@ async fn no_connection_fails_while_certificates_are_replaced_all_the_time() {
 }
 
 #[tokio::test]
-async fn no_connection_fails_while_the_program_takes_renewed_files() {
+async fn renewed_files_fail_no_connection() {
     let authority = Authority::new();
     let identities = [authority.identity(), authority.identity()];
     let mut program = Rotating::start(&identities[0]);
@@ -98,7 +98,7 @@ async fn no_connection_fails_while_the_program_takes_renewed_files() {
 }
 
 #[test]
-fn a_certificate_is_judged_by_the_time() {
+fn certificate_is_judged_by_the_current_time() {
     let authority = Authority::new();
     let at = |seconds| std::time::UNIX_EPOCH + Duration::from_secs(seconds);
     let year = 365 * 24 * 3600;
@@ -143,7 +143,7 @@ async fn assert_answers(peer: &mut Peer) {
 }
 
 #[tokio::test]
-async fn the_program_takes_renewed_files_without_dropping_a_connection() {
+async fn renewed_files_are_loaded_without_dropping_connections() {
     let authority = Authority::new();
     let (old, new) = (authority.identity(), authority.identity());
     let mut program = Rotating::start(&old);
@@ -159,7 +159,7 @@ async fn the_program_takes_renewed_files_without_dropping_a_connection() {
 }
 
 #[tokio::test]
-async fn files_that_cannot_be_used_leave_the_old_ones_in_use_and_are_complained_of_once() {
+async fn unusable_files_leave_the_old_ones_in_use() {
     let authority = Authority::new();
     let (old, new) = (authority.identity(), authority.identity());
     let mut program = Rotating::start(&old);

@@ -105,7 +105,7 @@ async fn all_spans(exporter: Exporter, collector: &mut Collector) -> Vec<Span> {
 }
 
 #[tokio::test]
-async fn a_span_tells_of_a_call_as_the_semantic_conventions_say() {
+async fn span_follows_the_semantic_conventions() {
     let mut collector = Collector::start().await;
     let exporter = collector.exporter();
     let mut traced = Traced::start(Traces::new().export_to(&exporter)).await;
@@ -154,7 +154,7 @@ async fn a_span_tells_of_a_call_as_the_semantic_conventions_say() {
 }
 
 #[tokio::test]
-async fn a_span_has_the_client_that_a_trusted_proxy_names() {
+async fn span_has_the_client_named_by_a_trusted_proxy() {
     let mut collector = Collector::start().await;
     let exporter = collector.exporter();
     let traces = Traces::new().export_to(&exporter);
@@ -170,7 +170,7 @@ async fn a_span_has_the_client_that_a_trusted_proxy_names() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_server_is_one_of_its_span_and_what_the_client_did_is_not() {
+async fn span_error_marks_server_faults_only() {
     let mut collector = Collector::start().await;
     let exporter = collector.exporter();
     let mut traced = Traced::start(Traces::new().export_to(&exporter)).await;
@@ -199,7 +199,7 @@ async fn an_error_of_the_server_is_one_of_its_span_and_what_the_client_did_is_no
 }
 
 #[tokio::test]
-async fn the_client_decides_of_its_trace_and_the_ratio_of_others() {
+async fn sampling_follows_the_client_then_the_ratio() {
     let mut collector = Collector::start().await;
     let exporter = collector.exporter();
     let none = Traces::new().sample_ratio(0.0).export_to(&exporter);
@@ -219,7 +219,7 @@ async fn the_client_decides_of_its_trace_and_the_ratio_of_others() {
 }
 
 #[tokio::test]
-async fn all_traces_that_begin_here_are_exported_unless_a_ratio_is_set() {
+async fn sampling_exports_all_without_a_ratio() {
     let mut collector = Collector::start().await;
     let exporter = collector.exporter();
     let mut traced = Traced::start(Traces::new().export_to(&exporter)).await;
@@ -236,7 +236,7 @@ async fn all_traces_that_begin_here_are_exported_unless_a_ratio_is_set() {
 }
 
 #[tokio::test]
-async fn without_an_exporter_the_context_is_passed_on_as_it_came() {
+async fn context_is_propagated_without_an_exporter() {
     let mut traced = Traced::start(Traces::new()).await;
     let parent = traceparent("01");
     let context = traced.call(&[("traceparent", &parent), ("tracestate", "a=1")]).await;
@@ -246,7 +246,7 @@ async fn without_an_exporter_the_context_is_passed_on_as_it_came() {
 }
 
 #[tokio::test]
-async fn calls_do_not_wait_for_a_collector_that_has_stopped_and_spans_in_excess_are_dropped() {
+async fn stopped_collector_delays_no_call_and_drops_spans() {
     // Those that may wait, and those of the request that is under way.
     const HELD: usize = 2048 + 512;
     let mut collector = Collector::stopped().await;
@@ -262,7 +262,7 @@ async fn calls_do_not_wait_for_a_collector_that_has_stopped_and_spans_in_excess_
 }
 
 #[tokio::test]
-async fn a_full_batch_does_not_wait_for_more() {
+async fn full_batch_is_exported_at_once() {
     let mut collector = Collector::start().await;
     let exporter = collector.exporter();
     calls_at_once(&Traces::new().export_to(&exporter), 513).await;
@@ -271,7 +271,7 @@ async fn a_full_batch_does_not_wait_for_more() {
 }
 
 #[tokio::test]
-async fn what_a_collector_cannot_take_now_is_exported_again_and_what_it_refuses_is_not() {
+async fn export_retries_temporary_failures_only() {
     let answers = [Answer::Status(503), Answer::Status(400), Answer::InPart];
     let mut collector = Collector::answering(answers).await;
     let exporter = collector.exporter();
@@ -304,7 +304,7 @@ async fn retry_after_is_honoured() {
 }
 
 #[tokio::test]
-async fn nobody_waits_at_the_end_for_a_collector_that_wants_to_be_left_alone() {
+async fn shutdown_does_not_wait_for_retry_after() {
     let mut collector = Collector::answering([Answer::RetryAfter("3600")]).await;
     let exporter = collector.exporter();
     let traces = Traces::new().export_to(&exporter);
@@ -315,7 +315,7 @@ async fn nobody_waits_at_the_end_for_a_collector_that_wants_to_be_left_alone() {
 }
 
 #[tokio::test]
-async fn at_the_end_there_is_one_more_try_at_once() {
+async fn shutdown_tries_one_more_export_at_once() {
     let mut collector = Collector::answering([Answer::Status(503)]).await;
     let exporter = collector.exporter();
     calls_at_once(&Traces::new().export_to(&exporter), 512).await;

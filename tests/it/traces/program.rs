@@ -31,7 +31,7 @@ pub async fn end(mut running: Running) -> String {
 }
 
 #[tokio::test]
-async fn the_line_of_a_call_has_its_trace_id_whether_or_not_it_is_exported() {
+async fn access_log_has_the_trace_id_without_export() {
     let mut running = Running::start(&[], &[]);
     let mut peer = Peer::connect(running.address.parse().unwrap()).await;
     let path = user_service::GET_USER.path;
@@ -47,7 +47,7 @@ async fn the_line_of_a_call_has_its_trace_id_whether_or_not_it_is_exported() {
 }
 
 #[tokio::test]
-async fn what_is_not_exported_at_the_end_of_the_drain_is_exported_then() {
+async fn drain_ends_with_a_last_export() {
     let mut collector = Collector::start().await;
     let url = collector.url();
     let arguments = ["--otlp-endpoint", &url, "--otlp-service-name", "users"];
@@ -69,7 +69,7 @@ async fn what_is_not_exported_at_the_end_of_the_drain_is_exported_then() {
 }
 
 #[tokio::test]
-async fn a_collector_that_is_not_there_is_a_line_of_the_log_and_no_more() {
+async fn missing_collector_is_only_one_log_line() {
     let collector = Collector::stopped().await;
     let url = collector.url();
     drop(collector);
@@ -90,7 +90,7 @@ async fn a_collector_that_is_not_there_is_a_line_of_the_log_and_no_more() {
 }
 
 #[test]
-fn a_collector_that_cannot_be_and_a_share_of_more_than_all_are_one_clear_line() {
+fn impossible_endpoint_or_ratio_is_one_clear_line() {
     for (arguments, parts) in [
         (&["--otlp-endpoint", "localhost:4318"][..], ["--otlp-endpoint", "http://HOST:PORT"]),
         (&["--otlp-endpoint", "http://c", "--otlp-ca", "x"], ["--otlp-ca", "https"]),
@@ -126,7 +126,7 @@ async fn exported(
 }
 
 #[tokio::test]
-async fn headers_come_from_flags_and_from_a_file_and_are_shown_nowhere() {
+async fn headers_from_flags_or_a_file_are_never_shown() {
     let (mut collector, folder) = (Collector::start().await, Folder::new());
     let lines = "# the key\n\nauthorization = Bearer hunter2=\n";
     let (url, file) = (collector.url(), folder.write("headers", lines));
@@ -146,7 +146,7 @@ async fn headers_come_from_flags_and_from_a_file_and_are_shown_nowhere() {
 }
 
 #[tokio::test]
-async fn the_standard_variables_count_where_no_setting_is_given() {
+async fn standard_variables_apply_without_a_setting() {
     let mut collector = Collector::start().await;
     let url = collector.url();
     let standard = [
@@ -180,7 +180,7 @@ async fn the_standard_variables_count_where_no_setting_is_given() {
 }
 
 #[test]
-fn standard_variables_that_cannot_be_used_are_warnings() {
+fn standard_variables_with_bad_values_are_warnings() {
     for (variables, warning) in [
         (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317")][..], "wanted http://HOST:PORT"),
         (

@@ -33,37 +33,37 @@ pub trait Place {
 macro_rules! contract {
     ($place:expr) => {
         $crate::stores::contract::rules! { $place;
-            a_created_user_is_found_as_it_was_given
+            created_user_is_found_as_given
             ids_increase_in_order_of_creation
-            a_user_never_appears_behind_one_that_was_seen
-            an_unknown_id_finds_and_changes_nothing
-            an_update_changes_what_it_names_and_leaves_copies_as_they_were
+            new_users_never_appear_before_seen_ones
+            unknown_id_finds_and_changes_nothing
+            update_changes_only_the_named_fields
             concurrent_updates_of_one_user_lose_nothing
-            the_extent_counts_the_users_and_names_the_newest
-            a_scan_has_every_user_once_in_order_however_many_there_are
-            a_scan_begins_behind_any_id_and_ends_with_its_extent
-            a_scan_has_the_users_of_its_beginning_while_others_are_created
-            a_scan_reads_a_few_pages_ahead_and_no_more
-            a_scan_goes_on_where_its_caller_gave_up_waiting
-            a_scan_abandoned_halfway_leaves_the_store_as_it_is
-            scans_whose_callers_rest_hold_up_nobody
-            a_batch_is_stored_in_order
-            a_batch_is_never_seen_in_part
-            an_empty_batch_is_nothing
-            a_large_batch_is_one_step_all_the_same
-            a_creation_asked_for_again_is_answered_as_the_first_time
-            a_key_for_another_user_is_refused
-            keys_of_others_are_others
-            one_key_given_by_many_at_once_is_one_creation
-            a_stream_with_a_key_goes_on_where_it_was_left
-            a_stream_with_a_key_that_was_given_is_told_what_is_stored
-            a_key_is_of_one_user_or_of_one_stream
-            a_stream_without_users_takes_no_key
-            whoever_creates_is_told_the_ids_before_they_are_seen
+            extent_counts_users_and_names_the_newest
+            scan_has_every_user_once_in_order
+            scan_begins_after_any_id_up_to_its_extent
+            scan_has_the_users_of_its_beginning
+            scan_reads_only_a_few_pages_ahead
+            scan_resumes_after_a_cancelled_wait
+            scan_abandoned_halfway_leaves_the_store_unchanged
+            stalled_scans_delay_no_call
+            batch_is_stored_in_order
+            batch_is_never_seen_in_part
+            empty_batch_changes_nothing
+            large_batch_is_atomic
+            key_repeated_returns_the_first_answer
+            key_for_another_user_is_refused
+            keys_of_other_callers_are_independent
+            key_used_concurrently_is_one_creation
+            keyed_stream_resumes_where_it_stopped
+            keyed_stream_repeated_gets_the_stored_users
+            key_belongs_to_one_user_or_one_stream
+            empty_stream_takes_no_key
+            creator_gets_the_ids_before_they_are_visible
             names_and_addresses_of_every_script_are_kept
-            the_longest_names_and_addresses_are_kept
-            a_creation_that_nobody_waits_for_happens_as_a_whole_or_not_at_all
-            calls_of_many_at_once_are_all_answered
+            longest_names_and_addresses_are_kept
+            abandoned_creation_is_all_or_nothing
+            concurrent_calls_are_all_answered
         }
     };
 }
@@ -73,10 +73,10 @@ pub(super) use contract;
 macro_rules! durable {
     ($place:expr) => {
         $crate::stores::contract::rules! { $place;
-            users_are_there_when_the_store_is_opened_again
-            ids_go_on_increasing_when_the_store_is_opened_again
-            a_creation_asked_for_when_the_store_is_opened_again_is_the_first
-            a_stream_goes_on_when_the_store_is_opened_again
+            reopened_store_has_its_users
+            reopened_store_keeps_ids_increasing
+            reopened_store_remembers_keys
+            reopened_store_resumes_a_stream
         }
     };
 }
@@ -122,7 +122,7 @@ async fn users(scan: impl Stream<Item = Scanned>) -> Vec<User> {
     pages.iter().flat_map(Page::iter).map(User::into_owned).collect()
 }
 
-pub async fn a_created_user_is_found_as_it_was_given(place: &impl Place) {
+pub async fn created_user_is_found_as_given(place: &impl Place) {
     let store = place.open().await;
     let before = Timestamp::now();
     let user = store.create(alice()).await.unwrap();
@@ -154,7 +154,7 @@ pub async fn ids_increase_in_order_of_creation(place: &impl Place) {
     assert_eq!(stored, created);
 }
 
-pub async fn a_user_never_appears_behind_one_that_was_seen(place: &impl Place) {
+pub async fn new_users_never_appear_before_seen_ones(place: &impl Place) {
     let store = Arc::new(place.open().await);
     let mut creators = JoinSet::new();
     for _ in 0..4 {
@@ -180,7 +180,7 @@ pub async fn a_user_never_appears_behind_one_that_was_seen(place: &impl Place) {
     assert_eq!(store.extent().await.unwrap(), Extent { total: 1600, newest: last });
 }
 
-pub async fn an_unknown_id_finds_and_changes_nothing(place: &impl Place) {
+pub async fn unknown_id_finds_and_changes_nothing(place: &impl Place) {
     let store = place.open().await;
     for _ in 0..2 {
         for text in [
@@ -197,7 +197,7 @@ pub async fn an_unknown_id_finds_and_changes_nothing(place: &impl Place) {
     assert!(all(&store).await.iter().all(|user| user.name == "Alice"));
 }
 
-pub async fn an_update_changes_what_it_names_and_leaves_copies_as_they_were(place: &impl Place) {
+pub async fn update_changes_only_the_named_fields(place: &impl Place) {
     let store = place.open().await;
     let [before, other] = [store.create(alice()).await, store.create(alice()).await];
     let (before, other) = (before.unwrap(), other.unwrap());
@@ -236,7 +236,7 @@ pub async fn concurrent_updates_of_one_user_lose_nothing(place: &impl Place) {
     assert_eq!((&*user.name, &*user.email), ("name 299", "a299@b.co"));
 }
 
-pub async fn the_extent_counts_the_users_and_names_the_newest(place: &impl Place) {
+pub async fn extent_counts_users_and_names_the_newest(place: &impl Place) {
     let store = place.open().await;
     assert_eq!(store.extent().await.unwrap(), Extent { total: 0, newest: None });
     for total in 1..=3 {
@@ -247,7 +247,7 @@ pub async fn the_extent_counts_the_users_and_names_the_newest(place: &impl Place
     assert_eq!(store.extent().await.unwrap(), Extent { total: 5, newest });
 }
 
-pub async fn a_batch_is_stored_in_order(place: &impl Place) {
+pub async fn batch_is_stored_in_order(place: &impl Place) {
     let store = place.open().await;
     let first = store.create(alice()).await.unwrap().id;
     let ids = store.create_all((0..100).map(named).collect()).await.unwrap();
@@ -260,7 +260,7 @@ pub async fn a_batch_is_stored_in_order(place: &impl Place) {
     assert_eq!(stored.len(), 101);
 }
 
-pub async fn a_batch_is_never_seen_in_part(place: &impl Place) {
+pub async fn batch_is_never_seen_in_part(place: &impl Place) {
     // Of which all full pages have a multiple.
     const LEN: usize = 16;
     const BATCHES: usize = 64;
@@ -291,13 +291,13 @@ pub async fn a_batch_is_never_seen_in_part(place: &impl Place) {
     creators.join_all().await;
 }
 
-pub async fn an_empty_batch_is_nothing(place: &impl Place) {
+pub async fn empty_batch_changes_nothing(place: &impl Place) {
     let store = place.open().await;
     assert_eq!(store.create_all(Vec::new()).await.unwrap(), []);
     assert_eq!(store.extent().await.unwrap(), Extent { total: 0, newest: None });
 }
 
-pub async fn a_large_batch_is_one_step_all_the_same(place: &impl Place) {
+pub async fn large_batch_is_atomic(place: &impl Place) {
     let store = place.open().await;
     let ids = store.create_all((0..10_000).map(named).collect()).await.unwrap();
     assert_eq!(ids.len(), 10_000);
@@ -308,7 +308,7 @@ fn key(principal: &str, key: &str) -> IdempotencyKey {
     IdempotencyKey { principal: principal.into(), key: key.into() }
 }
 
-pub async fn a_creation_asked_for_again_is_answered_as_the_first_time(place: &impl Place) {
+pub async fn key_repeated_returns_the_first_answer(place: &impl Place) {
     let store = place.open().await;
     let first = store.create_once(key("", "k"), alice()).await.unwrap();
     assert_eq!(store.get(first.id).await.unwrap(), Some(first.clone()));
@@ -320,7 +320,7 @@ pub async fn a_creation_asked_for_again_is_answered_as_the_first_time(place: &im
     assert_eq!(store.extent().await.unwrap(), extent);
 }
 
-pub async fn a_key_for_another_user_is_refused(place: &impl Place) {
+pub async fn key_for_another_user_is_refused(place: &impl Place) {
     let store = place.open().await;
     store.create_once(key("", "k"), alice()).await.unwrap();
     for (name, email) in [("Alice", "bob@example.com"), ("Bob", "alice@example.com")] {
@@ -330,7 +330,7 @@ pub async fn a_key_for_another_user_is_refused(place: &impl Place) {
     assert_eq!(store.extent().await.unwrap().total, 1);
 }
 
-pub async fn keys_of_others_are_others(place: &impl Place) {
+pub async fn keys_of_other_callers_are_independent(place: &impl Place) {
     let store = place.open().await;
     let mut ids = HashSet::new();
     for (principal, name) in [("", "k"), ("", "l"), ("a", "k"), ("ak", ""), ("a", "K"), ("é", "k")]
@@ -340,7 +340,7 @@ pub async fn keys_of_others_are_others(place: &impl Place) {
     assert_eq!(ids.len(), 6);
 }
 
-pub async fn one_key_given_by_many_at_once_is_one_creation(place: &impl Place) {
+pub async fn key_used_concurrently_is_one_creation(place: &impl Place) {
     let store = Arc::new(place.open().await);
     let mut callers = JoinSet::new();
     for _ in 0..64 {
@@ -352,7 +352,7 @@ pub async fn one_key_given_by_many_at_once_is_one_creation(place: &impl Place) {
     assert_eq!(store.extent().await.unwrap().total, 1);
 }
 
-pub async fn a_creation_asked_for_when_the_store_is_opened_again_is_the_first(place: &impl Place) {
+pub async fn reopened_store_remembers_keys(place: &impl Place) {
     let first = {
         let store = place.open().await;
         store.create_once(key("me", "k"), alice()).await.unwrap()
@@ -392,7 +392,7 @@ pub async fn names_and_addresses_of_every_script_are_kept(place: &impl Place) {
     assert!(store.create(NewUser::parse("a\u{2400}b", "a@b.co").unwrap()).await.is_ok());
 }
 
-pub async fn the_longest_names_and_addresses_are_kept(place: &impl Place) {
+pub async fn longest_names_and_addresses_are_kept(place: &impl Place) {
     let store = place.open().await;
     let [name, email] = longest();
     assert_eq!(name.chars().count(), MAX_NAME_CHARS);
@@ -404,7 +404,7 @@ pub async fn the_longest_names_and_addresses_are_kept(place: &impl Place) {
     assert!(users.iter().all(|user| user.name == name && user.email == email));
 }
 
-pub async fn a_creation_that_nobody_waits_for_happens_as_a_whole_or_not_at_all(place: &impl Place) {
+pub async fn abandoned_creation_is_all_or_nothing(place: &impl Place) {
     let store = place.open().await;
     let mut waited_for = 0;
     for _ in 0..50 {
@@ -419,7 +419,7 @@ pub async fn a_creation_that_nobody_waits_for_happens_as_a_whole_or_not_at_all(p
     assert_eq!(users.len() as u64, store.extent().await.unwrap().total);
 }
 
-pub async fn calls_of_many_at_once_are_all_answered(place: &impl Place) {
+pub async fn concurrent_calls_are_all_answered(place: &impl Place) {
     let store = Arc::new(place.open().await);
     let first = store.create(alice()).await.unwrap().id;
     let mut callers = JoinSet::new();
@@ -437,7 +437,7 @@ pub async fn calls_of_many_at_once_are_all_answered(place: &impl Place) {
     assert_eq!(store.extent().await.unwrap().total, 513);
 }
 
-pub async fn users_are_there_when_the_store_is_opened_again(place: &impl Place) {
+pub async fn reopened_store_has_its_users(place: &impl Place) {
     let before = {
         let store = place.open().await;
         let ids = store.create_all((0..300).map(named).collect()).await.unwrap();
@@ -452,7 +452,7 @@ pub async fn users_are_there_when_the_store_is_opened_again(place: &impl Place) 
     assert_eq!(before.0[7].name, "Анна");
 }
 
-pub async fn ids_go_on_increasing_when_the_store_is_opened_again(place: &impl Place) {
+pub async fn reopened_store_keeps_ids_increasing(place: &impl Place) {
     let mut newest = None;
     for opened in 1..=5 {
         let store = place.open().await;

@@ -17,7 +17,7 @@ async fn next(scan: &mut Pin<&mut impl Stream<Item = Scanned>>) -> Page {
     scan.try_next().await.unwrap().unwrap()
 }
 
-pub async fn a_scan_has_every_user_once_in_order_however_many_there_are(place: &impl Place) {
+pub async fn scan_has_every_user_once_in_order(place: &impl Place) {
     let store = place.open().await;
     let mut created = Vec::new();
     for count in [0, 1, PAGE_LEN - 1, PAGE_LEN, PAGE_LEN + 1, 3 * PAGE_LEN] {
@@ -31,7 +31,7 @@ pub async fn a_scan_has_every_user_once_in_order_however_many_there_are(place: &
     }
 }
 
-pub async fn a_scan_begins_behind_any_id_and_ends_with_its_extent(place: &impl Place) {
+pub async fn scan_begins_after_any_id_up_to_its_extent(place: &impl Place) {
     let store = place.open().await;
     let empty = store.extent().await.unwrap();
     let created = store.create_all((0..5).map(named).collect()).await.unwrap();
@@ -54,7 +54,7 @@ pub async fn a_scan_begins_behind_any_id_and_ends_with_its_extent(place: &impl P
     assert_eq!(ids(store.scan(Some(created[3]), until)).await, []);
 }
 
-pub async fn a_scan_has_the_users_of_its_beginning_while_others_are_created(place: &impl Place) {
+pub async fn scan_has_the_users_of_its_beginning(place: &impl Place) {
     let store = place.open().await;
     const LEN: usize = 2 * PAGE_LEN + 100;
     let ids = store.create_all((0..LEN).map(named).collect()).await.unwrap();
@@ -79,7 +79,7 @@ pub async fn a_scan_has_the_users_of_its_beginning_while_others_are_created(plac
     assert!(later.iter().all(|user| user.name == "Alice"));
 }
 
-pub async fn a_scan_reads_a_few_pages_ahead_and_no_more(place: &impl Place) {
+pub async fn scan_reads_only_a_few_pages_ahead(place: &impl Place) {
     let store = place.open().await;
     const PAGES: usize = 8;
     let ids = store.create_all((0..PAGES * PAGE_LEN).map(named).collect()).await.unwrap();
@@ -96,7 +96,7 @@ pub async fn a_scan_reads_a_few_pages_ahead_and_no_more(place: &impl Place) {
     assert_eq!(rest.last().unwrap().name, name);
 }
 
-pub async fn a_scan_goes_on_where_its_caller_gave_up_waiting(place: &impl Place) {
+pub async fn scan_resumes_after_a_cancelled_wait(place: &impl Place) {
     let store = place.open().await;
     let created = store.create_all((0..5 * PAGE_LEN).map(named).collect()).await.unwrap();
     let mut scan = pin!(store.scan(None, store.extent().await.unwrap()));
@@ -116,7 +116,7 @@ pub async fn a_scan_goes_on_where_its_caller_gave_up_waiting(place: &impl Place)
 /// More than any store has connections or threads.
 const MANY: usize = 64;
 
-pub async fn a_scan_abandoned_halfway_leaves_the_store_as_it_is(place: &impl Place) {
+pub async fn scan_abandoned_halfway_leaves_the_store_unchanged(place: &impl Place) {
     let store = place.open().await;
     store.create_all((0..5 * PAGE_LEN).map(named).collect()).await.unwrap();
     for waited_for in [true, false].into_iter().cycle().take(MANY) {
@@ -130,7 +130,7 @@ pub async fn a_scan_abandoned_halfway_leaves_the_store_as_it_is(place: &impl Pla
     assert_eq!(all(&store).await.len(), 5 * PAGE_LEN + 1);
 }
 
-pub async fn scans_whose_callers_rest_hold_up_nobody(place: &impl Place) {
+pub async fn stalled_scans_delay_no_call(place: &impl Place) {
     let store = place.open().await;
     let ids = store.create_all((0..5 * PAGE_LEN).map(named).collect()).await.unwrap();
     let extent = store.extent().await.unwrap();

@@ -39,7 +39,7 @@ async fn ids(store: &impl UserStore) -> Vec<UserId> {
     all(store).await.iter().map(|user| user.id).collect()
 }
 
-pub async fn a_stream_with_a_key_goes_on_where_it_was_left(place: &impl Place) {
+pub async fn keyed_stream_resumes_where_it_stopped(place: &impl Place) {
     let (store, stream) = (place.open().await, Stream::new(7));
     let mut created = Vec::new();
     for (from, to, ends) in [(0, 3, false), (3, 4, false), (4, 7, false), (7, 7, true)] {
@@ -57,7 +57,7 @@ pub async fn a_stream_with_a_key_goes_on_where_it_was_left(place: &impl Place) {
     assert_eq!(Stream::new(8).create(&store, 7, 8, true).await.unwrap(), Stored::Before(ended));
 }
 
-pub async fn a_stream_with_a_key_that_was_given_is_told_what_is_stored(place: &impl Place) {
+pub async fn keyed_stream_repeated_gets_the_stored_users(place: &impl Place) {
     let (store, stream) = (Arc::new(place.open().await), Stream::new(5));
     // Of one group, perhaps: one of them is stored.
     let first = async || stream.create(&*store, 0, 3, false).await.unwrap();
@@ -76,7 +76,7 @@ pub async fn a_stream_with_a_key_that_was_given_is_told_what_is_stored(place: &i
     assert_eq!(outcome, Stored::Before(nothing));
 }
 
-pub async fn a_key_is_of_one_user_or_of_one_stream(place: &impl Place) {
+pub async fn key_belongs_to_one_user_or_one_stream(place: &impl Place) {
     let (store, stream) = (place.open().await, Stream::new(1));
     store.create_once(key("me", "k"), named(0)).await.unwrap();
     assert!(stream.create(&store, 0, 1, true).await.unwrap_err().is_key_reused());
@@ -86,14 +86,14 @@ pub async fn a_key_is_of_one_user_or_of_one_stream(place: &impl Place) {
     assert_eq!(store.extent().await.unwrap().total, 2);
 }
 
-pub async fn a_stream_without_users_takes_no_key(place: &impl Place) {
+pub async fn empty_stream_takes_no_key(place: &impl Place) {
     let store = place.open().await;
     let outcome = Stream::new(0).create(&store, 0, 0, true).await.unwrap();
     assert_eq!(outcome, Stored::Now(Vec::new()));
     store.create_once(key("me", "k"), alice()).await.unwrap();
 }
 
-pub async fn whoever_creates_is_told_the_ids_before_they_are_seen(place: &impl Place) {
+pub async fn creator_gets_the_ids_before_they_are_visible(place: &impl Place) {
     let store = place.open().await;
     let told = Arc::new(Mutex::new(Vec::new()));
     let changes = || {
@@ -110,7 +110,7 @@ pub async fn whoever_creates_is_told_the_ids_before_they_are_seen(place: &impl P
     assert_eq!(told.lock().unwrap().last(), Some(&first.id));
 }
 
-pub async fn a_stream_goes_on_when_the_store_is_opened_again(place: &impl Place) {
+pub async fn reopened_store_resumes_a_stream(place: &impl Place) {
     let stream = Stream::new(600);
     let Stored::Now(first) = stream.create(&place.open().await, 0, 520, false).await.unwrap()
     else {

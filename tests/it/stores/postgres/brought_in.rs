@@ -53,7 +53,7 @@ async fn create(store: &impl UserStore, ids: &mut Vec<String>) {
 }
 
 #[tokio::test]
-async fn users_with_foreign_ids_are_listed_as_they_came_and_counted() {
+async fn imported_ids_are_listed_in_order_and_counted() {
     let Some(place) = InDatabase::new().await else { return };
     let (store, mut ids) = (place.open().await, Vec::new());
     place.run_sql(&bring_in(&[HIGH]));
@@ -93,7 +93,7 @@ async fn users_with_foreign_ids_are_listed_as_they_came_and_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_users_that_are_brought_in_while_others_are_created_are_all_listed() {
+async fn concurrent_imports_and_creations_are_all_listed() {
     let Some(place) = InDatabase::new().await else { return };
     let store = place.open().await;
     let created = async {
@@ -123,7 +123,7 @@ const UNDO: &str = "DROP FUNCTION users_came CASCADE; DROP FUNCTION users_went C
     UPDATE user_schema SET version = 3";
 
 #[tokio::test]
-async fn users_that_an_older_version_did_not_list_are_listed() {
+async fn users_unlisted_by_an_older_version_are_listed() {
     let Some(place) = InDatabase::new().await else { return };
     let (store, mut ids) = (place.open().await, Vec::new());
     for _ in 0..3 {
@@ -141,7 +141,7 @@ async fn users_that_an_older_version_did_not_list_are_listed() {
 }
 
 #[tokio::test]
-async fn a_server_of_an_older_version_goes_on_beside_a_newer_one() {
+async fn older_server_version_works_beside_a_newer_one() {
     let Some(place) = InDatabase::new().await else { return };
     let (store, mut ids) = (place.open().await, Vec::new());
     create(&store, &mut ids).await;
@@ -161,7 +161,7 @@ async fn a_server_of_an_older_version_goes_on_beside_a_newer_one() {
 }
 
 #[tokio::test]
-async fn rows_copied_with_their_places_are_in_nobodys_way() {
+async fn rows_copied_with_their_positions_cause_no_conflict() {
     let Some(place) = InDatabase::new().await else { return };
     let (store, mut ids) = (place.open().await, Vec::new());
     place.run_sql(&format!("INSERT INTO users VALUES ('{HIGH}', 'Bob', 'b@c.de', 1, 0, 0, 7)"));
@@ -171,7 +171,7 @@ async fn rows_copied_with_their_places_are_in_nobodys_way() {
 }
 
 #[tokio::test]
-async fn damaged_rows_are_left_out_and_counted_wherever_they_are() {
+async fn damaged_rows_are_skipped_and_counted() {
     let Some(place) = InDatabase::new().await else { return };
     let store = place.open().await;
     let users: Vec<_> = (0..5 * PAGE_LEN)
@@ -202,7 +202,7 @@ async fn damaged_rows_are_left_out_and_counted_wherever_they_are() {
 }
 
 #[tokio::test]
-async fn a_damaged_user_is_named_in_the_log_and_counted_in_the_trailers() {
+async fn damaged_user_is_logged_and_counted_in_the_trailers() {
     let Some(place) = InDatabase::new().await else { return };
     let ids = place.open().await.create_all(vec![alice(); 3]).await.unwrap();
     place.run_sql(&format!("UPDATE users SET status = 7 WHERE id = '{}'", ids[1]));

@@ -34,7 +34,7 @@ fn by_way_of(url: &str, ports: &[u16]) -> String {
 }
 
 #[tokio::test]
-async fn a_first_host_that_accepts_and_says_nothing_costs_one_connect_timeout() {
+async fn silent_first_host_costs_one_connect_timeout() {
     let Some(mut place) = InDatabase::new().await else { return };
     let (_listener, port) = silent();
     place.options.url = by_way_of(&place.options.url, &[port, place.server.port()]);
@@ -50,7 +50,7 @@ async fn a_first_host_that_accepts_and_says_nothing_costs_one_connect_timeout() 
 }
 
 #[tokio::test]
-async fn a_first_host_that_drops_connections_costs_one_connect_timeout() {
+async fn unreachable_first_host_costs_one_connect_timeout() {
     let Some(mut place) = InDatabase::new().await else { return };
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -70,7 +70,7 @@ async fn a_first_host_that_drops_connections_costs_one_connect_timeout() {
 }
 
 #[tokio::test]
-async fn the_connect_timeout_of_the_url_counts() {
+async fn connect_timeout_of_the_url_applies() {
     let (_listener, port) = silent();
     for (parameters, timeout) in [("", 2), ("?connect_timeout=1", 1), ("?connect_timeout=4", 4)] {
         let url = format!("postgres://me:hunter2@127.0.0.1:{port}/users{parameters}");
@@ -84,7 +84,7 @@ async fn the_connect_timeout_of_the_url_counts() {
 }
 
 #[tokio::test]
-async fn hosts_of_which_none_will_do_are_all_named() {
+async fn unusable_hosts_are_all_named() {
     let (_listener, port) = silent();
     let url = format!("postgres://me:hunter2@127.0.0.1:1,127.0.0.1:{port},nowhere.invalid/users");
     let options = Options { url, tls: None, connections: 1 };
@@ -116,7 +116,7 @@ async fn follows(standby: &Arc<Postgres>, place: &InDatabase, users: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stopped_primary_gives_way_to_its_promoted_standby_within_5_s() {
+async fn failover_to_a_promoted_standby_takes_5_s() {
     let Some((place, standby)) = with_standby().await else { return };
     let store = place.open().await;
     let id = store.create(alice()).await.unwrap().id;
@@ -145,7 +145,7 @@ async fn a_stopped_primary_gives_way_to_its_promoted_standby_within_5_s() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_several_hosts_the_one_that_can_be_written_serves() {
+async fn writable_host_is_chosen_among_several() {
     let Some((mut place, standby)) = with_standby().await else { return };
     // The tables are made on the primary, and have to be there first.
     place.open().await.create(alice()).await.unwrap();
@@ -164,7 +164,7 @@ async fn of_several_hosts_the_one_that_can_be_written_serves() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_standby_alone_answers_reads_and_is_not_available_until_it_is_promoted() {
+async fn standby_answers_reads_only_until_promoted() {
     let Some((mut place, standby)) = with_standby().await else { return };
     let id = place.open().await.create(alice()).await.unwrap().id;
     follows(&standby, &place, 1).await;
@@ -182,7 +182,7 @@ async fn a_standby_alone_answers_reads_and_is_not_available_until_it_is_promoted
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_becomes_read_only_is_not_ready_and_answers_reads() {
+async fn read_only_database_is_not_ready_and_answers_reads() {
     use user_server::pb::{CreateUserRequest, GetUserRequest, user_service};
     let Some(place) = InDatabase::new().await else { return };
     let id = place.open().await.create(alice()).await.unwrap().id;

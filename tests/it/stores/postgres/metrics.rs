@@ -23,7 +23,7 @@ fn gathered(collectors: &[Box<dyn Collector>]) -> HashMap<String, f64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_the_queue_commits_and_the_breaker_are_metrics() {
+async fn pool_queue_commits_and_breaker_are_metrics() {
     let Some(mut place) = InDatabase::alone().await else { return };
     place.options.connections = 2;
     let store = Arc::new(place.open().await);

@@ -136,7 +136,7 @@ fn alice() -> NewUser {
 }
 
 #[tokio::test]
-async fn servers_that_start_at_once_make_the_schema_once() {
+async fn schema_is_made_once_by_concurrent_servers() {
     let Some(place) = InDatabase::new().await else { return };
     let mut starting = JoinSet::new();
     for _ in 0..8 {
@@ -150,7 +150,7 @@ async fn servers_that_start_at_once_make_the_schema_once() {
 }
 
 #[tokio::test]
-async fn a_schema_of_a_newer_version_is_left_alone() {
+async fn schema_of_a_newer_version_is_left_alone() {
     let Some(place) = InDatabase::new().await else { return };
     drop(place.open().await);
     place.run_sql("UPDATE user_schema SET version = 99");
@@ -159,7 +159,7 @@ async fn a_schema_of_a_newer_version_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn users_of_several_servers_appear_in_order_of_their_ids() {
+async fn users_of_several_servers_appear_in_id_order() {
     let Some(place) = InDatabase::new().await else { return };
     let mut creators = JoinSet::new();
     for _ in 0..3 {
@@ -187,7 +187,7 @@ async fn users_of_several_servers_appear_in_order_of_their_ids() {
 }
 
 #[tokio::test]
-async fn a_scan_whose_reader_is_gone_does_not_end_as_if_it_were_whole() {
+async fn scan_cut_short_does_not_end_cleanly() {
     let Some(place) = InDatabase::new().await else { return };
     let store = place.open().await;
     store.create_all(vec![alice(); 4 * PAGE_LEN]).await.unwrap();
@@ -242,7 +242,7 @@ async fn updates_from_two_servers_lose_nothing() {
 }
 
 #[tokio::test]
-async fn a_key_given_to_two_servers_is_one_creation() {
+async fn key_given_to_two_servers_is_one_creation() {
     use user_server::store::IdempotencyKey;
     let Some(place) = InDatabase::new().await else { return };
     let key = || IdempotencyKey { principal: String::new(), key: "k".into() };
@@ -253,7 +253,7 @@ async fn a_key_given_to_two_servers_is_one_creation() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_over_cancels_its_statement() {
+async fn statement_is_cancelled_with_its_call() {
     let Some(place) = InDatabase::new().await else { return };
     let store = place.open().await;
     let id = store.create(alice()).await.unwrap().id;
@@ -265,7 +265,7 @@ async fn a_call_that_is_over_cancels_its_statement() {
 }
 
 #[tokio::test]
-async fn statements_that_give_other_types_than_before_are_prepared_again() {
+async fn statements_with_changed_types_are_prepared_again() {
     let Some(mut place) = InDatabase::new().await else { return };
     place.options.connections = 2;
     let store = place.open().await;
@@ -286,7 +286,7 @@ async fn statements_that_give_other_types_than_before_are_prepared_again() {
 }
 
 #[tokio::test]
-async fn statements_that_are_not_there_any_more_are_prepared_again() {
+async fn statements_that_vanished_are_prepared_again() {
     let Some(mut place) = InDatabase::new().await else { return };
     place.options.connections = 1;
     let store = place.open().await;
@@ -308,7 +308,7 @@ async fn statements_that_are_not_there_any_more_are_prepared_again() {
 }
 
 #[tokio::test]
-async fn a_scan_that_is_over_keeps_its_connection() {
+async fn scan_that_ended_keeps_its_connection() {
     let Some(mut place) = InDatabase::new().await else { return };
     place.options.connections = 1;
     let store = place.open().await;
@@ -360,7 +360,7 @@ async fn scans_leave_connections_to_points() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_statement_runs_beyond_the_deadline_of_its_call() {
+async fn statement_timeout_follows_the_calls_deadline() {
     let Some(place) = InDatabase::new().await else { return };
     let store = place.open().await;
     let id = store.create(alice()).await.unwrap().id;
@@ -389,7 +389,7 @@ async fn no_statement_runs_beyond_the_deadline_of_its_call() {
 }
 
 #[tokio::test]
-async fn creations_for_which_nobody_waits_any_more_are_cancelled() {
+async fn creations_without_a_waiting_client_are_cancelled() {
     let Some(place) = InDatabase::new().await else { return };
     let store = place.open().await;
     place.run_sql(&slow("INSERT"));
@@ -406,7 +406,7 @@ async fn creations_for_which_nobody_waits_any_more_are_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_whose_answer_is_lost_is_called_unknown() {
+async fn commit_with_a_lost_answer_is_reported_unknown() {
     let Some(place) = InDatabase::alone().await else { return };
     let store = place.open().await;
     place.run_sql(
@@ -432,7 +432,7 @@ async fn a_commit_whose_answer_is_lost_is_called_unknown() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_the_database_is_away_calls_fail_at_once_and_then_go_on() {
+async fn outage_fails_calls_at_once_and_recovers() {
     let Some(place) = InDatabase::alone().await else { return };
     let store = place.open().await;
     let id = store.create(alice()).await.unwrap().id;
@@ -457,7 +457,7 @@ async fn while_the_database_is_away_calls_fail_at_once_and_then_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_hangs_holds_no_call_and_is_used_again_when_it_answers() {
+async fn hanging_database_holds_no_call_and_recovers() {
     let Some(place) = InDatabase::alone().await else { return };
     let store = Arc::new(place.open().await);
     let id = store.create(alice()).await.unwrap().id;
@@ -486,7 +486,7 @@ async fn a_database_that_hangs_holds_no_call_and_is_used_again_when_it_answers()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_that_is_ended_alone_is_no_loss_of_the_database() {
+async fn single_ended_connection_is_no_outage() {
     let Some(place) = InDatabase::new().await else { return };
     let store = place.open().await;
     let id = store.create(alice()).await.unwrap().id;
@@ -504,7 +504,7 @@ async fn a_connection_that_is_ended_alone_is_no_loss_of_the_database() {
 }
 
 #[tokio::test]
-async fn a_database_that_cannot_be_reached_says_so() {
+async fn unreachable_database_is_a_clear_error() {
     let options = |url: &str| Options { url: url.into(), tls: None, connections: 1 };
     let nobody = options("postgres://me:hunter2@127.0.0.1:1/users");
     let error = PostgresStore::connect(&nobody).await.unwrap_err();

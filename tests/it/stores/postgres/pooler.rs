@@ -62,7 +62,7 @@ async fn all_calls_end_well(place: &impl Place<Store = PostgresStore>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_through_a_pooler_end_well_in_each_mode_whatever_it_does_with_options() {
+async fn calls_succeed_in_each_pool_mode() {
     for settings in [
         "pool_mode = transaction",
         "pool_mode = transaction\nignore_startup_parameters = options\ndefault_pool_size = 3",
@@ -75,7 +75,7 @@ async fn calls_through_a_pooler_end_well_in_each_mode_whatever_it_does_with_opti
 }
 
 #[tokio::test]
-async fn a_pooler_that_keeps_too_few_sessions_is_refused_with_the_settings_to_change() {
+async fn too_few_sessions_are_refused_with_the_remedy() {
     let Some(place) = ThroughPooler::new("pool_mode = session\ndefault_pool_size = 4").await else {
         return;
     };
@@ -87,14 +87,14 @@ async fn a_pooler_that_keeps_too_few_sessions_is_refused_with_the_settings_to_ch
 }
 
 #[tokio::test]
-async fn a_pooler_without_transactions_is_refused() {
+async fn statement_mode_is_refused() {
     let Some(place) = ThroughPooler::new("pool_mode = statement").await else { return };
     let error = InDatabase::refusal(&place.options).await;
     assert!(error.contains("statement pooling"), "{error}");
 }
 
 #[tokio::test]
-async fn options_of_the_url_that_a_pooler_takes_away_are_refused() {
+async fn dropped_options_of_the_url_are_refused() {
     for settings in ["", "ignore_startup_parameters = options"] {
         let settings = format!("pool_mode = transaction\n{settings}");
         let Some(mut place) = ThroughPooler::new(&settings).await else { return };
@@ -123,7 +123,7 @@ const DEFAULTS: [(&str, &str); 5] = [
 ];
 
 #[tokio::test]
-async fn settings_that_the_server_needs_are_not_taken_away() {
+async fn required_session_settings_are_kept() {
     let Some(direct) = InDatabase::new().await else { return };
     let Some(mut pooled) =
         ThroughPooler::new("pool_mode = transaction\nignore_startup_parameters = options").await
@@ -158,7 +158,7 @@ async fn settings_that_the_server_needs_are_not_taken_away() {
 }
 
 #[tokio::test]
-async fn a_database_in_which_not_every_name_can_be_written_is_refused() {
+async fn database_encoding_other_than_utf8_is_refused() {
     let Some(mut place) = InDatabase::new().await else { return };
     let (address, name) = place.options.url.rsplit_once('/').unwrap();
     let latin = format!("{name}_latin1");

@@ -38,7 +38,7 @@ impl Divided {
 }
 
 #[tokio::test]
-async fn a_role_with_rights_to_the_rows_alone_serves() {
+async fn role_with_row_rights_only_serves() {
     let Some(divided) = Divided::new().await else { return };
     assert_eq!(PostgresStore::migrate(&divided.owner).await.unwrap(), Found::Nothing);
     assert_eq!(PostgresStore::migrate(&divided.owner).await.unwrap(), Found::Current);
@@ -52,7 +52,7 @@ async fn a_role_with_rights_to_the_rows_alone_serves() {
 }
 
 #[tokio::test]
-async fn a_role_that_lacks_a_right_is_refused_by_check_and_start_alike() {
+async fn role_without_a_right_fails_check_and_start() {
     let Some(divided) = Divided::new().await else { return };
     let error = InDatabase::refusal(&divided.server).await;
     assert!(error.contains("may use no schema of its search_path"), "{error}");
@@ -82,7 +82,7 @@ async fn a_role_that_lacks_a_right_is_refused_by_check_and_start_alike() {
 }
 
 #[tokio::test]
-async fn migrate_makes_the_tables_once_and_says_what_it_did() {
+async fn migrate_makes_the_tables_once_and_reports_it() {
     let Some(divided) = Divided::new().await else { return };
     let run = |command: &str, options: &Options| {
         let output = user_server().args([command, "--store", &options.url]).output().unwrap();

@@ -26,7 +26,7 @@ async fn over_tls(authority: &Authority, name: &str) -> Option<InDatabase> {
 }
 
 #[tokio::test]
-async fn a_database_over_tls_is_one_that_the_authority_vouches_for() {
+async fn certificate_of_the_authority_is_required() {
     let authority = Authority::new();
     let Some(mut place) = over_tls(&authority, "127.0.0.1").await else { return };
     let store = place.open().await;
@@ -59,14 +59,14 @@ async fn a_database_over_tls_is_one_that_the_authority_vouches_for() {
 }
 
 #[tokio::test]
-async fn a_database_with_a_certificate_for_another_name_is_not_trusted() {
+async fn certificate_for_another_name_is_refused() {
     let Some(place) = over_tls(&Authority::new(), "elsewhere").await else { return };
     let error = place.try_open().await.unwrap_err().to_string();
     assert!(error.contains("not valid for name \"127.0.0.1\""), "{error}");
 }
 
 #[tokio::test]
-async fn with_an_authority_a_database_without_tls_is_not_trusted() {
+async fn plaintext_database_is_refused_with_an_authority() {
     let Some(mut place) = InDatabase::new().await else { return };
     place.options.tls = trusting(&Authority::new());
     let error = place.try_open().await.unwrap_err().to_string();
@@ -80,7 +80,7 @@ async fn with_an_authority_a_database_without_tls_is_not_trusted() {
 }
 
 #[tokio::test]
-async fn sslmode_and_sslrootcert_of_the_url_verify_as_with_libpq() {
+async fn sslmode_and_sslrootcert_verify_like_libpq() {
     let (authority, folder) = (Authority::new(), Folder::new());
     let ca = folder.write("ca.pem", &authority.pem);
     let another = folder.write("another ca.pem", Authority::named("another").pem);
@@ -113,7 +113,7 @@ async fn sslmode_and_sslrootcert_of_the_url_verify_as_with_libpq() {
 }
 
 #[tokio::test]
-async fn what_a_url_says_of_tls_and_cannot_be_done_is_refused_with_the_way_out() {
+async fn unsupported_tls_options_are_refused_with_a_remedy() {
     let folder = Folder::new();
     let (ca, nothing) = (Authority::new().pem, folder.write("nothing.pem", "nothing"));
     let ca = folder.write("ca.pem", ca);
