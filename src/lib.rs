@@ -1,9 +1,11 @@
-//! gRPC written by hand on HTTP/2: a server library on the h2 crate.
+//! A gRPC server library, written by hand on HTTP/2 (the h2 crate).
 //!
-//! A service is a trait that `balafon-codegen` makes of a `.proto` file, with one plain `async fn`
-//! for each RPC. A streaming handler is given a [`Sink`] and returns how the call ended; an
-//! [`Interceptor`] is plain code around `next.run(call).await`. The book (`docs/`) has a service from
-//! `.proto` to a client's call; here is one without code generation, to show what there is below:
+//! A service is a trait that `balafon-codegen` generates from a `.proto` file, with one plain
+//! `async fn` for each RPC. A streaming handler writes its messages to a [`Sink`] and returns the
+//! call's result. An [`Interceptor`] is plain code around `next.run(call).await`.
+//!
+//! The book (`docs/`) shows the whole way from a `.proto` file to a client's call, and `examples/`
+//! has complete programs. This example registers a method without generated code:
 //!
 //! ```
 //! use balafon::{Call, Interceptor, Next, Outcome, Request, Router, Rpc, Server, Service, Sink, Status};
@@ -18,7 +20,7 @@
 //!             return Err(Status::out_of_range("wanted at most 1000"));
 //!         }
 //!         for number in (1..=request.message).rev() {
-//!             out.send(number).await?; // waits while the client's flow control says so
+//!             out.send(number).await?; // waits for the client's flow control
 //!         }
 //!         Ok(())
 //!     }
@@ -29,7 +31,7 @@
 //! impl Interceptor for Log {
 //!     async fn intercept(&self, call: Call, next: Next<'_>) -> Outcome {
 //!         let path = call.path().to_owned();
-//!         let outcome = next.run(call).await; // the true end of any kind of call
+//!         let outcome = next.run(call).await; // ready when the call ends, also if it streams
 //!         println!("{path}: {}", outcome.status);
 //!         outcome
 //!     }
@@ -47,39 +49,52 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! # Life of a call
+//! # The path of a call
 //!
 //! ```text
-//! accept -> TLS, if it is set -> HTTP/2 handshake -> stream: HEADERS
-//!   -> head          method, content-type, timeout, encoding  (a Rejection answers at once)
-//!   -> Router        path -> Method and handler               (unknown: the fallback, UNIMPLEMENTED)
-//!   -> interceptors  outermost first; each wraps the rest and sees the Outcome
-//!   -> handler       decodes, calls the trait's method, encodes
-//!   -> trailers      Outcome { status, trailers } -> HEADERS with END_STREAM
+//! server::accept         accepts connections from the listeners
+//!  -> connection::serve  TLS handshake if TLS is set, HTTP/2 handshake, drain
+//!  -> turns              accepts streams, polls the new and the woken calls of a connection
+//!  -> server_call        one for each stream
+//!       start            path -> Route, headers -> RequestHead, then builds the Call
+//!       round            receives bytes, polls the handler, sends bytes
+//!       response         headers, messages, trailers
+//!  -> router             runs the handler of the route; an unknown path has the fallback
+//!  -> interceptors       the router's, then the service's; the first added is the outermost
+//!  -> handler            decodes the request, calls the trait's method, encodes the response
+//!  <- Outcome            back through the interceptors to server_call, which sends the trailers
 //! ```
 //!
-//! One call is one future. It ends in one place, with one status; deadline, reset, shutdown and
-//! panic are other ways for that same future to end.
+//! One call is one future. It ends once, with one status, in `server_call`. A deadline, a reset, a
+//! shutdown and a panic end the same future. A call whose headers break a rule of gRPC still passes
+//! through the interceptors. A request that is not gRPC gets an HTTP response, and no interceptor
+//! runs.
 //!
 //! # Modules
 //!
-//! - [`grpc`]: the protocol and its runtime. What is needed most is exported here, at the top.
-//! - [`interceptors`] and [`services`]: ready-made, for any service.
-//! - [`rpc`]: `google.rpc`, the error details.
-//! - [`testing`]: calling handlers without a network.
+//! - [`grpc`]: the protocol and its runtime. The crate root exports the most used types.
+//! - [`interceptors`] and [`services`]: ready-made interceptors and services, usable with any
+//!   service.
+//! - [`rpc`]: the messages of `google.rpc`, such as the error details.
+//! - [`testing`]: calls handlers in tests, without a network.
+//! - [`file_watch`]: decides when the changed contents of a file take effect.
 //!
 //! # Features
 //!
-//! - `gzip` (default), `deflate`, `zstd`: compression of messages.
-//! - `tls`: `Server::tls`, by rustls with ring.
-//! - `access-log`: `interceptors::AccessLog`.
-//! - `auth`: `interceptors::auth`, JWT by jsonwebtoken with ring.
-//! - `rate-limit`: `interceptors::rate_limit`; `redis`: the same for several instances together,
-//!   with `tls`.
+//! Only `gzip` is on by default.
+//!
+//! - `gzip`, `deflate`, `zstd`: compression of messages.
+//! - `tls`: `Server::tls`, implemented with rustls and ring.
+//! - `access-log`: `interceptors::AccessLog`, one log line for each call.
+//! - `auth`: `interceptors::auth`, authentication and permissions. Includes `https` and
+//!   `rate-limit`.
+//! - `rate-limit`: `interceptors::rate_limit`, counted in this process.
+//! - `redis`: rate limits that several instances share. Includes `rate-limit` and `tls`.
 //! - `metrics`: `interceptors::Metrics`, for Prometheus.
-//! - `otlp`: `interceptors::traces`, spans for a collector, with `tls`.
+//! - `otlp`: `interceptors::traces`, exports spans to an OTLP collector. Includes `https`.
+//! - `https`: the HTTPS client that `auth` and `otlp` use, and `ClientTls`. Includes `tls`.
 
-// Generated code names this crate as its users' code does.
+// Generated code refers to this crate as `balafon`, also inside of this crate.
 extern crate self as balafon;
 
 mod cut;
@@ -95,7 +110,7 @@ pub mod testing;
 #[cfg(feature = "tls")]
 mod tls;
 
-/// Includes the code that `balafon-codegen` has generated for a protobuf package, such as
+/// Includes the code that `balafon-codegen` generated for a protobuf package, such as
 /// `include_proto!("helloworld")`.
 #[macro_export]
 macro_rules! include_proto {
@@ -104,12 +119,12 @@ macro_rules! include_proto {
     };
 }
 
-/// `google.rpc`: the status on the wire and the standard error details.
+/// The protobuf package `google.rpc`: the status on the wire and the standard error details.
 #[allow(missing_docs, clippy::doc_markdown)]
 pub mod rpc {
     include!(concat!(env!("OUT_DIR"), "/google.rpc.rs"));
 
-    /// Describes the messages of this module, for reflection.
+    /// The descriptors of this module's messages, for reflection.
     pub const FILE_DESCRIPTOR_SET: &[u8] =
         include_bytes!(concat!(env!("OUT_DIR"), "/google.rpc.descriptors.bin"));
 }

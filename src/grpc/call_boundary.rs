@@ -11,28 +11,26 @@ use super::call::Outcome;
 use super::exchange::Exchange;
 use super::status::Status;
 
-/// Where a handler or an interceptor meets what is outside of it. Whatever becomes of the future
-/// inside, the one outside gets exactly one outcome:
+/// The boundary around a handler's or an interceptor's future. The caller gets exactly one outcome:
 ///
-/// - it completes: its own outcome;
-/// - it panics: UNKNOWN, the code that gRPC has for errors thrown by applications;
-/// - the call is ended from outside (deadline, cancellation, drain) and the future does not
-///   complete in that very poll: it is dropped, and the outcome is the reason;
-/// - the transport is dropped: the same, but for a handler that last poll is left out. When a
-///   runtime goes down there is no cooperative budget, and a handler that relies on being told to
-///   yield would never return.
+/// - the future completes: its own outcome;
+/// - the future panics: UNKNOWN, the code that gRPC has for errors that applications throw;
+/// - the call is ended from outside (deadline, cancellation, drain): the future is polled once
+///   more. If it does not complete in that poll, it is dropped, and the outcome is the reason;
+/// - the transport is dropped: the same, but a handler gets no last poll. A runtime that shuts down
+///   has no cooperative budget. A handler that relies on the budget to yield would never return.
 #[pin_project]
 pub(crate) struct CallBoundary<E, F> {
     #[pin]
     future: Option<F>,
-    /// Of a panic before there was a future.
+    /// The outcome of a panic in the code that makes the future.
     failed: Option<Outcome>,
     exchange: E,
     of_handler: bool,
 }
 
 impl<E, F> CallBoundary<E, F> {
-    /// Guards a future, and the code that makes it.
+    /// Wraps a future, and the code that makes it.
     pub(crate) fn new(exchange: E, make: impl FnOnce() -> F) -> Self {
         match catch_unwind(AssertUnwindSafe(make)) {
             Ok(future) => Self { future: Some(future), failed: None, exchange, of_handler: false },
@@ -43,7 +41,7 @@ impl<E, F> CallBoundary<E, F> {
         }
     }
 
-    /// Guards a handler: there is nothing further in.
+    /// Wraps a handler, the innermost future. It gets no last poll once the transport is dropped.
     pub(crate) fn of_handler(exchange: E, make: impl FnOnce() -> F) -> Self {
         Self { of_handler: true, ..Self::new(exchange, make) }
     }
@@ -74,7 +72,7 @@ where
             Ok(Some(outcome)) => outcome,
             Err(panic) => panicked(&*panic),
         };
-        // Dropped here, so that a panic in a destructor is caught as well.
+        // The future is dropped here, so that a panic in a destructor is caught as well.
         match catch_unwind(AssertUnwindSafe(|| this.future.set(None))) {
             Ok(()) => Poll::Ready(outcome),
             Err(panic) => Poll::Ready(panicked(&*panic)),
@@ -85,13 +83,13 @@ where
 fn panicked(panic: &(dyn Any + Send)) -> Outcome {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    // Not even a log that panics itself keeps the client from its status.
+    // The client gets its status even if the log panics.
     let _ = catch_unwind(|| {
         tracing::error!(
-            panic = text.unwrap_or("not a text"),
+            panic = text.unwrap_or("the panic has no text"),
             "a handler or an interceptor panicked"
         );
     });
-    // The client learns nothing of it: the text may hold what is not for its eyes.
+    // The panic's text is not sent to the client, because it may hold secrets.
     Status::unknown("the call failed by an internal fault").into()
 }

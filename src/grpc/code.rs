@@ -2,46 +2,46 @@ use std::fmt;
 
 use http::HeaderValue;
 
-/// The seventeen status codes of gRPC (`statuscodes.md` of the gRPC documentation).
+/// The seventeen status codes of gRPC (gRPC documentation, `statuscodes.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
     /// The call succeeded.
     Ok = 0,
-    /// The call was cancelled, most often by its caller.
+    /// The call was cancelled, usually by the client.
     Cancelled = 1,
-    /// An error of which no more is known, such as a panic in a handler.
+    /// An error without further information, such as a panic in a handler.
     Unknown = 2,
-    /// The request is wrong whatever the state of the system.
+    /// The request is invalid in any state of the system.
     InvalidArgument = 3,
-    /// The deadline passed before the call was done.
+    /// The deadline passed before the call was complete.
     DeadlineExceeded = 4,
-    /// What was asked for does not exist.
+    /// The requested entity does not exist.
     NotFound = 5,
-    /// What was to be created exists already.
+    /// The entity to be created exists already.
     AlreadyExists = 6,
-    /// The caller is known and may not do this.
+    /// The caller is authenticated and does not have the permission.
     PermissionDenied = 7,
-    /// A quota, a limit or a disk is used up.
+    /// A quota, a limit or a disk is exhausted.
     ResourceExhausted = 8,
     /// The system is not in the state that the call requires.
     FailedPrecondition = 9,
-    /// The call lost a conflict with another one; retry the whole transaction.
+    /// The call conflicted with another call; retry the whole transaction.
     Aborted = 10,
-    /// Past the end of the valid range.
+    /// The value is past the end of the valid range.
     OutOfRange = 11,
-    /// The method is not there, or this way of calling it is not.
+    /// The method does not exist, or the server does not support this use of it.
     Unimplemented = 12,
-    /// An invariant of the system is broken, or the bytes on the wire are.
+    /// An invariant of the system or of the protocol is broken.
     Internal = 13,
-    /// The service cannot be reached now; retry with a pause.
+    /// The service is unavailable for now; retry after a delay.
     Unavailable = 14,
     /// Data is lost or corrupt beyond repair.
     DataLoss = 15,
-    /// The call carries no valid credentials.
+    /// The call has no valid credentials.
     Unauthenticated = 16,
 }
 
-/// Every code with its canonical name and its decimal form, in the order of their numbers.
+/// Every code with its canonical name and its decimal form, in numeric order.
 const CODES: [(Code, &str, &str); 17] = [
     (Code::Ok, "OK", "0"),
     (Code::Cancelled, "CANCELLED", "1"),
@@ -63,13 +63,13 @@ const CODES: [(Code, &str, &str); 17] = [
 ];
 
 impl Code {
-    /// The code with this number, or [`Code::Unknown`] where there is none: a newer peer may
-    /// send what this version does not know.
+    /// Returns the code with this number, or [`Code::Unknown`] for an unassigned number. A newer
+    /// peer may send a code that this version does not have.
     pub fn from_i32(number: i32) -> Self {
         usize::try_from(number).ok().and_then(|i| CODES.get(i)).map_or(Self::Unknown, |row| row.0)
     }
 
-    /// The name that the specification uses, such as `NOT_FOUND`.
+    /// Returns the name in the specification, such as `NOT_FOUND`.
     pub fn name(self) -> &'static str {
         CODES[self as usize].1
     }

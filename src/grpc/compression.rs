@@ -1,5 +1,5 @@
-//! Compression of messages (the gRPC documentation, `compression.md`). Each encoding is a cargo
-//! feature; messages are compressed one by one, so that a call can leave any of them plain.
+//! Compression of messages (gRPC documentation, `compression.md`). Each encoding is a cargo
+//! feature. Messages are compressed one by one, so a compressed call may contain plain messages.
 
 use std::fmt;
 use std::io;
@@ -12,11 +12,12 @@ use super::frame::Payload;
 use super::inflate::{Decompressor, Gate, Inflater, Progress};
 use super::status::Status;
 
-/// What inflating takes beside its output, in bytes: a window of 32 KiB and tables.
+/// Memory of an inflate context without its output, in bytes: a window of 32 KiB and tables.
 #[cfg(any(feature = "gzip", feature = "deflate"))]
 const INFLATE_CONTEXT: usize = 48 * 1024;
 
-/// A way to compress messages; there is one constant for each that is compiled in.
+/// A compression algorithm for messages. There is one constant for each algorithm that is compiled
+/// in.
 #[derive(Clone, Copy)]
 pub struct Encoding(&'static Codec);
 
@@ -24,11 +25,11 @@ struct Codec {
     name: &'static str,
     compress: fn(&[u8]) -> io::Result<Vec<u8>>,
     source: fn(Gate) -> io::Result<Box<dyn Decompressor>>,
-    /// What the decompressor of a message takes for itself, in bytes.
+    /// Memory of the decompressor for a message without its output, in bytes.
     context: fn(&[u8]) -> usize,
 }
 
-/// Those that are compiled in.
+/// The encodings that are compiled in.
 const ENCODINGS: &[Encoding] = &[
     #[cfg(feature = "gzip")]
     Encoding::GZIP,
@@ -38,19 +39,20 @@ const ENCODINGS: &[Encoding] = &[
     Encoding::ZSTD,
 ];
 
-/// The value of `grpc-accept-encoding` for each set of encodings, by its bits.
+/// The value of `grpc-accept-encoding` for each set of encodings, indexed by the set's bits.
 static ACCEPTED: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
     let sets = (0..=Encodings::ALL.0).map(Encodings);
     let names = |set: Encodings| {
         let names = ENCODINGS.iter().filter(|encoding| set.contain(**encoding)).map(|it| it.name());
         std::iter::once("identity").chain(names).collect::<Vec<_>>().join(",")
     };
-    // Once per process. A static text makes a header value without a counter that threads share.
+    // Leaked once per process. A header value of a static text needs no reference count, which
+    // threads would share.
     sets.map(|set| &*String::leak(names(set))).collect()
 });
 
 impl Encoding {
-    /// `gzip`, which every gRPC client knows.
+    /// `gzip`, which every gRPC client supports.
     #[cfg(feature = "gzip")]
     pub const GZIP: Self = Self(&Codec {
         name: "gzip",
@@ -72,7 +74,8 @@ impl Encoding {
         context: |_| INFLATE_CONTEXT,
     });
 
-    /// `zstd` (RFC 8878): smaller and faster than the others, and known to few clients.
+    /// `zstd` (RFC 8878): better and faster compression than the others, but few clients support
+    /// it.
     #[cfg(feature = "zstd")]
     pub const ZSTD: Self = Self(&Codec {
         name: "zstd",
@@ -81,12 +84,12 @@ impl Encoding {
         context: super::inflate_zstd::context,
     });
 
-    /// The name in `grpc-encoding` and `grpc-accept-encoding`.
+    /// Returns the name in `grpc-encoding` and `grpc-accept-encoding`.
     pub const fn name(self) -> &'static str {
         self.0.name
     }
 
-    /// The encoding of this name, if it is compiled in.
+    /// Returns the encoding of this name, if it is compiled in.
     pub(crate) fn from_name(name: &[u8]) -> Option<Self> {
         ENCODINGS.iter().copied().find(|encoding| encoding.name().as_bytes() == name)
     }
@@ -94,7 +97,7 @@ impl Encoding {
     /// Compresses a message.
     ///
     /// # Errors
-    /// None that a message causes; the encoders' own are passed on.
+    /// Only the encoder's own errors; no message causes one.
     pub fn compress(self, message: &[u8]) -> io::Result<Vec<u8>> {
         (self.0.compress)(message)
     }
@@ -102,11 +105,11 @@ impl Encoding {
     /// Decompresses a message of at most `limit` bytes.
     ///
     /// # Errors
-    /// INTERNAL if it is not of this encoding; RESOURCE_EXHAUSTED as soon as it inflates past the
-    /// limit.
+    /// INTERNAL if the message is not valid in this encoding. RESOURCE_EXHAUSTED as soon as the
+    /// output exceeds the limit.
     pub fn decompress(self, message: &[u8], limit: usize) -> Result<Bytes, Status> {
         if message.is_empty() {
-            // Some clients set the flag on an empty message and leave it empty.
+            // Some clients set the compressed flag on an empty message without compressing it.
             return Ok(Bytes::new());
         }
         let mut inflater = self.inflater(Bytes::copy_from_slice(message).into(), limit)?;
@@ -117,7 +120,7 @@ impl Encoding {
         }
     }
 
-    /// Decompresses a message of at most `limit` bytes in slices.
+    /// Starts to decompress a message of at most `limit` bytes in slices.
     pub(crate) fn inflater(self, message: Payload, limit: usize) -> Result<Inflater, Status> {
         let Codec { name, source, context, .. } = self.0;
         Inflater::new(name, context(message.chunk()), *source, message, limit)
@@ -145,8 +148,8 @@ fn read(mut encoder: impl io::Read) -> io::Result<Vec<u8>> {
     Ok(compressed)
 }
 
-/// Whether and how responses are compressed. Whatever is set here, a response is only compressed
-/// with what its client accepts. Requests are another matter:
+/// Whether and how responses are compressed. A response is only ever compressed with an encoding
+/// that its client accepts. For requests, see
 /// [`CallOptions::accept_encodings`](crate::CallOptions::accept_encodings).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compression {
@@ -162,35 +165,35 @@ enum Choice {
 }
 
 impl Compression {
-    /// Smaller messages are sent as they are: compressed they would save no packet (1,460 bytes on
-    /// Ethernet), and cost CPU on both sides.
+    /// Smaller messages are sent plain: compression would cost CPU on both sides and save no packet
+    /// (1,460 bytes on Ethernet).
     const MIN_SIZE: usize = 1024;
 
-    /// Responses are plain.
+    /// Responses are not compressed.
     pub const fn off() -> Self {
         Self { choice: Choice::Off, min_size: Self::MIN_SIZE }
     }
 
-    /// The default: a response is compressed as its request was.
+    /// The default: a response is compressed with the encoding of its request.
     pub const fn mirror() -> Self {
         Self { choice: Choice::Mirror, min_size: Self::MIN_SIZE }
     }
 
-    /// The first of `encodings` that the client accepts; the one of its request before the others
-    /// if it is among them.
+    /// Responses are compressed with the first of `encodings` that the client accepts. The encoding
+    /// of the request comes first if it is one of them.
     pub const fn prefer(encodings: &'static [Encoding]) -> Self {
         Self { choice: Choice::Prefer(encodings), min_size: Self::MIN_SIZE }
     }
 
-    /// Sets the size below which messages are sent plain, in bytes. Default: 1,024.
+    /// Sets the size in bytes below which messages are sent plain. Default: 1,024.
     #[must_use]
     pub const fn min_size(mut self, bytes: usize) -> Self {
         self.min_size = bytes;
         self
     }
 
-    /// How to compress for a client that compresses its requests by `request` and accepts what
-    /// `accepts` says.
+    /// Chooses the encoding of the responses for a client that compresses requests with `request`.
+    /// `accepts` returns whether the client accepts an encoding.
     pub(crate) fn choose(
         &self,
         request: Option<Encoding>,
@@ -214,14 +217,14 @@ impl Default for Compression {
     }
 }
 
-/// What compresses the responses of one call.
+/// The settings for compressing the responses of one call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Compressor {
     pub(crate) encoding: Encoding,
     pub(crate) min_size: usize,
 }
 
-/// A set of encodings that are compiled in: a bit for each of [`ENCODINGS`].
+/// A set of encodings that are compiled in, with one bit for each of [`ENCODINGS`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Encodings(u8);
 
@@ -236,7 +239,7 @@ impl Encodings {
         self.0 & Self::bit(encoding) != 0
     }
 
-    /// The set as the value of `grpc-accept-encoding`.
+    /// Returns the set as the value of `grpc-accept-encoding`.
     pub(crate) fn header(self) -> HeaderValue {
         HeaderValue::from_static(ACCEPTED[usize::from(self.0)])
     }
@@ -253,7 +256,7 @@ impl fmt::Debug for Encodings {
     }
 }
 
-/// Whether a `grpc-accept-encoding` list names `encoding`.
+/// Whether the `grpc-accept-encoding` list `accept` contains `encoding`.
 pub(crate) fn lists(accept: &HeaderValue, encoding: Encoding) -> bool {
     let mut names = accept.as_bytes().split(|byte| *byte == b',');
     names.any(|name| name.trim_ascii() == encoding.name().as_bytes())

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Counts what has happened since it was last taken.
+/// A counter that is reset each time it is read.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU32);
 
@@ -10,7 +10,7 @@ impl Counter {
     }
 
     pub(crate) fn take(&self) -> u32 {
-        // Zero most of the time, which is cheaper to read than to swap.
+        // Usually zero, and a load is cheaper than a swap.
         if self.0.load(Ordering::Relaxed) == 0 { 0 } else { self.0.swap(0, Ordering::Relaxed) }
     }
 }

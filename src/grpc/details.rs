@@ -1,4 +1,4 @@
-//! Short ways to make the details that services use most.
+//! Short constructors for the most used error details.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use crate::rpc::{
 };
 
 impl BadRequest {
-    /// No violations yet.
+    /// A detail without violations.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds what is wrong with one field, by its path, such as `emails[3].address`.
+    /// Adds a violation: the path of the field, such as `emails[3].address`, and what is wrong.
     #[must_use]
     pub fn violation(mut self, field: impl Into<String>, description: impl Into<String>) -> Self {
         self.field_violations.push(FieldViolation {
@@ -27,27 +27,28 @@ impl BadRequest {
 }
 
 impl RetryInfo {
-    /// The client should wait this long before it tries again.
+    /// Asks the client to wait this long before it retries.
     pub fn after(delay: Duration) -> Self {
-        /// The specification's own bound: 10,000 years.
+        /// The longest duration that `google.protobuf.Duration` allows: 10,000 years.
         const LONGEST: prost_types::Duration =
             prost_types::Duration { seconds: 315_576_000_000, nanos: 0 };
         Self { retry_delay: Some(prost_types::Duration::try_from(delay).unwrap_or(LONGEST)) }
     }
 
-    /// How long the client should wait; `None` if unsaid or negative.
+    /// How long the client should wait; `None` if the delay is missing or negative.
     pub fn delay(&self) -> Option<Duration> {
         Duration::try_from(self.retry_delay?).ok()
     }
 }
 
 impl ErrorInfo {
-    /// A machine-readable reason (`UPPER_SNAKE_CASE`) within a domain, such as the service's name.
+    /// An error with a machine-readable reason (`UPPER_SNAKE_CASE`) within a domain, such as the
+    /// service's name.
     pub fn new(reason: impl Into<String>, domain: impl Into<String>) -> Self {
         Self { reason: reason.into(), domain: domain.into(), ..Self::default() }
     }
 
-    /// Adds a key and a value that belong to the reason.
+    /// Adds a metadata entry that describes the reason.
     #[must_use]
     pub fn with(mut self, key: impl Into<String>, value: impl ToString) -> Self {
         self.metadata.insert(key.into(), value.to_string());
@@ -56,7 +57,7 @@ impl ErrorInfo {
 }
 
 impl QuotaFailure {
-    /// One quota that was exceeded: by whom or what, and how.
+    /// One exceeded quota: its subject and a description.
     pub fn new(subject: impl Into<String>, description: impl Into<String>) -> Self {
         let violation = quota_failure::Violation {
             subject: subject.into(),
@@ -68,7 +69,8 @@ impl QuotaFailure {
 }
 
 impl PreconditionFailure {
-    /// One precondition that does not hold: its kind, what it is about, and how to mend it.
+    /// One precondition that does not hold: its kind, its subject, and a description with the
+    /// remedy.
     pub fn new(
         kind: impl Into<String>,
         subject: impl Into<String>,
@@ -84,21 +86,21 @@ impl PreconditionFailure {
 }
 
 impl ResourceInfo {
-    /// The resource that the call is about: its type, such as `user`, and its name.
+    /// A resource by its type, such as `user`, and its name.
     pub fn new(kind: impl Into<String>, name: impl Into<String>) -> Self {
         Self { resource_type: kind.into(), resource_name: name.into(), ..Self::default() }
     }
 }
 
 impl RequestInfo {
-    /// An id by which the operator finds this call in the logs.
+    /// An id that identifies this call in the server's logs.
     pub fn new(request_id: impl Into<String>) -> Self {
         Self { request_id: request_id.into(), ..Self::default() }
     }
 }
 
 impl Help {
-    /// One link to a page that helps.
+    /// One link to a help page.
     pub fn link(url: impl Into<String>, description: impl Into<String>) -> Self {
         Self { links: vec![help::Link { url: url.into(), description: description.into() }] }
     }

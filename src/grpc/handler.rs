@@ -1,4 +1,4 @@
-//! The four shapes of an RPC, brought to one: a call in, an outcome out.
+//! Adapters from the four kinds of RPC to one [`Handler`]: a function from a call to an outcome.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use super::streaming::Streaming;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What a path leads to: any of the four shapes, or a fallback.
+/// The handler of a path: one of the four kinds of RPC, or a fallback.
 pub(crate) trait Handler: Send + Sync + 'static {
     fn handle(&self, call: Call) -> BoxFuture<'static, Outcome>;
 }
@@ -95,7 +95,7 @@ where
     })
 }
 
-/// Any function from a call to an outcome.
+/// A handler of a function from a call to an outcome.
 pub(crate) fn raw<F, Fut>(function: F) -> Arc<dyn Handler>
 where
     F: Fn(Call) -> Fut + Send + Sync + 'static,
@@ -104,7 +104,7 @@ where
     Arc::new(Bound { target: Arc::new(function), function: |target: Arc<F>, call| target(call) })
 }
 
-/// A function of calls, with what it is called on.
+/// A function from a call to an outcome, with its shared service.
 struct Bound<T, F> {
     target: Arc<T>,
     function: F,
@@ -127,7 +127,7 @@ where
     }
 }
 
-/// What all shapes have in common: how a result becomes an outcome.
+/// Makes a handler of a function that returns a result. All four kinds of RPC use it.
 fn shape<T, F, Fut, R>(target: Arc<T>, function: F) -> Arc<dyn Handler>
 where
     T: Send + Sync + 'static,
@@ -141,7 +141,8 @@ where
         async move {
             let result = running.await.and_then(|reply| reply.send(&exchange));
             let (result, trailers) = match result {
-                // Interceptors see the end of the call once the client has read nearly all of it.
+                // An interceptor gets the outcome once the client has read nearly all of the
+                // response.
                 Ok(()) => poll_fn(|cx| exchange.poll_nearly_sent(cx)).await,
                 Err(status) => (Err(status), exchange.take_trailers()),
             };
@@ -156,7 +157,7 @@ where
     Arc::new(Bound { target, function })
 }
 
-/// What a handler leaves to be sent when it returns: a response, or nothing more than it streamed.
+/// The value that a handler returns: a response that is still to be sent, or `()` after a stream.
 trait Reply: Send {
     fn send(self, exchange: &Exchange) -> Result<(), Status>;
 }

@@ -1,9 +1,9 @@
-//! The protocol and its runtime. It knows nothing of the services that are built on it.
+//! The protocol and its runtime. It depends on no interceptor and no service.
 //!
-//! Read in the order in which a call passes through: [`server`], [`head`], [`Router`](router::Router),
-//! [`Interceptor`](interceptor::Interceptor), handlers, messages, [`frame`]. What most people need
-//! is exported by the crate itself; but for the server, the modules that are public here are sans
-//! I/O: they can be tested, fuzzed and measured alone.
+//! Read the modules in the order of a call's path: [`server`], [`head`],
+//! [`Router`](router::Router), [`Interceptor`](interceptor::Interceptor), `handler`, [`frame`]. The
+//! crate root exports the most used types. The public modules other than [`server`] are sans I/O,
+//! so they can be tested, fuzzed and measured alone.
 
 pub(crate) mod call;
 mod call_boundary;
