@@ -1,5 +1,5 @@
-//! The headers that open a call (PROTOCOL-HTTP2, "Requests"), sans I/O: a request's head in, what
-//! the call needs of it or a ready answer out.
+//! The request headers of a call (PROTOCOL-HTTP2, "Requests"), sans I/O. The input is a request's
+//! head. The output is a [`RequestHead`], or a [`Rejection`] that is ready to be sent.
 
 use std::time::Duration;
 
@@ -11,53 +11,53 @@ use super::compression::{self, Encoding, Encodings};
 use super::status::Status;
 use super::timeout;
 
-/// The content type of every gRPC response here. The bare form stands for protobuf.
+/// The content type of every gRPC response of this server. Without a subtype it means protobuf.
 pub(super) const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 pub(super) const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 pub(super) const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
-/// What the protocol's own headers say about a call.
+/// The values of a call's protocol headers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RequestHead {
     /// The client's `grpc-timeout`, counted from the arrival of the headers.
     pub timeout: Option<Duration>,
-    /// How request messages are compressed, if they are.
+    /// The encoding of compressed request messages; `None` if none are compressed.
     pub encoding: Option<Encoding>,
 }
 
-/// Why a request does not become a call.
+/// The reason why a request does not become a call.
 #[derive(Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// It is not gRPC.
+    /// The request is not gRPC.
     NonGrpc(NonGrpc),
-    /// It is gRPC, and gets this status.
+    /// The request is gRPC and ends with this status.
     Status(Status),
 }
 
-/// A request that is not gRPC, by its verb or its content type.
+/// A request that is not gRPC because of its HTTP method or its content type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NonGrpc {
-    /// A verb other than POST: HTTP 405.
+    /// An HTTP method other than POST: HTTP 405.
     MethodNotAllowed,
-    /// Another content type, or none: HTTP 415.
+    /// A missing content type, or one that is not gRPC's: HTTP 415.
     UnsupportedMediaType,
 }
 
 impl RequestHead {
-    /// Reads the head of a request, in any encoding that is compiled in.
+    /// Parses the head of a request, and accepts every encoding that is compiled in.
     ///
     /// # Errors
-    /// A [`Rejection`], ready to be answered.
+    /// A [`Rejection`], which can be sent as it is.
     pub fn parse(parts: &request::Parts) -> Result<Self, Rejection> {
         Self::parse_accepting(parts, Encodings::ALL)
     }
 
-    /// The same for a call that accepts these encodings alone.
+    /// Parses the head of a request, and accepts only these encodings.
     pub(crate) fn parse_accepting(
         parts: &request::Parts,
         accepted: Encodings,
@@ -66,9 +66,9 @@ impl RequestHead {
             return Err(Rejection::NonGrpc(NonGrpc::MethodNotAllowed));
         }
         check_content_type(&parts.headers)?;
-        // gRFC A41: nobody knows which is meant, and a proxy may have chosen another one.
+        // gRFC A41: several `host` headers are ambiguous, and a proxy may have used another one.
         if parts.uri.authority().is_none() && parts.headers.get_all(HOST).iter().nth(1).is_some() {
-            let status = Status::internal("several host headers and no :authority");
+            let status = Status::internal("several host headers without :authority");
             return Err(Rejection::Status(status));
         }
         let timeout = match parts.headers.get(GRPC_TIMEOUT) {
@@ -88,16 +88,16 @@ impl RequestHead {
     }
 }
 
-/// Refuses a call without `te: trailers`, by which clients show that nothing between them and the
-/// server is known to drop trailers (PROTOCOL-HTTP2, "Call-Definition").
+/// Rejects a call without `te: trailers`. By this header a client declares that it detects no
+/// intermediary that drops trailers (PROTOCOL-HTTP2, "Call-Definition").
 pub(crate) fn require_te_trailers(headers: &HeaderMap) -> Result<(), Rejection> {
     match headers.get(TE) {
         Some(te) if te == "trailers" => Ok(()),
-        _ => Err(Rejection::Status(Status::internal("wanted the header te: trailers"))),
+        _ => Err(Rejection::Status(Status::internal("missing header: wanted te: trailers"))),
     }
 }
 
-/// Whether the client lists `encoding` as one that it can read.
+/// Whether the client's `grpc-accept-encoding` headers contain `encoding`.
 pub(crate) fn accepts(headers: &HeaderMap, encoding: Encoding) -> bool {
     let mut lists = headers.get_all(GRPC_ACCEPT_ENCODING).iter();
     lists.any(|list| compression::lists(list, encoding))
@@ -110,7 +110,7 @@ fn unsupported(encoding: &HeaderValue, accepted: Encodings) -> Rejection {
     Rejection::Status(status.with_log_message("grpc-encoding is not supported"))
 }
 
-/// `application/grpc`, alone or followed by `+subtype` or `;parameters`. The subtype is `proto`.
+/// Accepts `application/grpc`, alone or followed by `+proto` or `;parameters`.
 fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
     const NON_GRPC: Rejection = Rejection::NonGrpc(NonGrpc::UnsupportedMediaType);
     let value = headers.get(CONTENT_TYPE).ok_or(NON_GRPC)?;
@@ -136,7 +136,8 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
 }
 
 impl NonGrpc {
-    /// The whole answer, for a client that may not speak gRPC at all, and the person behind it.
+    /// Returns the complete HTTP response, with a line of text for a person who uses an HTTP
+    /// client.
     pub fn into_response(self) -> Response<Bytes> {
         let text =
             "This is a gRPC server: calls are POST, with a content-type of application/grpc.\n";

@@ -1,6 +1,7 @@
-//! The header lists of a response, sans I/O, within what the client accepts
-//! (`SETTINGS_MAX_HEADER_LIST_SIZE`). Clients reset a call whose headers are over their limit, and
-//! nobody learns why. So the status is always sent, and metadata that does not fit is an error.
+//! The header lists of a response, sans I/O. They stay within the client's limit
+//! (`SETTINGS_MAX_HEADER_LIST_SIZE`). Many clients reset a call whose headers exceed their limit,
+//! and do not report the reason. So the status is always sent, and metadata that does not fit is an
+//! error.
 
 use std::fmt;
 
@@ -14,17 +15,17 @@ use super::metadata::Metadata;
 use super::percent::encode_within;
 use super::status::{GRPC_MESSAGE, GRPC_STATUS, GRPC_STATUS_DETAILS, Status};
 
-/// What RFC 9113 (6.5.2) adds to the name and the value of each field.
+/// The bytes that RFC 9113 (6.5.2) adds to the name and the value of each field.
 const OVERHEAD: usize = 32;
 
-/// `:status: 200`, which headers have and trailers do not.
+/// The size of `:status: 200`, which headers contain and trailers do not.
 const HTTP_STATUS: usize = ":status".len() + "200".len() + OVERHEAD;
 
-/// Metadata that the client would not accept.
+/// Metadata that exceeds the client's limit.
 #[derive(Debug, PartialEq)]
 pub(crate) struct OverLimit {
     kind: &'static str,
-    /// Of the whole header list, in bytes as RFC 9113 (6.5.2) counts them.
+    /// The size of the whole header list in bytes, as RFC 9113 (6.5.2) counts it.
     size: usize,
     limit: usize,
 }
@@ -39,17 +40,18 @@ impl fmt::Display for OverLimit {
     }
 }
 
-/// RESOURCE_EXHAUSTED: the code that clients have for headers over their own limit.
+/// RESOURCE_EXHAUSTED: the code that clients use for headers over their own limit.
 impl From<&OverLimit> for Status {
     fn from(over: &OverLimit) -> Self {
         Self::resource_exhausted(over.to_string())
     }
 }
 
-/// The headers of a call that goes on after them, for a client that accepts `limit` bytes.
+/// Returns the headers of a response that messages or trailers follow. The client accepts `limit`
+/// bytes.
 ///
 /// # Errors
-/// [`OverLimit`] if there is metadata and it does not fit.
+/// [`OverLimit`] if the metadata does not fit.
 pub(crate) fn response(
     metadata: Metadata,
     encoding: Option<Encoding>,
@@ -71,17 +73,17 @@ pub(crate) fn response(
         if metadata {
             return Err(OverLimit { kind: "initial", size, limit });
         }
-        // The only one that a client can do without.
+        // The only header that a client does not need.
         headers.remove(GRPC_ACCEPT_ENCODING);
     }
     Ok(response)
 }
 
-/// Fails a call that succeeded if its trailing metadata is over the `limit` of the client: without
-/// a word it would be taken for a call that had none.
+/// Fails a successful call whose trailing metadata exceeds the client's `limit`. Without the error,
+/// the client would take the response for one without metadata.
 ///
 /// # Errors
-/// [`OverLimit`], which is now the call's status.
+/// [`OverLimit`]. The call's status is set to it.
 pub(crate) fn fit(outcome: &mut Outcome, limit: usize) -> Result<(), OverLimit> {
     if !outcome.status.is_ok() || outcome.trailers.is_empty() {
         return Ok(());
@@ -96,7 +98,7 @@ pub(crate) fn fit(outcome: &mut Outcome, limit: usize) -> Result<(), OverLimit> 
     Err(over)
 }
 
-/// The trailers of a call, for a client that accepts `limit` bytes of them.
+/// Returns the trailers of a call. The client accepts `limit` bytes.
 pub(crate) fn trailers(outcome: Outcome, limit: usize) -> HeaderMap {
     let mut trailers = outcome.trailers.into_sendable();
     trailers.reserve(1);
@@ -104,8 +106,8 @@ pub(crate) fn trailers(outcome: Outcome, limit: usize) -> HeaderMap {
     trailers
 }
 
-/// Headers that are trailers at once (PROTOCOL-HTTP2, "Trailers-Only"). They name the encodings that
-/// are `accepted`, as the answer to one that is not has to.
+/// Returns the single header list of a response without messages (PROTOCOL-HTTP2, "Trailers-Only").
+/// It contains the `accepted` encodings, which a response to an unsupported encoding needs.
 pub(crate) fn trailers_only(outcome: Outcome, accepted: Encodings, limit: usize) -> Response<()> {
     let mut response = Response::new(());
     let headers = response.headers_mut();
@@ -116,12 +118,12 @@ pub(crate) fn trailers_only(outcome: Outcome, accepted: Encodings, limit: usize)
     response
 }
 
-/// Adds the status to `headers`, of which no more than `limit` bytes may be sent: without the
-/// details, the application's metadata and the end of the message, in this order, as far as needed.
-/// The code always stays, and so does the metadata of a call that succeeded ([`fit`]).
+/// Adds the status to `headers` within `limit` bytes. If they do not fit, it removes in this order:
+/// the details, the application's metadata, the end of the message. The code always stays. So does
+/// the metadata of a successful call, which [`fit`] has checked.
 ///
-/// A message that is cut leaves half of the limit free. gRPC C-core rejects header lists at random
-/// from half of the limit that it announces, and all that reach it.
+/// A truncated message leaves half of the limit free. gRPC C-core rejects header lists at random
+/// above half of its announced limit, and always at the limit.
 fn write_within(limit: usize, status: &Status, headers: &mut HeaderMap) {
     status.write_to(headers);
     if list_size(headers) <= limit {
@@ -147,7 +149,7 @@ fn write_within(limit: usize, status: &Status, headers: &mut HeaderMap) {
     }
 }
 
-/// The size of a header list as RFC 9113 (6.5.2) counts it, but for its `:status`.
+/// Returns the size of a header list as RFC 9113 (6.5.2) counts it, without `:status`.
 fn list_size(headers: &HeaderMap) -> usize {
     headers.iter().map(entry_size).sum()
 }
@@ -166,7 +168,7 @@ mod tests {
 
     static OWN: AsciiKey = AsciiKey::from_static("x-own");
 
-    /// Two values of one name.
+    /// Metadata with two values of one name.
     fn metadata() -> Metadata {
         let mut metadata = Metadata::new();
         metadata.append(&OWN, 1);
@@ -246,7 +248,7 @@ mod tests {
         assert_eq!(fit(&mut failed, 0), Ok(()));
         assert_eq!(failed.status.code(), Code::Unknown);
 
-        // A message of a success may go.
+        // The message of a successful call may be truncated.
         let mut told = outcome(Status::new(Code::Ok, "m".repeat(1000)));
         let limit = 2 * (11 + 1 + 32 + METADATA + 12 + 32 + 10);
         assert_eq!(fit(&mut told, limit), Ok(()));

@@ -1,5 +1,5 @@
-//! Decompression in slices, sans I/O: a few bytes may stand for megabytes, or for a second of work,
-//! and the other calls of a worker must not wait for that.
+//! Decompression in slices, sans I/O. A few bytes can expand to megabytes, or take a second of
+//! work. Slices let the worker serve its other calls meanwhile.
 
 use std::io::{self, BufRead, Read};
 use std::time::Instant;
@@ -9,29 +9,30 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::frame::{FrameError, Payload};
 use super::status::Status;
 
-/// The least room for output, in bytes.
+/// The minimum room for output, in bytes.
 const OUTPUT: usize = 16 * 1024;
 
-/// Input that is worked off at a time, in bytes: at first, and while it brings as much as itself.
-/// The slowest there is, empty blocks of deflate, takes two microseconds a byte.
+/// Input that is passed to the decompressor at a time, in bytes: the minimum and the maximum. The
+/// minimum applies at first and after input with little output. The slowest known input, empty
+/// blocks of deflate, takes two microseconds a byte.
 const INPUT: (usize, usize) = (128, 1024);
 
-/// What a nanosecond costs in which input brings next to nothing, and a byte of output beyond
-/// `FREE_RATIO`: about as much as they take.
+/// The unit of decompression cost. One nanosecond on barren input, which yields next to no output,
+/// costs one unit. So does one byte of output beyond `FREE_RATIO`, which takes about as long.
 pub(crate) type Cost = usize;
 
-/// A message may inflate to this many times its length at no cost. Text and protobuf seldom reach
-/// ten; beyond a hundred is next to nothing but zeros, and bombs.
+/// A message may inflate to this many times its length at no cost. Text and protobuf seldom reach a
+/// ratio of ten. Only zeros and decompression bombs exceed a hundred.
 pub(crate) const FREE_RATIO: usize = 32;
 
-/// What any message may cost: heads and ends of formats bring nothing.
+/// The cost that every message may have for free: headers and footers of formats yield no output.
 const FREE_COST: Cost = 20_000;
 
-/// The most that a byte of barren input is taken for, whatever the clock says: it goes on while
-/// another process has the core.
+/// The maximum cost of one byte of barren input. The clock also counts time in which another
+/// process uses the core.
 const BARREN_MOST: Cost = 3_000;
 
-/// A decompressor of one frame or member of its format, over the bytes of a message.
+/// A decompressor of one frame or member of its format. It reads the message through a [`Gate`].
 pub(crate) trait Decompressor: Read + Send {
     fn gate(&mut self) -> &mut Gate;
 }
@@ -50,34 +51,34 @@ impl Decompressor for flate2::bufread::ZlibDecoder<Gate> {
     }
 }
 
-/// A message while it is decompressed.
+/// A message that is being decompressed.
 pub(crate) struct Inflater {
     source: Box<dyn Decompressor>,
     name: &'static str,
-    /// Bytes that the decompressor takes for itself.
+    /// Memory of the decompressor without its output, in bytes.
     context: usize,
-    /// The message as far as it is known, and room for more.
+    /// The output so far, and room for more.
     output: BytesMut,
     filled: usize,
     limit: usize,
     compressed: usize,
-    /// Input that the decompressor is given next, in bytes.
+    /// The length of the next input, in bytes.
     piece: usize,
-    /// Time in which input brought next to nothing, in nanoseconds.
+    /// Time spent on barren input, in nanoseconds.
     barren: Cost,
 }
 
-/// How far a message has come.
+/// The progress of a message.
 #[derive(Debug)]
 pub(crate) enum Progress {
-    /// It is whole.
+    /// The message is complete.
     Done(Bytes),
-    /// There is more to do.
+    /// More input is left.
     More,
 }
 
 impl Inflater {
-    /// For a message that decompresses to at most `limit` bytes.
+    /// Starts a message that may decompress to at most `limit` bytes.
     pub(crate) fn new(
         name: &'static str,
         context: usize,
@@ -100,23 +101,23 @@ impl Inflater {
         })
     }
 
-    /// What the message has cost so far out of proportion to its length.
+    /// Returns the message's cost so far, beyond the part that is free for its length.
     pub(crate) fn cost(&self) -> Cost {
         let free = self.compressed.saturating_mul(FREE_RATIO);
         (self.barren + self.filled.saturating_sub(free)).saturating_sub(FREE_COST)
     }
 
-    /// Bytes of memory that it holds.
+    /// Returns the memory that the message holds, in bytes.
     pub(crate) fn memory(&self) -> usize {
         self.context + self.compressed + self.output.capacity()
     }
 
-    /// Goes on for so many bytes of output, or as many nanoseconds without any; it may be a piece
-    /// more.
+    /// Decompresses up to `slice` bytes of output, or for up to `slice` nanoseconds of barren
+    /// input. The last piece may exceed the slice.
     ///
     /// # Errors
-    /// INTERNAL if the message is not of its encoding, or something follows it; RESOURCE_EXHAUSTED
-    /// as soon as it is over the limit.
+    /// INTERNAL if the message is not valid in its encoding, or more bytes follow it.
+    /// RESOURCE_EXHAUSTED as soon as the output exceeds the limit.
     pub(crate) fn step(&mut self, slice: usize) -> Result<Progress, Status> {
         let (filled, barren) = (self.filled, self.barren);
         while self.filled - filled < slice && self.barren - barren < slice {
@@ -147,7 +148,8 @@ impl Inflater {
         Ok(Progress::More)
     }
 
-    /// Room for the next piece of output: never much more than what there is, or than the limit.
+    /// Makes room for the next output: as much again as there is, at least 16 KiB, at most one byte
+    /// over the limit.
     fn make_room(&mut self) {
         if self.filled == self.output.len() {
             let most = self.limit.saturating_add(1);
@@ -159,9 +161,7 @@ impl Inflater {
     fn finish(&mut self) -> Result<Progress, Status> {
         if self.source.gate().message.has_remaining() {
             let name = self.name;
-            return Err(Status::internal(format!(
-                "there is more behind the {name} of the message"
-            )));
+            return Err(Status::internal(format!("the message has bytes behind its {name} data")));
         }
         let mut output = std::mem::take(&mut self.output);
         output.truncate(self.filled);
@@ -173,15 +173,15 @@ fn invalid(name: &str, error: &io::Error) -> Status {
     Status::internal(format!("the message is not valid {name}: {error}"))
 }
 
-/// The compressed bytes, of which a decompressor sees a bounded piece at a time: it would otherwise
-/// look for output until it finds some.
+/// The compressed bytes. It passes a bounded piece at a time to the decompressor, which would
+/// otherwise read on until it has output.
 pub(crate) struct Gate {
     message: Payload,
     open: usize,
 }
 
 impl Gate {
-    /// Lets the next piece through, and says how many bytes are left in all.
+    /// Allows `piece` more bytes and returns how many bytes are left in total.
     fn reopen(&mut self, piece: usize) -> usize {
         self.open = piece;
         self.message.remaining()
@@ -189,7 +189,7 @@ impl Gate {
 }
 
 impl Gate {
-    /// The next bytes that are unread, whether they are let through or not.
+    /// The next unread bytes, including the bytes that are not allowed yet.
     #[cfg(feature = "zstd")]
     pub(super) fn rest(&self) -> &[u8] {
         self.message.chunk()
@@ -236,7 +236,7 @@ mod tests {
         encoding.inflater(Bytes::from(message).into(), LIMIT).unwrap()
     }
 
-    /// The steps that it takes, and how it ends.
+    /// Runs the inflater, and returns the number of steps and the result.
     fn steps(mut inflater: Inflater) -> (usize, Result<Bytes, Status>) {
         for step in 1.. {
             match inflater.step(SLICE) {
@@ -277,7 +277,7 @@ mod tests {
                 }
                 steps += 1;
             };
-            assert_eq!(status.code(), Code::Internal, "it has no end");
+            assert_eq!(status.code(), Code::Internal, "the message has no end");
             assert!(steps > 10, "{encoding:?}: {steps} steps");
             assert!(inflater.cost() > 10 * SLICE, "{encoding:?}: {}", inflater.cost());
         }
@@ -289,13 +289,13 @@ mod tests {
             let message: Vec<u8> =
                 (0..LIMIT as u32 / 4).flat_map(|n| (n / 7).to_be_bytes()).collect();
             let compressed = encoding.compress(&message).unwrap();
-            // A part of it is time, in which another process may have had the core.
+            // The cost includes time, in which another process may use the core.
             let costs = (0..5).map(|_| {
                 let mut inflater = inflater(encoding, compressed.clone());
                 while let Progress::More = inflater.step(SLICE).unwrap() {}
                 inflater.cost()
             });
-            // Tables of codes bring nothing by themselves, once in tens of kilobytes.
+            // Code tables yield no output. There is one in tens of kilobytes.
             let least = costs.min().unwrap();
             assert!(least < message.len() / 4, "{encoding:?}: {least}");
         }

@@ -10,18 +10,19 @@ use super::frame::Payload;
 use super::inflate::{Cost, FREE_RATIO, Inflater, Progress};
 use super::status::Status;
 
-/// Work on one message before other calls have their turn, in bytes of output or nanoseconds
-/// without any: a tenth of a millisecond to a third.
+/// The work on one message before other calls get their turn. It is in bytes of output, or in
+/// nanoseconds of barren input: a tenth to a third of a millisecond.
 const SLICE: usize = 64 * 1024;
 
-/// What a slice may cost at the most: with the piece of input that takes it over.
+/// The maximum cost of a slice, including the piece of input that exceeds it.
 const RESERVE: Cost = 512 * 1024;
 
-/// What the messages of one connection may cost out of proportion to their length, at once and a
-/// second: two hundredths of a core, or five bombs of 4 MiB.
+/// The budget of one connection. It allows two hundredths of a core, or five decompression bombs of
+/// 4 MiB a second. The burst is two seconds' worth.
 const CONNECTION: Rate = Rate { burst: 40_000_000, per_second: 20_000_000 };
 
-/// The same for the connections of a server together, so that many are no way around it.
+/// The budget of all connections of a server together, so that opening more connections gains
+/// nothing.
 const SERVER: Rate = Rate { burst: 100_000_000, per_second: 50_000_000 };
 
 #[derive(Debug, Clone, Copy)]
@@ -30,17 +31,17 @@ struct Rate {
     per_second: usize,
 }
 
-/// Bounds the work that compressed messages cause out of proportion to their length. A call that
-/// is over it ends with RESOURCE_EXHAUSTED; messages of an ordinary ratio are never over it.
+/// A token bucket for the decompression cost of messages ([`Cost`]). Over the budget, a call ends
+/// with RESOURCE_EXHAUSTED. Messages of an ordinary ratio are free.
 #[derive(Debug)]
 pub(crate) struct InflateBudget {
     bucket: Mutex<Bucket>,
-    /// One message of a connection is decompressed at a time, so that only one has a context and a
-    /// part of its output.
+    /// A connection decompresses one message at a time, so only one holds a decompressor and
+    /// partial output.
     turn: Mutex<Turn>,
-    /// Messages that were refused, for the connection's policy.
+    /// The number of messages refused, for the connection's enforcement policy.
     refused: Counter,
-    /// That of the server; `None` if this is it.
+    /// The budget of the server; `None` if this is the server's.
     server: Option<Arc<InflateBudget>>,
 }
 
@@ -77,7 +78,7 @@ impl InflateBudget {
         taken.then_some(()).ok_or_else(|| self.exhausted())
     }
 
-    /// Whether there is not enough left for a slice.
+    /// Whether the rest of the budget is less than a slice may cost.
     fn is_exhausted(&self) -> bool {
         self.with(|bucket| !bucket.has(RESERVE))
     }
@@ -90,7 +91,7 @@ impl InflateBudget {
         ))
     }
 
-    /// Messages refused since this was last asked.
+    /// Returns the number of messages refused since the last call.
     pub(crate) fn take_refused(&self) -> u32 {
         self.refused.take()
     }
@@ -99,7 +100,7 @@ impl InflateBudget {
         self.with(|bucket| bucket.give_back(cost));
     }
 
-    /// Ready when no other message of the connection is being decompressed.
+    /// Ready when the connection decompresses no other message.
     fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         if !std::mem::replace(&mut turn.taken, true) {
@@ -114,7 +115,7 @@ impl InflateBudget {
     fn end_turn(&self) {
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         turn.taken = false;
-        // All of them: one alone may have been given up by its call.
+        // Wakes all waiters. A single one might belong to a call that has ended.
         let waiting = std::mem::take(&mut turn.waiting);
         drop(turn);
         waiting.into_iter().for_each(Waker::wake);
@@ -157,18 +158,18 @@ impl Bucket {
     }
 }
 
-/// A message that is to be decompressed, and what it has taken of the budget.
+/// A message to be decompressed, and the cost that it has paid.
 pub(crate) struct Inflating {
     stage: Stage,
-    /// Without one, in a test, it may take what it likes.
+    /// `None` is no limit, for tests.
     budget: Option<Arc<InflateBudget>>,
-    /// What it has paid for.
+    /// The cost that is paid already.
     paid: Cost,
 }
 
 enum Stage {
-    /// It waits for its turn.
-    PendingCalls {
+    /// The message waits for its turn.
+    Queued {
         encoding: Encoding,
         message: Payload,
         limit: usize,
@@ -177,32 +178,32 @@ enum Stage {
 }
 
 impl Inflating {
-    /// For a message of at most `limit` bytes.
+    /// Queues a message of at most `limit` bytes once decompressed.
     pub(crate) fn new(
         encoding: Encoding,
         message: Payload,
         limit: usize,
         budget: Option<Arc<InflateBudget>>,
     ) -> Self {
-        Self { stage: Stage::PendingCalls { encoding, message, limit }, budget, paid: 0 }
+        Self { stage: Stage::Queued { encoding, message, limit }, budget, paid: 0 }
     }
 
-    /// Bytes of memory that it holds.
+    /// Returns the memory that the message holds, in bytes.
     pub(crate) fn memory(&self) -> usize {
         match &self.stage {
-            Stage::PendingCalls { message, .. } => message.remaining(),
+            Stage::Queued { message, .. } => message.remaining(),
             Stage::Running(inflater) => inflater.memory(),
         }
     }
 
-    /// Goes on for a slice of time; ready with the message when it is whole.
+    /// Decompresses one slice. Ready with the message when it is complete.
     ///
     /// # Errors
-    /// Those of [`Inflater::step`], and RESOURCE_EXHAUSTED over the budget.
+    /// The errors of [`Inflater::step`], and RESOURCE_EXHAUSTED over the budget.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Status>> {
-        if let Stage::PendingCalls { encoding, message, limit } = &mut self.stage {
+        if let Stage::Queued { encoding, message, limit } = &mut self.stage {
             if let Some(budget) = &self.budget {
-                // Whoever is over the budget costs no more than to be told.
+                // Over the budget, a message is refused before any work.
                 if budget.is_exhausted() {
                     budget.refused.add(1);
                     return Poll::Ready(Err(budget.exhausted()));
@@ -276,7 +277,7 @@ mod tests {
         }
     }
 
-    /// Uses all of it up, and lets no time fill it again.
+    /// Empties the bucket, and moves its time ahead so that it does not refill.
     fn drain(budget: &InflateBudget) {
         budget.with(|bucket| {
             bucket.left = 0;
@@ -309,7 +310,7 @@ mod tests {
         drain(&server);
         let refused = inflate(&InflateBudget::of_connection(&server), &vec![0; LIMIT]).unwrap_err();
         assert!(refused.message().contains("this server"), "{refused}");
-        // Messages of an ordinary ratio take nothing of it.
+        // Messages of an ordinary ratio use none of the budget.
         let ordinary = b"an ordinary message of some length".repeat(10);
         assert!(inflate(&InflateBudget::of_connection(&server), &ordinary).is_ok());
     }
@@ -324,8 +325,8 @@ mod tests {
         assert!(first.poll(cx).is_pending());
         let waiting = second.memory();
         assert!(second.poll(cx).is_pending());
-        assert_eq!(second.memory(), waiting, "it has not begun");
-        // Another connection has a turn of its own.
+        assert_eq!(second.memory(), waiting, "the second message has not begun");
+        // Another connection has its own turn.
         assert!(inflate(&InflateBudget::of_connection(&server), b"third").is_ok());
         drop(first);
         assert!(second.poll(cx).is_ready());

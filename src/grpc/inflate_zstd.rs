@@ -1,5 +1,5 @@
-//! zstd for [`inflate`](super::inflate), with contexts that are used again: to make one takes 20
-//! microseconds, a thousand times what a short message does.
+//! zstd for [`inflate`](super::inflate). It reuses contexts: a new one takes 20 microseconds, a
+//! thousand times as long as a short message.
 
 use std::cell::Cell;
 use std::io::{self, BufRead, Read};
@@ -8,27 +8,28 @@ use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
 use super::inflate::{Decompressor, Gate};
 
-/// 8 MiB, the window that RFC 8878 (3.1.1.1.2) recommends decoders to support: a message must not
-/// ask for more memory than that.
+/// The largest window accepted: 8 MiB, which RFC 8878 (3.1.1.1.2) recommends decoders to support.
+/// It limits the memory that a message can ask for.
 const WINDOW_LOG: u32 = 23;
 
-/// A context that has had a larger window than this is not kept, in bytes.
+/// The largest window of a context that is kept for reuse, in bytes.
 const KEPT_WINDOW: usize = 256 * 1024;
 
-/// What a context takes beside its window, in bytes.
+/// Memory of a context without its window, in bytes.
 const CONTEXT: usize = 160 * 1024;
 
 thread_local! {
-    /// One of each thread, while no message has it.
+    /// Each thread keeps one unused context.
     static KEPT: Cell<Option<Decoder<'static>>> = const { Cell::new(None) };
 }
 
-/// Bytes that decompressing a message of these first bytes takes beside its output.
+/// Memory that decompression of this message takes without its output, in bytes. `message` may be
+/// only the first bytes.
 pub(super) fn context(message: &[u8]) -> usize {
     CONTEXT + window(message).min(1 << WINDOW_LOG)
 }
 
-/// How far a frame of these first bytes may look back (RFC 8878, 3.1.1.1).
+/// The window of a frame that begins with these bytes (RFC 8878, 3.1.1.1), in bytes.
 fn window(message: &[u8]) -> usize {
     const SINGLE_SEGMENT: u8 = 1 << 5;
     let (descriptor, rest) = match message {
@@ -46,9 +47,9 @@ fn window(message: &[u8]) -> usize {
     content.fold(0, |size: usize, byte| size.saturating_mul(256).saturating_add((*byte).into()))
 }
 
-/// One frame of zstd.
+/// The decompressor of one zstd frame.
 pub(super) struct Zstd {
-    /// Gone only when this is dropped.
+    /// `None` only after the drop, which moves the context out.
     decoder: Option<Decoder<'static>>,
     gate: Gate,
     done: bool,
@@ -95,7 +96,7 @@ impl Read for Zstd {
             let ended = input.is_empty();
             let mut source = InBuffer::around(input);
             let mut target = OutBuffer::around(&mut *output);
-            // Zero when the frame is complete and all of it was given out.
+            // Returns zero when the frame is complete and all of its output was returned.
             *done = decoder.run(&mut source, &mut target)? == 0;
             let (consumed, produced) = (source.pos(), target.pos());
             gate.consume(consumed);

@@ -6,8 +6,8 @@ use super::call_boundary::CallBoundary;
 use super::exchange::Exchange;
 use super::handler::{BoxFuture, Handler};
 
-/// Code around whole calls, of any shape: it may look at a call, change or refuse it, and it sees
-/// how the call ended.
+/// Code around whole calls of any kind. It can inspect, change or refuse a call, and it gets the
+/// call's outcome.
 ///
 /// ```
 /// use balafon::{Call, Interceptor, Next, Outcome, Status};
@@ -24,18 +24,21 @@ use super::handler::{BoxFuture, Handler};
 /// }
 /// ```
 ///
-/// # How it ends
-/// When the deadline passes, the client cancels or the server's drain is over, what is inside
-/// (`next.run`) is dropped and gives the matching outcome, so the code behind it runs for every
-/// call, once. In that case it must not wait for anything more: what is not complete in the same
-/// poll is dropped in its turn. Work that has to outlive the call belongs in a spawned task.
+/// # How a call ends
+/// The deadline, a cancellation by the client, or the end of the server's drain can end a call.
+/// Then the inner future (`next.run`) is dropped and yields the matching outcome. So the code after
+/// `next.run` runs once for every call. In this case it must not wait: the interceptor is dropped
+/// too if it does not complete in the same poll. Work that has to outlive the call belongs in a
+/// spawned task.
 ///
-/// The outcome comes when all but the last 16 KiB of the response have left. A client that stops
-/// reading just then may still see its deadline pass where the outcome was OK. Nor does an
-/// interceptor see that the metadata of an OK call is over what the client accepts as headers, of
-/// which it learns by RESOURCE_EXHAUSTED and the operator by a warning in the log.
+/// The outcome is available when all but the last 16 KiB of the response have been sent. If the
+/// client stops reading then, its deadline may still pass after the outcome was OK.
+///
+/// An OK call whose metadata exceeds the client's header limit also fails after the interceptors.
+/// The client gets RESOURCE_EXHAUSTED, and the server logs a warning.
 pub trait Interceptor: Send + Sync + 'static {
-    /// Handles a call, most often by `next.run(call).await` and something before or after.
+    /// Handles a call. Most implementations await `next.run(call)` and do something before or
+    /// after.
     fn intercept(&self, call: Call, next: Next<'_>) -> impl Future<Output = Outcome> + Send;
 }
 
@@ -45,7 +48,7 @@ impl<I: Interceptor> Interceptor for Arc<I> {
     }
 }
 
-/// [`Interceptor`] in a form that a list can hold.
+/// The object-safe form of [`Interceptor`], for lists.
 pub(crate) trait DynInterceptor: Send + Sync + 'static {
     fn intercept<'a>(&'a self, call: Call, next: Next<'a>) -> BoxFuture<'a, Outcome>;
 }
@@ -56,7 +59,7 @@ impl<I: Interceptor> DynInterceptor for I {
     }
 }
 
-/// A handler with interceptors of its service around it.
+/// A handler wrapped in the interceptors of its service.
 pub(crate) struct Intercepted {
     pub(crate) interceptors: Arc<[Arc<dyn DynInterceptor>]>,
     pub(crate) handler: Arc<dyn Handler>,
@@ -74,17 +77,17 @@ impl Handler for Intercepted {
     }
 }
 
-/// The rest of the chain: the interceptors further in, then the handler.
+/// The rest of the chain: the inner interceptors, then the handler.
 pub struct Next<'a> {
     pub(crate) interceptors: &'a [Arc<dyn DynInterceptor>],
     pub(crate) handler: &'a dyn Handler,
-    /// That of the call.
+    /// The exchange of the call.
     pub(crate) exchange: &'a Exchange,
 }
 
 impl<'a> Next<'a> {
-    /// Runs the call and gives its outcome, whatever becomes of it: also after a panic, the
-    /// deadline or a cancellation further in.
+    /// Runs the call and returns its outcome, also after a panic, a passed deadline or a
+    /// cancellation.
     pub fn run(self, call: Call) -> impl Future<Output = Outcome> + Send + 'a {
         match self.interceptors {
             [first, rest @ ..] => first.intercept(call, Next { interceptors: rest, ..self }),

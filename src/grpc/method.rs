@@ -2,12 +2,12 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 
-/// What is known of an RPC before it is called. Code generation makes one `static` for each, and
-/// metrics, limits, permissions and reflection all read the same.
+/// The static description of an RPC. Generated code has one `static` for each, which metrics,
+/// limits, permissions and reflection use.
 #[derive(Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Method {
-    /// What stands in `:path`, such as `/helloworld.Greeter/SayHello`.
+    /// The value of `:path`, such as `/helloworld.Greeter/SayHello`.
     pub path: &'static str,
     /// The full name of the service, such as `helloworld.Greeter`.
     pub service: &'static str,
@@ -19,8 +19,9 @@ pub struct Method {
     pub server_streaming: bool,
 }
 
-/// The method of every call whose path no service has; [`Call::path`](crate::Call::path) has what
-/// the client asked for. One value for all, so that no client can grow a table of metrics.
+/// The method of every call with an unknown path. [`Call::path`](crate::Call::path) returns the
+/// path that the client sent. All unknown paths share this one value, so that no client can add
+/// entries to a table of metrics.
 pub static UNKNOWN_METHOD: Method = Method {
     path: "/unknown/unknown",
     service: "unknown",
@@ -45,8 +46,8 @@ impl<Req, Res> Rpc<Req, Res> {
     /// One request, one response.
     ///
     /// # Panics
-    /// This and the other constructors: if `path` is not `/service/method`. In a `static` that is
-    /// an error of compilation.
+    /// This constructor and the others panic if `path` is not `/service/method`. In a `static` that
+    /// is a compile error.
     pub const fn unary(path: &'static str) -> Self {
         Self::new(path, false, false)
     }
@@ -72,7 +73,7 @@ impl<Req, Res> Rpc<Req, Res> {
         Self { method, messages: PhantomData }
     }
 
-    /// The description without the types.
+    /// Returns the description without the message types.
     pub const fn method(&self) -> &Method {
         &self.method
     }
@@ -86,7 +87,7 @@ impl<Req, Res> Deref for Rpc<Req, Res> {
     }
 }
 
-/// `/service/method` in its two names.
+/// Splits `/service/method` into its two names.
 const fn split(path: &'static str) -> (&'static str, &'static str) {
     let bytes = path.as_bytes();
     assert!(!bytes.is_empty() && bytes[0] == b'/', "a path starts with a slash");

@@ -2,9 +2,9 @@ use std::time::Duration;
 
 use super::compression::{Compression, Encoding, Encodings};
 
-/// Settings of calls: for a whole server ([`Server`](crate::Server)'s own methods), a service, or
-/// a method ([`Router::configure`](crate::Router::configure)). What a method does not set is taken
-/// from its service, then from the server.
+/// Settings of calls. They can be set for a server (methods of [`Server`](crate::Server)), and for
+/// a service or a method ([`Router::configure`](crate::Router::configure)). A setting of the method
+/// overrides one of its service, which overrides one of the server.
 ///
 /// ```
 /// use balafon::{CallOptions, Compression, Router};
@@ -29,17 +29,17 @@ pub struct CallOptions {
 }
 
 impl CallOptions {
-    /// The longest message that is received, unless set: the default of grpc-go, grpc-java and
+    /// The default limit of received messages, in bytes; also the default of grpc-go, grpc-java and
     /// C-core.
     const MAX_RECEIVE: usize = 4 * 1024 * 1024;
 
-    /// The longest message that is sent, unless set: what the frame format can say.
+    /// The default limit of sent messages, in bytes: the maximum of the frame format.
     const MAX_SEND: usize = u32::MAX as usize;
 
-    /// How long a request may take to arrive, unless set: 4 MiB at 280 kbit/s.
+    /// The default time for a request to arrive: 4 MiB at 280 kbit/s.
     const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 
-    /// Nothing set.
+    /// Options without any setting.
     pub const fn new() -> Self {
         Self {
             max_receive_message_size: None,
@@ -54,97 +54,101 @@ impl CallOptions {
         }
     }
 
-    /// The longest message that is received, in bytes, also after decompression; a longer one ends
-    /// its call with RESOURCE_EXHAUSTED before it is read.
+    /// Limits received messages to this many bytes, before and after decompression. Default: 4 MiB.
+    /// A longer message ends its call with RESOURCE_EXHAUSTED before it is read.
     #[must_use]
     pub const fn max_receive_message_size(mut self, bytes: usize) -> Self {
         self.max_receive_message_size = Some(bytes);
         self
     }
 
-    /// The longest message that is sent, in bytes before compression; a longer one ends its call
-    /// with RESOURCE_EXHAUSTED.
+    /// Limits sent messages to this many bytes before compression. Default: 4 GiB, the maximum of
+    /// the frame format. A longer message ends its call with RESOURCE_EXHAUSTED.
     #[must_use]
     pub const fn max_send_message_size(mut self, bytes: usize) -> Self {
         self.max_send_message_size = Some(bytes);
         self
     }
 
-    /// How responses are compressed.
+    /// Sets how responses are compressed. Default: [`Compression::mirror`].
     #[must_use]
     pub const fn compression(mut self, compression: Compression) -> Self {
         self.compression = Some(compression);
         self
     }
 
-    /// The encodings in which requests are accepted, besides plain ones: all that are compiled in,
-    /// unless set. A call that names another in `grpc-encoding` ends with UNIMPLEMENTED, before any
-    /// message is read, and `grpc-accept-encoding` of each response names these alone. Without any
-    /// encoding no client can make the server decompress.
+    /// Sets the encodings that are accepted in requests. Uncompressed requests are always accepted.
+    /// Default: every encoding that is compiled in.
+    ///
+    /// A call with another `grpc-encoding` ends with UNIMPLEMENTED before any message is read. The
+    /// `grpc-accept-encoding` of each response contains only these encodings. With an empty list,
+    /// no client can make the server decompress.
     #[must_use]
     pub fn accept_encodings(mut self, encodings: &[Encoding]) -> Self {
         self.accepted = Some(Encodings::of(encodings));
         self
     }
 
-    /// Lets the handler run to its end although the client has gone or the deadline has passed:
-    /// it runs as a task of its own, and only its answer is dropped. Interceptors and the client
-    /// are not held up by it.
+    /// Lets the handler run to completion although the client has gone or the deadline has passed.
+    /// The handler runs as a separate task, and its result is discarded. The client and the
+    /// interceptors do not wait for it.
     #[must_use]
     pub const fn run_to_completion(mut self, yes: bool) -> Self {
         self.run_to_completion = Some(yes);
         self
     }
 
-    /// Runs the handler as a task of a multi-thread runtime, rather than inside its connection's
-    /// future: for handlers that compute for long (a millisecond is long), which would hold up the
-    /// other calls of their connection, and other connections of its worker. Calls of one
-    /// connection then run on all cores at once.
+    /// Runs the handler as a task of a multi-thread runtime, instead of inside its connection's
+    /// future. Use it for handlers that compute for a millisecond or more. They would delay the
+    /// other calls of their connection, and the other connections of their worker. With it, calls
+    /// of one connection run on all cores in parallel.
     ///
-    /// Otherwise nothing is different. Interceptors stay where they are. When the call ends, by its
-    /// deadline say, the client and the interceptors see it at once, and the handler is dropped
-    /// where it next awaits.
+    /// Interceptors still run inside the connection's future. When the call ends, for example at
+    /// its deadline, the client and the interceptors get the outcome at once. The handler is
+    /// dropped where it next awaits.
     ///
-    /// A handler that answers within microseconds is better off without: a task costs more than
-    /// such an answer. A handler that blocks, on a file or a lock, belongs in
+    /// Do not use it for a handler that responds within microseconds: the task costs more than the
+    /// response. A handler that blocks, on a file or a lock, belongs in
     /// `tokio::task::spawn_blocking`.
     ///
-    /// The runtime is one of the server's own, with a thread per core, which is started if anything
-    /// is set to be spawned; under [`Server::serve_connection`](crate::Server::serve_connection) it
-    /// is the caller's.
+    /// The server starts this runtime if any method is set to spawn; it has one thread per core.
+    /// With [`Server::serve_connection`](crate::Server::serve_connection), handlers run on the
+    /// caller's runtime.
     #[must_use]
     pub const fn spawn(mut self, yes: bool) -> Self {
         self.spawn = Some(yes);
         self
     }
 
-    /// How long a request may take to arrive, from its head to the half-close; one that takes longer
-    /// ends with DEADLINE_EXCEEDED. It holds for methods whose clients do not stream, also where a
-    /// client sets a later deadline or none. `Duration::MAX` is no limit.
+    /// Limits the time for a request to arrive, from its headers to the half-close. Default: 120 s.
+    /// A longer request ends with DEADLINE_EXCEEDED, also if its client sets a later deadline or
+    /// none. The limit holds for methods without client streaming. `Duration::MAX` is no limit.
     #[must_use]
     pub const fn request_timeout(mut self, time: Duration) -> Self {
         self.request_timeout = Some(time);
         self
     }
 
-    /// How long a call may last, whatever its client asks for; a longer one ends with
-    /// DEADLINE_EXCEEDED. Handlers see it as the call's deadline. `Duration::MAX` is no limit.
+    /// Limits the duration of a call, also if its client sets a later deadline or none. Default: no
+    /// limit. A longer call ends with DEADLINE_EXCEEDED. Handlers get the limit as the call's
+    /// deadline. `Duration::MAX` is no limit.
     #[must_use]
     pub const fn max_duration(mut self, time: Duration) -> Self {
         self.max_duration = Some(time);
         self
     }
 
-    /// How long the client of a streaming request may send no message, nor read one that it is sent,
-    /// while the handler waits for it; then the call ends with DEADLINE_EXCEEDED. A message that
-    /// arrives in part does not count. There is no limit unless it is set, and `Duration::MAX` is none.
+    /// Limits how long a client may be silent while the handler waits for it. The client has to
+    /// send a message or read one; a part of a message does not count. A call over the limit ends
+    /// with DEADLINE_EXCEEDED. The limit holds for methods with client streaming. Default: no
+    /// limit. `Duration::MAX` is no limit.
     #[must_use]
     pub const fn idle_timeout(mut self, time: Duration) -> Self {
         self.idle_timeout = Some(time);
         self
     }
 
-    /// These options, and what they leave open from `wider`.
+    /// Returns these options, with unset ones taken from `wider`.
     pub(crate) fn or(self, wider: &Self) -> Self {
         Self {
             max_receive_message_size: self

@@ -1,14 +1,14 @@
-//! The form of a status message in headers (PROTOCOL-HTTP2, "Status-Message"), sans I/O.
+//! Percent-encoding of status messages (PROTOCOL-HTTP2, "Status-Message"), sans I/O.
 
 use http::HeaderValue;
 
-/// The `grpc-message` form of `message`: UTF-8 in which every byte outside 0x20 to 0x7E, and `%`,
-/// is percent-encoded with upper-case digits.
+/// Encodes `message` for `grpc-message`. Each UTF-8 byte outside of 0x20 to 0x7E, and `%`, is
+/// percent-encoded with upper-case digits.
 pub fn encode_message(message: &str) -> HeaderValue {
     encode_within(usize::MAX, message)
 }
 
-/// The same of as many characters from the start as take no more than `max` bytes.
+/// Encodes as many characters from the start of `message` as fit into `max` bytes.
 pub(crate) fn encode_within(max: usize, message: &str) -> HeaderValue {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let plain = |byte: u8| matches!(byte, 0x20..=0x7e) && byte != b'%';
@@ -35,8 +35,8 @@ pub(crate) fn encode_within(max: usize, message: &str) -> HeaderValue {
     encoded.expect("printable ASCII is a header value")
 }
 
-/// The message that `value` encodes. Never fails: what is not a valid escape stands for itself,
-/// and what is not UTF-8 then becomes U+FFFD, so that no message is lost to a sloppy peer.
+/// Decodes a `grpc-message`. It never fails, so that no message of an incorrect peer is lost. An
+/// invalid escape stays as it is. Invalid UTF-8 becomes U+FFFD.
 pub fn decode_message(value: &[u8]) -> String {
     let digit = |at: usize| value.get(at).and_then(|byte| char::from(*byte).to_digit(16));
     let mut bytes = Vec::with_capacity(value.len());

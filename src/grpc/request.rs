@@ -9,16 +9,16 @@ use super::metadata::Metadata;
 use super::method::UNKNOWN_METHOD;
 use super::status::Status;
 
-/// A request message, or the stream of them, with the [`Call`] that it belongs to.
+/// A request message, or a stream of them, with its [`Call`].
 #[derive(Debug)]
 pub struct Request<T> {
-    /// The message; of a client-streaming call the [`Streaming`] of messages.
+    /// The message, or the [`Streaming`] of messages in a client-streaming call.
     pub message: T,
     call: Call,
 }
 
 impl<T> Request<T> {
-    /// A request that came over no network, to call a handler in a test.
+    /// A request without a connection, to call a handler in a test.
     pub fn new(message: T) -> Self {
         Self { message, call: Call::detached(&UNKNOWN_METHOD) }
     }
@@ -27,18 +27,18 @@ impl<T> Request<T> {
         Self { message, call }
     }
 
-    /// Whether the message came compressed, by the call's [encoding](Call::request_encoding); of a
-    /// client-streaming call the last that was read.
+    /// Whether the message arrived compressed with the call's [encoding](Call::request_encoding).
+    /// In a client-streaming call, it applies to the last message that was read.
     pub fn was_compressed(&self) -> bool {
         self.call.exchange().compressed()
     }
 
-    /// The message alone.
+    /// Returns the message without the call.
     pub fn into_message(self) -> T {
         self.message
     }
 
-    /// The message and the call.
+    /// Returns the message and the call.
     pub fn into_parts(self) -> (T, Call) {
         (self.message, self.call)
     }
@@ -58,9 +58,9 @@ impl<T> DerefMut for Request<T> {
     }
 }
 
-/// The single response message of a call, with its metadata. Initial and trailing metadata may each
-/// be as long as the client accepts as headers (`SETTINGS_MAX_HEADER_LIST_SIZE`, often 8 KiB); a call
-/// with more ends with RESOURCE_EXHAUSTED.
+/// The single response message of a call, with its metadata. Initial and trailing metadata each
+/// have to fit into the client's header limit (`SETTINGS_MAX_HEADER_LIST_SIZE`, often 8 KiB). A
+/// call with more ends with RESOURCE_EXHAUSTED.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Response<T> {
@@ -79,8 +79,8 @@ impl<T> Response<T> {
     }
 }
 
-/// The one message of a call that does not stream, once the client's half-close shows that it is the
-/// only one.
+/// Reads the only request message. Ready after the client's half-close, which shows that no second
+/// message follows.
 pub(crate) async fn only_message<T>(exchange: &Exchange) -> Result<T, Status>
 where
     T: Message + Default,

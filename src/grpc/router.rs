@@ -12,13 +12,13 @@ use super::options::CallOptions;
 use super::service::{Service, ServiceInfo};
 use super::status::Status;
 
-/// Services by path, and the interceptors around all of them.
+/// Services by path, and the interceptors around all calls.
 ///
-/// Paths match exactly: case-sensitively, with no query stripped and nothing decoded, so what an
-/// interceptor sees in [`Call::path`] is what was routed.
+/// Paths match exactly and case-sensitively. No query is removed and nothing is decoded, so
+/// [`Call::path`] always returns the path that was routed.
 pub struct Router {
-    /// Paths are looked up for anybody, but only we put them in: the hash need not stand up to
-    /// chosen keys, and can be a fast one.
+    /// Clients look up any path, but only the server inserts keys. So the hash need not resist
+    /// chosen keys and can be a fast one.
     routes: FxHashMap<&'static str, Route>,
     services: Vec<ServiceInfo>,
     interceptors: Vec<Arc<dyn DynInterceptor>>,
@@ -30,7 +30,7 @@ pub(crate) struct Route {
     handler: Arc<dyn Handler>,
     of_service: CallOptions,
     of_method: CallOptions,
-    /// What the service has set by itself, [`Service::max_receive_message_size`].
+    /// The service's own limit, [`Service::max_receive_message_size`].
     max_receive: Option<usize>,
 }
 
@@ -40,7 +40,7 @@ impl Route {
         Self { method, handler, of_service, of_method, max_receive: None }
     }
 
-    /// What is set for the method, else for its service, else for the server.
+    /// Returns the settings of the method, else of its service, else of the server.
     pub(crate) fn options(&self, of_server: &CallOptions) -> CallOptions {
         let own = self.of_method.or(&self.of_service);
         let options = own.or(of_server);
@@ -68,9 +68,9 @@ impl Router {
     /// Adds a service.
     ///
     /// # Panics
-    /// If a method with the same path was added before: one of the two would never be called.
+    /// If a method with the same path was added before: one of the two could never be called.
     #[must_use]
-    #[allow(clippy::should_implement_trait)] // It is the verb of this builder, not an operator.
+    #[allow(clippy::should_implement_trait)] // A verb of this builder, not an operator.
     pub fn add(mut self, service: Service) -> Self {
         self.services.push(service.info);
         let interceptors: Arc<[_]> = service.interceptors.into();
@@ -85,11 +85,13 @@ impl Router {
         self
     }
 
-    /// Sets options of a service or of one method, by name (`helloworld.Greeter`, `helloworld.Greeter/SayHello`) or
-    /// by its descriptor, such as `&greeter::SAY_HELLO`. Options that are set again replace the earlier ones.
+    /// Sets the options of a service or of a method. It is given by name (`helloworld.Greeter`,
+    /// `helloworld.Greeter/SayHello`) or by its descriptor, such as `&greeter::SAY_HELLO`. Options
+    /// that are set again replace the earlier ones.
     ///
     /// # Panics
-    /// If no service or method of that name was added: a misspelt limit would not hold.
+    /// If no service or method of that name was added: a limit under a misspelt name would not
+    /// apply.
     #[must_use]
     pub fn configure<'n>(mut self, name: impl Into<ConfigName<'n>>, options: CallOptions) -> Self {
         let ConfigName(name) = name.into();
@@ -108,15 +110,15 @@ impl Router {
         self
     }
 
-    /// Wraps an interceptor around all calls of all services, health and reflection among them, also
-    /// around those of unknown methods. The first one is the outermost.
+    /// Wraps an interceptor around the calls of all services, including health and reflection, and
+    /// around calls of unknown methods. The first interceptor added is the outermost.
     #[must_use]
     pub fn intercept(mut self, interceptor: impl Interceptor) -> Self {
         self.interceptors.push(Arc::new(interceptor));
         self
     }
 
-    /// Replaces the answer to paths that no service has, which is UNIMPLEMENTED.
+    /// Replaces the response to unknown paths, which is UNIMPLEMENTED.
     #[must_use]
     pub fn fallback<F, Fut>(mut self, function: F) -> Self
     where
@@ -127,17 +129,17 @@ impl Router {
         self
     }
 
-    /// The services added so far.
+    /// Returns the services added so far.
     pub fn services(&self) -> &[ServiceInfo] {
         &self.services
     }
 
-    /// The methods of all services added so far, in no particular order.
+    /// Returns the methods of all services added so far, in no particular order.
     pub fn methods(&self) -> impl Iterator<Item = &'static Method> {
         self.routes.values().map(|route| route.method)
     }
 
-    /// Whether any method is set to [`spawn`](CallOptions::spawn).
+    /// Whether [`spawn`](CallOptions::spawn) is set for any method.
     pub(crate) fn spawns(&self, of_server: &CallOptions) -> bool {
         let mut routes = self.routes.values().chain([&self.fallback]);
         routes.any(|route| route.options(of_server).spawns())
@@ -148,7 +150,7 @@ impl Router {
         self.run_with(&route.handler, call)
     }
 
-    /// Runs a call that cannot be served through the interceptors, for them to see its end.
+    /// Runs a call that cannot be served through the interceptors, with the status `why`.
     pub(crate) fn refuse(self: &Arc<Self>, call: Call, why: Status) -> BoxFuture<'static, Outcome> {
         let handler = handler::raw(move |_| ready(why.clone().into()));
         self.run_with(&handler, call)
@@ -169,13 +171,14 @@ impl Router {
         })
     }
 
-    /// Where `path` leads; the fallback, of [`UNKNOWN_METHOD`], if to no method.
+    /// Returns the route of `path`, or the fallback with [`UNKNOWN_METHOD`].
     pub(crate) fn route(&self, path: &str) -> &Route {
         self.routes.get(path).unwrap_or(&self.fallback)
     }
 }
 
-/// Names a service or a method for [`Router::configure`]: text, a [`Method`], an [`Rpc`] or a [`ServiceInfo`].
+/// The name of a service or a method for [`Router::configure`]. It is made from text, a [`Method`],
+/// an [`Rpc`] or a [`ServiceInfo`].
 #[derive(Debug, Clone, Copy)]
 pub struct ConfigName<'n>(&'n str);
 

@@ -12,28 +12,28 @@ use super::sink::Sink;
 use super::status::Status;
 use super::streaming::Streaming;
 
-/// An implementation of a service, ready for [`Router::add`](crate::Router::add). Generated code
-/// makes it: `into_service()` of the service's trait.
+/// A service implementation for [`Router::add`](crate::Router::add). Generated code makes it with
+/// `into_service()` of the service's trait.
 pub struct Service {
     pub(crate) info: ServiceInfo,
     pub(crate) handlers: Vec<(&'static Method, Arc<dyn Handler>)>,
-    /// For a service whose requests are known to be small.
+    /// The limit of received messages that the service sets for itself.
     pub(crate) max_receive: Option<usize>,
     pub(crate) interceptors: Vec<Arc<dyn DynInterceptor>>,
 }
 
-/// What is known of a service besides its implementation.
+/// The name and the descriptors of a service.
 #[derive(Clone, Copy)]
 pub struct ServiceInfo {
     /// The full name, such as `helloworld.Greeter`.
     pub name: &'static str,
-    /// A serialized `google.protobuf.FileDescriptorSet`: the file that defines the service, after
-    /// all that it imports.
+    /// A serialized `google.protobuf.FileDescriptorSet`: all imported files, then the file that
+    /// defines the service.
     pub file_descriptor_set: &'static [u8],
 }
 
 impl Service {
-    /// Starts the registration of `target`, whose methods are added one by one.
+    /// Starts a service on `target`. The builder adds its methods one by one.
     pub fn builder<T: Send + Sync + 'static>(
         name: &'static str,
         file_descriptor_set: &'static [u8],
@@ -50,16 +50,17 @@ impl Service {
         }
     }
 
-    /// The service's name and descriptors.
+    /// Returns the service's name and descriptors.
     pub fn info(&self) -> ServiceInfo {
         self.info
     }
 
-    /// Leaves out a method, by its name such as `List`: calls to it are UNIMPLEMENTED. Reflection
-    /// describes it all the same.
+    /// Removes a method by its name, such as `List`. Calls to it end with UNIMPLEMENTED. Reflection
+    /// still describes it.
     ///
     /// # Panics
-    /// If the service has no method of that name: a misspelt one would be served.
+    /// If the service has no method of that name: otherwise a misspelt name would leave the method
+    /// served.
     #[must_use]
     pub fn without(mut self, method: &str) -> Self {
         let before = self.handlers.len();
@@ -68,25 +69,24 @@ impl Service {
         self
     }
 
-    /// Sets the longest message that this service receives, in bytes, also after decompression; a
-    /// server that receives less keeps its own limit. What
-    /// [`Router::configure`](crate::Router::configure) sets for the service or a method comes
-    /// before it.
+    /// Limits the messages that this service receives to this many bytes, before and after
+    /// decompression. The lower of this limit and the server's applies. A limit set with
+    /// [`Router::configure`](crate::Router::configure) for the service or a method overrides both.
     #[must_use]
     pub fn max_receive_message_size(mut self, bytes: usize) -> Self {
         self.max_receive = Some(bytes);
         self
     }
 
-    /// Wraps an interceptor around the calls of this service, inside of the router's interceptors. The first one is
-    /// the outermost.
+    /// Wraps an interceptor around the calls of this service. It runs inside the router's
+    /// interceptors. The first one added is the outermost.
     #[must_use]
     pub fn intercept(mut self, interceptor: impl Interceptor) -> Self {
         self.interceptors.push(Arc::new(interceptor));
         self
     }
 
-    /// The service's methods.
+    /// Returns the service's methods.
     pub fn methods(&self) -> impl Iterator<Item = &'static Method> {
         self.handlers.iter().map(|(method, _)| *method)
     }
@@ -105,7 +105,7 @@ impl fmt::Debug for ServiceInfo {
     }
 }
 
-/// Binds each method's descriptor to the function that implements it.
+/// Builds a [`Service`]: binds each method's descriptor to the function that implements it.
 pub struct ServiceBuilder<T> {
     service: Service,
     target: Arc<T>,
@@ -172,7 +172,7 @@ impl<T: Send + Sync + 'static> ServiceBuilder<T> {
         self.add(rpc.method(), handler)
     }
 
-    /// The service with the methods added so far.
+    /// Returns the service with the methods added so far.
     pub fn build(self) -> Service {
         self.service
     }

@@ -10,10 +10,10 @@ use super::call::MetadataMut;
 use super::exchange::Exchange;
 use super::status::Status;
 
-/// Where a handler puts the messages that it streams. The handler's return value ends the call.
+/// The sending half of a streamed response. The handler's return value ends the call.
 ///
-/// Messages gather while the handler goes on and leave together when it waits for anything, or
-/// when 16 KiB have come together; none is held back longer than that.
+/// Messages are buffered while the handler runs. They are sent together when it awaits, or when 16
+/// KiB are buffered.
 pub struct Sink<T> {
     exchange: Arc<Exchange>,
     messages: PhantomData<fn(T)>,
@@ -24,49 +24,51 @@ impl<T: Message> Sink<T> {
         Self { exchange, messages: PhantomData }
     }
 
-    /// Sends a message: owned, borrowed, or shared (`T`, `&T`, `Arc<T>`). Waits while 16 KiB of
-    /// earlier messages are unsent, that is for the client's flow control. Cancel safe: dropped
-    /// before it is ready, it has sent nothing.
+    /// Sends a message: owned, borrowed or shared (`T`, `&T`, `Arc<T>`). It waits while 16 KiB of
+    /// earlier messages are unsent, that is, for the client's flow control.
+    ///
+    /// Cancel safe: if it is dropped before it is ready, it has sent nothing.
     ///
     /// # Errors
-    /// RESOURCE_EXHAUSTED if the message is over the send limit; INTERNAL if its own code panics or
-    /// gives another length than that of its encoding; else why the call is over. In the first two
-    /// cases nothing of it is sent, and later messages can be.
+    /// - RESOURCE_EXHAUSTED if the message exceeds the send limit. Later messages can be sent.
+    /// - INTERNAL if the message's own code panics, or its encoding has another length than it
+    ///   declares. Nothing of the message is sent, and later messages can be sent.
+    /// - The status of the call if it has ended.
     pub async fn send(&mut self, message: impl Borrow<T>) -> Result<(), Status> {
         poll_fn(|cx| self.exchange.poll_send(message.borrow(), true, cx)).await
     }
 
-    /// Sends a message that is not worth compressing, such as one that holds an image, plain also
-    /// in a call whose messages are compressed. Else like [`send`](Self::send).
+    /// Sends a message uncompressed, also in a call with compression. Use it for messages that do
+    /// not compress well, such as images. Otherwise it is like [`send`](Self::send).
     ///
     /// # Errors
-    /// Those of [`send`](Self::send).
+    /// The errors of [`send`](Self::send).
     pub async fn send_uncompressed(&mut self, message: impl Borrow<T>) -> Result<(), Status> {
         poll_fn(|cx| self.exchange.poll_send(message.borrow(), false, cx)).await
     }
 
-    /// Waits until all that was sent has left for the client, as far as its flow control lets it:
-    /// for a handler that would rather send the latest value later than an old one now. Cancel
+    /// Waits until all messages have been sent to the client, as its flow control allows. It is for
+    /// handlers that prefer to send the latest value later, rather than an old value now. Cancel
     /// safe.
     ///
     /// # Errors
-    /// Why the call is over.
+    /// The status of the call if it has ended.
     pub async fn flushed(&mut self) -> Result<(), Status> {
         poll_fn(|cx| self.exchange.poll_unsent(0, cx)).await
     }
 
-    /// Initial metadata, to be added to until the headers are sent: by the first message, by
-    /// [`flush_headers`](Self::flush_headers), or at the end.
+    /// Returns the initial metadata. Entries can be added until the headers are sent: with the
+    /// first message, by [`flush_headers`](Self::flush_headers), or at the end of the call.
     pub fn metadata_mut(&mut self) -> MetadataMut<'_> {
         MetadataMut::initial(&self.exchange)
     }
 
-    /// Trailing metadata, to be added to until the handler returns.
+    /// Returns the trailing metadata. Entries can be added until the handler returns.
     pub fn trailers_mut(&mut self) -> MetadataMut<'_> {
         MetadataMut::trailing(&self.exchange)
     }
 
-    /// Sends the headers now, for a client that waits for them before the first message exists.
+    /// Sends the headers now, for a client that waits for them before the first message.
     pub fn flush_headers(&mut self) {
         self.exchange.flush_headers();
     }

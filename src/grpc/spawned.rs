@@ -10,18 +10,18 @@ use tokio::task::JoinHandle;
 
 use super::status::Status;
 
-/// How a handler runs that is no part of its connection's future, but a task of its own.
+/// The settings of a handler that runs as a separate task, outside of its connection's future.
 pub(crate) struct SpawnedHandler {
-    /// Where it runs; `None` is the runtime of its connection.
+    /// The runtime of the task; `None` is the runtime of the connection.
     pub(crate) runtime: Option<Handle>,
-    /// Whether it is left alone when its call ends without it.
+    /// Whether the handler continues after its call has ended.
     pub(crate) to_completion: bool,
-    /// What the server's drain waits for.
+    /// The task holds this value, and the server's drain waits until it is dropped.
     pub(crate) hold: Arc<dyn Any + Send + Sync>,
 }
 
 impl SpawnedHandler {
-    /// Starts the task. What it gives is awaited in place of the handler.
+    /// Starts the task. The result is awaited in place of the handler.
     pub(crate) fn start<T>(self, handler: impl Future<Output = T> + Send + 'static) -> Task<T>
     where
         T: From<Status> + Send + 'static,
@@ -39,7 +39,7 @@ impl SpawnedHandler {
     }
 }
 
-/// A handler's task, for the guard to poll and to drop like any handler.
+/// A handler's task. The call boundary polls and drops it like a handler's future.
 pub(crate) struct Task<T> {
     handle: JoinHandle<T>,
     to_completion: bool,
