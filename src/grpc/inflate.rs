@@ -263,7 +263,8 @@ mod tests {
 
     #[test]
     fn empty_blocks_come_in_slices_and_cost() {
-        // Blocks of fixed codes with nothing but their end (RFC 1951, 3.2.6), four in five bytes.
+        // Blocks of fixed codes that contain only their end code (RFC 1951, 3.2.6). Four blocks
+        // take five bytes.
         let blocks = [0b0000_0010, 0b0000_1000, 0b0010_0000, 0b1000_0000, 0].repeat(2_000);
         let zlib = [&[0x78, 0x9c][..], &blocks].concat();
         let gzip = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3][..], &blocks].concat();

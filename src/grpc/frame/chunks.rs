@@ -4,40 +4,40 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::Payload;
 
-/// Chunks of fewer bytes are copied together rather than queued: h2 cuts them out of what it has
-/// read from the socket, and each keeps all of that alive.
+/// Shorter chunks are copied together rather than queued, in bytes. h2 slices them out of its read
+/// buffer, and each slice keeps the whole read buffer alive.
 const LONG: usize = 8 * 1024;
 
-/// What h2 reads at a time: a full DATA frame, or two at the most. So a long chunk keeps no more
-/// than twice of what it is counted as.
+/// The read size of h2: a full DATA frame, or two at most. So the memory behind a long chunk is at
+/// most twice the memory that is counted for it.
 const READ_BUFFER: usize = 16 * 1024;
 
-/// Short chunks are copied together up to this size.
+/// The maximum size of copied short chunks, in bytes.
 const COPIED: usize = 32 * 1024;
 
-/// Memory that need not be given back: to copy costs more than that.
+/// Spare memory that is not worth a copy, in bytes.
 const NEGLIGIBLE: usize = 1024;
 
-/// Bytes that have arrived and are unread, with the memory that holds them.
+/// Received and unread bytes, with the memory that holds them.
 #[derive(Debug, Default)]
 pub(super) struct Chunks {
-    /// What is read next; empty only if nothing is unread. Apart from `queue` because most calls
-    /// have no more than this.
+    /// The chunk that is read next; empty only if nothing is unread. Separate from `queue`, because
+    /// most calls have only one chunk.
     front: Chunk,
     queue: VecDeque<Chunk>,
-    /// Short chunks behind `queue`, copied together: a client that sends bytes one by one must not
-    /// cost a queue entry and a piece of a read buffer for each.
+    /// Short chunks after `queue`, copied together. A client that sends single bytes must not cost
+    /// a queue entry and a part of a read buffer for each.
     tail: BytesMut,
-    /// The length of all three, so that the transport can be held back in O(1).
+    /// The length of all three, so that flow control can check it in O(1).
     len: usize,
-    /// The memory of the chunks in `queue`.
+    /// The memory of the chunks in `queue`, in bytes.
     queued: usize,
 }
 
 #[derive(Debug, Default)]
 struct Chunk {
     bytes: Bytes,
-    /// What is freed together with `bytes`.
+    /// The memory that is freed with `bytes`.
     memory: usize,
 }
 
@@ -45,7 +45,7 @@ impl Chunks {
     pub(super) fn push(&mut self, bytes: Bytes) {
         self.len += bytes.len();
         if self.front.bytes.is_empty() {
-            // Most are read before anything waits; else `compact` copies it.
+            // Most chunks are read before they wait. If one waits, `compact` copies it.
             let memory = bytes.len().max(READ_BUFFER);
             self.front = Chunk { bytes, memory };
         } else if bytes.len() < LONG {
@@ -60,18 +60,18 @@ impl Chunks {
         }
     }
 
-    /// Unread bytes.
+    /// Returns the number of unread bytes.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Bytes of memory that hold what is unread.
+    /// Returns the memory of the unread bytes.
     pub(super) fn memory(&self) -> usize {
         self.front.memory + self.queued + self.tail.capacity()
     }
 
-    /// Copies what is read next if that frees more than it costs. What is left of a chunk is halved
-    /// before it is copied again, so all copies of it together are no longer than it was.
+    /// Copies the front chunk if that frees more memory than it costs. A chunk is copied again only
+    /// after its rest has halved. So all copies together are at most as long as the chunk.
     pub(super) fn compact(&mut self) {
         let Chunk { bytes, memory } = &mut self.front;
         if *memory > 2 * bytes.len() + NEGLIGIBLE {
@@ -80,12 +80,13 @@ impl Chunks {
         }
     }
 
-    /// The chunk that is read next; empty only if nothing is unread.
+    /// Returns the chunk that is read next; empty only if nothing is unread.
     pub(super) fn front(&self) -> &Bytes {
         &self.front.bytes
     }
 
-    /// The next `N` bytes, across chunks; nothing is taken while there are fewer.
+    /// Removes and returns the next `N` bytes, across chunks. Returns `None` and removes nothing if
+    /// there are fewer.
     pub(super) fn take_array<const N: usize>(&mut self) -> Option<[u8; N]> {
         if self.len < N {
             return None;
@@ -101,7 +102,7 @@ impl Chunks {
         Some(array)
     }
 
-    /// The next `count` bytes, of which there are as many.
+    /// Removes and returns the next `count` bytes. At least `count` bytes must be unread.
     pub(super) fn take(&mut self, count: usize) -> Payload {
         let mut payload = Payload::default();
         let mut left = count;
@@ -114,7 +115,7 @@ impl Chunks {
         payload
     }
 
-    /// Done with the first `count` bytes of the front.
+    /// Removes the first `count` bytes of the front chunk.
     pub(super) fn skip(&mut self, count: usize) {
         self.front.bytes.advance(count);
         self.len -= count;
@@ -150,7 +151,7 @@ impl Chunks {
 mod tests {
     use super::*;
 
-    /// A short chunk of a large buffer, as h2 hands it out.
+    /// A slice of a large buffer, as h2 returns it.
     fn piece(len: usize) -> Bytes {
         Bytes::from(vec![7; 2 * READ_BUFFER]).slice(..len)
     }

@@ -4,13 +4,13 @@ use bytes::{Buf, Bytes};
 use super::chunks::Chunks;
 use super::{DATA_FRAME, Frame, FrameError, HEADER_LEN};
 
-/// Uncompressed frames, one after the other.
+/// Complete, uncompressed frames in a row.
 #[derive(Debug, Clone, Default)]
 pub struct WholeFrames(Bytes);
 
 impl WholeFrames {
-    /// Gives `read` the payload of the next frame, of which it need not read all; `None` behind the
-    /// last.
+    /// Passes the payload of the next frame to `read`, which need not read all of it. Returns
+    /// `None` after the last frame.
     pub fn next<R>(&mut self, read: impl FnOnce(Take<&mut Bytes>) -> R) -> Option<R> {
         let (header, _) = self.0.split_first_chunk::<HEADER_LEN>()?;
         let length = length_of(header);
@@ -21,12 +21,12 @@ impl WholeFrames {
         Some(result)
     }
 
-    /// Bytes of the frames that are left.
+    /// Returns the number of bytes of the remaining frames.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is no frame left.
+    /// Whether no frame is left.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -36,20 +36,20 @@ fn length_of([_, length @ ..]: &[u8; HEADER_LEN]) -> usize {
     u32::from_be_bytes(*length) as usize
 }
 
-/// Cuts chunks of bytes into frames.
+/// Splits chunks of bytes into frames.
 ///
 /// ```text
 ///            5 bytes                 `length` bytes
 ///  Header ------------> Payload ---------------------> a frame, Header again
 /// ```
 ///
-/// After an error the decoder's state means nothing any more: the stream cannot be
-/// resynchronized, and the call is over.
+/// After an error, the decoder must not be used any more: the stream cannot be resynchronized, and
+/// the call ends.
 #[derive(Debug)]
 pub struct FrameDecoder {
     limit: usize,
     chunks: Chunks,
-    /// Of the payload being waited for; `None` while waiting for a header.
+    /// The header of the payload that is expected; `None` while a header is expected.
     header: Option<Header>,
 }
 
@@ -60,18 +60,18 @@ struct Header {
 }
 
 impl FrameDecoder {
-    /// A decoder that refuses messages of more than `limit` bytes.
+    /// A decoder that rejects messages of more than `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self { limit, chunks: Chunks::default(), header: None }
     }
 
-    /// Adds what arrived. Copies only short chunks, and those only if others wait before them.
+    /// Adds received bytes. It copies only a short chunk, and only if other bytes wait before it.
     pub fn push(&mut self, chunk: Bytes) {
         self.chunks.push(chunk);
     }
 
-    /// Bytes that were pushed and wait to be read, but for those of a message of which more has to
-    /// come first.
+    /// Returns the number of bytes that wait to be read. The bytes of an incomplete message do not
+    /// count.
     pub fn unread(&self) -> usize {
         match self.header {
             Some(header) if self.chunks.len() < header.length => 0,
@@ -79,32 +79,31 @@ impl FrameDecoder {
         }
     }
 
-    /// Bytes of memory that hold what was pushed and has not left in a frame.
+    /// Returns the memory of the bytes that have not left in a frame.
     pub(crate) fn held(&self) -> usize {
         self.chunks.memory()
     }
 
-    /// Gives memory back that what is unread keeps alive and does not need: to be called before
-    /// what is unread has to wait.
+    /// Frees spare memory behind the unread bytes. It is called before they have to wait.
     pub(crate) fn compact(&mut self) {
         self.chunks.compact();
     }
 
-    /// Whether the next frame is complete and bytes of another one follow it, a whole header at
-    /// least.
+    /// Whether the next frame is complete and at least the header of another one follows.
     ///
     /// # Errors
-    /// Those of [`next_frame`](Self::next_frame).
+    /// The errors of [`next_frame`](Self::next_frame).
     pub(crate) fn has_another(&mut self) -> Result<bool, FrameError> {
         let Some(header) = self.next_header()? else { return Ok(false) };
         Ok(self.chunks.len() >= header.length.saturating_add(HEADER_LEN))
     }
 
-    /// The next complete frame, or `None` until more bytes are pushed. Memory grows with what was
-    /// pushed, never to the declared length at once: five bytes must not claim megabytes.
+    /// Returns the next complete frame, or `None` until more bytes are pushed. Memory grows with
+    /// the pushed bytes, never with the declared length. A header of five bytes must not reserve
+    /// megabytes.
     ///
     /// # Errors
-    /// [`FrameError::InvalidFlag`] and [`FrameError::TooLarge`], as soon as the header shows it.
+    /// [`FrameError::InvalidFlag`] and [`FrameError::TooLarge`], as soon as the header is read.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
         let Some(header) = self.next_header()? else { return Ok(None) };
         if self.chunks.len() < header.length {
@@ -115,9 +114,9 @@ impl FrameDecoder {
         Ok(Some(Frame { compressed: header.compressed, payload }))
     }
 
-    /// Uncompressed frames that lie whole and one after the other in the chunk that is read next, at
-    /// once: for a reader that takes them apart by itself. No more than fill a DATA frame of the
-    /// default size, and none if there are none; then [`next_frame`](Self::next_frame) knows more.
+    /// Returns all uncompressed frames that lie whole at the start of the next chunk. It stops once
+    /// they fill a DATA frame of the default size. If it returns none, call
+    /// [`next_frame`](Self::next_frame).
     pub fn whole_frames(&mut self) -> WholeFrames {
         let front = self.chunks.front();
         let mut end = 0;
@@ -134,10 +133,10 @@ impl FrameDecoder {
         WholeFrames(bytes)
     }
 
-    /// Says that no more bytes will come.
+    /// Checks the end of the input: no more bytes will come.
     ///
     /// # Errors
-    /// [`FrameError::Truncated`] if a frame has begun and is not complete.
+    /// [`FrameError::Truncated`] if the last frame is incomplete.
     pub fn end(&self) -> Result<(), FrameError> {
         if self.header.is_some() || self.chunks.len() > 0 {
             Err(FrameError::Truncated)
@@ -146,16 +145,16 @@ impl FrameDecoder {
         }
     }
 
-    /// Says that no more bytes will come, before the last frame was taken.
+    /// Checks the end of the input before the last frame is taken: no more bytes will come.
     ///
     /// # Errors
-    /// [`FrameError::Truncated`] if that frame is not complete, or another one has begun behind it.
+    /// [`FrameError::Truncated`] if that frame is incomplete, or another one has begun after it.
     pub(crate) fn end_after_next(&self) -> Result<(), FrameError> {
         let expected = self.header.map_or(0, |header| header.length);
         if self.chunks.len() == expected { Ok(()) } else { Err(FrameError::Truncated) }
     }
 
-    /// The header of the next frame, once it has come.
+    /// Returns the header of the next frame, once it has arrived.
     fn next_header(&mut self) -> Result<Option<Header>, FrameError> {
         if self.header.is_none()
             && let Some(header) = self.chunks.take_array()

@@ -1,5 +1,5 @@
-//! Length-prefixed messages (PROTOCOL-HTTP2, "Length-Prefixed-Message"), sans I/O: bytes in,
-//! frames or a typed fault of the peer out.
+//! Length-prefixed messages (PROTOCOL-HTTP2, "Length-Prefixed-Message"), sans I/O. The input is
+//! bytes. The output is frames, or a typed error of the peer.
 //!
 //! ```text
 //!  0        1                                5
@@ -9,7 +9,8 @@
 //!  0 plain, 1 compressed
 //! ```
 //!
-//! DATA frames of HTTP/2 cut this sequence anywhere, so their boundaries mean nothing here.
+//! HTTP/2 may split this sequence into DATA frames at any byte, so their boundaries mean nothing
+//! here.
 //!
 //! ```
 //! use balafon::grpc::frame::{FrameDecoder, encode};
@@ -40,43 +41,43 @@ use prost::Message;
 pub use self::decoder::{FrameDecoder, WholeFrames};
 pub use self::payload::Payload;
 
-/// The largest payload of a DATA frame, unless the receiver says otherwise (RFC 9113, 4.2).
+/// The largest payload of a DATA frame, unless the receiver's settings allow more (RFC 9113, 4.2).
 const DATA_FRAME: usize = 16 * 1024;
 
-/// The most memory that is taken for a message because of the length that it gives; past this it
-/// grows with what is encoded. A length that is wrong must not end the process.
+/// The most memory, in bytes, that is reserved for the length that a message declares. Beyond it
+/// the buffer grows with the encoded bytes. A wrong length must not end the process.
 const RESERVED: usize = 64 * 1024 * 1024;
 
-/// The flag and the length that precede every message, in bytes.
+/// The length of the header before every message, in bytes: the flag and the message's length.
 pub const HEADER_LEN: usize = 5;
 
-/// One message as it stood on the wire.
+/// One message in its form on the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     /// Whether the payload is compressed with the call's `grpc-encoding`.
     pub compressed: bool,
-    /// The message; it shares the memory of the chunks in which it arrived.
+    /// The message. It shares the memory of the chunks in which it arrived.
     pub payload: Payload,
 }
 
-/// What is wrong with a sequence of frames, or with a message that should become one.
+/// An invalid sequence of frames, or a message that cannot be encoded as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FrameError {
     /// The first byte of a frame was neither 0 nor 1.
     InvalidFlag(u8),
-    /// A message is longer than the limit; known from its header, before it is buffered.
+    /// A message exceeds the limit. Its header shows this before it is buffered.
     TooLarge {
-        /// The length that the header declares, in bytes; unknown for a message that grew over the
-        /// limit as it was decompressed.
+        /// The length that the header declares, in bytes. `None` for a message that exceeded the
+        /// limit during decompression.
         length: Option<usize>,
         /// The longest message allowed, in bytes.
         limit: usize,
     },
     /// The input ended inside a frame.
     Truncated,
-    /// A message that is to be sent has code of its own, and that has panicked or has given another
-    /// length than that of its encoding.
+    /// A message to be sent has code of its own that panicked, or its encoding has another length
+    /// than it declares.
     Unencodable,
 }
 
@@ -100,11 +101,11 @@ impl fmt::Display for FrameError {
 
 impl std::error::Error for FrameError {}
 
-/// Appends `message` as one uncompressed frame and says how long its payload is.
+/// Appends `message` as one uncompressed frame, and returns the length of its payload.
 ///
 /// # Errors
-/// [`FrameError::TooLarge`] over `limit` or over what 32 bits can say, [`FrameError::Unencodable`];
-/// `buffer` is as it was.
+/// [`FrameError::TooLarge`] over `limit` or the 32 bits of the length field;
+/// [`FrameError::Unencodable`]. `buffer` stays unchanged.
 pub fn encode(
     buffer: &mut BytesMut,
     message: &impl Message,
@@ -136,8 +137,8 @@ fn append(
         message.encode_raw(buffer);
         buffer.len() == payload + length
     } else {
-        // Into a slice of the exact size: that is checked and moved on more cheaply than a buffer
-        // that may grow with every field. Only long ones are not worth filling with zeros first.
+        // A slice of the exact size is cheaper to check and to advance than a buffer that may grow
+        // with every field. Longer messages are not worth filling with zeros first.
         buffer.resize(payload + length, 0);
         let mut left = &mut buffer[payload..];
         message.encode_raw(&mut left);
@@ -146,7 +147,7 @@ fn append(
     if whole { Ok(length) } else { Err(FrameError::Unencodable) }
 }
 
-/// The length of the encoding of `message`, as it says.
+/// Returns the length that `message` declares for its encoding.
 ///
 /// # Errors
 /// [`FrameError::Unencodable`].
@@ -154,15 +155,16 @@ pub(crate) fn encoded_len(message: &impl Message) -> Result<usize, FrameError> {
     guarded(|| Ok(message.encoded_len()))
 }
 
-/// Runs code of a message. One that panics costs its call, and what is shared stays whole.
+/// Runs a message's own code. A panic ends only its own call, and the shared state stays
+/// consistent.
 fn guarded<R>(code: impl FnOnce() -> Result<R, FrameError>) -> Result<R, FrameError> {
     catch_unwind(AssertUnwindSafe(code)).unwrap_or(Err(FrameError::Unencodable))
 }
 
-/// Appends a payload that is compressed already.
+/// Appends a payload that is already compressed.
 ///
 /// # Errors
-/// [`FrameError::TooLarge`] over what 32 bits can say; `buffer` is as it was.
+/// [`FrameError::TooLarge`] over the 32 bits of the length field. `buffer` stays unchanged.
 pub fn put_compressed(buffer: &mut BytesMut, payload: &[u8]) -> Result<(), FrameError> {
     let (length, limit) = (Some(payload.len()), u32::MAX as usize);
     let header =
@@ -182,7 +184,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives a length, and encodes as many zeros as it has.
+    /// A message that declares `length` and encodes `zeros` bytes.
     #[derive(Debug)]
     struct Zeros {
         length: usize,
@@ -215,7 +217,7 @@ mod tests {
 
     #[test]
     fn encoding_another_length_than_given_leaves_the_buffer_as_it_was() {
-        // A message is encoded in one way up to a DATA frame, and in another way beyond.
+        // Messages up to a DATA frame are encoded differently from longer ones.
         for length in [0, 1, DATA_FRAME - 1, DATA_FRAME, DATA_FRAME + 1, 100_000] {
             for zeros in [0, length.saturating_sub(1), length, length + 1, 100_001] {
                 for panics in [false, true] {

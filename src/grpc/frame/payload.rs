@@ -2,11 +2,11 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// The bytes of a message, in the pieces in which they arrived: a long one is read from there, so
-/// that it need not be copied together first.
+/// The bytes of a message, in the pieces in which they arrived. A long message is decoded from the
+/// pieces, without a copy into one buffer.
 #[derive(Debug, Clone, Default)]
 pub struct Payload {
-    /// What is read next; empty only if nothing is left.
+    /// The piece that is read next; empty only if nothing is left.
     front: Bytes,
     rest: VecDeque<Bytes>,
     remaining: usize,
@@ -22,7 +22,7 @@ impl Payload {
         }
     }
 
-    /// All that is left, in one piece; copied only if it is in several.
+    /// Returns the remaining bytes in one piece. It copies only if they are in several.
     pub fn into_bytes(self) -> Bytes {
         if self.rest.is_empty() {
             return self.front;
@@ -34,7 +34,7 @@ impl Payload {
     }
 }
 
-/// Equal if the bytes are, in whatever pieces.
+/// Payloads are equal if their bytes are, in any pieces.
 impl PartialEq for Payload {
     fn eq(&self, other: &Self) -> bool {
         self.clone().into_bytes() == other.clone().into_bytes()
