@@ -1,10 +1,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What is to be run for each message of a call. A message costs no lock where there is nothing.
+/// Functions that run for each message of a call. Without any, a message needs no lock.
 pub(super) struct Hooks<T> {
     hooks: Mutex<Vec<T>>,
-    /// Whether there are any.
+    /// Whether `hooks` is not empty.
     any: AtomicBool,
 }
 
@@ -22,7 +22,7 @@ impl<T> Hooks<T> {
         !self.any.load(Ordering::Acquire)
     }
 
-    /// All of them, in the order in which they were added.
+    /// Returns all hooks, in the order in which they were added.
     pub(super) fn all(&self) -> MutexGuard<'_, Vec<T>> {
         self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -7,24 +7,24 @@ use crate::grpc::frame::{Frame, FrameDecoder, WholeFrames};
 use crate::grpc::inflate_budget::Inflating;
 use crate::grpc::status::Status;
 
-/// Incoming bytes that may wait for the handler before the client's flow control feels it: the
+/// Incoming bytes that may wait for the handler while the client's window is still replenished: the
 /// default window of HTTP/2.
 pub(super) const READ_AHEAD: usize = 64 * 1024;
 
-/// What has arrived and waits for the handler.
+/// The received bytes that wait for the handler.
 pub(crate) struct Inbound {
     decoder: FrameDecoder,
-    /// How the input ended: half-close, or why no more will come.
+    /// The end of the input: the half-close, or the reason why no more will arrive.
     end: Option<Result<(), Status>>,
-    /// Bytes received whose window has not been given back to the client.
+    /// Bytes received whose flow-control window was not returned to the client yet.
     unreleased: usize,
-    /// A message that takes more than one slice of time to decompress.
+    /// A message whose decompression takes more than one slice.
     pub(super) inflating: Option<Box<Inflating>>,
-    /// Bytes that the handler has in hand, to decode one by one.
+    /// Bytes that the handler has taken, and decodes message by message.
     pub(super) in_hand: usize,
-    /// The handler waits for the next message of a stream.
+    /// Whether the handler waits for the next message of a stream.
     pub(super) awaited: bool,
-    /// Nobody will read any more.
+    /// Whether later input is discarded.
     discarded: bool,
     reader: Option<Waker>,
 }
@@ -43,15 +43,15 @@ impl Inbound {
         }
     }
 
-    /// The messages that can be had without looking further, however many.
+    /// Returns the messages that lie whole in the next chunk, without decompression.
     pub(super) fn whole_frames(&mut self) -> WholeFrames {
         let frames = self.decoder.whole_frames();
         self.in_hand = frames.len();
         frames
     }
 
-    /// Ready when the only message of a call has come, and the half-close right behind it. It stays
-    /// here until then, where it counts as held.
+    /// Ready when the only message of a call has arrived, followed by the half-close. The message
+    /// stays here until then, and counts as held.
     pub(super) fn poll_only(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
         let error = match self.decoder.has_another() {
             Ok(true) => wrong_count("more arrived"),
@@ -102,24 +102,25 @@ impl Inbound {
         }
     }
 
-    /// Bytes of memory that hold what the handler has not taken.
+    /// Returns the memory of the bytes that the handler has not processed.
     pub(super) fn held(&self) -> usize {
         let inflating = self.inflating.as_ref().map_or(0, |inflating| inflating.memory());
         self.decoder.held() + inflating + self.in_hand
     }
 
-    /// Gives memory back that is not needed, before what is here has to wait.
+    /// Frees spare memory. It is called before the bytes here have to wait.
     pub(super) fn compact(&mut self) {
         self.decoder.compact();
     }
 
-    /// Window to give back: of all that the handler has taken, and of what may wait for it.
+    /// Returns the window to return to the client: all bytes that the handler has taken, and the
+    /// [`READ_AHEAD`] that may wait for it.
     pub(super) fn releasable(&self) -> usize {
         let held = self.decoder.unread().saturating_sub(READ_AHEAD);
         self.unreleased.saturating_sub(held)
     }
 
-    /// Counts what is releasable as given back.
+    /// Returns the releasable window, and counts it as released.
     pub(super) fn release(&mut self) -> usize {
         let count = self.releasable();
         self.unreleased -= count;
@@ -130,28 +131,28 @@ impl Inbound {
         self.end.get_or_insert(end);
     }
 
-    /// After a fault of the client's there is nothing more to read.
+    /// Ends the input with an error. Later input is discarded.
     pub(super) fn fail(&mut self, status: &Status) {
         self.end = Some(Err(status.clone()));
         self.in_hand = 0;
         self.discard();
     }
 
-    /// Frees what nobody will read, and keeps nothing more: the handler may outlive its call.
+    /// Frees the unread input, and discards later input. The handler's future may outlive its call.
     pub(crate) fn discard(&mut self) {
         self.discarded = true;
         self.decoder = FrameDecoder::new(0);
         self.inflating = None;
     }
 
-    /// The reader's waker, for the transport to wake after it has released the lock.
+    /// Returns the reader's waker. The transport wakes it after it has released the lock.
     pub(crate) fn take_reader(&mut self) -> Option<Waker> {
         self.reader.take()
     }
 }
 
-/// The codes list of gRPC gives UNIMPLEMENTED to a violation of cardinality, and the conformance
-/// suite expects it; grpc-go and grpc-java answer INTERNAL.
+/// Returns the error for a wrong number of messages. gRPC's `statuscodes.md` assigns UNIMPLEMENTED
+/// to it, and the conformance suite expects that. grpc-go and grpc-java send INTERNAL.
 pub(super) fn wrong_count(what: &str) -> Status {
     Status::unimplemented(format!("the method takes exactly one request message, {what}"))
 }

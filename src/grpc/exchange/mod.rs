@@ -1,12 +1,11 @@
-//! What the two sides of one call share: the transport on one side, the handler with its
-//! interceptors on the other. No I/O happens here and HTTP/2 is not known here, so a call can
-//! as well be driven by a test.
+//! The state that the two sides of one call share: the transport, and the handler with its
+//! interceptors. It does no I/O and does not depend on HTTP/2, so a test can drive a call as well.
 //!
 //! ```text
 //!   transport                        Exchange                         handler
 //!   DATA      -- receive() ------->  inbound:  FrameDecoder --------> poll_received()
 //!   DATA      <-- split() ---------  outbound: encoded messages <---- poll_send(), respond()
-//!   RST, deadline --- end() ------>  end: Option<End> --------------> Cancellation
+//!   RST, deadline --- end() ------>  end: Option<End> --------------> CallBoundary, CallHandle
 //! ```
 
 mod hooks;
@@ -36,27 +35,27 @@ use super::inflate_budget::InflateBudget;
 use super::method::Method;
 use super::status::Status;
 
-/// Sees one message as it is received or sent.
+/// A function that gets each message that the handler receives or sends.
 pub(crate) type Observer = Box<dyn FnMut(MessageEvent<'_>) + Send>;
 
-/// Says whether the handler may have one more message.
+/// A function that decides whether the handler may receive one more message.
 pub(crate) type Gate = Box<dyn FnMut() -> Result<(), Status> + Send>;
 
-/// A message that passes through a call: its encoded and uncompressed bytes.
+/// A message of a call, as encoded and uncompressed bytes.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum MessageEvent<'a> {
-    /// From the client, before it is decoded.
+    /// A message from the client, before it is decoded.
     Received(&'a [u8]),
-    /// From the handler, before it is on the wire.
+    /// A message from the handler, before it is sent.
     Sent(&'a [u8]),
 }
 
-/// The parameters of a call, which do not change once it has begun.
+/// The parameters of a call. They do not change once the call has begun.
 #[derive(Debug, Clone)]
 pub(crate) struct Terms {
     pub(crate) method: &'static Method,
-    /// When the call ends with DEADLINE_EXCEEDED.
+    /// The time at which the call ends with DEADLINE_EXCEEDED.
     pub(crate) deadline: Option<Instant>,
     /// The longest message that is received, in bytes.
     pub(crate) receive_limit: usize,
@@ -64,7 +63,7 @@ pub(crate) struct Terms {
     pub(crate) send_limit: usize,
     /// The encoding of compressed requests.
     pub(crate) encoding: Option<Encoding>,
-    /// Bounds the work of decompression; `None` is no bound.
+    /// The limit on decompression; `None` is no limit.
     pub(crate) inflate_budget: Option<Arc<InflateBudget>>,
     /// The encoding of compressed responses.
     pub(crate) compressor: Option<Compressor>,
@@ -73,16 +72,18 @@ pub(crate) struct Terms {
 pub(crate) struct Exchange {
     terms: Terms,
     state: Mutex<State>,
-    /// Notified when the call ends or the server begins to drain. Unset unless a task waits for that.
+    /// Notified when the call ends or the server begins to drain. Unset until a task waits for
+    /// that.
     changed: OnceLock<Notify>,
     /// Outside of `state`, so that an observer may use the call.
     observers: Hooks<Observer>,
     gates: Hooks<Gate>,
-    /// Messages that the handler has taken. There is one reader: a load and a store are enough to add.
+    /// Messages that the handler has received. Only one reader adds to it, so a load and a store
+    /// suffice.
     received: AtomicU64,
-    /// Whether the last message that the handler has taken came compressed.
+    /// Whether the last message that the handler received arrived compressed.
     compressed: AtomicBool,
-    /// The name of the caller, for logs, once an interceptor has set it.
+    /// The caller's name, for logs. An interceptor sets it.
     principal: OnceLock<Box<str>>,
 }
 
@@ -91,7 +92,7 @@ impl Exchange {
         Self::build(terms, false)
     }
 
-    /// An exchange without a transport: what is sent stays in the buffer, without a limit.
+    /// An exchange without a transport. Sent messages stay in the buffer, without a limit.
     pub(crate) fn detached(method: &'static Method) -> Arc<Self> {
         let terms = Terms {
             method,
@@ -125,22 +126,22 @@ impl Exchange {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic under this lock (in a message's own code, say) ends its call, not the others.
+        // A panic under this lock, for example in a message's own code, ends only its own call.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How the call has ended for the handler, if it has.
+    /// Returns the status with which the call has ended for the handler, if it has.
     pub(crate) fn ended(&self) -> Option<Status> {
         self.lock().ended().cloned()
     }
 
-    /// Whether the transport was dropped: the handler must not be polled again, because it may be outside of
-    /// any task.
+    /// Whether the transport was dropped. If so, the handler must not be polled again, because it
+    /// may be outside of any task.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.lock().is_abandoned()
     }
 
-    /// Ends the call for the handler. Only the first reason counts.
+    /// Ends the call for the handler. Only the first status counts.
     pub(crate) fn end(&self, status: Status) {
         self.end_with(End { status, abandoned: false });
     }
@@ -158,9 +159,9 @@ impl Exchange {
         }
     }
 
-    /// Ends a call whose response is complete, and gives the bytes of window that are free then.
+    /// Ends a call whose response is complete. Returns the bytes of window that this frees.
     pub(crate) fn close(self: &mut Arc<Self>) -> usize {
-        // Usually the handler is gone, so that no task has to hear of the end.
+        // Usually the handler is dropped already, so no task has to be notified.
         if let Some(exchange) = Arc::get_mut(self) {
             return exchange.state.get_mut().unwrap_or_else(PoisonError::into_inner).close();
         }
@@ -168,12 +169,12 @@ impl Exchange {
         self.lock().release()
     }
 
-    /// Waits until the call is over for the handler.
+    /// Waits until the call has ended for the handler. Returns the status.
     pub(crate) async fn until_ended(&self) -> Status {
         self.until(|| self.ended()).await
     }
 
-    /// Waits until the server drains or the call is over, and says which.
+    /// Waits until the server drains or the call has ended. Returns the status to end with.
     pub(crate) async fn until_draining(&self) -> Status {
         self.until(|| {
             let state = self.lock();
@@ -187,7 +188,7 @@ impl Exchange {
         let notify = self.changed.get_or_init(Notify::new);
         let mut changed = pin!(notify.notified());
         loop {
-            // First listen, then look: what happens in between is heard.
+            // Registers first and checks then, so that no change in between is missed.
             changed.as_mut().enable();
             if let Some(seen) = check() {
                 return seen;
@@ -197,13 +198,13 @@ impl Exchange {
         }
     }
 
-    /// Tells the handler, if it cares, that the server drains.
+    /// Announces the server's drain to the tasks that wait for it.
     pub(crate) fn drain(&self) {
         self.lock().drain();
         self.notify_changed();
     }
 
-    /// Wakes those that look for changed. One who begins to look meanwhile sees it by himself.
+    /// Notifies the waiting tasks. A task that begins to wait meanwhile checks the state itself.
     fn notify_changed(&self) {
         if let Some(changed) = self.changed.get() {
             changed.notify_waiters();
@@ -218,7 +219,7 @@ impl Exchange {
         !self.observers.is_empty()
     }
 
-    /// Shows a message that the handler takes to those who observe the call.
+    /// Passes a received message to the observers.
     pub(crate) fn show_received(&self, message: &[u8]) {
         if self.is_observed() {
             self.show(MessageEvent::Received(message));
@@ -233,7 +234,7 @@ impl Exchange {
         self.gates.add(gate);
     }
 
-    /// Whether the handler may have the message that it is about to take. If not, it was the last.
+    /// Checks whether the handler may receive the next message. An error ends the input.
     pub(crate) fn admit(&self) -> Result<(), Status> {
         if self.gates.is_empty() {
             return Ok(());
@@ -242,12 +243,12 @@ impl Exchange {
         admitted.inspect_err(|status| self.fail_input(status))
     }
 
-    /// Messages that the handler has taken.
+    /// Returns the number of messages that the handler has received.
     pub(crate) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// Whether the last of them came compressed.
+    /// Whether the last message received arrived compressed.
     pub(crate) fn compressed(&self) -> bool {
         self.compressed.load(Ordering::Relaxed)
     }
@@ -256,12 +257,12 @@ impl Exchange {
         &self.principal
     }
 
-    /// Messages that the handler has given.
+    /// Returns the number of messages that the handler has sent.
     pub(crate) fn sent(&self) -> u64 {
         self.lock().outbound.sent()
     }
 
-    /// Replaces a charge of `before` bytes, which the handler held, by one of `after`.
+    /// Replaces the handler's charge of `before` bytes by one of `after`.
     pub(crate) fn charge(&self, before: usize, after: usize) {
         self.lock().charge(before, after);
     }

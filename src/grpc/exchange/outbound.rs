@@ -10,38 +10,37 @@ use crate::grpc::frame::{self, HEADER_LEN};
 use crate::grpc::metadata::Metadata;
 use crate::grpc::status::Status;
 
-/// Outgoing messages gather up to here before their producer has to wait. It is the largest DATA
-/// frame that every HTTP/2 peer accepts (RFC 9113, 4.2), and the point where larger batches no
-/// longer save CPU.
+/// Bytes of outgoing messages that are buffered before the handler has to wait. It is the largest
+/// DATA frame that every HTTP/2 peer accepts (RFC 9113, 4.2). Larger batches save no more CPU.
 pub(super) const COALESCE: usize = 16 * 1024;
 
-/// Room for the message that crosses that line, so that the buffer need not grow for it.
+/// Room for the message that exceeds `COALESCE`, so that the buffer need not grow for it.
 const OVERHANG: usize = 1024;
 
-/// What the handler has given and waits to be sent.
+/// The response data that waits to be sent.
 pub(crate) struct Outbound {
     /// Initial metadata; taken when the headers are sent.
     pub(crate) metadata: Metadata,
     pub(crate) trailers: Metadata,
-    /// The handler wants the headers to be on the wire before the first message.
+    /// Whether the headers are to be sent before the first message.
     headers_due: bool,
     buffer: BytesMut,
-    /// Bytes of memory behind `buffer`, parts of which may be sent: it is freed as a whole.
+    /// The memory of `buffer` in bytes, including sent parts: it is freed as a whole.
     allocated: usize,
-    /// Bytes at the front of `buffer` that continue a message of which a part was sent.
+    /// Bytes at the front of `buffer` that belong to a partly sent message.
     partial: usize,
-    /// Mostly none or one; several if the handler has moved its sink to a task.
+    /// Usually none or one; several if the handler has moved its sink to a task.
     writers: Vec<Writer>,
     sent: u64,
-    /// Bytes that were split off.
+    /// The bytes that were passed to the transport.
     gone: u64,
     limit: usize,
     pub(crate) compressor: Option<Compressor>,
-    /// Without a transport (in a test) nothing drains the buffer, and nobody waits for it.
+    /// Whether writes never wait. True without a transport, where nothing drains the buffer.
     unbounded: bool,
 }
 
-/// Waits until no more than `most` bytes are unsent.
+/// A task that waits until at most `most` bytes are unsent.
 struct Writer {
     waker: Waker,
     most: usize,
@@ -73,7 +72,7 @@ impl Outbound {
         self.headers_due = true;
     }
 
-    /// Ready when no more than `most` bytes are unsent.
+    /// Ready when at most `most` bytes are unsent.
     pub(super) fn poll_unsent(&mut self, most: usize, cx: &mut Context<'_>) -> Poll<()> {
         if self.buffer.len() <= most || self.unbounded {
             return Poll::Ready(());
@@ -85,7 +84,8 @@ impl Outbound {
         Poll::Pending
     }
 
-    /// Encodes `message` into the buffer; with `copy` also gives its payload before compression.
+    /// Encodes `message` into the buffer. With `copy`, it also returns the payload before
+    /// compression.
     pub(super) fn write(
         &mut self,
         message: &impl Message,
@@ -97,7 +97,7 @@ impl Outbound {
         if let Err(status) = &written
             && status.code() == Code::Internal
         {
-            tracing::error!(error = status.message(), "a message is not sent");
+            tracing::error!(error = status.message(), "cannot encode a response message");
         }
         if self.buffer.capacity() != capacity {
             self.allocated = self.buffer.capacity();
@@ -127,7 +127,7 @@ impl Outbound {
         }
         let start = self.buffer.len();
         if self.sent > 0 && self.buffer.capacity() == start {
-            // Not the only message: take room for a full DATA frame at once.
+            // It is not the only message, so reserve room for a full DATA frame.
             self.buffer.reserve(COALESCE + OVERHANG);
         }
         frame::encode(&mut self.buffer, message, self.limit)?;
@@ -135,22 +135,22 @@ impl Outbound {
         Ok(copy.then(|| Bytes::copy_from_slice(&self.buffer[start + HEADER_LEN..])))
     }
 
-    /// Whether there is a reason to send the headers.
+    /// Whether the headers should be sent now.
     pub(crate) fn wants_headers(&self) -> bool {
         self.headers_due || !self.buffer.is_empty()
     }
 
-    /// Encoded bytes that wait to be sent.
+    /// Returns the number of encoded bytes that wait to be sent.
     pub(crate) fn buffered(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Bytes of memory that hold what waits to be sent.
+    /// Returns the memory of the bytes that wait to be sent.
     pub(super) fn held(&self) -> usize {
         if self.buffer.is_empty() { 0 } else { self.allocated }
     }
 
-    /// The first `count` bytes of what waits.
+    /// Removes and returns the first `count` bytes that wait to be sent.
     pub(crate) fn split(&mut self, count: usize) -> Bytes {
         self.gone += count as u64;
         let mut boundary = self.partial;
@@ -161,46 +161,46 @@ impl Outbound {
         }
         self.partial = boundary - count;
         if self.sent == 1 && count == self.buffer.len() {
-            // A whole response: its buffer is given away rather than shared.
+            // A complete response with one message: its buffer is moved rather than shared.
             return std::mem::take(&mut self.buffer).freeze();
         }
         self.buffer.split_to(count).freeze()
     }
 
-    /// Whether a message is cut: a part of it was split off, a part is still here.
+    /// Whether a message is partly sent: a part was split off, and the rest is still here.
     pub(crate) fn inside_message(&self) -> bool {
         self.partial > 0
     }
 
-    /// Forgets what waits to be sent.
+    /// Discards the bytes that wait to be sent.
     pub(crate) fn discard(&mut self) {
         self.buffer = BytesMut::new();
         self.partial = 0;
     }
 
-    /// Forgets it, and that the handler wants the headers to be sent.
+    /// Discards the bytes that wait to be sent, and the request to send the headers.
     pub(crate) fn withdraw(&mut self) {
         self.headers_due = false;
         self.discard();
     }
 
-    /// The writers for whom there is room now.
+    /// Removes and returns the wakers of the writers that may go on.
     pub(crate) fn take_writers(&mut self) -> impl Iterator<Item = Waker> {
         let unsent = self.buffer.len();
         self.writers.extract_if(.., move |writer| unsent <= writer.most).map(|writer| writer.waker)
     }
 
-    /// Whether anybody waits for the client to read.
+    /// Whether a writer waits for the client to read.
     pub(super) fn has_writers(&self) -> bool {
         !self.writers.is_empty()
     }
 
-    /// Bytes that have left for the client.
+    /// Returns the number of bytes that were passed to the transport.
     pub(super) fn gone(&self) -> u64 {
         self.gone
     }
 
-    /// All writers, whatever they wait for.
+    /// Removes and returns the wakers of all writers.
     pub(super) fn take_all_writers(&mut self) -> impl Iterator<Item = Waker> + use<> {
         std::mem::take(&mut self.writers).into_iter().map(|writer| writer.waker)
     }

@@ -11,11 +11,11 @@ use crate::grpc::frame::{Frame, Payload, WholeFrames};
 use crate::grpc::inflate_budget::Inflating;
 use crate::grpc::status::Status;
 
-/// What the handler is given of its input.
+/// The next part of the input for the handler.
 pub(crate) enum Received {
-    /// Messages that came together.
+    /// Uncompressed messages that arrived together.
     Frames(WholeFrames),
-    /// One message, decompressed if need be.
+    /// One message, decompressed if it was compressed.
     Message(Payload),
     /// The client has half-closed.
     End,
@@ -23,7 +23,7 @@ pub(crate) enum Received {
 
 /// The handler's side of the request.
 impl Exchange {
-    /// The next messages, as many as can be had at once.
+    /// Returns the next messages, as many as are available at once.
     pub(crate) fn poll_received(&self, cx: &mut Context<'_>) -> Poll<Result<Received, Status>> {
         let mut state = self.lock();
         state.inbound.in_hand = 0;
@@ -39,7 +39,7 @@ impl Exchange {
         Poll::Ready(Ok(message.map_or(Received::End, Received::Message)))
     }
 
-    /// The only message of a call, once the client has half-closed.
+    /// Returns the only message of a call, once the client has half-closed.
     pub(crate) fn poll_only(&self, cx: &mut Context<'_>) -> Poll<Result<Payload, Status>> {
         let mut state = self.lock();
         if let Some(status) = state.ended() {
@@ -53,7 +53,7 @@ impl Exchange {
         Poll::Ready(Ok(message))
     }
 
-    /// The next message, or `None` after the client's half-close.
+    /// Returns the next message, or `None` after the client's half-close.
     fn poll_message(
         &self,
         mut state: MutexGuard<'_, State>,
@@ -67,7 +67,8 @@ impl Exchange {
             None => match ready!(state.poll_frame(cx))? {
                 None => return Poll::Ready(Ok(None)),
                 Some(Frame { compressed, payload })
-                    // Some clients set the flag on an empty message and leave it empty.
+                    // Some clients set the compressed flag on an empty message without compressing
+                    // it.
                     if !compressed || !payload.has_remaining() && self.terms.encoding.is_some() =>
                 {
                     drop(state);
@@ -84,7 +85,7 @@ impl Exchange {
         Poll::Ready(Ok(Some(self.taken(true, message))))
     }
 
-    /// Decompresses on for a slice of time, without the lock.
+    /// Decompresses one slice, without the lock.
     fn poll_inflated(
         &self,
         mut inflating: Box<Inflating>,
@@ -98,7 +99,7 @@ impl Exchange {
                     return Poll::Ready(Err(status.clone()));
                 }
                 state.inbound.inflating = Some(inflating);
-                // It may hold more than the transport knows of.
+                // The message may hold more memory than the transport has accounted for.
                 state.held_changed();
                 Poll::Pending
             }
@@ -118,7 +119,7 @@ impl Exchange {
         Ok(Inflating::new(encoding, payload, self.terms.receive_limit, budget))
     }
 
-    /// A message that the handler takes, once those who observe the call have seen it.
+    /// Passes a message to the observers before the handler gets it.
     fn taken(&self, compressed: bool, mut message: Payload) -> Payload {
         self.compressed.store(compressed, Ordering::Relaxed);
         if self.is_observed() {
@@ -129,18 +130,18 @@ impl Exchange {
         message
     }
 
-    /// Counts a message that the handler has taken.
+    /// Counts a message that the handler has received.
     pub(crate) fn count_received(&self) {
         let count = self.received.load(Ordering::Relaxed);
         self.received.store(count + 1, Ordering::Relaxed);
     }
 
-    /// After a fault of the client's there is nothing more to read.
+    /// Ends the input with an error. Later input is discarded.
     pub(crate) fn fail_input(&self, status: &Status) {
         self.lock().inbound.fail(status);
     }
 
-    /// The handler does not wait for a message any more.
+    /// Records that the handler does not wait for a message any more.
     pub(crate) fn stop_waiting(&self) {
         self.lock().inbound.awaited = false;
     }

@@ -12,7 +12,7 @@ use crate::grpc::status::Status;
 
 /// The handler's side of the response.
 impl Exchange {
-    /// Ready when no more than `most` bytes are unsent.
+    /// Ready when at most `most` bytes are unsent.
     pub(crate) fn poll_unsent(
         &self,
         most: usize,
@@ -21,8 +21,8 @@ impl Exchange {
         self.lock().poll_unsent(most, cx)
     }
 
-    /// Waits while a full frame is unsent, then encodes a message, compressed if the call says so
-    /// and `compress` does.
+    /// Waits while a full frame is unsent, then encodes a message. The message is compressed if the
+    /// call compresses its responses and `compress` is true.
     pub(crate) fn poll_send(
         &self,
         message: &impl Message,
@@ -34,7 +34,7 @@ impl Exchange {
         Poll::Ready(self.write_to(state, message, compress))
     }
 
-    /// Encodes a message without waiting, compressed if the call says so.
+    /// Encodes a message without waiting, compressed if the call compresses its responses.
     pub(crate) fn write(&self, message: &impl Message) -> Result<(), Status> {
         self.respond(message, Metadata::new(), Metadata::new())
     }
@@ -50,7 +50,7 @@ impl Exchange {
         if let Some(status) = state.ended() {
             return Err(status.clone());
         }
-        // First the metadata: the message is the reason to send the headers.
+        // The metadata is set first, because the message causes the headers to be sent.
         state.outbound.metadata.merge(metadata);
         state.outbound.trailers.merge(trailers);
         self.write_to(state, message, true)
@@ -71,7 +71,7 @@ impl Exchange {
         Ok(())
     }
 
-    /// Ready when less than a full frame is unsent, with the trailing metadata that was set.
+    /// Ready when less than a full frame is unsent. Returns the trailing metadata.
     pub(crate) fn poll_nearly_sent(
         &self,
         cx: &mut Context<'_>,
@@ -81,12 +81,12 @@ impl Exchange {
         Poll::Ready((sent, mem::take(&mut state.outbound.trailers)))
     }
 
-    /// The trailing metadata that was set.
+    /// Takes the trailing metadata.
     pub(crate) fn take_trailers(&self) -> Metadata {
         mem::take(&mut self.lock().outbound.trailers)
     }
 
-    /// Asks for the headers to go out now.
+    /// Requests that the headers are sent now.
     pub(crate) fn flush_headers(&self) {
         let mut state = self.lock();
         state.outbound.flush_headers();

@@ -6,31 +6,31 @@ use super::set_waker;
 use crate::grpc::frame::{Frame, WholeFrames};
 use crate::grpc::status::Status;
 
-/// What a call has in hand, behind the exchange's lock.
+/// The state of a call, behind the exchange's lock.
 pub(crate) struct State {
     pub(crate) inbound: Inbound,
     pub(crate) outbound: Outbound,
     transport: Transport,
     end: Option<End>,
-    /// The server has begun to drain.
+    /// Whether the server has begun to drain.
     draining: bool,
-    /// Bytes that the handler has charged to the call.
+    /// The bytes that the handler has charged to the call.
     charged: usize,
 }
 
-/// How the call has ended for the handler.
+/// The end of the call for the handler.
 pub(super) struct End {
     pub(super) status: Status,
-    /// The transport was dropped.
+    /// Whether the transport was dropped.
     pub(super) abandoned: bool,
 }
 
-/// The transport's side of the wake-ups: while it is being polled it looks at everything before
-/// it rests, so it need not be woken.
+/// The transport's wake-up state. While the transport is being polled, it checks every change
+/// before it rests, so it need not be woken.
 #[derive(Default)]
 struct Transport {
     running: bool,
-    /// There is window to give back.
+    /// There is window to return to the client.
     inbound_changed: bool,
     /// There is something to send.
     outbound_changed: bool,
@@ -59,7 +59,8 @@ impl State {
         self.draining = true;
     }
 
-    /// Ends the call and gives the wakers of the tasks that wait for it; `None` if it had ended before.
+    /// Ends the call, and returns the wakers of the tasks that wait for it. Returns `None` if the
+    /// call had ended before.
     pub(super) fn end(&mut self, end: End) -> Option<impl Iterator<Item = Waker> + use<>> {
         if self.end.is_some() {
             return None;
@@ -70,7 +71,7 @@ impl State {
         Some(reader.into_iter().chain(self.outbound.take_all_writers()))
     }
 
-    /// Frees what will not be read, and gives the bytes of window that are free then.
+    /// Frees the unread input. Returns the bytes of window that this frees.
     pub(super) fn close(&mut self) -> usize {
         self.inbound.discard();
         self.release()
@@ -78,17 +79,17 @@ impl State {
 
     pub(super) fn charge(&mut self, before: usize, after: usize) {
         self.charged = self.charged.saturating_sub(before).saturating_add(after);
-        // A handler in a task of its own may hold more than the transport knows of.
+        // A handler in a separate task may hold more memory than the transport has accounted for.
         self.transport.notify();
     }
 
-    /// There is something new to send.
+    /// Records that there is something new to send.
     pub(super) fn outbound_changed(&mut self) {
         self.transport.outbound_changed = true;
         self.transport.notify();
     }
 
-    /// The handler's side has changed what it holds.
+    /// Records that the handler's side holds another amount of memory.
     pub(super) fn held_changed(&mut self) {
         self.transport.notify();
     }
@@ -119,7 +120,8 @@ impl State {
         let began = polled.is_pending() && !self.inbound.awaited;
         self.inbound.awaited = polled.is_pending();
         if began {
-            // A handler in a task of its own may be waited for by nobody else.
+            // The transport has to be woken: its timer for an idle client must start, also if the
+            // handler runs in a separate task.
             self.transport.notify();
         }
         polled
@@ -140,19 +142,21 @@ impl State {
 
     // The transport's side.
 
-    /// From here until [`rest`](Self::rest) says so the transport need not be woken.
+    /// Begins the transport's turn. Until [`rest`](Self::rest) returns `true`, the transport need
+    /// not be woken.
     pub(crate) fn begin(&mut self) {
         self.transport.running = true;
     }
 
-    /// What the handler has taken so far is seen; gives how many bytes of window are free.
+    /// Marks the handler's reads as handled by the transport. Returns the bytes of window to return
+    /// to the client.
     pub(crate) fn release(&mut self) -> usize {
         self.transport.inbound_changed = false;
         self.inbound.release()
     }
 
-    /// Bytes of memory that hold messages which wait for the handler or the client, and what the
-    /// handler has charged.
+    /// Returns the memory, in bytes, of messages that wait for the handler or the client, plus the
+    /// handler's charges.
     pub(crate) fn held(&self) -> usize {
         self.inbound.held() + self.outbound.held() + self.charged
     }
@@ -162,24 +166,24 @@ impl State {
         self.inbound.awaited || self.outbound.has_writers()
     }
 
-    /// Bytes that have left for the client.
+    /// Returns the number of bytes that were passed to the transport.
     pub(crate) fn gone(&self) -> u64 {
         self.outbound.gone()
     }
 
-    /// Gives memory back that is not needed, before the call waits.
+    /// Frees spare memory before the call waits.
     pub(crate) fn compact(&mut self) {
         self.inbound.compact();
     }
 
-    /// What the handler has written so far is seen.
+    /// Marks the handler's writes as handled by the transport.
     pub(crate) fn outbound_seen(&mut self) -> &mut Outbound {
         self.transport.outbound_changed = false;
         &mut self.outbound
     }
 
-    /// Ends the transport's turn and leaves its waker, unless something has changed that it has
-    /// not seen: then it is `false` and the transport has to look again.
+    /// Ends the transport's turn and registers its waker. Returns `false` if a change is not
+    /// handled yet: then the transport has to check again.
     pub(crate) fn rest(&mut self, cx: &mut Context<'_>) -> bool {
         let transport = &mut self.transport;
         if transport.inbound_changed || transport.outbound_changed {
