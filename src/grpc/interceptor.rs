@@ -34,8 +34,8 @@ use super::handler::{BoxFuture, Handler};
 /// The outcome is available when all but the last 16 KiB of the response have been sent. If the
 /// client stops reading then, its deadline may still pass after the outcome was OK.
 ///
-/// An OK call whose metadata exceeds the client's header limit also fails after the interceptors.
-/// The client gets RESOURCE_EXHAUSTED, and the server logs a warning.
+/// If the metadata of an OK call exceeds the client's header limit, the call fails after the
+/// interceptors have returned. The client gets RESOURCE_EXHAUSTED, and the server logs a warning.
 pub trait Interceptor: Send + Sync + 'static {
     /// Handles a call. Most implementations await `next.run(call)` and do something before or
     /// after.

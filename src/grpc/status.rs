@@ -1,4 +1,4 @@
-//! How a call ends: a code, a message, and optional `google.rpc` details.
+//! The status of a call: a code, a message, and optional `google.rpc` details.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,7 +19,7 @@ pub(crate) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-messag
 pub(crate) const GRPC_STATUS_DETAILS: HeaderName =
     HeaderName::from_static("grpc-status-details-bin");
 
-/// The end of a call: a code, a message for the developer of the client, typed details
+/// The status of a call. It has a code, a message for the client's developer, typed details
 /// (`google.rpc`, see [`rpc`]) and trailing metadata.
 ///
 /// ```
@@ -36,7 +36,8 @@ pub(crate) const GRPC_STATUS_DETAILS: HeaderName =
 pub struct Status {
     code: Code,
     message: Cow<'static, str>,
-    /// Boxed, since few statuses have any and every `Result` of a handler is as large as this.
+    /// Boxed, because few statuses have any, and the size of a status is part of every handler's
+    /// `Result`.
     extra: Option<Box<Extra>>,
 }
 
@@ -59,7 +60,7 @@ macro_rules! constructors {
 }
 
 impl Status {
-    /// A status without details.
+    /// A status without details or metadata.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         Self { code, message: message.into(), extra: None }
     }
@@ -104,25 +105,25 @@ impl Status {
         unauthenticated = Unauthenticated;
     }
 
-    /// The code.
+    /// Returns the code.
     pub fn code(&self) -> Code {
         self.code
     }
 
-    /// The message; may be empty.
+    /// Returns the message, which may be empty.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Gives logs and traces a text of their own. For messages that repeat what the client has sent,
-    /// which may be personal data, and of any length.
+    /// Sets another text for logs and traces. Use it if the message repeats client input: that may
+    /// be personal data, or very long.
     #[must_use]
     pub fn with_log_message(mut self, text: impl Into<Cow<'static, str>>) -> Self {
         self.extra.get_or_insert_default().log_message = Some(text.into());
         self
     }
 
-    /// What is to stand in logs and traces: the message, unless there is another text for them.
+    /// Returns the text for logs and traces: the one that was set, otherwise the message.
     pub fn log_message(&self) -> &str {
         let own = self.extra.as_ref().and_then(|extra| extra.log_message.as_deref());
         own.unwrap_or(&self.message)
@@ -133,21 +134,21 @@ impl Status {
         self.code == Code::Ok
     }
 
-    /// Adds a detail, which travels in `grpc-status-details-bin`. A status of [`Code::Ok`]
-    /// sends none.
+    /// Adds a detail, which is sent in `grpc-status-details-bin`. A status with [`Code::Ok`] is
+    /// sent without details.
     #[must_use]
     pub fn with_detail<D: prost::Name>(self, detail: &D) -> Self {
         self.with_any(Any { type_url: any_url::<D>(), value: detail.encode_to_vec() })
     }
 
-    /// Adds a detail that is packed already, such as one that another server has sent.
+    /// Adds a detail that is packed already, for example by another server.
     #[must_use]
     pub fn with_any(mut self, detail: Any) -> Self {
         self.extra.get_or_insert_default().details.push(detail);
         self
     }
 
-    /// The first detail of type `D`, if there is one that can be decoded.
+    /// Returns the first detail of type `D`; `None` if there is none, or if it cannot be decoded.
     pub fn detail<D: prost::Name + Default>(&self) -> Option<D> {
         let full_name = D::full_name();
         self.details()
@@ -156,12 +157,12 @@ impl Status {
             .and_then(|any| D::decode(any.value.as_slice()).ok())
     }
 
-    /// All details, as they travel.
+    /// Returns all details in their packed form.
     pub fn details(&self) -> &[Any] {
         self.extra.as_ref().map_or(&[], |extra| &extra.details)
     }
 
-    /// The metadata that is sent with the trailers, if there is any.
+    /// Returns the metadata that is sent with the trailers, if there is any.
     pub fn metadata(&self) -> Option<&Metadata> {
         self.extra.as_ref().map(|extra| &extra.metadata).filter(|metadata| !metadata.is_empty())
     }
@@ -196,7 +197,8 @@ impl Status {
     }
 }
 
-/// `type.googleapis.com/` and the full name: the form that every client library packs and unpacks.
+/// Returns `type.googleapis.com/` and the full name, the form that every client library packs and
+/// unpacks.
 fn any_url<D: prost::Name>() -> String {
     format!("type.googleapis.com/{}", D::full_name())
 }
@@ -231,8 +233,8 @@ impl From<FrameError> for Status {
     }
 }
 
-/// The client gets a code and a text that follow from the error's kind. Its own text, which may name files and hosts,
-/// is for logs.
+/// The client gets a code and a message that depend only on the error's kind. The error's own text
+/// may contain files and hosts, so it is only for logs.
 impl From<io::Error> for Status {
     fn from(error: io::Error) -> Self {
         let code = match error.kind() {

@@ -15,33 +15,33 @@ use super::method::UNKNOWN_METHOD;
 use super::request::not_protobuf;
 use super::status::Status;
 
-/// The messages that a client streams, in order.
+/// The messages of a client's stream, in order.
 ///
-/// Dropping it does not end the call: the rest of the client's messages is left unread.
+/// Dropping it does not end the call: the remaining messages stay unread.
 pub struct Streaming<T> {
     exchange: Arc<Exchange>,
-    /// Messages that came together, to be decoded one by one.
+    /// Messages that arrived together, to be decoded one by one.
     ready: WholeFrames,
     /// The length of the last message on the wire.
     last_len: usize,
-    /// Work that may be done before others have their turn.
+    /// Work that is left before other tasks get their turn.
     slice: u32,
-    /// The error that was given: nothing else will be.
+    /// The error that was returned. Every later read returns it again.
     failed: Option<Status>,
-    /// As a `Stream`, it has ended.
+    /// The end of this value as a `Stream`.
     ended: bool,
     messages: PhantomData<fn() -> T>,
 }
 
-/// The longest message on the wire whose memory is kept for the next: a stream that waits holds little,
-/// whatever it has been sent before.
+/// The longest encoded message whose memory is reused for the next one, in bytes. So a stream that
+/// waits holds little memory after a long message.
 const KEPT: usize = 4 * 1024;
 
-/// Work on messages, in units of a short one, that takes one unit of tokio's budget for a task: so
-/// several thousand short messages, a millisecond or two, are read in one go.
+/// The work for one unit of tokio's task budget; a short message is 1. A read loop yields after
+/// several thousand short messages, that is, one or two milliseconds.
 const SLICE: u32 = 32;
 
-/// What a message costs that came compressed.
+/// The work for a compressed message.
 const COMPRESSED: u32 = 4;
 
 impl<T> Streaming<T> {
@@ -50,15 +50,15 @@ impl<T> Streaming<T> {
         Self { exchange, ready, last_len: 0, slice: SLICE, failed: None, ended: false, messages }
     }
 
-    /// Whether the last message that was read came compressed, by the call's
-    /// [encoding](Call::request_encoding). `false` before the first.
+    /// Whether the last message that was read arrived compressed with the call's
+    /// [encoding](Call::request_encoding). `false` before the first message.
     pub fn was_compressed(&self) -> bool {
         self.exchange.compressed()
     }
 }
 
 impl<T: Message + Default> Streaming<T> {
-    /// A stream of these messages and then a half-close, to call a handler in a test.
+    /// A stream of these messages, followed by a half-close, to call a handler in a test.
     pub fn from_messages(messages: impl IntoIterator<Item = T>) -> Self {
         let source = Exchange::detached(&UNKNOWN_METHOD);
         let target = Exchange::detached(&UNKNOWN_METHOD);
@@ -76,25 +76,27 @@ impl<T: Message + Default> Streaming<T> {
         Self::new(target)
     }
 
-    /// The next message, or `None` after the client's half-close. Cancel safe: no message is lost
-    /// if the future is dropped.
+    /// Returns the next message, or `None` after the client's half-close.
+    ///
+    /// Cancel safe: no message is lost if the future is dropped.
     ///
     /// # Errors
-    /// What is wrong with the message or the stream, or why the call is over (CANCELLED if the
-    /// client has reset it: never a clean end). After an error there are no more messages, only the
-    /// same error again; the handler best returns it.
+    /// An invalid message or stream; otherwise the status of the ended call. A reset by the client
+    /// is CANCELLED, never a clean end. After an error, every later read returns the same error.
+    /// The handler should return it.
     pub async fn message(&mut self) -> Result<Option<T>, Status> {
         let mut message = T::default();
         Ok(self.read_into(&mut message).await?.then_some(message))
     }
 
-    /// Reads the next message into one that is there already, whose strings and lists keep their
-    /// memory, unless they were read from more than 4 KiB; `false` after the client's half-close.
-    /// What `message` was before is gone in any case, before this waits. Cancel safe like
-    /// [`message`](Self::message).
+    /// Reads the next message into `message`; `false` after the client's half-close. Strings and
+    /// lists of `message` keep their memory, unless the previous message was longer than 4 KiB.
+    /// `message` is cleared before this waits, and stays cleared after an error.
+    ///
+    /// Cancel safe like [`message`](Self::message).
     ///
     /// # Errors
-    /// Those of [`message`](Self::message).
+    /// The errors of [`message`](Self::message).
     pub async fn read_into(&mut self, message: &mut T) -> Result<bool, Status> {
         if self.last_len > KEPT {
             *message = T::default();
@@ -166,7 +168,7 @@ impl<T: Message + Default> Streaming<T> {
     }
 }
 
-/// The next message of a stream, to be read.
+/// A future that reads the next message.
 struct Read<'a, T> {
     messages: &'a mut Streaming<T>,
     message: &'a mut T,
@@ -184,7 +186,7 @@ impl<T: Message + Default> Future for Read<'_, T> {
     }
 }
 
-/// A handler that has turned to something else is not one that waits for its client.
+/// A handler that drops the read does not wait for its client any more.
 impl<T> Drop for Read<'_, T> {
     fn drop(&mut self) {
         if self.waits {
@@ -241,7 +243,7 @@ mod tests {
     }
 
     impl Streaming<u32> {
-        /// Asks again at once for what is not there, as handlers do that wait for two things.
+        /// Polls once and then awaits, like a handler that waits for two events.
         async fn count_all(&mut self) -> usize {
             let (mut count, mut message) = (0, 0);
             loop {

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-/// More than this is no deadline at all: clients that want none send the largest value they can,
-/// such as `99999999H` (11,415 years), and clocks cannot count that far.
+/// Longer timeouts set no deadline. Clients without a deadline send the largest value that they
+/// can, such as `99999999H` (11,415 years), which exceeds the range of clocks.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// A `grpc-timeout` value that is not one to eight digits and a unit.
@@ -19,8 +19,9 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-/// Parses one to eight digits and a unit: `H`ours, `M`inutes, `S`econds, `m`illi-, `u` for micro-
-/// or `n`anoseconds. `None` is a timeout so long that it sets no deadline.
+/// Parses one to eight digits and a unit: `H` (hours), `M` (minutes), `S` (seconds), `m`
+/// (milliseconds), `u` (microseconds) or `n` (nanoseconds). Returns `None` for a timeout so long
+/// that it sets no deadline.
 pub fn parse(value: &[u8]) -> Result<Option<Duration>, Malformed> {
     let (unit, digits) = value.split_last().ok_or(Malformed)?;
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {

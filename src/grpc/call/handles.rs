@@ -4,8 +4,9 @@ use std::sync::Arc;
 use crate::grpc::exchange::Exchange;
 use crate::grpc::status::Status;
 
-/// Observes a call from outside of its handler's future: a task, a thread, or an interceptor that has given the
-/// call away. [`Call::handle`](crate::Call::handle) makes it; clones observe the same call.
+/// Observes a call from outside of its handler's future: from a task, a thread, or an interceptor
+/// that has passed the call on. [`Call::handle`](crate::Call::handle) returns it. Clones observe
+/// the same call.
 #[derive(Clone)]
 pub struct CallHandle {
     exchange: Arc<Exchange>,
@@ -16,36 +17,36 @@ impl CallHandle {
         Self { exchange }
     }
 
-    /// The number of messages that the handler has received so far.
+    /// Returns the number of messages that the handler has received so far.
     pub fn received(&self) -> u64 {
         self.exchange.received()
     }
 
-    /// The number of messages that the handler has sent so far.
+    /// Returns the number of messages that the handler has sent so far.
     pub fn sent(&self) -> u64 {
         self.exchange.sent()
     }
 
-    /// The caller's name, if an interceptor has [set it](crate::Call::attribute_to).
+    /// Returns the caller's name, if an interceptor has [set it](crate::Call::attribute_to).
     pub fn principal(&self) -> Option<&str> {
         self.exchange.principal().get().map(|name| &**name)
     }
 
-    /// Whether the call has ended: its response is complete, the client has cancelled it, its deadline has passed,
-    /// or the connection or the server is gone.
+    /// Whether the call has ended. A call ends when its response is complete, the client cancels
+    /// it, its deadline passes, or the connection or the server shuts down.
     pub fn is_ended(&self) -> bool {
         self.exchange.ended().is_some()
     }
 
-    /// Waits until the call has ended, and returns the reason. For work outside of the handler's future, which has
-    /// to stop when the call does: the future itself is dropped. Cancel safe.
+    /// Waits until the call has ended, and returns the reason. It is for work outside of the
+    /// handler's future that has to stop with the call; the future itself is dropped. Cancel safe.
     pub async fn ended(&self) -> Status {
         self.exchange.until_ended().await
     }
 
-    /// Waits until the server begins to drain or the call has ended. A handler that streams without an end can then
-    /// end by itself, before the drain timeout. Returns the status to end with: UNAVAILABLE, or the reason why the
-    /// call has ended. Cancel safe.
+    /// Waits until the server begins to drain or the call has ended. A handler with an endless
+    /// stream can then end it before the drain timeout. Returns the status to end with:
+    /// UNAVAILABLE, or the reason why the call has ended. Cancel safe.
     pub async fn draining(&self) -> Status {
         self.exchange.until_draining().await
     }
@@ -62,7 +63,7 @@ impl fmt::Debug for CallHandle {
     }
 }
 
-/// Memory that is charged to a call until this is dropped.
+/// Memory that is charged to a call. Dropping it ends the charge.
 pub struct Charge {
     exchange: Arc<Exchange>,
     bytes: usize,

@@ -19,21 +19,21 @@ use super::method::Method;
 use super::spawned::SpawnedHandler;
 use super::status::Status;
 
-/// One RPC as interceptors and handlers see it. A [`Request`](crate::Request) derefs to it.
+/// A call, as interceptors and handlers get it. A [`Request`](crate::Request) derefs to it.
 pub struct Call {
-    /// On the heap, since a call is handed from interceptor to interceptor.
+    /// On the heap, because interceptors move the call along the chain.
     parts: Box<CallParts>,
 }
 
-/// What a call consists of.
+/// The parts of a call.
 pub(crate) struct CallParts {
-    /// Only what differs from the method's own path.
+    /// The path, if it differs from the method's.
     pub(crate) unknown_path: Option<Box<str>>,
     pub(crate) metadata: Metadata,
     pub(crate) peer: Arc<Peer>,
     pub(crate) started: Instant,
     pub(crate) extensions: Extensions,
-    /// Set if the handler is to be a task of its own. On the heap, since few are.
+    /// Set if the handler runs as a separate task. On the heap, because few handlers do.
     pub(crate) spawned: Option<Box<SpawnedHandler>>,
     pub(crate) authority: Option<Authority>,
     pub(crate) exchange: Arc<Exchange>,
@@ -44,7 +44,7 @@ impl Call {
         Self { parts: Box::new(parts) }
     }
 
-    /// A call that no transport drives, for tests of handlers.
+    /// A call without a transport, for tests of handlers.
     pub(crate) fn detached(method: &'static Method) -> Self {
         Self::new(CallParts {
             unknown_path: None,
@@ -62,38 +62,40 @@ impl Call {
         &self.parts.exchange
     }
 
-    /// How its handler is to run, if not in place.
+    /// Takes the settings of a handler that runs as a separate task.
     pub(crate) fn take_spawned(&mut self) -> Option<Box<SpawnedHandler>> {
         self.parts.spawned.take()
     }
 
-    /// The method's static description; [`UNKNOWN_METHOD`](crate::UNKNOWN_METHOD) if no service has the path.
+    /// Returns the method's static description, or [`UNKNOWN_METHOD`](crate::UNKNOWN_METHOD) for an
+    /// unknown path.
     pub fn method(&self) -> &'static Method {
         self.parts.exchange.terms().method
     }
 
-    /// The path that the client called, such as `/helloworld.Greeter/SayHello`. For an unknown
-    /// method this is text of the client's choice.
+    /// Returns the path that the client sent, such as `/helloworld.Greeter/SayHello`. For an
+    /// unknown method it is any text that the client chose.
     pub fn path(&self) -> &str {
         self.parts.unknown_path.as_deref().unwrap_or(self.method().path)
     }
 
-    /// The request metadata, as it arrived: with `user-agent` and the headers of the protocol.
+    /// Returns the request metadata as it arrived, including `user-agent` and the protocol's
+    /// headers.
     pub fn metadata(&self) -> &Metadata {
         &self.parts.metadata
     }
 
-    /// The request metadata; an interceptor may change what the handler will see.
+    /// Returns the request metadata, for an interceptor to change before the handler reads it.
     pub fn metadata_mut(&mut self) -> &mut Metadata {
         &mut self.parts.metadata
     }
 
-    /// The host that the client believes to call, and perhaps a port: `:authority`, else `host`.
+    /// Returns the client's target host, and optionally a port: `:authority`, otherwise `host`.
     pub fn authority(&self) -> Option<&str> {
         self.parts.authority.as_ref().map(Authority::as_str)
     }
 
-    /// Who calls.
+    /// Returns the client's address and certificates.
     pub fn peer(&self) -> &Arc<Peer> {
         &self.parts.peer
     }
@@ -103,77 +105,83 @@ impl Call {
         self.parts.peer = Arc::new(peer);
     }
 
-    /// When the server began with the call, by a clock that its connection reads once for many.
+    /// Returns the time at which the server began the call. The connection reads its clock once for
+    /// several calls.
     pub fn started(&self) -> Instant {
         self.parts.started
     }
 
-    /// When the call is ended with DEADLINE_EXCEEDED; `None` if the client set no timeout.
+    /// Returns the time at which the call ends with DEADLINE_EXCEEDED. `None` if neither the client
+    /// nor the server ([`CallOptions::max_duration`](crate::CallOptions::max_duration)) sets a
+    /// limit.
     pub fn deadline(&self) -> Option<Instant> {
         self.parts.exchange.terms().deadline.map(tokio::time::Instant::into_std)
     }
 
-    /// What is left until the deadline, zero once it has passed.
+    /// Returns the time that is left until the deadline; zero after it has passed.
     pub fn time_left(&self) -> Option<Duration> {
         let now = tokio::time::Instant::now();
         self.parts.exchange.terms().deadline.map(|deadline| deadline.saturating_duration_since(now))
     }
 
-    /// Values of any type that interceptors leave for the handler, such as who the caller is.
+    /// Returns values of any type that interceptors set for the handler, such as the authenticated
+    /// caller.
     pub fn extensions(&self) -> &Extensions {
         &self.parts.extensions
     }
 
-    /// The same, to be changed.
+    /// Returns the extensions to be changed.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
         &mut self.parts.extensions
     }
 
-    /// The initial metadata of the response, as far as it is set, to be added to. It has no effect
-    /// once the headers are sent.
+    /// Returns the initial metadata of the response, to be changed. Changes have no effect once the
+    /// headers are sent.
     pub fn response_metadata(&mut self) -> MetadataMut<'_> {
         MetadataMut::initial(&self.parts.exchange)
     }
 
-    /// How the client compresses its messages, if it does: its `grpc-encoding`. Each message may be
-    /// plain all the same: [`Request::was_compressed`](crate::Request::was_compressed),
+    /// Returns the encoding of the client's messages: its `grpc-encoding`. A single message may
+    /// still be uncompressed, see [`Request::was_compressed`](crate::Request::was_compressed) and
     /// [`Streaming::was_compressed`](crate::Streaming::was_compressed).
     pub fn request_encoding(&self) -> Option<Encoding> {
         self.parts.exchange.terms().encoding
     }
 
-    /// Sends the responses of this call plain, whatever the settings and the client say: for what
-    /// is secret and stands beside what a stranger may choose (as in the BREACH attack), or does not compress.
+    /// Sends this call's responses uncompressed, regardless of the settings. Use it for data that
+    /// does not compress. Also use it where a secret and text chosen by an attacker share a message
+    /// (the BREACH attack).
     pub fn disable_compression(&mut self) {
         self.parts.exchange.lock().outbound.compressor = None;
     }
 
-    /// Calls `observer` for each message of this call, in both directions, that its handler takes or
-    /// gives from now on. It runs inside the call's own future, so it must not block.
+    /// Calls `observer` from now on for each message that the handler receives or sends. It runs
+    /// inside the call's future, so it must not block.
     pub fn observe_messages(&mut self, observer: impl FnMut(MessageEvent<'_>) + Send + 'static) {
         self.parts.exchange.observe(Box::new(observer));
     }
 
-    /// Asks `admit` before the handler has a message of the client, each time. An error ends the
-    /// input: the handler gets it in the place of that message, and may still answer. It runs inside the
-    /// call's own future, so it must not block.
+    /// Calls `admit` before the handler receives each message. An error ends the input: the handler
+    /// gets the error in place of the message, and may still respond. `admit` runs inside the
+    /// call's future, so it must not block.
     pub fn admit_messages(&mut self, admit: impl FnMut() -> Result<(), Status> + Send + 'static) {
         self.parts.exchange.gate(Box::new(admit));
     }
 
-    /// Observes this call from elsewhere: its messages, its caller, its end.
+    /// Returns a handle that observes this call from outside: its messages, its caller, its end.
     pub fn handle(&self) -> CallHandle {
         CallHandle::new(self.parts.exchange.clone())
     }
 
-    /// Sets the name of the caller, which outer interceptors can log ([`CallHandle::principal`]). The first name stays.
+    /// Sets the name of the caller. Outer interceptors can log it ([`CallHandle::principal`]). Only
+    /// the first name counts.
     pub fn attribute_to(&self, principal: &str) {
         self.parts.exchange.principal().get_or_init(|| principal.into());
     }
 
-    /// Charges the memory that a handler holds for this call, such as what it has read of a store and
-    /// the client does not take, to the buffer limits of the connection and the server
-    /// ([`Server::connection_buffer_limit`](crate::Server::connection_buffer_limit)). Over a limit the
+    /// Charges memory that a handler holds for this call to the buffer limits of the connection and
+    /// the server ([`Server::connection_buffer_limit`](crate::Server::connection_buffer_limit)).
+    /// Rows read from a store that the client has not read yet are an example. Over a limit, the
     /// call ends with RESOURCE_EXHAUSTED where its handler next awaits. Several charges add up.
     pub fn charge(&self, bytes: usize) -> Charge {
         let mut charge = Charge::new(self.parts.exchange.clone());

@@ -5,11 +5,11 @@ use crate::grpc::exchange::Exchange;
 use crate::grpc::metadata::Metadata;
 use crate::grpc::status::Status;
 
-/// How a call ended, on its way out through the interceptors.
+/// The result of a call, which interceptors receive and return.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// The status that the client will see.
+    /// The status that is sent to the client.
     pub status: Status,
     /// Trailing metadata.
     pub trailers: Metadata,
@@ -30,7 +30,7 @@ impl From<Status> for Outcome {
     }
 }
 
-/// Metadata that is yet to be sent, taken out to be changed and put back when this is dropped.
+/// Response metadata that is not sent yet. It is taken out to be changed, and put back on drop.
 pub struct MetadataMut<'a> {
     exchange: &'a Exchange,
     trailing: bool,
@@ -54,7 +54,7 @@ impl Drop for MetadataMut<'_> {
         let mut metadata = std::mem::take(&mut self.metadata);
         let outbound = &mut self.exchange.lock().outbound;
         let place = if self.trailing { &mut outbound.trailers } else { &mut outbound.metadata };
-        // What was set meanwhile in another way stays as well.
+        // Entries that were set meanwhile are kept.
         metadata.merge(std::mem::take(place));
         *place = metadata;
     }

@@ -3,19 +3,20 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-/// The other end of a connection.
+/// The client's end of a connection.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Peer {
-    /// Where it is.
+    /// The address.
     pub addr: PeerAddr,
-    /// The address, for logs: it is written once a connection, and read for each call.
+    /// The address as text, for logs. It is formatted once for each connection and read for each
+    /// call.
     pub(crate) text: Box<str>,
     pub(crate) certificates: Vec<Bytes>,
 }
 
 impl Peer {
-    /// A peer without certificates, such as a test of an interceptor needs.
+    /// A peer without certificates, for tests of interceptors and handlers.
     pub fn new(addr: PeerAddr) -> Self {
         let text = match addr {
             PeerAddr::Tcp(addr) => addr.to_string().into(),
@@ -25,24 +26,24 @@ impl Peer {
         Self { addr, text, certificates: Vec::new() }
     }
 
-    /// The same peer with these certificates, each in DER, the client's own first.
+    /// Sets the certificates, each in DER, the client's own first.
     #[must_use]
     pub fn with_certificates(mut self, certificates: Vec<Bytes>) -> Self {
         self.certificates = certificates;
         self
     }
 
-    /// The address as text: `192.0.2.1:50000`, `[2001:db8::1]:50000`, `unix`, `memory`.
+    /// Returns the address as text: `192.0.2.1:50000`, `[2001:db8::1]:50000`, `unix`, `memory`.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The certificates of a TLS client, each in DER; none if it has not shown any, or was not
-    /// asked to.
+    /// Returns the certificates of a TLS client, each in DER. The list is empty if the client sent
+    /// none or was not asked for one.
     ///
-    /// The first is the client's own: it has the key, and an authority that the server trusts has
-    /// signed it. The others are what the client sent along to show that, perhaps more than was
-    /// needed: they prove nothing by themselves.
+    /// The first certificate is the client's own: the client has proved that it holds the key, and
+    /// the server has verified the certificate against its trust store. The others are the chain
+    /// that the client sent, and may be more than needed. They prove nothing by themselves.
     pub fn certificates(&self) -> &[Bytes] {
         &self.certificates
     }
@@ -57,15 +58,15 @@ impl fmt::Debug for Peer {
     }
 }
 
-/// Where a peer is.
+/// The address of a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PeerAddr {
-    /// Behind a TCP socket.
+    /// A TCP socket.
     Tcp(SocketAddr),
-    /// Behind a Unix socket, on this machine.
+    /// A Unix socket on this machine.
     Unix,
-    /// In this process: a test or a pipe.
+    /// In this process, such as a test or a pipe.
     Memory,
 }
 

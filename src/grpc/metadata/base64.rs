@@ -6,7 +6,7 @@ use http::header::HeaderValue;
 
 use super::keys::{Fault, InvalidMetadata};
 
-/// Accepts what the specification asks a receiver to: padded and unpadded.
+/// Accepts padded and unpadded input, as the specification requires of receivers.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),

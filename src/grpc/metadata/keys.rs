@@ -2,11 +2,12 @@ use std::fmt;
 
 use http::header::{GetAll, HeaderMap, HeaderName, HeaderValue};
 
-/// A name for text values: lower-case letters, digits, `-`, `_` and `.`, not ending in `-bin`.
+/// A key for text values. It has lower-case letters, digits, `-`, `_` and `.`, and does not end in
+/// `-bin`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AsciiKey(pub(super) HeaderName);
 
-/// A name for byte values; it ends in `-bin`, and the values travel in base64.
+/// A key for byte values. It ends in `-bin`, and the values are sent in base64.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BinaryKey(pub(super) HeaderName);
 
@@ -14,7 +15,7 @@ pub struct BinaryKey(pub(super) HeaderName);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AsciiValue(pub(super) HeaderValue);
 
-/// A name or a value that metadata cannot hold.
+/// An invalid key or value of metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidMetadata(pub(super) Fault);
 
@@ -25,7 +26,7 @@ pub(super) enum Fault {
     Base64,
 }
 
-/// A name that [`Metadata`](super::Metadata) can be searched for: a key, or its text in lower case.
+/// A key to search [`Metadata`](super::Metadata) for: a typed key, or its text in lower case.
 pub trait LookupKey: sealed::Sealed {}
 
 impl LookupKey for &AsciiKey {}
@@ -73,7 +74,7 @@ impl AsciiKey {
     /// A key known at compile time.
     ///
     /// # Panics
-    /// If `name` is not a key for text; in a `static` that is an error of compilation.
+    /// If `name` is not a valid key for text. In a `static` that is a compile error.
     pub const fn from_static(name: &'static str) -> Self {
         assert!(!ends_in_bin(name.as_bytes()), "a key for text must not end in -bin");
         Self(HeaderName::from_static(name))
@@ -89,7 +90,7 @@ impl BinaryKey {
     /// A key known at compile time.
     ///
     /// # Panics
-    /// If `name` is not a key for bytes; in a `static` that is an error of compilation.
+    /// If `name` is not a valid key for bytes. In a `static` that is a compile error.
     pub const fn from_static(name: &'static str) -> Self {
         assert!(ends_in_bin(name.as_bytes()), "a key for bytes must end in -bin");
         Self(HeaderName::from_static(name))
@@ -128,8 +129,8 @@ impl TryFrom<&str> for BinaryKey {
 }
 
 impl AsciiValue {
-    /// Marks a value as one that does not come again, such as an id of the call: it is sent without
-    /// a place in the table of headers (RFC 7541, 7.1.3), where it would push out those that do.
+    /// Marks a value that does not repeat, such as a call's id. It is sent without an entry in the
+    /// HPACK table (RFC 7541, 7.1.3), where it would evict values that repeat.
     #[must_use]
     pub fn unindexed(mut self) -> Self {
         self.0.set_sensitive(true);
@@ -139,7 +140,7 @@ impl AsciiValue {
     /// A value known at compile time.
     ///
     /// # Panics
-    /// If `value` is not printable ASCII; in a `static` that is an error of compilation.
+    /// If `value` is not printable ASCII. In a `static` that is a compile error.
     pub const fn from_static(value: &'static str) -> Self {
         Self(HeaderValue::from_static(value))
     }

@@ -1,5 +1,5 @@
-//! Metadata: the headers and trailers of a call that belong to the application
-//! (PROTOCOL-HTTP2, "Custom-Metadata").
+//! Metadata: the headers and trailers of a call that belong to the application (PROTOCOL-HTTP2,
+//! "Custom-Metadata").
 
 mod base64;
 mod keys;
@@ -13,9 +13,9 @@ pub use self::base64::decode_bin;
 pub(crate) use self::base64::encode_bin;
 pub use self::keys::{AsciiKey, AsciiValue, BinaryKey, InvalidMetadata, LookupKey};
 
-/// Whether the protocol itself speaks through this name. What an application puts under it is
-/// dropped before it is sent, so that no handler can forge a status or break the stream. Two names
-/// with `grpc-` are the application's (gRFC A6).
+/// Whether the protocol reserves this name. Entries that an application sets under it are not sent.
+/// So no handler can forge a status or break the stream. gRFC A6 gives two names with `grpc-` to
+/// the application.
 fn is_reserved(name: &HeaderName) -> bool {
     match name.as_str() {
         "content-type" | "content-length" | "host" | "te" | "user-agent" => true,
@@ -26,8 +26,8 @@ fn is_reserved(name: &HeaderName) -> bool {
     }
 }
 
-/// A multimap of names to text, or to bytes where the name ends in `-bin`. Values of one name
-/// keep their order.
+/// A multimap of keys to text, or to bytes if the key ends in `-bin`. Values of one key keep their
+/// order.
 ///
 /// ```
 /// use balafon::{AsciiKey, BinaryKey, Metadata};
@@ -48,30 +48,30 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// Nothing yet; allocates nothing.
+    /// Empty metadata. It does not allocate.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The first text under `key`; `None` also for a value outside printable ASCII.
+    /// Returns the first text under `key`; `None` also for a value outside of printable ASCII.
     pub fn get(&self, key: impl LookupKey) -> Option<&str> {
         key.get(&self.headers)?.to_str().ok()
     }
 
-    /// Every text under `key`, in the order of arrival.
+    /// Returns every text under `key`, in the order of arrival.
     pub fn get_all<K: LookupKey>(&self, key: K) -> impl Iterator<Item = &str> + use<'_, K> {
         key.get_all(&self.headers).into_iter().filter_map(|value| value.to_str().ok())
     }
 
-    /// The first bytes under `key`.
+    /// Returns the first bytes under `key`.
     ///
     /// # Errors
-    /// [`InvalidMetadata`] (inside the option) if the peer's value is not base64.
+    /// [`InvalidMetadata`] (inside the option) if the client's value is not base64.
     pub fn get_bin(&self, key: impl LookupKey) -> Option<Result<Bytes, InvalidMetadata>> {
         self.get_all_bin(key).next()
     }
 
-    /// Every value under `key`. A header that holds several, joined by commas, gives each.
+    /// Returns every value under `key`. A header with several values, joined by commas, is split.
     pub fn get_all_bin<K: LookupKey>(
         &self,
         key: K,
@@ -80,22 +80,22 @@ impl Metadata {
         values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(decode_bin)
     }
 
-    /// Replaces what is under `key`.
+    /// Replaces all values under `key`.
     pub fn insert(&mut self, key: &AsciiKey, value: impl Into<AsciiValue>) {
         self.headers.insert(&key.0, value.into().0);
     }
 
-    /// Adds one more value under `key`.
+    /// Adds a value under `key`.
     pub fn append(&mut self, key: &AsciiKey, value: impl Into<AsciiValue>) {
         self.headers.append(&key.0, value.into().0);
     }
 
-    /// Replaces what is under `key` with these bytes.
+    /// Replaces all values under `key` with these bytes.
     pub fn insert_bin(&mut self, key: &BinaryKey, value: impl AsRef<[u8]>) {
         self.headers.insert(&key.0, encode_bin(value.as_ref()));
     }
 
-    /// Adds one more value of bytes under `key`.
+    /// Adds a value of bytes under `key`.
     pub fn append_bin(&mut self, key: &BinaryKey, value: impl AsRef<[u8]>) {
         self.headers.append(&key.0, encode_bin(value.as_ref()));
     }
@@ -105,13 +105,13 @@ impl Metadata {
         key.remove(&mut self.headers)
     }
 
-    /// The name and the value of each entry, in no particular order of names. The value under a `-bin` name is
-    /// base64, as it travels.
+    /// Returns the key and the value of each entry, in no particular order of keys. A value under a
+    /// `-bin` key is still in base64.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
     }
 
-    /// Adds all of `other`; names that both have keep both values.
+    /// Adds all entries of `other`. A key of both keeps both values.
     pub fn merge(&mut self, other: Metadata) {
         if self.headers.is_empty() {
             self.headers = other.headers;
@@ -122,7 +122,7 @@ impl Metadata {
         }
         let mut name = None;
         for (next, value) in other.headers {
-            // HeaderMap names an entry's key only with its first value.
+            // HeaderMap yields an entry's name only with its first value.
             name = next.or(name);
             if let Some(name) = &name {
                 self.headers.append(name, value);
@@ -130,22 +130,22 @@ impl Metadata {
         }
     }
 
-    /// Whether there is nothing in it.
+    /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.headers.is_empty()
     }
 
-    /// Everything as HTTP sees it, binary values still in base64.
+    /// Returns all entries as HTTP headers, with binary values still in base64.
     pub fn as_headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// Each value that may be sent, with its name.
+    /// Returns each entry that may be sent, that is, without reserved names.
     pub(crate) fn sendable(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         self.headers.iter().filter(|(name, _)| !is_reserved(name))
     }
 
-    /// What may be sent: without reserved names.
+    /// Removes the reserved names, which must not be sent.
     pub(crate) fn into_sendable(mut self) -> HeaderMap {
         if self.is_empty() {
             return self.headers;
