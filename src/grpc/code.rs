@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_in_the_order_of_the_numbers() {
+    fn code_table_is_in_numeric_order() {
         for (number, (code, _, digits)) in CODES.iter().enumerate() {
             assert_eq!(*code as usize, number);
             assert_eq!(*digits, number.to_string());
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unassigned_number_is_unknown() {
+    fn code_of_an_unassigned_number_is_unknown() {
         for number in [-1, 17, i32::MAX, i32::MIN] {
             assert_eq!(Code::from_i32(number), Code::Unknown);
         }

@@ -270,7 +270,7 @@ mod tests {
     const LIMIT: usize = 1 << 20;
 
     #[test]
-    fn what_is_compressed_can_be_decompressed() {
+    fn compression_round_trips() {
         for encoding in ENCODINGS {
             for message in [&b"x"[..], &[7; 100_000], &[0; LIMIT]] {
                 let compressed = encoding.compress(message).unwrap();
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_holds_while_a_message_inflates() {
+    fn decompression_stops_at_the_limit() {
         for encoding in ENCODINGS {
             let bomb = encoding.compress(&[0; LIMIT + 1]).unwrap();
             let status = encoding.decompress(&bomb, LIMIT).unwrap_err();
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_compressed_is_internal() {
+    fn decompression_of_invalid_input_is_internal() {
         for encoding in ENCODINGS {
             let whole = encoding.compress(&[7; 1000]).unwrap();
             for broken in [&b"hello"[..], &whole[..whole.len() / 2]] {
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_message_may_be_flagged_as_compressed() {
+    fn decompression_accepts_empty_flagged_messages() {
         for encoding in ENCODINGS {
             assert_eq!(encoding.decompress(b"", LIMIT).unwrap(), "");
             let compressed = encoding.compress(b"").unwrap();
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     #[cfg(all(feature = "gzip", feature = "zstd"))]
-    fn a_response_is_compressed_only_as_the_client_accepts() {
+    fn compression_uses_only_encodings_the_client_accepts() {
         const GZIP: Encoding = Encoding::GZIP;
         const ZSTD: Encoding = Encoding::ZSTD;
         let accept = HeaderValue::from_static("identity, gzip ,br");

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verb_other_than_post_is_405_and_internal() {
+    fn verb_other_than_post_is_405_and_internal() {
         let response = non_grpc(parse("GET", &[])).into_response();
         assert_eq!(response.status(), 405);
         assert_eq!(response.headers()["allow"], "POST");
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_grpc_is_a_bare_415() {
+    fn content_type_other_than_grpc_is_a_bare_415() {
         let values = ["text/plain", "application/grpcfoo", "application/grpc-web", "application"];
         for value in values {
             let response = non_grpc(parse("POST", &[("content-type", value)])).into_response();
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn grpc_content_types_are_accepted_in_any_case() {
+    fn content_type_is_accepted_in_any_case() {
         for value in [
             "application/grpc",
             "Application/GRPC",
@@ -213,14 +213,14 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_subtype_is_unimplemented() {
+    fn content_subtype_without_codec_is_unimplemented() {
         let rejection = parse("POST", &[("content-type", "application/grpc+json")]).unwrap_err();
         let Rejection::Status(status) = rejection else { panic!("{rejection:?}") };
         assert_eq!(status.code(), Code::Unimplemented);
     }
 
     #[test]
-    fn several_hosts_without_an_authority_are_internal() {
+    fn host_repeated_without_authority_is_internal() {
         let host = |name| [("content-type", "application/grpc"), ("host", "a"), ("host", name)];
         for name in ["a", "b"] {
             let Err(Rejection::Status(status)) = parse("POST", &host(name)) else { panic!() };
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_timeout_is_internal() {
+    fn timeout_that_is_malformed_is_internal() {
         let headers = [("content-type", "application/grpc"), ("grpc-timeout", "1x")];
         let Err(Rejection::Status(status)) = parse("POST", &headers) else { panic!() };
         assert_eq!(status.code(), Code::Internal);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unsupported_encoding_is_unimplemented_and_names_ours() {
+    fn unsupported_encoding_is_unimplemented_and_lists_ours() {
         let headers = [("content-type", "application/grpc"), ("grpc-encoding", "snappy")];
         let Err(Rejection::Status(status)) = parse("POST", &headers) else { panic!() };
         assert_eq!(status.code(), Code::Unimplemented);

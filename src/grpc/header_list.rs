@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_loses_details_then_metadata_then_the_end_of_its_message() {
+    fn trailers_lose_details_then_metadata_then_message() {
         let status = Status::unknown("m".repeat(1000)).with_detail(&ErrorInfo::default());
         let whole = trailers(outcome(status.clone()), usize::MAX);
         let message = (GRPC_STATUS.as_str().len() + 1 + 32) + (12 + 1000 + 32);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn trailers_only_are_counted_with_the_http_status() {
+    fn trailers_only_count_the_http_status() {
         let status = Status::unknown("gone");
         let whole = trailers_only(outcome(status.clone()), ALL, usize::MAX);
         let size = 7 + 3 + 32 + list_size(whole.headers());
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn trailing_metadata_over_the_limit_fails_a_call_that_succeeded() {
+    fn trailing_metadata_over_the_limit_fails_the_call() {
         let size = 11 + 1 + 32 + METADATA;
         for (limit, code) in [(size, Code::Ok), (size - 1, Code::ResourceExhausted)] {
             let mut outcome = outcome(Status::ok());
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_would_be_lost_fails_a_call_that_succeeded() {
+    fn trailing_metadata_alone_can_fail_a_successful_call() {
         let mut bare = Outcome::ok();
         assert_eq!(fit(&mut bare, 0), Ok(()));
         assert_eq!(trailers(bare, 0)[GRPC_STATUS], "0");
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn trailers_only_name_the_encodings_that_are_accepted() {
+    fn trailers_only_list_the_accepted_encodings() {
         let response = trailers_only(Status::unimplemented("no").into(), ALL, usize::MAX);
         let accepted = response.headers()[GRPC_ACCEPT_ENCODING].to_str().unwrap();
         assert!(accepted.starts_with("identity"));
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     #[cfg(feature = "gzip")]
-    fn headers_name_the_encoding_of_the_messages() {
+    fn headers_contain_the_message_encoding() {
         let response = response(Metadata::new(), Some(Encoding::GZIP), ALL, usize::MAX).unwrap();
         assert_eq!(response.headers()[GRPC_ENCODING], "gzip");
     }

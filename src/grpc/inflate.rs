@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_comes_in_slices() {
+    fn inflate_slices_a_long_message() {
         for encoding in [Encoding::GZIP, Encoding::DEFLATE, Encoding::ZSTD] {
             let message: Vec<u8> = (0..LIMIT).map(|at| (at / 3) as u8).collect();
             let (count, inflated) = steps(inflater(encoding, encoding.compress(&message).unwrap()));
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_blocks_come_in_slices_and_cost() {
+    fn inflate_slices_and_charges_empty_blocks() {
         // Blocks of fixed codes that contain only their end code (RFC 1951, 3.2.6). Four blocks
         // take five bytes.
         let blocks = [0b0000_0010, 0b0000_1000, 0b0010_0000, 0b1000_0000, 0].repeat(2_000);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_messages_cost_next_to_nothing() {
+    fn inflate_charges_little_for_ordinary_messages() {
         for encoding in [Encoding::GZIP, Encoding::DEFLATE, Encoding::ZSTD] {
             let message: Vec<u8> =
                 (0..LIMIT as u32 / 4).flat_map(|n| (n / 7).to_be_bytes()).collect();
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_one_member_and_nothing_else() {
+    fn inflate_rejects_bytes_after_the_first_member() {
         for encoding in [Encoding::GZIP, Encoding::DEFLATE, Encoding::ZSTD] {
             let member = encoding.compress(b"hello").unwrap();
             for behind in [&member[..], b"x"] {
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_stops_at_the_limit() {
+    fn inflate_stops_a_bomb_at_the_limit() {
         for encoding in [Encoding::GZIP, Encoding::DEFLATE, Encoding::ZSTD] {
             let bomb = encoding.compress(&vec![0; 8 << 20]).unwrap();
             let mut inflater = encoding.inflater(Bytes::from(bomb).into(), 1000).unwrap();

@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn bombs_use_the_budget_up_and_ordinary_messages_pass() {
+    fn inflate_budget_stops_bombs_and_passes_ordinary_messages() {
         let server = InflateBudget::of_server();
         let budget = InflateBudget::of_connection(&server);
         let ordinary: Vec<u8> = (0..100_000_u32).flat_map(|n| (n / 7).to_be_bytes()).collect();
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_share_the_budget_of_the_server() {
+    fn inflate_budget_of_the_server_is_shared() {
         let server = InflateBudget::of_server();
         drain(&server);
         let refused = inflate(&InflateBudget::of_connection(&server), &vec![0; LIMIT]).unwrap_err();
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn one_message_of_a_connection_is_decompressed_at_a_time() {
+    fn inflate_budget_admits_one_message_per_connection() {
         let server = InflateBudget::of_server();
         let budget = InflateBudget::of_connection(&server);
         let cx = &mut Context::from_waker(Waker::noop());
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn time_fills_the_budget_again() {
+    fn inflate_budget_refills_over_time() {
         let mut bucket = Bucket::new(CONNECTION);
         assert!(bucket.take(CONNECTION.burst));
         bucket.refilled -= std::time::Duration::from_millis(500);

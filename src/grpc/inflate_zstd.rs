@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_context_is_used_again_after_any_end() {
+    fn zstd_context_is_reused_after_any_end() {
         let whole = Encoding::ZSTD.compress(&[7; 1000]).unwrap();
         for _ in 0..3 {
             assert!(Encoding::ZSTD.decompress(&whole[..whole.len() / 2], 1 << 20).is_err());

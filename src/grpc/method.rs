@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_split_into_service_and_method() {
+    fn rpc_path_is_split_into_service_and_method() {
         static SAY_HELLO: Rpc<(), ()> = Rpc::server_streaming("/helloworld.Greeter/SayHello");
         assert_eq!(SAY_HELLO.service, "helloworld.Greeter");
         assert_eq!(SAY_HELLO.name, "SayHello");

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_percent_encoded_with_upper_case_hex() {
+    fn status_message_is_encoded_with_upper_case_hex() {
         for (message, encoded) in [
             ("plain text ~", "plain text ~"),
             ("100%", "100%25"),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_cut_between_two_characters_if_there_is_no_room() {
+    fn status_message_is_cut_between_characters() {
         for (character, encoded) in [("x", 1), ("%", 3), ("é", 6), ("世", 9)] {
             let message = character.repeat(50);
             for max in 0..=51 * encoded {
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_is_encoded_whole() {
+    fn status_message_of_any_length_is_encoded() {
         for character in ["x", "%", "é"] {
             let message = character.repeat(100_000);
             assert_eq!(decode_message(encode_message(&message).as_bytes()), message);
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_escapes_stand_for_themselves() {
+    fn status_message_keeps_broken_escapes() {
         for text in ["%", "%4", "%zz", "50%"] {
             assert_eq!(decode_message(text.as_bytes()), text);
         }

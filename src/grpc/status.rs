@@ -269,7 +269,7 @@ mod tests {
     use crate::rpc::{BadRequest, ErrorInfo, RetryInfo};
 
     #[test]
-    fn details_repeat_the_code_and_the_message() {
+    fn status_details_repeat_code_and_message() {
         let status = Status::not_found("é").with_detail(&ErrorInfo::default());
         let mut trailers = HeaderMap::new();
         status.write_to(&mut trailers);
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn ok_is_sent_without_details() {
+    fn status_ok_is_sent_without_details() {
         let mut trailers = HeaderMap::new();
         Status::ok().with_detail(&ErrorInfo::default()).write_to(&mut trailers);
         assert_eq!(trailers.len(), 1);
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn io_errors_keep_their_text_for_logs() {
+    fn status_of_an_io_error_logs_its_text() {
         let error = io::Error::new(io::ErrorKind::NotFound, "/etc/secret is not there");
         let status = Status::from(error);
         assert_eq!((status.code(), status.message()), (Code::NotFound, "entity not found"));
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_is_shown_before_it_is_sent() {
+    fn status_metadata_is_readable_before_it_is_sent() {
         assert!(Status::internal("x").metadata().is_none());
         let mut metadata = Metadata::new();
         metadata.insert(&crate::AsciiKey::from_static("x-own"), 1);
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn details_are_found_by_their_type() {
+    fn status_details_are_found_by_type() {
         let status = Status::unavailable("later")
             .with_detail(&RetryInfo::after(std::time::Duration::from_millis(1500)))
             .with_detail(&BadRequest::new().violation("name", "must not be empty"));

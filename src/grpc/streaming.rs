@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_stream_that_has_come_whole_leaves_others_their_turn() {
+    async fn streaming_yields_although_all_messages_are_there() {
         let mut messages = Streaming::from_messages(vec![1_u32; 100_000]);
         let (mut reading, mut pending) = (pin!(messages.count_all()), 0);
         let count = poll_fn(|cx| match reading.as_mut().poll(cx) {
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_read_into_gives_long_memory_back_before_it_waits() {
+    fn streaming_read_into_frees_long_messages_before_waiting() {
         let messages = ["x".repeat(KEPT / 2), "x".repeat(1 << 20)];
         for (message, kept) in messages.into_iter().zip([KEPT / 2, 0]) {
             let (client, mut stream) = crate::testing::requests();

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_unit_is_understood() {
+    fn timeout_accepts_every_unit() {
         for (text, expected) in [
             ("1H", Duration::from_secs(3600)),
             ("2M", Duration::from_secs(120)),
@@ -62,14 +62,14 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_timeout_sets_no_deadline() {
+    fn timeout_that_is_huge_sets_no_deadline() {
         assert_eq!(parse(b"99999999H"), Ok(None));
         assert_eq!(parse(b"99999999M"), Ok(None));
         assert!(matches!(parse(b"99999999S"), Ok(Some(_))));
     }
 
     #[test]
-    fn anything_else_is_malformed() {
+    fn timeout_in_another_form_is_malformed() {
         for text in ["", "S", "1", "1x", "1s", "-1S", "+1S", " 1S", "1S ", "1.5S", "123456789S"] {
             assert_eq!(parse(text.as_bytes()), Err(Malformed), "{text:?}");
         }

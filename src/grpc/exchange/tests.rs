@@ -29,7 +29,7 @@ fn noop() -> Context<'static> {
 }
 
 #[test]
-fn a_writer_waits_while_a_full_frame_is_buffered() {
+fn send_waits_while_a_full_frame_is_unsent() {
     let exchange = exchange();
     assert!(exchange.poll_nearly_sent(&mut noop()).is_ready());
     exchange.write(&"x".repeat(COALESCE)).unwrap();
@@ -42,7 +42,7 @@ fn a_writer_waits_while_a_full_frame_is_buffered() {
 }
 
 #[test]
-fn a_cut_message_is_known() {
+fn outbound_detects_a_partly_sent_message() {
     let exchange = exchange();
     exchange.write(&"abc".to_string()).unwrap();
     exchange.write(&"defg".to_string()).unwrap();
@@ -58,7 +58,7 @@ fn a_cut_message_is_known() {
 }
 
 #[test]
-fn a_compressed_message_without_encoding_is_internal() {
+fn compressed_message_without_encoding_is_internal() {
     let exchange = exchange();
     exchange.lock().inbound.receive(Bytes::from_static(&[1, 0, 0, 0, 0]));
     let Poll::Ready(Err(status)) = exchange.poll_received(&mut noop()) else { panic!() };
@@ -66,7 +66,7 @@ fn a_compressed_message_without_encoding_is_internal() {
 }
 
 #[test]
-fn an_error_of_the_input_stays() {
+fn inbound_error_is_repeated() {
     let exchange = exchange();
     exchange.lock().inbound.receive(Bytes::from_static(&[7, 0, 0, 0, 0]));
     for _ in 0..2 {
@@ -75,7 +75,7 @@ fn an_error_of_the_input_stays() {
 }
 
 #[test]
-fn after_an_error_what_comes_is_not_kept_and_its_window_is_given_back() {
+fn inbound_error_discards_input_and_releases_its_window() {
     let exchange = exchange();
     let message = Bytes::from_static(&[0; HEADER_LEN]);
     exchange.lock().inbound.receive(message.clone());
@@ -95,7 +95,7 @@ fn after_an_error_what_comes_is_not_kept_and_its_window_is_given_back() {
 }
 
 #[test]
-fn the_end_of_a_call_is_seen_by_all_and_the_first_reason_counts() {
+fn call_end_reaches_every_waiter_with_the_first_reason() {
     let exchange = exchange();
     let mut watcher = pin!(exchange.until_ended());
     assert!(watcher.as_mut().poll(&mut noop()).is_pending());
@@ -108,7 +108,7 @@ fn the_end_of_a_call_is_seen_by_all_and_the_first_reason_counts() {
 }
 
 #[test]
-fn a_change_while_the_transport_runs_keeps_it_running() {
+fn transport_cannot_rest_before_it_handles_changes() {
     let exchange = exchange();
     exchange.lock().begin();
     exchange.write(&()).unwrap();
@@ -118,7 +118,7 @@ fn a_change_while_the_transport_runs_keeps_it_running() {
 }
 
 #[test]
-fn a_response_is_held_as_a_whole_until_all_of_it_is_sent() {
+fn response_memory_is_held_until_all_is_sent() {
     let exchange = exchange();
     exchange.write(&"x".repeat(100_000)).unwrap();
     let mut state = exchange.lock();
@@ -131,7 +131,7 @@ fn a_response_is_held_as_a_whole_until_all_of_it_is_sent() {
 }
 
 #[test]
-fn what_was_received_is_not_held_beyond_the_end_of_the_call() {
+fn call_end_frees_received_bytes() {
     let exchange = exchange();
     exchange.lock().inbound.receive(Bytes::from_static(&[0, 0, 0, 0, 9, 1]));
     assert!(exchange.poll_received(&mut noop()).is_pending());
@@ -141,7 +141,7 @@ fn what_was_received_is_not_held_beyond_the_end_of_the_call() {
 }
 
 #[test]
-fn window_is_given_back_as_the_handler_reads() {
+fn flow_control_window_is_released_as_the_handler_reads() {
     let exchange = Exchange::new(terms(READ_AHEAD));
     let message = [&[0, 0, 0, 0, 100][..], &[0; 100]].concat();
     let count = 2 * READ_AHEAD / message.len();

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn short_chunks_keep_no_read_buffer_alive() {
+    fn chunks_release_the_read_buffers_of_short_pieces() {
         let mut chunks = Chunks::default();
         for count in 1..=1_000 {
             chunks.push(piece(LONG - 1));
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rest_keeps_little_more_than_itself() {
+    fn chunks_hold_little_more_than_the_unread_rest() {
         for rest in [0, 1, 100, 5_000] {
             let mut chunks = Chunks::default();
             for _ in 0..50 {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_unread_holds_nothing() {
+    fn chunks_hold_no_memory_when_empty() {
         let mut chunks = Chunks::default();
         for len in [1, LONG, READ_BUFFER, 3, LONG, 700] {
             chunks.push(piece(len));

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn data_boundaries_are_not_message_boundaries() {
+    fn decoder_ignores_data_boundaries() {
         let payloads: [&[u8]; 4] = [b"", b"a", &[7; 300], b"last"];
         let wire: Vec<u8> = payloads.iter().flat_map(|payload| frame(0, payload)).collect();
         for step in 1..=wire.len() {
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_in_one_chunk_is_not_copied() {
+    fn decoder_does_not_copy_a_message_in_one_chunk() {
         let chunk = Bytes::from(frame(0, b"payload"));
         let expected = chunk[HEADER_LEN..].as_ptr();
         let mut decoder = FrameDecoder::new(1024);
@@ -215,14 +215,14 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_decided_from_the_prefix() {
+    fn decoder_checks_the_limit_in_the_header() {
         let mut decoder = FrameDecoder::new(9);
         decoder.push(Bytes::from_static(&[0, 0, 0, 0, 10]));
         assert_eq!(decoder.next_frame(), Err(FrameError::TooLarge { length: Some(10), limit: 9 }));
     }
 
     #[test]
-    fn a_message_exactly_at_the_limit_passes() {
+    fn decoder_accepts_a_message_at_the_limit() {
         let mut decoder = FrameDecoder::new(10);
         decoder.push(frame(1, &[3; 10]).into());
         let frame = decoder.next_frame().unwrap().unwrap();
@@ -231,14 +231,14 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_above_one_is_an_error() {
+    fn decoder_rejects_a_flag_above_one() {
         let mut decoder = FrameDecoder::new(10);
         decoder.push(Bytes::from_static(&[2, 0, 0, 0, 0]));
         assert_eq!(decoder.next_frame(), Err(FrameError::InvalidFlag(2)));
     }
 
     #[test]
-    fn an_end_inside_a_frame_is_an_error() {
+    fn decoder_rejects_an_end_inside_a_frame() {
         let wire = frame(0, b"abc");
         for cut in 1..wire.len() {
             let mut decoder = FrameDecoder::new(10);
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_declared_length_claims_no_memory() {
+    fn decoder_reserves_no_memory_for_a_declared_length() {
         let mut decoder = FrameDecoder::new(1 << 30);
         decoder.push(Bytes::from_static(&[0, 0x3f, 0xff, 0xff, 0xff, 1, 2, 3]));
         assert_eq!(decoder.next_frame(), Ok(None));
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_grows_holds_at_most_twice_its_bytes() {
+    fn decoder_holds_at_most_twice_the_received_bytes() {
         let wire = frame(0, &[1; 100_000]);
         let mut decoder = FrameDecoder::new(1 << 20);
         let mut received = 0;
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_frame_is_known_by_its_header() {
+    fn decoder_detects_a_second_frame_by_its_header() {
         let wire = [frame(0, b"one"), frame(0, b"two")].concat();
         for count in 0..=wire.len() {
             let mut decoder = FrameDecoder::new(10);

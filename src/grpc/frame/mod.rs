@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn encoding_another_length_than_given_leaves_the_buffer_as_it_was() {
+    fn encode_with_a_wrong_length_restores_the_buffer() {
         // Messages up to a DATA frame are encoded differently from longer ones.
         for length in [0, 1, DATA_FRAME - 1, DATA_FRAME, DATA_FRAME + 1, 100_000] {
             for zeros in [0, length.saturating_sub(1), length, length + 1, 100_001] {
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_is_given_claims_little_memory() {
+    fn encode_reserves_little_memory_for_a_declared_length() {
         let mut buffer = BytesMut::new();
         let message = Zeros { length: u32::MAX as usize, zeros: 1, panics: false };
         assert_eq!(encode(&mut buffer, &message, usize::MAX), Err(FrameError::Unencodable));
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_a_flag_a_length_and_the_message() {
+    fn encode_writes_flag_length_and_message() {
         let mut buffer = BytesMut::new();
         assert_eq!(encode(&mut buffer, &"x".repeat(300), 303), Ok(303));
         put_compressed(&mut buffer, &[7; 258]).unwrap();
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn encoding_over_the_limit_leaves_the_buffer_as_it_was() {
+    fn encode_over_the_limit_restores_the_buffer() {
         let mut buffer = BytesMut::from(&b"before"[..]);
         let error = encode(&mut buffer, &"x".repeat(100), 50).unwrap_err();
         assert_eq!(error, FrameError::TooLarge { length: Some(102), limit: 50 });

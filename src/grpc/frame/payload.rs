@@ -100,18 +100,18 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "past the end")]
-    fn copying_past_the_end_panics() {
+    fn payload_copy_past_the_end_panics() {
         payload().copy_to_bytes(9);
     }
 
     #[test]
     #[should_panic(expected = "past the end")]
-    fn advancing_past_the_end_panics() {
+    fn payload_advance_past_the_end_panics() {
         payload().advance(9);
     }
 
     #[test]
-    fn pieces_read_like_one() {
+    fn payload_in_pieces_reads_like_one() {
         for step in 1..=8 {
             let (mut payload, mut read) = (payload(), Vec::new());
             while payload.has_remaining() {

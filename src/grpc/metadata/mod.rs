@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_indexed_unless_it_is_marked() {
+    fn metadata_values_are_indexed_unless_marked() {
         let key = AsciiKey::from_static("id");
         let mut metadata = Metadata::new();
         for unindexed in [false, true] {
@@ -200,14 +200,14 @@ mod tests {
     }
 
     #[test]
-    fn padded_and_unpadded_base64_are_accepted() {
+    fn binary_values_are_decoded_padded_or_unpadded() {
         for text in ["AQIDBA==", "AQIDBA", "AQIDBA="] {
             assert_eq!(decode_bin(text.as_bytes()).unwrap().as_ref(), [1, 2, 3, 4], "{text}");
         }
     }
 
     #[test]
-    fn binary_values_are_emitted_unpadded() {
+    fn binary_values_are_encoded_unpadded() {
         assert_eq!(encode_bin(&[1, 2, 3, 4]), "AQIDBA");
     }
 
@@ -219,27 +219,27 @@ mod tests {
     }
 
     #[test]
-    fn invalid_base64_is_an_error_and_no_panic() {
+    fn binary_values_with_invalid_base64_are_errors() {
         let metadata = with_header("some-bin", &["not base64!"]);
         assert!(metadata.get_bin(&BYTES).unwrap().is_err());
     }
 
     #[test]
-    fn duplicate_keys_keep_their_order() {
+    fn metadata_keeps_the_order_of_duplicate_keys() {
         let metadata = with_header("some-text", &["b", "a", "c"]);
         assert_eq!(metadata.get_all(&TEXT).collect::<Vec<_>>(), ["b", "a", "c"]);
         assert_eq!(metadata.get(&TEXT), Some("b"));
     }
 
     #[test]
-    fn merging_keeps_every_value() {
+    fn metadata_merge_keeps_every_value() {
         let mut metadata = with_header("some-text", &["1"]);
         metadata.merge(with_header("some-text", &["2", "3"]));
         assert_eq!(metadata.get_all(&TEXT).collect::<Vec<_>>(), ["1", "2", "3"]);
     }
 
     #[test]
-    fn reserved_names_are_not_sent() {
+    fn metadata_under_reserved_names_is_not_sent() {
         let mut metadata = with_header("grpc-status", &["0", "1"]);
         metadata.merge(with_header("grpc-status-details-bin", &["AA", "not base64!"]));
         metadata.merge(with_header("te", &["trailers"]));
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_and_values_are_checked() {
+    fn metadata_keys_and_values_are_checked() {
         assert!(AsciiKey::try_from("Upper-Case").is_ok_and(|key| key.as_str() == "upper-case"));
         assert!(AsciiKey::try_from("x-bin").is_err());
         assert!(BinaryKey::try_from("x").is_err());
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_found_by_text_listed_and_removed() {
+    fn metadata_entries_are_found_listed_and_removed() {
         let mut metadata = with_header("some-text", &["1", "2"]);
         metadata.insert_bin(&BYTES, [1]);
         assert_eq!(metadata.get("some-text"), Some("1"));
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_no_values() {
+    fn metadata_debug_shows_no_values() {
         let shown = format!("{:?}", with_header("authorization", &["Bearer secret"]));
         assert!(shown.contains("authorization") && !shown.contains("secret"));
     }
