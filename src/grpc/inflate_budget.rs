@@ -86,8 +86,9 @@ impl InflateBudget {
     fn exhausted(&self) -> Status {
         let whose = if self.server.is_some() { "connection" } else { "server" };
         Status::resource_exhausted(format!(
-            "compressed messages of this {whose} inflate to more than {FREE_RATIO} times their \
-             length, or to nothing, too often: send them less often, or uncompressed"
+            "the decompression budget of this {whose} is exhausted: send fewer compressed messages \
+             that inflate to more than {FREE_RATIO} times their length, or to nothing, or send \
+             them uncompressed"
         ))
     }
 

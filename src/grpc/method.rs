@@ -90,12 +90,12 @@ impl<Req, Res> Deref for Rpc<Req, Res> {
 /// Splits `/service/method` into its two names.
 const fn split(path: &'static str) -> (&'static str, &'static str) {
     let bytes = path.as_bytes();
-    assert!(!bytes.is_empty() && bytes[0] == b'/', "a path starts with a slash");
+    assert!(!bytes.is_empty() && bytes[0] == b'/', "the path of an RPC must start with a slash");
     let mut slash = bytes.len() - 1;
     while bytes[slash] != b'/' {
         slash -= 1;
     }
-    assert!(slash > 1 && slash + 1 < bytes.len(), "a path is /service/method");
+    assert!(slash > 1 && slash + 1 < bytes.len(), "the path of an RPC must be /service/method");
     let (service, name) = path.split_at(slash);
     (service.split_at(1).1, name.split_at(1).1)
 }
