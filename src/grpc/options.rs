@@ -90,8 +90,8 @@ impl CallOptions {
     }
 
     /// Lets the handler run to completion although the client has gone or the deadline has passed.
-    /// The handler runs as a separate task, and its result is discarded. The client and the
-    /// interceptors do not wait for it.
+    /// The handler runs as a separate task. The client and the interceptors do not wait for it, and
+    /// its result is discarded once the call has ended.
     #[must_use]
     pub const fn run_to_completion(mut self, yes: bool) -> Self {
         self.run_to_completion = Some(yes);
@@ -139,9 +139,9 @@ impl CallOptions {
     }
 
     /// Limits how long a client may be silent while the handler waits for it. The client has to
-    /// send a message or read one; a part of a message does not count. A call over the limit ends
-    /// with DEADLINE_EXCEEDED. The limit holds for methods with client streaming. Default: no
-    /// limit. `Duration::MAX` is no limit.
+    /// send a message or to read; a message that has arrived in part does not count. A call over
+    /// the limit ends with DEADLINE_EXCEEDED. The limit holds for methods with client streaming.
+    /// Default: no limit. `Duration::MAX` is no limit.
     #[must_use]
     pub const fn idle_timeout(mut self, time: Duration) -> Self {
         self.idle_timeout = Some(time);

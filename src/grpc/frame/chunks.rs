@@ -4,8 +4,9 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::Payload;
 
-/// Shorter chunks are copied together rather than queued, in bytes. h2 slices them out of its read
-/// buffer, and each slice keeps the whole read buffer alive.
+/// The minimum size of a chunk that is queued as it is, in bytes. Shorter chunks are copied
+/// together: h2 slices them out of its read buffer, and each slice keeps the whole read buffer
+/// alive.
 const LONG: usize = 8 * 1024;
 
 /// The read size of h2: a full DATA frame, or two at most. So the memory behind a long chunk is at

@@ -66,7 +66,8 @@ pub struct Frame {
 pub enum FrameError {
     /// The first byte of a frame was neither 0 nor 1.
     InvalidFlag(u8),
-    /// A message exceeds the limit. Its header shows this before it is buffered.
+    /// A message exceeds the limit. A decoder detects it in the header, before it buffers the
+    /// message.
     TooLarge {
         /// The length that the header declares, in bytes. `None` for a message that exceeded the
         /// limit during decompression.
