@@ -114,7 +114,7 @@ impl Server {
     /// new ones when they need them. Default: never.
     #[must_use]
     pub fn max_connection_idle(mut self, idle: Duration) -> Self {
-        self.settings.lifespan.idle = Some(idle);
+        self.settings.lifetime.idle = Some(idle);
         self
     }
 
@@ -123,8 +123,8 @@ impl Server {
     /// `None` is for ever. Default: never.
     #[must_use]
     pub fn max_connection_age(mut self, age: Duration, grace: Option<Duration>) -> Self {
-        self.settings.lifespan.age = Some(age);
-        self.settings.lifespan.grace = grace;
+        self.settings.lifetime.age = Some(age);
+        self.settings.lifetime.grace = grace;
         self
     }
 
@@ -133,8 +133,8 @@ impl Server {
     /// Default: 2 h and 20 s.
     #[must_use]
     pub fn keepalive(mut self, time: Duration, timeout: Duration) -> Self {
-        self.settings.lifespan.keepalive_time = Some(time);
-        self.settings.lifespan.keepalive_timeout = timeout;
+        self.settings.lifetime.keepalive_time = Some(time);
+        self.settings.lifetime.keepalive_timeout = timeout;
         self
     }
 

@@ -188,11 +188,11 @@ impl Server {
             offenders: Arc::new(Offenders::new()),
             stats: self.stats.clone(),
             handler_runtime: None,
-            polled: None,
+            last_polled: None,
             #[cfg(feature = "tls")]
             tls: self.tls.clone(),
             #[cfg(feature = "tls")]
-            handshakes: accept::handshakes::Handshakes::new(
+            handshakes: accept::handshakes::HandshakeLimits::new(
                 self.settings.handshakes_per_minute,
                 available_parallelism().map_or(1, NonZeroUsize::get),
             ),

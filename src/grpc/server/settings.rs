@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use crate::grpc::options::CallOptions;
-use crate::grpc::server::policy::lifetime::Lifespan;
+use crate::grpc::server::policy::lifetime::LifetimePolicy;
 use crate::grpc::server::policy::pings::PingPolicy;
 use crate::grpc::server::scheduling::TIME_SLICE;
 
@@ -39,7 +39,7 @@ pub(super) struct Settings {
     #[cfg(feature = "tls")]
     pub(super) handshakes_per_minute: Option<u32>,
     pub(super) drain_timeout: Duration,
-    pub(super) lifespan: Lifespan,
+    pub(super) lifetime: LifetimePolicy,
     pub(super) pings: PingPolicy,
     /// [`TIME_SLICE`], but for benchmarks and tests.
     pub(super) time_slice: Duration,
@@ -66,7 +66,7 @@ impl Default for Settings {
             #[cfg(feature = "tls")]
             handshakes_per_minute: Some(HANDSHAKES_PER_MINUTE),
             drain_timeout: Duration::from_secs(30),
-            lifespan: Lifespan::default(),
+            lifetime: LifetimePolicy::default(),
             pings: PingPolicy::default(),
             time_slice: TIME_SLICE,
         }

@@ -96,7 +96,7 @@ impl Meter {
     }
 
     pub(super) fn slow_poll(&self, method: &'static Method, time: Duration) {
-        self.stats.slow_polls.note(method, time);
+        self.stats.slow_polls.add(method, time);
     }
 
     pub(super) fn sent(&self, bytes: usize) {
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_is_open_until_its_meter_is_dropped() {
+    fn stats_count_a_connection_until_its_meter_drops() {
         let stats = Arc::new(ServerStats::default());
         let meters = [stats.open(), stats.open()];
         let clone = meters[0].clone();

@@ -17,20 +17,20 @@ use crate::rate::{Local, Rate, network};
 
 /// Handshakes take at most one part in so many of a thread's time: calls on open connections have the
 /// rest.
-const PART: u32 = 2;
+const CPU_DIVISOR: u32 = 2;
 
 /// The work that may be done at once, with what it takes to earn it.
-const AT_ONCE: Duration = Duration::from_millis(100);
+const BURST: Duration = Duration::from_millis(100);
 
 /// Addresses that are remembered, at 48 bytes each: 3 MiB where all of them are in use.
 const ROOM: usize = 1 << 16;
 
 /// The limits of a server: of each address, and of each thread.
 #[derive(Clone)]
-pub(crate) struct Handshakes {
+pub(crate) struct HandshakeLimits {
     /// `None` is any number.
     addresses: Option<Arc<Addresses>>,
-    turns: Arc<Turns>,
+    cpu: Arc<CpuLimiter>,
 }
 
 struct Addresses {
@@ -39,7 +39,7 @@ struct Addresses {
     refused: Mutex<LogThrottle>,
 }
 
-impl Handshakes {
+impl HandshakeLimits {
     /// For a runtime of so many threads.
     pub(crate) fn new(per_minute: Option<u32>, threads: usize) -> Self {
         let addresses = per_minute.map(|calls| {
@@ -47,12 +47,12 @@ impl Handshakes {
             let (counts, refused) = (Local::with_room_for(ROOM), Mutex::new(LogThrottle::new(1)));
             Arc::new(Addresses { rate, counts, refused })
         });
-        Self { addresses, turns: Arc::new(Turns::new(threads)) }
+        Self { addresses, cpu: Arc::new(CpuLimiter::new(threads)) }
     }
 
     /// The same limits of addresses for a thread of its own.
-    pub(crate) fn for_a_thread(&self) -> Self {
-        Self { turns: Arc::new(Turns::new(1)), ..self.clone() }
+    pub(crate) fn for_thread(&self) -> Self {
+        Self { cpu: Arc::new(CpuLimiter::new(1)), ..self.clone() }
     }
 
     /// Whether there may be a handshake with this peer; if not, with a line in the log.
@@ -77,43 +77,43 @@ impl Handshakes {
 
     /// Does the work of a handshake as there is time for it.
     pub(crate) async fn work<F: Future>(&self, handshake: F) -> F::Output {
-        self.turns.take(handshake).await
+        self.cpu.run(handshake).await
     }
 }
 
-impl fmt::Debug for Handshakes {
+impl fmt::Debug for HandshakeLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handshakes").finish_non_exhaustive()
+        f.debug_struct("HandshakeLimits").finish_non_exhaustive()
     }
 }
 
 /// Polls futures one after the other in the order in which they were woken, and no more than the time
 /// for them allows.
-struct Turns {
+struct CpuLimiter {
     threads: u32,
-    gate: Semaphore,
+    permits: Semaphore,
     /// When the work that was done so far is paid for.
-    paid: Mutex<Instant>,
+    busy_until: Mutex<Instant>,
 }
 
-impl Turns {
+impl CpuLimiter {
     fn new(threads: usize) -> Self {
         let threads = threads.clamp(1, 1024);
-        let (gate, paid) = (Semaphore::new(threads), Mutex::new(Instant::now()));
-        Self { threads: threads as u32, gate, paid }
+        let (permits, busy_until) = (Semaphore::new(threads), Mutex::new(Instant::now()));
+        Self { threads: threads as u32, permits, busy_until }
     }
 
-    async fn take<F: Future>(&self, future: F) -> F::Output {
+    async fn run<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
         loop {
             // It is never closed.
-            let turn = self.gate.acquire().await;
+            let turn = self.permits.acquire().await;
             if let Some(time) = self.wait() {
                 sleep(time).await;
             }
             let began = std::time::Instant::now();
             let polled = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
-            self.spend(began.elapsed());
+            self.charge(began.elapsed());
             drop(turn);
             if let Poll::Ready(output) = polled {
                 return output;
@@ -129,13 +129,13 @@ impl Turns {
     }
 
     fn wait(&self) -> Option<Duration> {
-        let paid = *self.paid.lock().unwrap_or_else(PoisonError::into_inner);
-        paid.checked_duration_since(Instant::now() + AT_ONCE)
+        let busy_until = *self.busy_until.lock().unwrap_or_else(PoisonError::into_inner);
+        busy_until.checked_duration_since(Instant::now() + BURST)
     }
 
-    fn spend(&self, time: Duration) {
-        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
-        *paid = (*paid).max(Instant::now()) + time * PART / self.threads;
+    fn charge(&self, time: Duration) {
+        let mut busy_until = self.busy_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *busy_until = (*busy_until).max(Instant::now()) + time * CPU_DIVISOR / self.threads;
     }
 }
 
@@ -150,11 +150,11 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn handshakes_take_half_of_a_thread() {
-        let (turns, start) = (Turns::new(1), Instant::now());
+    async fn handshakes_use_at_most_half_a_thread() {
+        let (cpu, start) = (CpuLimiter::new(1), Instant::now());
         let work = |_| async {
-            turns.take(ready(())).await;
-            turns.spend(Duration::from_millis(10));
+            cpu.run(ready(())).await;
+            cpu.charge(Duration::from_millis(10));
         };
         join_all((0..5).map(work)).await;
         assert!(
@@ -173,12 +173,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_handshake_that_waits_for_its_client_holds_up_no_other() {
-        let turns = Turns::new(1);
-        let silent = turns.take(std::future::pending::<()>());
+    async fn handshake_waiting_for_its_client_blocks_no_other() {
+        let cpu = CpuLimiter::new(1);
+        let silent = cpu.run(std::future::pending::<()>());
         let other = async {
             yield_now().await;
-            turns.take(async { yield_now().await }).await;
+            cpu.run(async { yield_now().await }).await;
         };
         tokio::select! {
             () = silent => unreachable!(),

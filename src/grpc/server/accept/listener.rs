@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::grpc::call::Peer;
-use crate::grpc::server::accept::listeners::{Behind, Listeners};
+use crate::grpc::server::accept::listeners::{Listeners, Source};
 use crate::grpc::server::accept::proxy_protocol;
 use crate::grpc::server::accept::stream::Stream;
 use crate::grpc::server::stats::ServerStats;
@@ -51,11 +51,11 @@ impl Listener {
     pub(crate) async fn accept(&mut self) -> Accepted {
         loop {
             match poll_fn(|cx| self.listeners.poll_accept(cx)).await {
-                Ok((stream, addr, behind)) => {
-                    let proxied = match behind {
-                        Behind::Nothing => false,
-                        Behind::Trusted => true,
-                        Behind::Others => {
+                Ok((stream, addr, source)) => {
+                    let proxied = match source {
+                        Source::Direct => false,
+                        Source::TrustedProxy => true,
+                        Source::Untrusted => {
                             proxy_protocol::refuse(
                                 &Peer::new(addr),
                                 "it is of no trusted source of PROXY headers",

@@ -46,12 +46,12 @@ struct Bound {
 struct Proxies(Box<dyn Fn(&PeerAddr) -> bool + Send + Sync>);
 
 /// What a connection has come through.
-pub(crate) enum Behind {
-    Nothing,
+pub(crate) enum Source {
+    Direct,
     /// A proxy that is trusted.
-    Trusted,
+    TrustedProxy,
     /// Somebody else, where proxies are wanted.
-    Others,
+    Untrusted,
 }
 
 #[derive(Debug)]
@@ -142,19 +142,19 @@ impl Listeners {
     pub(crate) fn poll_accept(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<(Stream, PeerAddr, Behind)>> {
+    ) -> Poll<io::Result<(Stream, PeerAddr, Source)>> {
         let count = self.sockets.len();
         for index in (self.next..count).chain(0..self.next) {
             let Bound { socket, proxies } = &self.sockets[index];
             if let Poll::Ready(accepted) = socket.poll_accept(cx) {
                 self.next = (index + 1) % count;
                 return Poll::Ready(accepted.map(|(stream, peer)| {
-                    let behind = match proxies {
-                        None => Behind::Nothing,
-                        Some(Proxies(trust)) if trust(&peer) => Behind::Trusted,
-                        Some(_) => Behind::Others,
+                    let source = match proxies {
+                        None => Source::Direct,
+                        Some(Proxies(trust)) if trust(&peer) => Source::TrustedProxy,
+                        Some(_) => Source::Untrusted,
                     };
-                    (stream, peer, behind)
+                    (stream, peer, source)
                 }));
             }
         }

@@ -7,7 +7,7 @@ use crate::grpc::call::Peer;
 use crate::log_throttle::LogThrottle;
 
 /// Lines of the log about them: a probe that is set wrong comes back for ever.
-static STRANGERS: Mutex<LogThrottle> = Mutex::new(LogThrottle::new(10));
+static REJECTED: Mutex<LogThrottle> = Mutex::new(LogThrottle::new(10));
 
 /// The connection preface (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -17,14 +17,14 @@ const HANDSHAKE_RECORD: &[u8] = &[22, 3];
 
 /// A client that does not speak HTTP/2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stranger {
+pub(crate) enum OtherProtocol {
     Http1,
     Tls,
 }
 
-impl Stranger {
+impl OtherProtocol {
     /// By the first bytes of a connection; `None` if they may be those of HTTP/2, or of nothing that is known.
-    pub(crate) fn of(first: &[u8]) -> Option<Self> {
+    pub(crate) fn detect(first: &[u8]) -> Option<Self> {
         if PREFACE.starts_with(first) || first.starts_with(PREFACE) {
             None
         } else if first.starts_with(HANDSHAKE_RECORD) {
@@ -52,13 +52,13 @@ impl Stranger {
     }
 
     pub(crate) fn log(self, peer: &Peer) {
-        STRANGERS.lock().unwrap_or_else(PoisonError::into_inner).log(|times| {
+        REJECTED.lock().unwrap_or_else(PoisonError::into_inner).log(|times| {
             tracing::warn!(%peer, times, "a client was turned away: {self}");
         });
     }
 }
 
-impl fmt::Display for Stranger {
+impl fmt::Display for OtherProtocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Http1 => {
@@ -87,17 +87,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strangers_are_known_by_their_first_bytes() {
+    fn other_protocols_are_detected_by_first_bytes() {
         for end in 0..=PREFACE.len() {
-            assert_eq!(Stranger::of(&PREFACE[..end]), None);
+            assert_eq!(OtherProtocol::detect(&PREFACE[..end]), None);
         }
-        assert_eq!(Stranger::of(&[PREFACE, &[0; 9]].concat()), None);
+        assert_eq!(OtherProtocol::detect(&[PREFACE, &[0; 9]].concat()), None);
         for request in
             ["GET / HTTP/1.1\r\n", "POST /a.B/C HTTP/1.1\r\nhost: x", "OPTIONS * HTTP/1.0\r\n"]
         {
-            assert_eq!(Stranger::of(request.as_bytes()), Some(Stranger::Http1));
+            assert_eq!(OtherProtocol::detect(request.as_bytes()), Some(OtherProtocol::Http1));
         }
-        assert_eq!(Stranger::of(&[22, 3, 1, 2, 0, 1]), Some(Stranger::Tls));
+        assert_eq!(OtherProtocol::detect(&[22, 3, 1, 2, 0, 1]), Some(OtherProtocol::Tls));
         let others: [&[u8]; 6] = [
             b"hello\r\n",
             b"PRI * HTTP/3.0\r\n",
@@ -107,13 +107,13 @@ mod tests {
             b"INVALID CONNECTION PREFACE\r\n\r\n",
         ];
         for other in others {
-            assert_eq!(Stranger::of(other), None, "{other:?}");
+            assert_eq!(OtherProtocol::detect(other), None, "{other:?}");
         }
     }
 
     #[test]
-    fn the_answer_has_the_length_that_it_states() {
-        let answer = str::from_utf8(Stranger::Http1.answer()).unwrap_or_default();
+    fn http1_answer_matches_its_content_length() {
+        let answer = str::from_utf8(OtherProtocol::Http1.answer()).unwrap_or_default();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
         assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{}", body.len());
     }

@@ -26,7 +26,7 @@ static REFUSED: Mutex<LogThrottle> = Mutex::new(LogThrottle::new(10));
 
 /// The peer as the header says; itself, where the proxy speaks for itself or does not know. Nothing, but
 /// a line in the log, if there is no such header.
-pub(crate) async fn client<T: AsyncRead + Unpin>(
+pub(crate) async fn client_peer<T: AsyncRead + Unpin>(
     io: &mut T,
     proxy: Arc<Peer>,
 ) -> Option<Arc<Peer>> {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn both_versions_are_read_to_their_end_and_no_further() {
+    async fn proxy_protocol_reads_exactly_the_header() {
         let v4 = [192, 0, 2, 1, 10, 0, 0, 1, 0xc3, 0x50, 0x1f, 0x90];
         let mut v6 = [0; 36];
         v6[..2].copy_from_slice(&[0x20, 0x01]);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn anything_else_is_no_header() {
+    async fn proxy_protocol_rejects_other_input() {
         for text in [
             &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
             b"\x16\x03\x01",

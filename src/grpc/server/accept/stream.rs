@@ -44,7 +44,7 @@ impl Detached {
 }
 
 /// Calls the method of whatever stream it is.
-macro_rules! of_each {
+macro_rules! delegate {
     ($self:ident, $method:ident($($argument:expr),*)) => {
         match $self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).$method($($argument),*),
@@ -60,7 +60,7 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        of_each!(self, poll_read(cx, buf))
+        delegate!(self, poll_read(cx, buf))
     }
 }
 
@@ -70,7 +70,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        of_each!(self, poll_write(cx, buf))
+        delegate!(self, poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -78,7 +78,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        of_each!(self, poll_write_vectored(cx, bufs))
+        delegate!(self, poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -90,10 +90,10 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        of_each!(self, poll_flush(cx))
+        delegate!(self, poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        of_each!(self, poll_shutdown(cx))
+        delegate!(self, poll_shutdown(cx))
     }
 }

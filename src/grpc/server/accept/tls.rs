@@ -236,7 +236,7 @@ impl SharedTls {
                 return None;
             }
             Err(error) => {
-                if speaks_no_tls(&error) {
+                if is_not_tls(&error) {
                     self.refused(&peer, "the client does not speak TLS, and this port TLS alone");
                 } else {
                     self.refused(&peer, &error);
@@ -269,7 +269,7 @@ impl SharedTls {
 }
 
 /// Whether the first bytes of a client are no record of TLS.
-fn speaks_no_tls(error: &io::Error) -> bool {
+fn is_not_tls(error: &io::Error) -> bool {
     let error = error.get_ref().and_then(|error| error.downcast_ref());
     matches!(error, Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)))
 }

@@ -9,15 +9,15 @@ use crate::grpc::method::Method;
 use crate::grpc::options::CallOptions;
 use crate::grpc::router::Router;
 #[cfg(feature = "tls")]
-use crate::grpc::server::accept::handshakes::Handshakes;
+use crate::grpc::server::accept::handshakes::HandshakeLimits;
 #[cfg(feature = "tls")]
 use crate::grpc::server::accept::tls::SharedTls;
-use crate::grpc::server::connection::outlet::Outlet;
+use crate::grpc::server::connection::send_buffer::SendBufferLimit;
 use crate::grpc::server::drain::Drain;
 use crate::grpc::server::policy::budget::{Budget, Budgets};
 use crate::grpc::server::policy::offenders::Offenders;
-use crate::grpc::server::policy::tally::Tally;
-use crate::grpc::server::scheduling::polled_method::Polled;
+use crate::grpc::server::policy::shared_state::SharedState;
+use crate::grpc::server::scheduling::polled_method::LastPolledMethod;
 use crate::grpc::server::settings::Settings;
 use crate::grpc::server::stats::{Meter, ServerStats};
 use crate::grpc::spawned::SpawnedHandler;
@@ -36,11 +36,11 @@ pub(crate) struct ServerContext {
     /// Where handlers run that are spawned; `None` is the runtime of the connection.
     pub(crate) handler_runtime: Option<Handle>,
     /// Of the worker; `None` on the caller's runtime, which nobody waits for.
-    pub(crate) polled: Option<Arc<Polled>>,
+    pub(crate) last_polled: Option<Arc<LastPolledMethod>>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<SharedTls>,
     #[cfg(feature = "tls")]
-    pub(crate) handshakes: Handshakes,
+    pub(crate) handshakes: HandshakeLimits,
 }
 
 /// What the calls of one connection have in common. It is made by the worker that serves it, so
@@ -51,29 +51,29 @@ pub(crate) struct ConnectionContext {
     pub(crate) peer: Arc<Peer>,
     /// Whether the peer is a proxy, whose header says for whom it is.
     pub(crate) proxied: bool,
-    pub(crate) tally: Arc<Tally>,
+    pub(crate) shared_state: Arc<SharedState>,
     pub(crate) budgets: Arc<Budgets>,
     pub(crate) inflate_budget: Arc<InflateBudget>,
     pub(crate) offenders: Arc<Offenders>,
-    pub(crate) outlet: Outlet,
+    pub(crate) send_buffer: SendBufferLimit,
     pub(crate) meter: Arc<Meter>,
     /// Held by what the drain should wait for. Unset until the connection is served.
     pub(crate) drain: Option<Drain>,
     handler_runtime: Option<Handle>,
-    polled: Option<Arc<Polled>>,
+    last_polled: Option<Arc<LastPolledMethod>>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<SharedTls>,
     #[cfg(feature = "tls")]
-    pub(crate) handshakes: Handshakes,
+    pub(crate) handshakes: HandshakeLimits,
 }
 
 impl ServerContext {
     /// The same for a worker with a thread of its own, which says here what it polls.
-    pub(crate) fn for_worker(self, polled: Arc<Polled>) -> Self {
+    pub(crate) fn for_worker(self, last_polled: Arc<LastPolledMethod>) -> Self {
         Self {
-            polled: Some(polled),
+            last_polled: Some(last_polled),
             #[cfg(feature = "tls")]
-            handshakes: self.handshakes.for_a_thread(),
+            handshakes: self.handshakes.for_thread(),
             ..self
         }
     }
@@ -88,7 +88,7 @@ impl ServerContext {
             offenders,
             stats,
             handler_runtime,
-            polled,
+            last_polled,
             ..
         } = self;
         ConnectionContext {
@@ -96,15 +96,15 @@ impl ServerContext {
             settings: settings.clone(),
             peer: Arc::new(peer),
             proxied: false,
-            tally: Arc::default(),
+            shared_state: Arc::default(),
             budgets: Budgets::new(settings.connection_buffer_limit, budget),
             inflate_budget: InflateBudget::of_connection(inflate_budget),
             offenders: offenders.clone(),
-            outlet: Outlet::default(),
+            send_buffer: SendBufferLimit::default(),
             meter: stats.open(),
             drain: None,
             handler_runtime: handler_runtime.clone(),
-            polled: polled.clone(),
+            last_polled: last_polled.clone(),
             #[cfg(feature = "tls")]
             tls: self.tls.clone(),
             #[cfg(feature = "tls")]
@@ -125,9 +125,9 @@ impl ConnectionContext {
     }
 
     /// A call of this method is about to be polled.
-    pub(crate) fn polls(&self, method: &'static Method) {
-        if let Some(polled) = &self.polled {
-            polled.set(method);
+    pub(crate) fn set_last_polled(&self, method: &'static Method) {
+        if let Some(last_polled) = &self.last_polled {
+            last_polled.set(method);
         }
     }
 

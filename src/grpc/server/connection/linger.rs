@@ -48,11 +48,11 @@ const MAX_STATED: u64 = 64 * 1024;
 /// A short request whose length its client has stated. It has all of it at hand, so its answer waits
 /// for it, for as long as a call lingers. HTTP clients state it, those of gRPC do not. Of the former
 /// some, such as curl before 8.0, never notice an answer that has come before the request was sent.
-pub(crate) struct StatedRequest {
+pub(crate) struct SizedRequest {
     timer: Option<Timer>,
 }
 
-impl StatedRequest {
+impl SizedRequest {
     /// `None` if it is a long one.
     pub(crate) fn new(length: &HeaderValue) -> Option<Self> {
         let length: u64 = length.to_str().ok()?.parse().ok()?;

@@ -4,8 +4,8 @@
 pub(crate) mod context;
 pub(crate) mod linger;
 pub(crate) mod non_grpc;
-pub(crate) mod outlet;
 mod pending_calls;
+pub(crate) mod send_buffer;
 pub(crate) mod serve;
 mod server_call;
 pub(crate) mod socket;

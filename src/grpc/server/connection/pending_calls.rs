@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_left_out_is_first_the_next_time_however_busy_others_are() {
+    fn pending_calls_polls_skipped_calls_first() {
         let polled = RefCell::new(String::new());
         let busy = |name| -> Call<'_> {
             let polled = &polled;
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_connection_is_woken_if_calls_are_left_out_and_not_else() {
+    fn pending_calls_wakes_the_connection_for_skipped_calls() {
         let wakes = Arc::new(Wakes::default());
         let mut calls: PendingCalls<Call<'_>> = PendingCalls::new(wakes.clone().into());
         for _ in 0..2 {
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_polled_once_in_a_turn_and_no_more_unless_it_is_woken() {
+    fn pending_calls_polls_woken_calls_once_per_turn() {
         let wakers = RefCell::new(Vec::new());
         let mut calls = pending();
         calls.push(Box::pin(poll_fn(|cx| {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_used_again() {
+    fn pending_calls_reuses_slots() {
         let mut calls = pending();
         calls.push(Box::pin(std::future::pending()));
         for _ in 0..10 {

@@ -34,7 +34,8 @@ where
     if let Some(tls) = context.tls.clone() {
         let handshakes = context.handshakes.clone();
         let secured = async move {
-            let peer = if proxied { proxy_protocol::client(&mut io, peer).await? } else { peer };
+            let peer =
+                if proxied { proxy_protocol::client_peer(&mut io, peer).await? } else { peer };
             if !handshakes.admit(&peer) {
                 return None;
             }
@@ -45,7 +46,7 @@ where
     }
     if proxied {
         let plain =
-            async move { proxy_protocol::client(&mut io, peer).await.map(|peer| (io, peer)) };
+            async move { proxy_protocol::client_peer(&mut io, peer).await.map(|peer| (io, peer)) };
         return Box::pin(serve_over(plain, context, drain)).await;
     }
     serve_over(ready(Some((io, peer))), context, drain).await;
@@ -73,8 +74,11 @@ async fn serve_over<T>(
         context.peer = peer;
         context.drain = Some(held);
         let is_offender = context.offenders.contain(&context.peer);
-        let policy =
-            EnforcementPolicy::new(context.settings.pings, context.tally.clone(), is_offender);
+        let policy = EnforcementPolicy::new(
+            context.settings.pings,
+            context.shared_state.clone(),
+            is_offender,
+        );
         let socket = Socket::new(io, context.is_over_tls(), policy, context.meter.clone());
         let handshake = context.settings.h2().handshake::<_, Bytes>(socket.clone());
         match handshake.await {
@@ -83,8 +87,8 @@ async fn serve_over<T>(
                 Some(Connection::new(h2, socket, Arc::new(context)))
             }
             Err(error) => {
-                match socket.stranger() {
-                    Some(stranger) => stranger.log(&context.peer),
+                match socket.other_protocol() {
+                    Some(other_protocol) => other_protocol.log(&context.peer),
                     None => {
                         tracing::debug!(peer = %context.peer, %error, "HTTP/2 handshake failed")
                     }
@@ -110,7 +114,7 @@ async fn serve_over<T>(
             biased;
             ended = poll_fn(|cx| connection.poll(cx)) => match ended {
                 Ended::Closed => return,
-                Ended::GoneAway => {
+                Ended::GoAway => {
                     // A client that floods has answers under way, which come first.
                     let socket = connection.socket();
                     drop(connection);

@@ -9,7 +9,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::grpc::server::accept::other_protocol::Stranger;
+use crate::grpc::server::accept::other_protocol::OtherProtocol;
 use crate::grpc::server::policy::enforcement::EnforcementPolicy;
 use crate::grpc::server::scheduling::timer::{Timer, timer_after, timer_at};
 use crate::grpc::server::stats::Meter;
@@ -23,7 +23,7 @@ const GOAWAY: u8 = 0x7;
 
 /// How long the client has to speak first. All clients of HTTP/2 do at once; whoever waits for the server, which
 /// HTTP/2 allows, waits for so long.
-const SILENCE: Duration = Duration::from_millis(100);
+const FIRST_BYTES_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A buffer that grew past this is not kept by an idle connection.
 const KEPT_CAPACITY: usize = 4 * 1024;
@@ -42,8 +42,8 @@ struct Shared<T> {
     blocked: bool,
     deferred: bool,
     /// Nothing has been read or written. Until it ends the client speaks first: it may speak another protocol.
-    silence: Option<Timer>,
-    stranger: Option<Stranger>,
+    first_bytes: Option<Timer>,
+    other_protocol: Option<OtherProtocol>,
     policy: EnforcementPolicy,
     /// Runs while nothing is read from the client.
     pause: Option<Timer>,
@@ -70,8 +70,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Socket<T> {
             pending,
             blocked: false,
             deferred: false,
-            silence: (!agreed).then(|| timer_after(SILENCE)),
-            stranger: None,
+            first_bytes: (!agreed).then(|| timer_after(FIRST_BYTES_TIMEOUT)),
+            other_protocol: None,
             policy,
             pause: None,
             meter,
@@ -85,8 +85,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Socket<T> {
     }
 
     /// What the client speaks if it is not HTTP/2, as far as that is known; it was answered.
-    pub(crate) fn stranger(&self) -> Option<Stranger> {
-        self.lock().stranger
+    pub(crate) fn other_protocol(&self) -> Option<OtherProtocol> {
+        self.lock().other_protocol
     }
 
     /// Writes what has gathered. Pending when the peer does not take it; the rest stays.
@@ -179,7 +179,7 @@ impl<T> Shared<T> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        while let Some(until) = self.policy.paused() {
+        while let Some(until) = self.policy.paused_until() {
             let pause = self.pause.get_or_insert_with(|| timer_at(until));
             ready!(pause.as_mut().poll(cx));
             self.pause = None;
@@ -198,23 +198,23 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<T> {
         let shared = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ready!(shared.poll_readable(cx))?;
         let before = buf.filled().len();
-        if let Some(silence) = &mut shared.silence
-            && silence.as_mut().poll(cx).is_ready()
+        if let Some(first_bytes) = &mut shared.first_bytes
+            && first_bytes.as_mut().poll(cx).is_ready()
         {
-            shared.silence = None;
+            shared.first_bytes = None;
             // An error is one of reads, too.
             let _ = shared.poll_drain(cx)?;
         }
         ready!(Pin::new(&mut shared.inner).poll_read(cx, buf))?;
         let received = &buf.filled()[before..];
         shared.meter.received(received.len());
-        if shared.silence.take().is_some()
-            && let Some(stranger) = Stranger::of(received)
+        if shared.first_bytes.take().is_some()
+            && let Some(other_protocol) = OtherProtocol::detect(received)
         {
-            shared.stranger = Some(stranger);
+            shared.other_protocol = Some(other_protocol);
             // In the place of what h2 has begun with.
             shared.pending.clear();
-            shared.pending.extend_from_slice(stranger.answer());
+            shared.pending.extend_from_slice(other_protocol.answer());
             buf.set_filled(before);
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
@@ -257,7 +257,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<T> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut shared = self.lock();
-        if shared.deferred || shared.silence.is_some() {
+        if shared.deferred || shared.first_bytes.is_some() {
             return Poll::Ready(Ok(()));
         }
         shared.poll_drain(cx)

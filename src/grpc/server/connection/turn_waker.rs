@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wake_during_a_turn_asks_for_another_turn_and_not_for_the_runtime() {
+    fn turn_waker_defers_wakes_during_a_turn() {
         let task = Arc::new(Counter::default());
         let turn = Arc::new(TurnWaker::default());
         turn.register(&task.clone().into());

@@ -33,7 +33,7 @@ const TURNS_PER_POLL: usize = 16;
 
 /// How long a client that has no calls left may take to acknowledge that the connection closes: a
 /// round trip to the other side of the world and back, several times.
-const GOODBYE: Duration = Duration::from_secs(2);
+const GOAWAY_ACK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection and its calls, all polled by one future.
 ///
@@ -56,7 +56,7 @@ pub(super) struct Connection<T> {
     lifetime: Lifetime,
     draining: bool,
     /// Runs while nothing is left but the client's acknowledgement of the end.
-    goodbye: Option<Timer>,
+    goaway_ack_timer: Option<Timer>,
 }
 
 /// How polling a connection ends.
@@ -64,7 +64,7 @@ pub(super) enum Ended {
     /// The connection is closed and every call on it has ended.
     Closed,
     /// The client has broken a rule. Every call has ended; the GOAWAY is yet to be written.
-    GoneAway,
+    GoAway,
     /// It has lived long enough, and should drain. It goes on being polled.
     Retired,
 }
@@ -79,10 +79,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         let waker = Waker::from(turn.clone());
         // The standard library seeds its hashes at random, which is random enough for this.
         let random = RandomState::new().hash_one(0) as f64 / u64::MAX as f64;
-        let lifetime = Lifetime::new(context.settings.lifespan, h2.ping_pong(), random);
+        let lifetime = Lifetime::new(context.settings.lifetime, h2.ping_pong(), random);
         let (calls, non_grpc) = (PendingCalls::new(waker.clone()), FuturesUnordered::new());
         let clock = Clock::new(context.settings.time_slice / 2);
-        let (accepted, draining, goodbye) = (Vec::new(), false, None);
+        let (accepted, draining, goaway_ack_timer) = (Vec::new(), false, None);
         Self {
             h2,
             socket,
@@ -95,7 +95,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             waker,
             lifetime,
             draining,
-            goodbye,
+            goaway_ack_timer,
         }
     }
 
@@ -111,7 +111,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             // First the rules: whoever breaks one finds the connection closed as well.
             match self.poll_rules(turn_cx) {
                 Poll::Ready(Ended::Retired) if !closed => return Poll::Ready(Ended::Retired),
-                Poll::Ready(Ended::GoneAway) => return self.over(Ended::GoneAway, turn_cx),
+                Poll::Ready(Ended::GoAway) => return self.over(Ended::GoAway, turn_cx),
                 Poll::Ready(_) => return self.over(Ended::Closed, turn_cx),
                 Poll::Pending if closed => return self.over(Ended::Closed, turn_cx),
                 Poll::Pending => {}
@@ -156,29 +156,30 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     fn poll_rules(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let open = self.calls.len() + self.non_grpc.len();
         let busy = open > 0;
-        let (heard, go_away) = self.socket.policy(|policy| {
+        let (last_received, go_away) = self.socket.policy(|policy| {
             policy.set_calls(open, self.context.inflate_budget.take_refused());
             policy.begin_turn();
-            (policy.heard(), policy.go_away())
+            (policy.last_received(), policy.go_away())
         });
         if let Some(reason) = go_away {
             tracing::info!(peer = %self.context.peer, reason = reason.0, "connection closed: the client broke a rule");
             self.context.offenders.add(&self.context.peer);
             self.socket.go_away(Reason::ENHANCE_YOUR_CALM, reason.0);
-            return Poll::Ready(Ended::GoneAway);
+            return Poll::Ready(Ended::GoAway);
         }
         if self.draining && !busy {
-            let goodbye = self.goodbye.get_or_insert_with(|| timer_after(GOODBYE));
-            if goodbye.as_mut().poll(cx).is_ready() {
+            let goaway_ack_timer =
+                self.goaway_ack_timer.get_or_insert_with(|| timer_after(GOAWAY_ACK_TIMEOUT));
+            if goaway_ack_timer.as_mut().poll(cx).is_ready() {
                 // What the client opens from here on, it may safely send elsewhere.
                 self.socket.go_away(Reason::NO_ERROR, "");
                 self.write_out(cx);
                 return Poll::Ready(Ended::Closed);
             }
         } else {
-            self.goodbye = None;
+            self.goaway_ack_timer = None;
         }
-        self.lifetime.poll(busy, heard, cx).map(|expired| match expired {
+        self.lifetime.poll(busy, last_received, cx).map(|expired| match expired {
             Expired::Retire => Ended::Retired,
             Expired::Dead => {
                 tracing::debug!(peer = %self.context.peer, "keepalive timed out");
@@ -192,7 +193,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     fn write_out(&self, cx: &mut Context<'_>) {
         // An error is not for here: h2 meets it too when it next reads, and closes the connection.
         let written = pin!(unconstrained(poll_fn(|cx| self.socket.poll_drain(cx)))).poll(cx);
-        if written.is_ready() && !self.context.outlet.is_empty() {
+        if written.is_ready() && !self.context.send_buffer.is_empty() {
             // There was more than the socket took at first: h2 has to be asked for the rest.
             cx.waker().wake_by_ref();
         }
@@ -218,7 +219,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             }
         }
         if !self.socket.is_blocked() {
-            self.context.outlet.written();
+            self.context.send_buffer.written();
         }
         if self.accepted.len() == ACCEPTED_PER_TURN {
             cx.waker().wake_by_ref();

@@ -12,7 +12,7 @@ const STEP: usize = 4 * 1024;
 
 /// What a connection takes of the server's budget at a time, so that workers seldom write to the
 /// number that they share.
-const LUMP: usize = 64 * 1024;
+const CHUNK: usize = 64 * 1024;
 
 /// A limit on what all calls hold together, in bytes.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(crate) struct Budgets {
 #[derive(Debug, Default, Clone, Copy)]
 struct Used {
     bytes: usize,
-    of_server: usize,
+    reserved: usize,
 }
 
 /// What one call takes of its budgets. It is given back when this is dropped.
@@ -76,12 +76,12 @@ impl Budgets {
         if sum > self.limit {
             return Err(exhausted("connection", self.limit));
         }
-        let missing = sum.saturating_sub(used.of_server);
+        let missing = sum.saturating_sub(used.reserved);
         // A whole lump if there is one left, or else just what is needed.
-        let lump = missing.next_multiple_of(LUMP);
-        let taken = [lump, missing].into_iter().find(|bytes| self.server.take(*bytes));
+        let chunk = missing.next_multiple_of(CHUNK);
+        let taken = [chunk, missing].into_iter().find(|bytes| self.server.take(*bytes));
         let Some(taken) = taken else { return Err(exhausted("server", self.server.limit)) };
-        used.of_server += taken;
+        used.reserved += taken;
         used.bytes = sum;
         Ok(())
     }
@@ -90,10 +90,10 @@ impl Budgets {
         let mut used = self.lock();
         used.bytes -= bytes;
         // One lump is kept while anything is held, so that calls that come and go share nothing.
-        let kept = if used.bytes == 0 { 0 } else { used.bytes.next_multiple_of(LUMP) + LUMP };
-        if let Some(spare) = used.of_server.checked_sub(kept).filter(|spare| *spare > 0) {
+        let kept = if used.bytes == 0 { 0 } else { used.bytes.next_multiple_of(CHUNK) + CHUNK };
+        if let Some(spare) = used.reserved.checked_sub(kept).filter(|spare| *spare > 0) {
             self.server.give_back(spare);
-            used.of_server = kept;
+            used.reserved = kept;
         }
     }
 
@@ -139,12 +139,12 @@ mod tests {
         budgets.lock().bytes
     }
 
-    fn of_server(server: &Budget) -> usize {
+    fn server_used(server: &Budget) -> usize {
         server.used.load(Ordering::Relaxed)
     }
 
     #[test]
-    fn bytes_beyond_the_allowance_count_in_steps_until_given_back() {
+    fn budget_counts_steps_beyond_the_allowance() {
         let server = Arc::new(Budget::new(1 << 20));
         let budgets = Budgets::new(1 << 20, &server);
         let mut share = Share::new(&budgets);
@@ -154,50 +154,50 @@ mod tests {
             assert_eq!(used(&budgets), expected * STEP, "{held} bytes held");
         }
         share.settle(1 << 20).unwrap();
-        assert_eq!(of_server(&server), 1 << 20);
+        assert_eq!(server_used(&server), 1 << 20);
         drop(share);
-        assert_eq!((used(&budgets), of_server(&server)), (0, 0));
+        assert_eq!((used(&budgets), server_used(&server)), (0, 0));
     }
 
     #[test]
-    fn a_part_of_a_share_goes_back_to_both_budgets() {
+    fn budget_returns_released_bytes_to_both_limits() {
         let server = Arc::new(Budget::new(1 << 20));
         let budgets = Budgets::new(1 << 20, &server);
         let [mut large, mut small] = [(); 2].map(|()| Share::new(&budgets));
         small.settle(ALLOWANCE + STEP).unwrap();
-        large.settle(ALLOWANCE + 8 * LUMP).unwrap();
-        assert_eq!((used(&budgets), of_server(&server)), (8 * LUMP + STEP, 9 * LUMP));
-        large.settle(ALLOWANCE + 3 * LUMP).unwrap();
-        assert_eq!(used(&budgets), 3 * LUMP + STEP);
-        assert_eq!(of_server(&server), 5 * LUMP, "what is held, and a lump");
+        large.settle(ALLOWANCE + 8 * CHUNK).unwrap();
+        assert_eq!((used(&budgets), server_used(&server)), (8 * CHUNK + STEP, 9 * CHUNK));
+        large.settle(ALLOWANCE + 3 * CHUNK).unwrap();
+        assert_eq!(used(&budgets), 3 * CHUNK + STEP);
+        assert_eq!(server_used(&server), 5 * CHUNK, "what is held, and a chunk");
         // What one gave back another may take.
         let mut other = Share::new(&Budgets::new(1 << 20, &server));
-        other.settle(ALLOWANCE + (1 << 20) - 5 * LUMP).unwrap();
+        other.settle(ALLOWANCE + (1 << 20) - 5 * CHUNK).unwrap();
         drop((small, large, other));
-        assert_eq!((used(&budgets), of_server(&server)), (0, 0));
+        assert_eq!((used(&budgets), server_used(&server)), (0, 0));
     }
 
     #[test]
-    fn a_call_over_a_budget_is_told_which_and_takes_nothing_more() {
-        let server = Arc::new(Budget::new(3 * LUMP));
-        let [one, other] = [(); 2].map(|()| Budgets::new(2 * LUMP, &server));
+    fn budget_error_names_the_exhausted_limit() {
+        let server = Arc::new(Budget::new(3 * CHUNK));
+        let [one, other] = [(); 2].map(|()| Budgets::new(2 * CHUNK, &server));
         let [mut a, mut b, mut c] = [&one, &one, &other].map(Share::new);
-        a.settle(ALLOWANCE + LUMP).unwrap();
-        let status = b.settle(ALLOWANCE + LUMP + STEP).unwrap_err();
+        a.settle(ALLOWANCE + CHUNK).unwrap();
+        let status = b.settle(ALLOWANCE + CHUNK + STEP).unwrap_err();
         assert!(status.message().contains("this connection"), "{status}");
         let status = c.settle(usize::MAX).unwrap_err();
         assert!(status.message().contains("this connection"), "{status}");
-        b.settle(ALLOWANCE + LUMP).unwrap();
-        let status = c.settle(ALLOWANCE + LUMP + STEP).unwrap_err();
+        b.settle(ALLOWANCE + CHUNK).unwrap();
+        let status = c.settle(ALLOWANCE + CHUNK + STEP).unwrap_err();
         assert!(status.message().contains("this server"), "{status}");
-        assert_eq!((used(&one), used(&other), of_server(&server)), (2 * LUMP, 0, 2 * LUMP));
+        assert_eq!((used(&one), used(&other), server_used(&server)), (2 * CHUNK, 0, 2 * CHUNK));
         drop((a, b));
-        c.settle(ALLOWANCE + 2 * LUMP).unwrap();
-        assert_eq!((used(&one), used(&other), of_server(&server)), (0, 2 * LUMP, 2 * LUMP));
+        c.settle(ALLOWANCE + 2 * CHUNK).unwrap();
+        assert_eq!((used(&one), used(&other), server_used(&server)), (0, 2 * CHUNK, 2 * CHUNK));
     }
 
     #[test]
-    fn the_last_bytes_of_a_server_need_not_fill_a_lump() {
+    fn budget_gives_out_less_than_a_chunk() {
         let server = Arc::new(Budget::new(STEP));
         let mut share = Share::new(&Budgets::new(1 << 20, &server));
         share.settle(ALLOWANCE + STEP).unwrap();

@@ -9,7 +9,7 @@ use crate::grpc::server::scheduling::timer::{Timer, timer_at};
 use crate::grpc::status::Status;
 
 /// The times at which a call is ended from outside.
-pub(crate) struct Limits {
+pub(crate) struct CallLimits {
     /// The earlier of the client's deadline and the server's own limit.
     end: Option<Limit>,
     /// How long the request may take to arrive; of methods whose clients do not stream.
@@ -19,7 +19,7 @@ pub(crate) struct Limits {
     /// How long the client may be silent; of methods whose clients stream.
     idle: Option<Duration>,
     /// Until when it has to send or read something more than this, while it is waited for.
-    silence: Option<(Progress, Limit)>,
+    idle_until: Option<(Progress, Limit)>,
     /// Made when the call first has to wait, which most never do, and its time.
     timer: Option<(Instant, Timer)>,
 }
@@ -36,7 +36,7 @@ enum Kind {
     Deadline,
     Duration,
     Request,
-    Silence,
+    Idle,
 }
 
 /// What a client has done in a call so far.
@@ -55,7 +55,7 @@ impl Limit {
     }
 }
 
-impl Limits {
+impl CallLimits {
     /// For a call that begins now.
     pub(crate) fn new(options: &CallOptions, method: &Method, timeout: Option<Duration>) -> Self {
         let ends = [(timeout, Kind::Deadline), (options.duration_limit(), Kind::Duration)];
@@ -65,7 +65,7 @@ impl Limits {
             request: options.request_limit().filter(|_| !method.client_streaming),
             arrival: None,
             idle: options.idle_limit().filter(|_| method.client_streaming),
-            silence: None,
+            idle_until: None,
             timer: None,
         }
     }
@@ -76,7 +76,7 @@ impl Limits {
     }
 
     /// Whether it counts how long the client is silent.
-    pub(crate) fn count_silence(&self) -> bool {
+    pub(crate) fn has_idle_limit(&self) -> bool {
         self.idle.is_some()
     }
 
@@ -92,9 +92,9 @@ impl Limits {
             self.arrival = Limit::new(time, Kind::Request);
         }
         let arrival = self.arrival.filter(|_| receiving);
-        let silence = self.silence(awaited.filter(|_| receiving));
+        let idle = self.idle_limit(awaited.filter(|_| receiving));
         let Some(next) =
-            [self.end, arrival, silence].into_iter().flatten().min_by_key(|limit| limit.at)
+            [self.end, arrival, idle].into_iter().flatten().min_by_key(|limit| limit.at)
         else {
             return Poll::Pending;
         };
@@ -117,21 +117,21 @@ impl Limits {
             Kind::Request => Status::deadline_exceeded(format!(
                 "the request did not arrive within the {time:?} that the server allows"
             )),
-            Kind::Silence => Status::deadline_exceeded(format!(
+            Kind::Idle => Status::deadline_exceeded(format!(
                 "the client has sent no message, or read none, for the {time:?} that the server allows"
             )),
         })
     }
 
     /// Until when the client may be silent.
-    fn silence(&mut self, awaited: Option<Progress>) -> Option<Limit> {
+    fn idle_limit(&mut self, awaited: Option<Progress>) -> Option<Limit> {
         let (idle, progress) = (self.idle?, awaited);
-        self.silence.take_if(|(before, _)| Some(*before) != progress);
+        self.idle_until.take_if(|(before, _)| Some(*before) != progress);
         let progress = progress?;
-        if self.silence.is_none() {
-            self.silence = Some((progress, Limit::new(idle, Kind::Silence)?));
+        if self.idle_until.is_none() {
+            self.idle_until = Some((progress, Limit::new(idle, Kind::Idle)?));
         }
-        self.silence.map(|(_, limit)| limit)
+        self.idle_until.map(|(_, limit)| limit)
     }
 }
 

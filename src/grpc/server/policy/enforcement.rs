@@ -2,11 +2,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::data_throttle::DataThrottle;
 use super::frame_budget::FrameBudget;
 use super::frame_observer::{FrameObserver, ObservedFrame};
-use super::pace::Pace;
 use super::pings::{PingPolicy, PingStrikes};
-use super::tally::Tally;
+use super::shared_state::SharedState;
 
 // Costs and earnings, in units of the frame budget.
 
@@ -26,13 +26,13 @@ const HEADERS_COST: u32 = 1;
 const RESET_COST: u32 = 5;
 
 /// What a client earns whose call has waited before the reset.
-const WAITED_EARNS: u32 = HEADERS_COST + RESET_COST;
+const LATE_RESET_EARNS: u32 = HEADERS_COST + RESET_COST;
 
 /// A stream that the server refuses because too many are open.
 const REFUSED_COST: u32 = 1;
 
 /// A stream that the server resets because the client broke a rule (CVE-2025-8671, "MadeYouReset").
-const BROKEN_COST: u32 = 5;
+const PROTOCOL_ERROR_COST: u32 = 5;
 
 /// A compressed message that is refused: it is invalid, inflates to more than the limit, or the ones before it have
 /// used up the budget. A client may send about twenty a second.
@@ -53,7 +53,7 @@ const BLOCK_BYTES_PER_UNIT: u32 = 16;
 
 /// Error codes of RST_STREAM frames of ours that are no fault of the client (RFC 9113, 7): NO_ERROR behind an early
 /// response, CANCEL for a call that ended within a message.
-const BLAMELESS: [u32; 2] = [0x0, 0x8];
+const NO_FAULT_RESETS: [u32; 2] = [0x0, 0x8];
 
 const REFUSED_STREAM: u32 = 0x7;
 
@@ -72,7 +72,7 @@ pub(crate) struct EnforcementPolicy {
 struct Record {
     pings: PingStrikes,
     budget: FrameBudget,
-    pace: Pace,
+    data_throttle: DataThrottle,
     /// Calls that the client has open, as the connection last said.
     calls: u32,
     /// Units of work that are left for the current turn.
@@ -80,23 +80,27 @@ struct Record {
     /// The last stream that the client has opened.
     last_stream: u32,
     /// When the client last sent anything, for keepalive.
-    heard: Instant,
-    tally: Arc<Tally>,
+    last_received: Instant,
+    shared_state: Arc<SharedState>,
     go_away: Option<GoAway>,
 }
 
 impl EnforcementPolicy {
-    pub(crate) fn new(pings: PingPolicy, tally: Arc<Tally>, of_offender: bool) -> Self {
+    pub(crate) fn new(
+        pings: PingPolicy,
+        shared_state: Arc<SharedState>,
+        of_offender: bool,
+    ) -> Self {
         let now = Instant::now();
         let record = Record {
             pings: PingStrikes::new(pings),
             budget: FrameBudget::new(now, of_offender),
-            pace: Pace::new(tally.clone(), now),
+            data_throttle: DataThrottle::new(shared_state.clone(), now),
             calls: 0,
             turn: TURN,
             last_stream: 0,
-            heard: now,
-            tally,
+            last_received: now,
+            shared_state,
             go_away: None,
         };
         Self { client: FrameObserver::of_client(), server: FrameObserver::of_server(), record }
@@ -105,7 +109,7 @@ impl EnforcementPolicy {
     /// Observes what the client has sent.
     pub(crate) fn received(&mut self, bytes: &[u8]) {
         let record = &mut self.record;
-        record.heard = Instant::now();
+        record.last_received = Instant::now();
         self.client.read(bytes, |frame| match frame {
             ObservedFrame::Headers { stream, length, .. } => {
                 record.last_stream = record.last_stream.max(stream);
@@ -118,9 +122,9 @@ impl EnforcementPolicy {
             }
             ObservedFrame::Data(length) => {
                 record.turn = record.turn.saturating_sub(1);
-                record.pace.data(length);
+                record.data_throttle.data(length);
             }
-            ObservedFrame::MaxHeaderListSize(bytes) => record.tally.set_header_limit(bytes),
+            ObservedFrame::MaxHeaderListSize(bytes) => record.shared_state.set_header_limit(bytes),
             ObservedFrame::Ping => {
                 record.spend(1);
                 record.ping();
@@ -140,7 +144,9 @@ impl EnforcementPolicy {
             ObservedFrame::Headers { end: true, .. } => record.responded(RESPONSE_EARNS),
             ObservedFrame::Headers { .. } | ObservedFrame::Data(_) => record.responded(FRAME_EARNS),
             ObservedFrame::Reset(REFUSED_STREAM) => record.spend(REFUSED_COST),
-            ObservedFrame::Reset(code) if !BLAMELESS.contains(&code) => record.spend(BROKEN_COST),
+            ObservedFrame::Reset(code) if !NO_FAULT_RESETS.contains(&code) => {
+                record.spend(PROTOCOL_ERROR_COST);
+            }
             _ => {}
         });
     }
@@ -150,7 +156,7 @@ impl EnforcementPolicy {
     pub(crate) fn set_calls(&mut self, calls: usize, refused: u32) {
         let record = &mut self.record;
         record.calls = u32::try_from(calls).unwrap_or(u32::MAX);
-        record.budget.earn(record.tally.waited.take().saturating_mul(WAITED_EARNS));
+        record.budget.earn(record.shared_state.late_resets.take().saturating_mul(LATE_RESET_EARNS));
         if refused > 0 {
             record.spend(refused.saturating_mul(REFUSED_MESSAGE_COST));
         }
@@ -167,9 +173,9 @@ impl EnforcementPolicy {
     }
 
     /// Until when nothing should be read, because the client sends too many small DATA frames.
-    pub(crate) fn paused(&mut self) -> Option<Instant> {
-        let paused = self.record.pace.paused();
-        if self.record.pace.is_hopeless() {
+    pub(crate) fn paused_until(&mut self) -> Option<Instant> {
+        let paused = self.record.data_throttle.paused_until();
+        if self.record.data_throttle.is_over_limit() {
             self.record.go_away.get_or_insert(GoAway("too_many_small_frames"));
         }
         paused
@@ -179,8 +185,8 @@ impl EnforcementPolicy {
         self.record.go_away
     }
 
-    pub(crate) fn heard(&self) -> Instant {
-        self.record.heard
+    pub(crate) fn last_received(&self) -> Instant {
+        self.record.last_received
     }
 
     pub(crate) fn last_stream(&self) -> u32 {
@@ -240,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_flood_of_frames_that_move_nothing_expels() {
+    async fn frame_budget_stops_a_flood_of_idle_frames() {
         let mut flooded = policy(PingPolicy::default());
         flooded.received(&PRIORITY.repeat(20_000));
         assert_eq!(flooded.go_away(), FLOOD);
@@ -267,19 +273,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn resets_of_calls_that_have_waited_are_free() {
+    async fn frame_budget_ignores_late_resets() {
         let mut policy = policy(PingPolicy::default());
         for _ in 0..20_000 {
             policy.received(&HEADERS);
             policy.received(&reset(8));
-            policy.record.tally.waited.add(1);
+            policy.record.shared_state.late_resets.add(1);
             policy.set_calls(0, 0);
         }
         assert_eq!(policy.go_away(), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn messages_refused_for_their_cost_expel_who_goes_on() {
+    async fn frame_budget_stops_repeated_refused_messages() {
         for (a_second, expelled) in [(10, false), (100, true)] {
             let mut policy = policy(PingPolicy::default());
             for _ in 0..60 {
@@ -295,7 +301,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn settings_cost_by_open_calls() {
+    async fn frame_budget_charges_settings_by_open_calls() {
         let mut idle = policy(PingPolicy::default());
         idle.received(&SETTINGS.repeat(1_000));
         assert_eq!(idle.go_away(), None);
@@ -307,7 +313,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn resets_of_unanswered_calls_expel_whatever_data_came_with_them() {
+    async fn frame_budget_stops_resets_of_unanswered_calls() {
         for data in 0..3 {
             let mut rapid = policy(PingPolicy::default());
             let call = [&HEADERS[..], &DATA.repeat(data), &reset(8)].concat();
@@ -317,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn resets_of_answered_calls_are_free() {
+    async fn frame_budget_ignores_resets_of_answered_calls() {
         let mut policy = policy(PingPolicy::default());
         for _ in 0..20_000 {
             policy.received(&HEADERS);
@@ -328,7 +334,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn resets_of_ours_cost_by_their_reason() {
+    async fn frame_budget_charges_server_resets_by_reason() {
         for (code, expelled) in [(0, false), (8, false), (7, true), (1, true), (3, true), (5, true)]
         {
             let mut policy = policy(PingPolicy::default());
@@ -338,7 +344,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn refused_streams_count_by_rate_and_not_for_a_lifetime() {
+    async fn frame_budget_limits_the_rate_of_refused_streams() {
         let mut policy = policy(PingPolicy::default());
         for _ in 0..100 {
             policy.received(&HEADERS.repeat(300));
@@ -349,7 +355,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn data_earns_no_other_frames() {
+    async fn frame_budget_earns_nothing_from_data() {
         let mut policy = policy(PingPolicy::default());
         for _ in 0..20_000 {
             policy.received(&DATA);
@@ -359,7 +365,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn window_updates_for_what_was_read_are_no_flood() {
+    async fn frame_budget_allows_window_updates_for_responses() {
         let mut policy = policy(PingPolicy::default());
         for _ in 0..100_000 {
             policy.sent(&DATA);
@@ -369,7 +375,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_turn_ends_after_a_thousand_frames() {
+    async fn turn_ends_after_a_thousand_frames() {
         let mut policy = policy(PingPolicy::default());
         policy.received(&DATA.repeat(TURN as usize - 1));
         assert!(!policy.turn_is_over());

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_told_apart_however_the_bytes_arrive() {
+    fn frame_observer_parses_any_split_of_the_bytes() {
         let settings = [[0, 3, 0, 0, 0, 100], [0, 6, 0, 0, 32, 0]].concat();
         let wire = [
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),

@@ -8,7 +8,7 @@ use crate::grpc::server::scheduling::timer::{Timer, timer_after};
 
 /// How long connections may live (gRFC A9). `None` is for ever.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Lifespan {
+pub(crate) struct LifetimePolicy {
     /// Without calls.
     pub(crate) idle: Option<Duration>,
     /// At all, give or take a tenth.
@@ -21,7 +21,7 @@ pub(crate) struct Lifespan {
     pub(crate) keepalive_timeout: Duration,
 }
 
-impl Default for Lifespan {
+impl Default for LifetimePolicy {
     /// The defaults of gRFC A9.
     fn default() -> Self {
         Self {
@@ -45,7 +45,7 @@ pub(crate) enum Expired {
 
 /// The clocks of one connection.
 pub(crate) struct Lifetime {
-    span: Lifespan,
+    policy: LifetimePolicy,
     age: Option<Timer>,
     idle: Option<Timer>,
     keepalive: Option<Keepalive>,
@@ -61,21 +61,21 @@ struct Keepalive {
 impl Lifetime {
     /// `jitter` in 0..1 spreads the ages of connections that were opened together, after a restart
     /// of the server say, so that they do not all come back together.
-    pub(crate) fn new(span: Lifespan, ping_pong: Option<PingPong>, jitter: f64) -> Self {
-        let age = span.age.map(|age| {
+    pub(crate) fn new(policy: LifetimePolicy, ping_pong: Option<PingPong>, jitter: f64) -> Self {
+        let age = policy.age.map(|age| {
             let spread = (age / 5).mul_f64(jitter);
             timer_after((age - age / 10).saturating_add(spread))
         });
-        let keepalive = span.keepalive_time.zip(ping_pong).map(|(time, ping_pong)| Keepalive {
+        let keepalive = policy.keepalive_time.zip(ping_pong).map(|(time, ping_pong)| Keepalive {
             ping_pong,
             timer: timer_after(time),
             pinged: false,
         });
-        Self { span, age, idle: None, keepalive }
+        Self { policy, age, idle: None, keepalive }
     }
 
     pub(crate) fn grace(&self) -> Option<Duration> {
-        self.span.grace
+        self.policy.grace
     }
 
     /// A call was opened: however soon it ends, the idle time starts again.
@@ -84,17 +84,17 @@ impl Lifetime {
     }
 
     /// Ready when the connection has lived long enough; `Retire` comes once. The client was last
-    /// `heard` then.
+    /// `last_received`.
     pub(crate) fn poll(
         &mut self,
         busy: bool,
-        heard: Instant,
+        last_received: Instant,
         cx: &mut Context<'_>,
     ) -> Poll<Expired> {
-        if self.poll_keepalive(heard, cx).is_ready() {
+        if self.poll_keepalive(last_received, cx).is_ready() {
             return Poll::Ready(Expired::Dead);
         }
-        match (busy, self.span.idle) {
+        match (busy, self.policy.idle) {
             (true, _) => self.idle = None,
             (false, Some(idle)) => {
                 self.idle.get_or_insert_with(|| timer_after(idle));
@@ -104,7 +104,7 @@ impl Lifetime {
         let clocks = [&mut self.age, &mut self.idle].into_iter().flatten();
         let expired = clocks.map(|timer| timer.as_mut().poll(cx)).any(|polled| polled.is_ready());
         if expired {
-            self.span.idle = None;
+            self.policy.idle = None;
             (self.age, self.idle) = (None, None);
             return Poll::Ready(Expired::Retire);
         }
@@ -112,8 +112,9 @@ impl Lifetime {
     }
 
     /// Ready when the client is gone.
-    fn poll_keepalive(&mut self, heard: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let (Some(keepalive), Some(time)) = (&mut self.keepalive, self.span.keepalive_time) else {
+    fn poll_keepalive(&mut self, last_received: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let (Some(keepalive), Some(time)) = (&mut self.keepalive, self.policy.keepalive_time)
+        else {
             return Poll::Pending;
         };
         let Keepalive { ping_pong, timer, pinged } = keepalive;
@@ -122,15 +123,15 @@ impl Lifetime {
             *timer = timer_after(time);
         }
         while timer.as_mut().poll(cx).is_ready() {
-            // Whatever was heard shows that the client lives.
-            let left = time.saturating_sub(heard.elapsed());
+            // Whatever was received shows that the client lives.
+            let left = time.saturating_sub(last_received.elapsed());
             let wait = match (left.is_zero(), *pinged) {
                 (false, _) => left,
                 (true, true) => return Poll::Ready(()),
                 (true, false) => {
                     // It fails only if one is on its way already, or the connection is closing.
                     *pinged = ping_pong.send_ping(Ping::opaque()).is_ok();
-                    self.span.keepalive_timeout
+                    self.policy.keepalive_timeout
                 }
             };
             *timer = timer_after(wait);

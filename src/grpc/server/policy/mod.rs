@@ -2,11 +2,11 @@
 
 pub(crate) mod budget;
 pub(crate) mod call_limits;
+pub(crate) mod data_throttle;
 pub(crate) mod enforcement;
 mod frame_budget;
 pub(crate) mod frame_observer;
 pub(crate) mod lifetime;
 pub(crate) mod offenders;
-pub(crate) mod pace;
 pub(crate) mod pings;
-pub(crate) mod tally;
+pub(crate) mod shared_state;

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_third_ping_too_early_expels() {
+    async fn ping_strikes_close_the_connection() {
         let mut policy = policy(PingPolicy::default());
         policy.set_calls(1, 0);
         assert!(!pings(&mut policy, 3, Duration::from_secs(1)).await);
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pings_at_the_allowed_pace_are_welcome() {
+    async fn ping_strikes_ignore_pings_at_the_allowed_interval() {
         let mut patient = policy(PingPolicy::default());
         patient.set_calls(1, 0);
         assert!(!pings(&mut patient, 100, Duration::from_secs(300)).await);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_calls_a_client_may_ping_every_two_hours_unless_permitted_more() {
+    async fn ping_interval_without_calls_is_two_hours_by_default() {
         let pace = Duration::from_secs(300);
         assert!(pings(&mut policy(PingPolicy::default()), 4, pace).await);
         let permitted = PingPolicy { without_calls: true, ..PingPolicy::default() };
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn strikes_are_forgotten_when_we_send_data_or_headers() {
+    async fn ping_strikes_reset_when_the_server_sends_data() {
         let mut policy = policy(PingPolicy::default());
         for _ in 0..100 {
             policy.received(&PING);

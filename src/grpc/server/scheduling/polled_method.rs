@@ -5,9 +5,9 @@ use crate::grpc::method::Method;
 /// The method of the call that a worker has polled last: where the worker stands still, it is the one
 /// that blocks it.
 #[derive(Debug, Default)]
-pub(crate) struct Polled(Mutex<Option<&'static Method>>);
+pub(crate) struct LastPolledMethod(Mutex<Option<&'static Method>>);
 
-impl Polled {
+impl LastPolledMethod {
     /// Costs two uncontended atomic operations.
     pub(crate) fn set(&self, method: &'static Method) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(method);

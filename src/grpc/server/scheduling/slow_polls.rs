@@ -32,7 +32,7 @@ impl SlowPolls {
 
     /// Counts a slow poll that took this time. The lock is nothing beside what the poll has cost.
     #[cold]
-    pub(crate) fn note(&self, method: &'static Method, time: Duration) {
+    pub(crate) fn add(&self, method: &'static Method, time: Duration) {
         let now = Instant::now();
         let mut entries = self.lock();
         let entry = entries.entry(method).or_insert_with(|| Entry::new(0, now));
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn much_time_in_a_window_is_worth_one_word_and_a_little_none() {
+    fn slow_polls_warn_once_per_window() {
         let start = Instant::now();
         let mut entry = Entry::new(0, start);
         let warned = |entry: &mut Entry, time, at| entry.add(time, start + at);

@@ -12,7 +12,7 @@ use crate::grpc::server::accept::stream::{Detached, Stream};
 use crate::grpc::server::connection::context::ServerContext;
 use crate::grpc::server::connection::serve::serve;
 use crate::grpc::server::drain::Drain;
-use crate::grpc::server::scheduling::polled_method::Polled;
+use crate::grpc::server::scheduling::polled_method::LastPolledMethod;
 use crate::grpc::server::scheduling::timer::later;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -34,7 +34,7 @@ pub(crate) struct Worker {
     thread: JoinHandle<()>,
     /// Closed at the end of the thread.
     ended: oneshot::Receiver<()>,
-    polled: Arc<Polled>,
+    last_polled: Arc<LastPolledMethod>,
 }
 
 /// A connection to be served.
@@ -93,17 +93,17 @@ impl Workers {
         let Self::Threads(workers) = self else { return };
         let deadline = later(END_TIMEOUT);
         // Closing its channel is what ends a thread. First all, so that they end at the same time.
-        let close = |Worker { connections, thread, ended, polled, .. }| {
+        let close = |Worker { connections, thread, ended, last_polled, .. }| {
             drop(connections);
-            (thread, ended, polled)
+            (thread, ended, last_polled)
         };
         let ending: Vec<_> = workers.into_iter().map(close).collect();
-        for (thread, ended, polled) in ending {
+        for (thread, ended, last_polled) in ending {
             // Not by a task that blocks: the caller's runtime could not end before the thread does.
             if timeout_at(deadline, ended).await.is_err() {
                 tracing::warn!(
                     worker = thread.thread().name(),
-                    method = polled.last().map(|method| method.path),
+                    method = last_polled.last().map(|method| method.path),
                     "a handler blocks its worker, whose thread is left behind: CallOptions::spawn \
                      is for handlers that compute or block"
                 );
@@ -137,8 +137,8 @@ impl Worker {
         let (connections, mut jobs) = mpsc::unbounded_channel::<(Job<Detached>, Load)>();
         let load = Arc::new(AtomicUsize::new(0));
         let (end, ended) = oneshot::channel();
-        let polled = Arc::new(Polled::default());
-        let of_thread = polled.clone();
+        let last_polled = Arc::new(LastPolledMethod::default());
+        let of_thread = last_polled.clone();
         let thread =
             std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 // Dropped last, also in a panic.
@@ -159,7 +159,7 @@ impl Worker {
                 // Dropped, it would wait for every blocking task that a handler has started.
                 runtime.shutdown_background();
             })?;
-        Ok(Self { connections, load, thread, ended, polled })
+        Ok(Self { connections, load, thread, ended, last_polled })
     }
 
     fn serve(&self, job: Job) {

@@ -13,13 +13,13 @@ use h2::{Reason, RecvStream};
 use self::errors::status_of;
 use self::response::{Response, Sent, Stage};
 use super::context::ConnectionContext;
-use super::linger::{Linger, StatedRequest};
+use super::linger::{Linger, SizedRequest};
 use crate::grpc::call::Outcome;
 use crate::grpc::exchange::Exchange;
 use crate::grpc::handler::BoxFuture;
 use crate::grpc::method::Method;
 use crate::grpc::server::policy::budget::Share;
-use crate::grpc::server::policy::call_limits::{Limits, Progress};
+use crate::grpc::server::policy::call_limits::{CallLimits, Progress};
 use crate::grpc::status::Status;
 
 /// Rounds of one poll of a call, before other calls have their turn: 128 KiB of streamed messages.
@@ -40,12 +40,12 @@ pub(crate) struct ServerCall {
     receiving: bool,
     response: Response,
     /// Set if an early response may have to wait for the rest of the request.
-    stated: Option<StatedRequest>,
-    limits: Limits,
+    sized_request: Option<SizedRequest>,
+    limits: CallLimits,
     /// Bytes of memory that the request metadata takes.
     head_size: usize,
     started: std::time::Instant,
-    /// Messages that the handler had taken when they were last added to the connection's tally.
+    /// Messages that the handler had taken when they were last added to the shared state.
     counted: u64,
     share: Share,
     context: Arc<ConnectionContext>,
@@ -96,7 +96,7 @@ impl ServerCall {
     /// Polls the interceptors and the handler.
     fn run(&mut self, cx: &mut Context<'_>) {
         let Some(running) = &mut self.running else { return };
-        self.context.polls(self.response.method);
+        self.context.set_last_polled(self.response.method);
         if let Poll::Ready(outcome) = running.as_mut().poll(cx) {
             self.running = None;
             self.response.outcome = Some(outcome);
@@ -109,7 +109,7 @@ impl ServerCall {
             let received = self.exchange.received();
             let more = (received - self.counted) as u32;
             if more > 0 {
-                self.context.tally.messages.add(more);
+                self.context.shared_state.messages.add(more);
                 self.counted = received;
             }
         }
@@ -150,18 +150,18 @@ impl ServerCall {
 
     /// Whether the response, which is ready, waits for the rest of the request.
     fn waits_for_request(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(stated) = &mut self.stated else { return false };
+        let Some(sized_request) = &mut self.sized_request else { return false };
         if self.response.outcome.is_none() || !self.receiving || !self.response.is_unsent() {
             return false;
         }
         // The handler is done: what arrives from here on will not be read.
         self.exchange.lock().inbound.discard();
-        stated.poll_timeout(cx).is_pending()
+        sized_request.poll_timeout(cx).is_pending()
     }
 
     /// Sends what can be sent; gives also whether the handler waited, in this task, for the room that was made.
     fn send(&mut self, cx: &mut Context<'_>) -> (Sent, bool) {
-        let header_limit = self.context.tally.header_limit();
+        let header_limit = self.context.shared_state.header_limit();
         self.response.check_trailers(header_limit);
         let mut state = self.exchange.lock();
         let outbound = state.outbound_seen();
@@ -184,7 +184,7 @@ impl ServerCall {
             return Poll::Ready(status);
         }
         let mut awaited = None;
-        if self.limits.count_silence() {
+        if self.limits.has_idle_limit() {
             let state = self.exchange.lock();
             if state.awaits_client() {
                 let (received, gone) = (self.exchange.received(), state.gone());
@@ -251,7 +251,7 @@ impl ServerCall {
 impl Drop for ServerCall {
     fn drop(&mut self) {
         if self.response.reset && self.started.elapsed() >= EARLY_RESET {
-            self.context.tally.waited.add(1);
+            self.context.shared_state.late_resets.add(1);
         }
         if self.running.is_none() && self.response.is_complete() {
             return;

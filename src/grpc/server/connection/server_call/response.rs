@@ -86,7 +86,8 @@ impl Response {
         cx: &mut Context<'_>,
     ) -> Sent {
         if self.is_unsent() {
-            if let Some(sent) = self.send_headers(outbound, context.tally.header_limit(), cx) {
+            if let Some(sent) = self.send_headers(outbound, context.shared_state.header_limit(), cx)
+            {
                 return sent;
             }
         }
@@ -199,17 +200,17 @@ fn send_messages(
     while outbound.buffered() > 0 {
         // No more than there is to send: window that is reserved and unused would starve other streams.
         stream.reserve_capacity(outbound.buffered());
-        let room = context.outlet.room();
+        let room = context.send_buffer.room();
         let count = stream.capacity().min(outbound.buffered()).min(room);
         if count > 0 {
-            context.outlet.give(count);
+            context.send_buffer.give(count);
             if stream.send_data(outbound.split(count), false).is_err() {
                 outbound.discard();
             }
             continue;
         }
         if room == 0 {
-            context.outlet.wait(cx);
+            context.send_buffer.wait(cx);
             return;
         }
         match stream.poll_capacity(cx) {

@@ -16,10 +16,10 @@ use crate::grpc::head::{NonGrpc, Rejection, RequestHead, accepts, require_te_tra
 use crate::grpc::options::CallOptions;
 use crate::grpc::router::Route;
 use crate::grpc::server::connection::context::ConnectionContext;
-use crate::grpc::server::connection::linger::StatedRequest;
+use crate::grpc::server::connection::linger::SizedRequest;
 use crate::grpc::server::connection::non_grpc::NonGrpcResponse;
 use crate::grpc::server::policy::budget::Share;
-use crate::grpc::server::policy::call_limits::{Limits, deadline_exceeded};
+use crate::grpc::server::policy::call_limits::{CallLimits, deadline_exceeded};
 use crate::grpc::status::Status;
 
 impl ServerCall {
@@ -61,7 +61,7 @@ impl ServerCall {
             Ok(head) => (head, None),
             Err(status) => (RequestHead::default(), Some(status)),
         };
-        let limits = Limits::new(options, route.method, head.timeout);
+        let limits = CallLimits::new(options, route.method, head.timeout);
         let compression = options.compression.unwrap_or_default();
         let exchange = Exchange::new(Terms {
             method: route.method,
@@ -79,7 +79,7 @@ impl ServerCall {
         let authority = authority(&mut parts);
         let path = path(&parts);
         let (head_size, content_length) = head_size(&parts.headers);
-        let stated = content_length.and_then(StatedRequest::new);
+        let sized_request = content_length.and_then(SizedRequest::new);
         let call = Call::new(CallParts {
             unknown_path: (path != route.method.path).then(|| path.into()),
             metadata: parts.headers.into(),
@@ -106,7 +106,7 @@ impl ServerCall {
                 accepted: options.accepted(),
                 reset: false,
             },
-            stated,
+            sized_request,
             limits,
             head_size,
             started,

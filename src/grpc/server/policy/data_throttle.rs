@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::grpc::server::policy::tally::Tally;
+use crate::grpc::server::policy::shared_state::SharedState;
 
 /// A DATA frame that brings this many bytes pays for itself. One of a single byte takes h2 and a call
 /// about a microsecond, and a client that has it ready next to nothing.
@@ -20,23 +20,23 @@ const PER_SECOND: usize = BURST / 2;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// So many pauses with no message in between are an attack: two seconds.
-const HOPELESS: u32 = 200;
+const MAX_PAUSES: u32 = 200;
 
 /// Paces a client that sends many small DATA frames. Honest clients do so as well, while they stream
 /// short messages or have not yet seen that a call is over. So nothing is read from them for a while.
 /// Only who goes on and on is sent away.
-pub(crate) struct Pace {
+pub(crate) struct DataThrottle {
     left: usize,
     refilled: Instant,
     /// For the messages that calls have taken: each was worth a frame.
-    tally: Arc<Tally>,
+    shared_state: Arc<SharedState>,
     /// Pauses since a message was taken, or since there was no need of any.
     pauses: u32,
 }
 
-impl Pace {
-    pub(crate) fn new(tally: Arc<Tally>, now: Instant) -> Self {
-        Self { left: BURST, refilled: now, tally, pauses: 0 }
+impl DataThrottle {
+    pub(crate) fn new(shared_state: Arc<SharedState>, now: Instant) -> Self {
+        Self { left: BURST, refilled: now, shared_state, pauses: 0 }
     }
 
     /// Counts a DATA frame.
@@ -45,18 +45,18 @@ impl Pace {
     }
 
     /// Whether the client goes on in spite of all pauses.
-    pub(crate) fn is_hopeless(&self) -> bool {
-        self.pauses > HOPELESS
+    pub(crate) fn is_over_limit(&self) -> bool {
+        self.pauses > MAX_PAUSES
     }
 
     /// Until when nothing should be read; `None` most of the time.
-    pub(crate) fn paused(&mut self) -> Option<Instant> {
+    pub(crate) fn paused_until(&mut self) -> Option<Instant> {
         if self.left > 0 {
             return None;
         }
         let now = Instant::now();
         let time = now.duration_since(self.refilled);
-        let earned = self.tally.messages.take() as usize * FAIR_BYTES;
+        let earned = self.shared_state.messages.take() as usize * FAIR_BYTES;
         if time < PAUSE && earned == 0 {
             return Some(self.refilled + PAUSE);
         }
@@ -74,14 +74,14 @@ mod tests {
     use super::*;
 
     /// Frames of `length` bytes that a client can send in `time`, and as one burst before.
-    async fn frames(pace: &mut Pace, length: usize, time: Duration) -> u32 {
+    async fn frames(data_throttle: &mut DataThrottle, length: usize, time: Duration) -> u32 {
         let end = Instant::now() + time;
         let mut count = 0;
         while Instant::now() < end {
-            match pace.paused() {
+            match data_throttle.paused_until() {
                 Some(until) => tokio::time::sleep_until(until).await,
                 None => {
-                    pace.data(length);
+                    data_throttle.data(length);
                     count += 1;
                 }
             }
@@ -89,31 +89,31 @@ mod tests {
         count
     }
 
-    fn pace() -> (Pace, Arc<Tally>) {
-        let tally = Arc::new(Tally::default());
-        (Pace::new(tally.clone(), Instant::now()), tally)
+    fn data_throttle() -> (DataThrottle, Arc<SharedState>) {
+        let shared_state = Arc::new(SharedState::default());
+        (DataThrottle::new(shared_state.clone(), Instant::now()), shared_state)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn small_frames_are_paced_and_large_ones_are_not() {
+    async fn data_throttle_slows_small_frames_only() {
         let seconds = Duration::from_secs(10);
-        let tiny = frames(&mut pace().0, 0, seconds).await;
+        let tiny = frames(&mut data_throttle().0, 0, seconds).await;
         assert!((300_000..400_000).contains(&tiny), "{tiny}");
-        let half = frames(&mut pace().0, FAIR_BYTES / 2, seconds).await;
+        let half = frames(&mut data_throttle().0, FAIR_BYTES / 2, seconds).await;
         assert!((600_000..800_000).contains(&half), "{half}");
 
-        let mut large = pace().0;
+        let mut large = data_throttle().0;
         (0..1_000_000).for_each(|_| large.data(FAIR_BYTES));
-        assert_eq!(large.paused(), None);
+        assert_eq!(large.paused_until(), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn frames_that_became_messages_are_not_paced() {
-        let (mut pace, tally) = pace();
+    async fn data_throttle_ignores_frames_that_became_messages() {
+        let (mut data_throttle, shared_state) = data_throttle();
         for _ in 0..1_000_000 {
-            assert_eq!(pace.paused(), None);
-            pace.data(1);
-            tally.messages.add(1);
+            assert_eq!(data_throttle.paused_until(), None);
+            data_throttle.data(1);
+            shared_state.messages.add(1);
         }
     }
 }

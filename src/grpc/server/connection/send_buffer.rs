@@ -11,14 +11,14 @@ const LIMIT: usize = 1024 * 1024;
 ///
 /// Used by the task of the connection alone.
 #[derive(Debug, Default)]
-pub(crate) struct Outlet {
+pub(crate) struct SendBufferLimit {
     /// Bytes that h2 was given and may not have written yet.
     given: AtomicUsize,
     /// Calls that wait for room.
     waiting: Mutex<Vec<Waker>>,
 }
 
-impl Outlet {
+impl SendBufferLimit {
     /// How many bytes h2 may be given.
     pub(crate) fn room(&self) -> usize {
         LIMIT.saturating_sub(self.given.load(Ordering::Relaxed))
@@ -73,17 +73,17 @@ mod tests {
     }
 
     #[test]
-    fn calls_wait_for_room_until_all_is_written() {
-        let outlet = Outlet::default();
+    fn send_buffer_limit_wakes_waiting_calls_when_written() {
+        let send_buffer = SendBufferLimit::default();
         let woken = Arc::new(Woken::default());
-        outlet.give(LIMIT - 1);
-        assert_eq!(outlet.room(), 1);
-        outlet.give(1);
-        assert_eq!((outlet.room(), outlet.is_empty()), (0, false));
-        outlet.wait(&Context::from_waker(&woken.clone().into()));
+        send_buffer.give(LIMIT - 1);
+        assert_eq!(send_buffer.room(), 1);
+        send_buffer.give(1);
+        assert_eq!((send_buffer.room(), send_buffer.is_empty()), (0, false));
+        send_buffer.wait(&Context::from_waker(&woken.clone().into()));
         assert!(!woken.0.load(Ordering::Relaxed));
-        outlet.written();
+        send_buffer.written();
         assert!(woken.0.load(Ordering::Relaxed));
-        assert_eq!((outlet.room(), outlet.is_empty()), (LIMIT, true));
+        assert_eq!((send_buffer.room(), send_buffer.is_empty()), (LIMIT, true));
     }
 }
