@@ -432,7 +432,7 @@ fn check_reads_certificates_and_keys() {
     let old = "error: --tls-cert: certificate chain: the certificate has expired";
     assert_eq!(check(&expired, &expired_key), (old.to_owned(), 2));
     let other = format!(
-        "error: cannot use {good} with {expired_key}: private key: it is not that of the first \
+        "error: cannot use {good} with {expired_key}: private key: does not belong to the first \
          certificate"
     );
     assert_eq!(check(&good, &expired_key), (other, 2));

@@ -84,7 +84,7 @@ async fn http_1_is_answered_with_the_ports_protocol() {
     patiently(client.read_to_string(&mut answer)).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 505 ") && head.contains("connection: close"), "{head}");
-    assert!(body.contains("gRPC, over HTTP/2 alone"), "{body}");
+    assert!(body.contains("only gRPC over HTTP/2"), "{body}");
 }
 
 #[tokio::test]

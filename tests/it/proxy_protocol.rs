@@ -106,7 +106,7 @@ async fn header_is_required_and_accepted_from_trusted_sources_only() {
     let (address, _stop) = serve(Server::new(), router(), |_| false).await;
     assert_closed(connect(address, V1).await).await;
     let log = log.text();
-    assert!(log.contains("of no trusted source") && log.contains("127.0.0.1"), "{log}");
+    assert!(log.contains("not a trusted source") && log.contains("127.0.0.1"), "{log}");
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn program_enables_it_by_an_address_prefix() {
     let sources = ["--listen", "proxy:127.0.0.1:0", "--proxy-sources", "192.0.2.0/24"];
     let mut running = Running::start(&sources, &[]);
     assert_closed(connect(running.address.parse().unwrap(), V1).await).await;
-    running.line_with("of no trusted source");
+    running.line_with("not a trusted source");
 }
 
 #[test]

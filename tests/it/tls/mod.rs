@@ -400,7 +400,7 @@ fn errors_name_the_file_and_the_fault() {
         (chain, &section("ENCRYPTED PRIVATE KEY"), "private key: no private key in the PEM, or"),
         (chain, &key.replace('M', "?"), "private key: the PEM has a section that is not base64"),
         (chain, &section("PRIVATE KEY"), "private key: failed to parse private key"),
-        (chain, &other.key, "private key: it is not that of the first certificate"),
+        (chain, &other.key, "private key: does not belong to the first certificate"),
     ];
     for (chain, key, expected) in cases {
         let error = Tls::from_pem(chain.as_bytes(), key.as_bytes()).unwrap_err().to_string();

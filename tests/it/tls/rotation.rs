@@ -170,7 +170,7 @@ async fn unusable_files_leave_the_old_ones_in_use() {
     // The key is that of another certificate, as for the moment between two files.
     fs::write(&program.cert, &new.chain).unwrap();
     let line = program.running.line_with(kept);
-    assert!(line.contains("it is not that of the first certificate"), "{line}");
+    assert!(line.contains("does not belong to the first certificate"), "{line}");
     assert_eq!(client.connect_to(program.addr()).await.1, old.der());
 
     fs::write(&program.cert, "-----BEGIN CERTIFICATE-----\nAAAA").unwrap();

@@ -1,5 +1,5 @@
-//! What TLS handshakes may cost. One is work for milliseconds (6 with an RSA key of 4096 bits), and
-//! anybody may ask for it.
+//! Limits the CPU time of TLS handshakes. A handshake takes milliseconds (6 ms with a 4096-bit RSA
+//! key), and any client can start one.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -15,20 +15,20 @@ use crate::grpc::call::{Peer, PeerAddr};
 use crate::log_throttle::LogThrottle;
 use crate::rate::{Local, Rate, network};
 
-/// Handshakes take at most one part in so many of a thread's time: calls on open connections have the
-/// rest.
+/// Handshakes take at most this fraction (1/2) of a thread's time. The rest is for calls on open
+/// connections.
 const CPU_DIVISOR: u32 = 2;
 
-/// The work that may be done at once, with what it takes to earn it.
+/// CPU time, already multiplied by the divisor, that may be spent in a burst.
 const BURST: Duration = Duration::from_millis(100);
 
-/// Addresses that are remembered, at 48 bytes each: 3 MiB where all of them are in use.
+/// Addresses in the table, at 48 bytes each: 3 MiB if it is full.
 const ROOM: usize = 1 << 16;
 
-/// The limits of a server: of each address, and of each thread.
+/// The limits of a server, per address and per thread.
 #[derive(Clone)]
 pub(crate) struct HandshakeLimits {
-    /// `None` is any number.
+    /// `None` is no limit.
     addresses: Option<Arc<Addresses>>,
     cpu: Arc<CpuLimiter>,
 }
@@ -40,7 +40,7 @@ struct Addresses {
 }
 
 impl HandshakeLimits {
-    /// For a runtime of so many threads.
+    /// For a runtime with this many threads.
     pub(crate) fn new(per_minute: Option<u32>, threads: usize) -> Self {
         let addresses = per_minute.map(|calls| {
             let rate = Rate { calls, period: Duration::from_secs(60) };
@@ -50,12 +50,12 @@ impl HandshakeLimits {
         Self { addresses, cpu: Arc::new(CpuLimiter::new(threads)) }
     }
 
-    /// The same limits of addresses for a thread of its own.
+    /// Shares the limit per address, with a CPU limit for one more thread.
     pub(crate) fn for_thread(&self) -> Self {
         Self { cpu: Arc::new(CpuLimiter::new(1)), ..self.clone() }
     }
 
-    /// Whether there may be a handshake with this peer; if not, with a line in the log.
+    /// Whether this peer may start a handshake. If not, it logs a warning.
     pub(crate) fn admit(&self, peer: &Peer) -> bool {
         let (Some(addresses), PeerAddr::Tcp(from)) = (&self.addresses, &peer.addr) else {
             return true;
@@ -68,14 +68,14 @@ impl HandshakeLimits {
                     %peer,
                     times,
                     per_minute,
-                    "too many TLS handshakes of one address, closing its connections"
+                    "too many TLS handshakes from one address, closing its connections"
                 );
             });
         }
         admitted
     }
 
-    /// Does the work of a handshake as there is time for it.
+    /// Runs a handshake within the CPU limit.
     pub(crate) async fn work<F: Future>(&self, handshake: F) -> F::Output {
         self.cpu.run(handshake).await
     }
@@ -87,12 +87,11 @@ impl fmt::Debug for HandshakeLimits {
     }
 }
 
-/// Polls futures one after the other in the order in which they were woken, and no more than the time
-/// for them allows.
+/// Polls futures in the order in which they were woken, within a limit on CPU time.
 struct CpuLimiter {
     threads: u32,
     permits: Semaphore,
-    /// When the work that was done so far is paid for.
+    /// The time at which the work so far is within the limit.
     busy_until: Mutex<Instant>,
 }
 
@@ -106,7 +105,7 @@ impl CpuLimiter {
     async fn run<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
         loop {
-            // It is never closed.
+            // Never an error, because the semaphore is never closed.
             let turn = self.permits.acquire().await;
             if let Some(time) = self.wait() {
                 sleep(time).await;
@@ -118,7 +117,7 @@ impl CpuLimiter {
             if let Poll::Ready(output) = polled {
                 return output;
             }
-            // The future knows the waker of this task.
+            // Wait until the future wakes this task.
             let mut woken = false;
             poll_fn(|_| match std::mem::replace(&mut woken, true) {
                 true => Poll::Ready(()),
@@ -165,7 +164,7 @@ mod tests {
         join_all((0..100).map(work)).await;
         let took = start.elapsed();
         assert!((1900..2100).contains(&took.as_millis()), "{took:?}");
-        // Time that was not used is no credit beyond that.
+        // Unused time gives no credit beyond the burst.
         tokio::time::advance(Duration::from_secs(60)).await;
         let start = Instant::now();
         join_all((0..100).map(work)).await;

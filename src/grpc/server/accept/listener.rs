@@ -12,11 +12,11 @@ use crate::grpc::server::accept::stream::Stream;
 use crate::grpc::server::stats::ServerStats;
 use crate::log_throttle::LogThrottle;
 
-/// How long to wait after `accept` has failed for want of file descriptors or memory: trying again
-/// at once would spin a core until a connection closes.
+/// The pause after `accept` has failed for lack of file descriptors or memory. An immediate retry
+/// would keep a core busy until a connection closes.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A connection, and what is known of it.
+/// An accepted connection with its peer and its permit.
 pub(crate) struct Accepted {
     pub(crate) stream: Stream,
     pub(crate) peer: Peer,
@@ -25,7 +25,7 @@ pub(crate) struct Accepted {
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
-/// Accepts connections, as many at a time as there may be.
+/// Accepts connections up to the limit.
 pub(crate) struct Listener {
     listeners: Listeners,
     permits: Arc<Semaphore>,
@@ -46,8 +46,11 @@ impl Listener {
         Self { listeners, permits, max_connections, stats, refused, failed }
     }
 
-    /// The next connection. Those that a listener behind proxies has of others are closed. Those for which there is no permit are closed at once: left in the
-    /// kernel's queue, their clients would wait rather than try another server. Cancel safe.
+    /// Accepts the next connection. Cancel safe.
+    ///
+    /// Connections without a permit are closed at once. In the kernel's queue, their clients would
+    /// wait instead of trying another server. A listener that expects PROXY headers also closes
+    /// connections from untrusted addresses.
     pub(crate) async fn accept(&mut self) -> Accepted {
         loop {
             match poll_fn(|cx| self.listeners.poll_accept(cx)).await {
@@ -58,7 +61,7 @@ impl Listener {
                         Source::Untrusted => {
                             proxy_protocol::refuse(
                                 &Peer::new(addr),
-                                "it is of no trusted source of PROXY headers",
+                                "its address is not a trusted source of PROXY headers",
                             );
                             continue;
                         }
@@ -71,13 +74,14 @@ impl Listener {
                             tracing::warn!(
                                 refused,
                                 limit,
-                                "too many connections, closing new ones"
+                                "connection limit reached, closing new connections"
                             );
                         });
                         continue;
                     };
                     let peer = Peer::new(addr);
-                    // Responses are written when they are complete: to wait only delays them.
+                    // Responses are written when they are complete, so Nagle's algorithm only
+                    // delays them.
                     if let Stream::Tcp(stream) = &stream
                         && let Err(error) = stream.set_nodelay(true)
                     {
@@ -99,7 +103,7 @@ impl Listener {
     }
 }
 
-/// accept(2) passes on errors of the connection that it would have returned.
+/// accept(2) returns errors of the connection that it would have accepted.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)

@@ -11,12 +11,12 @@ use crate::grpc::server::accept::stream::Stream;
 #[cfg(unix)]
 use crate::grpc::server::accept::unix_socket::SocketFile;
 
-/// What stands before the path of a Unix socket, as in the names that gRPC clients dial.
+/// The prefix of Unix socket paths, as in the target names of gRPC clients.
 #[cfg(unix)]
 const UNIX: &str = "unix:";
 
-/// The sockets that a [`Server`](crate::Server) accepts connections from: TCP and Unix, any number
-/// of them.
+/// The sockets on which a [`Server`](crate::Server) accepts connections. There can be any number of
+/// TCP and Unix sockets.
 ///
 /// ```no_run
 /// use balafon::{Listeners, Router, Server, shutdown_signal};
@@ -31,8 +31,8 @@ const UNIX: &str = "unix:";
 #[derive(Debug, Default)]
 pub struct Listeners {
     sockets: Vec<Bound>,
-    /// Which to ask first: the one after that which was accepted from, so that a busy one does not
-    /// keep the others waiting.
+    /// The socket to poll first. It is the one after the last that had a connection, so that a busy
+    /// socket cannot starve the others.
     next: usize,
 }
 
@@ -42,15 +42,15 @@ struct Bound {
     proxies: Option<Proxies>,
 }
 
-/// Whose connections begin with a PROXY header.
+/// Decides which peers are trusted to send PROXY headers.
 struct Proxies(Box<dyn Fn(&PeerAddr) -> bool + Send + Sync>);
 
-/// What a connection has come through.
+/// The kind of peer that has opened a connection.
 pub(crate) enum Source {
     Direct,
-    /// A proxy that is trusted.
+    /// A trusted proxy, which sends a PROXY header.
     TrustedProxy,
-    /// Somebody else, where proxies are wanted.
+    /// An untrusted peer on a listener that expects PROXY headers.
     Untrusted,
 }
 
@@ -59,25 +59,25 @@ enum Socket {
     Tcp(TcpListener),
     #[cfg(unix)]
     Unix {
-        /// Before the listener, since that is the order in which they are dropped: the file is
-        /// known by its inode, which is taken as long as the socket is open.
+        /// Declared before the listener, so that it is dropped first. The file is identified by its
+        /// inode, which stays in use while the socket is open.
         _file: Option<SocketFile>,
         listener: UnixListener,
     },
 }
 
 impl Listeners {
-    /// None: a server with these serves nobody.
+    /// No listeners. A server without listeners accepts no connections.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Listens on `address` too: HOST:PORT, or `unix:PATH` for a Unix socket that only processes of
-    /// this user can connect to ([`bind_unix`](Self::bind_unix)). Of the addresses that a host's
-    /// name has it is the first that can be listened on.
+    /// Listens on another address: HOST:PORT, or `unix:PATH` for a Unix socket. Only processes of
+    /// this user can connect to that socket ([`bind_unix`](Self::bind_unix) sets other
+    /// permissions). If a host name has several addresses, the first one that can be bound is used.
     ///
     /// # Errors
-    /// If nothing can listen there; the message names the address.
+    /// If the address cannot be bound. The message names the address.
     pub async fn bind(&mut self, address: &str) -> io::Result<()> {
         #[cfg(unix)]
         if let Some(path) = address.strip_prefix(UNIX) {
@@ -88,8 +88,7 @@ impl Listeners {
         Ok(())
     }
 
-    /// Adds listeners that are bound already, such as a `TcpListener` or a `UnixListener` that the service manager
-    /// has passed on.
+    /// Adds bound listeners, such as a `TcpListener` or a `UnixListener` from a service manager.
     pub fn push(&mut self, listeners: impl Into<Self>) {
         self.sockets.extend(listeners.into().sockets);
     }
@@ -98,28 +97,30 @@ impl Listeners {
         self.sockets.push(Bound { socket, proxies: None });
     }
 
-    /// Wants a header of the PROXY protocol, version 1 or 2, before all else on each connection to the
-    /// socket that was bound last: behind a load balancer that passes TCP on, it says where clients
-    /// are. `trust` says from where it is believed. Connections of others, and those without a header,
-    /// are closed, with a line in the log.
+    /// Requires a PROXY protocol header, version 1 or 2, on each connection of the socket that was
+    /// bound last. Use it behind a load balancer that forwards TCP, to see the addresses of the
+    /// clients.
+    ///
+    /// `trust` decides which addresses may send the header. Connections from other addresses, and
+    /// connections without a header, are closed and logged.
     pub fn proxy_protocol(&mut self, trust: impl Fn(&PeerAddr) -> bool + Send + Sync + 'static) {
         if let Some(last) = self.sockets.last_mut() {
             last.proxies = Some(Proxies(Box::new(trust)));
         }
     }
 
-    /// Listens on a Unix socket too, a file with these permissions: who may write may connect. It
-    /// is removed when the server accepts no more connections.
+    /// Listens on a Unix socket with these file permissions. Users with write permission may
+    /// connect. The file is removed when the server stops accepting connections.
     ///
-    /// Clients made with C-core have to set an authority, by the channel's argument
-    /// `grpc.default_authority`: the path that they send otherwise is none, and h2 refuses it.
+    /// Clients that use gRPC C-core must set the channel argument `grpc.default_authority`. They
+    /// otherwise send the path, which is not a valid authority, and h2 refuses it.
     ///
-    /// A socket that is there already is replaced if nobody listens on it, as after a crash.
-    /// Between two servers that start in the same moment this is a race, which the last one wins.
+    /// An existing socket file is replaced if no process listens on it, as after a crash. If two
+    /// servers start at the same moment, the last one gets the socket.
     ///
     /// # Errors
-    /// If somebody listens there, or something else than a socket has that path, or the file
-    /// cannot be made; the message names the path.
+    /// If another process listens there, the path is not a socket, or the file cannot be created.
+    /// The message names the path.
     #[cfg(unix)]
     pub async fn bind_unix(
         &mut self,
@@ -134,7 +135,7 @@ impl Listeners {
         Ok(())
     }
 
-    /// Where these listen, such as `127.0.0.1:9090` and `unix:/run/greeter.sock`.
+    /// The addresses of the listeners, such as `127.0.0.1:9090` and `unix:/run/greeter.sock`.
     pub fn addresses(&self) -> Vec<String> {
         self.sockets.iter().map(|bound| bound.socket.address()).collect()
     }
@@ -170,7 +171,7 @@ impl From<TcpListener> for Listeners {
     }
 }
 
-/// The socket's file stays where it is.
+/// The socket's file is not removed.
 #[cfg(unix)]
 impl From<UnixListener> for Listeners {
     fn from(listener: UnixListener) -> Self {
@@ -214,8 +215,8 @@ impl Socket {
     }
 }
 
-/// Connections that may wait to be accepted: at the 128 of the standard library, more at once wait a
-/// second for their clients to try again.
+/// The length of the accept queue. With the 128 of the standard library, clients in a burst would
+/// retry only after a second.
 const BACKLOG: u32 = 1024;
 
 async fn bind_tcp(address: &str) -> io::Result<TcpListener> {
@@ -234,7 +235,8 @@ fn listen(address: std::net::SocketAddr) -> io::Result<TcpListener> {
         std::net::SocketAddr::V4(_) => TcpSocket::new_v4()?,
         std::net::SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    // As the standard library does: a server that restarts finds its old connections closing.
+    // As in the standard library: a restarted server can bind while its old connections are
+    // closing.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;

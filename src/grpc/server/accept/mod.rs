@@ -1,5 +1,5 @@
-//! From a socket to a connection that may speak HTTP/2: listeners, TLS, the PROXY protocol, and clients of other
-//! protocols.
+//! Accepts connections and prepares them for HTTP/2: listeners, the PROXY protocol, TLS and its
+//! limits, and clients that use another protocol.
 
 #[cfg(feature = "tls")]
 pub(crate) mod handshakes;

@@ -1,4 +1,4 @@
-//! What a client begins with: HTTP/2, or something that another port is meant for.
+//! Detects clients that do not use HTTP/2 by their first bytes.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use crate::grpc::call::Peer;
 use crate::log_throttle::LogThrottle;
 
-/// Lines of the log about them: a probe that is set wrong comes back for ever.
+/// Limits the log lines about such clients, because a misconfigured health check connects again and
+/// again.
 static REJECTED: Mutex<LogThrottle> = Mutex::new(LogThrottle::new(10));
 
 /// The connection preface (RFC 9113, 3.4).
@@ -15,7 +16,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A record of a TLS handshake, of any version (RFC 8446, 5.1).
 const HANDSHAKE_RECORD: &[u8] = &[22, 3];
 
-/// A client that does not speak HTTP/2.
+/// The protocol of a client that does not use HTTP/2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OtherProtocol {
     Http1,
@@ -23,7 +24,8 @@ pub(crate) enum OtherProtocol {
 }
 
 impl OtherProtocol {
-    /// By the first bytes of a connection; `None` if they may be those of HTTP/2, or of nothing that is known.
+    /// Detects the protocol from the first bytes of a connection. `None` if they may be HTTP/2 or
+    /// are unknown.
     pub(crate) fn detect(first: &[u8]) -> Option<Self> {
         if PREFACE.starts_with(first) || first.starts_with(PREFACE) {
             None
@@ -34,16 +36,16 @@ impl OtherProtocol {
         }
     }
 
-    /// What it is answered, in its own protocol.
+    /// The answer to such a client, in its own protocol.
     pub(crate) fn answer(self) -> &'static [u8] {
         match self {
             Self::Http1 => concat!(
                 "HTTP/1.1 505 HTTP Version Not Supported\r\n",
                 "content-type: text/plain; charset=utf-8\r\n",
-                "content-length: 111\r\n",
+                "content-length: 97\r\n",
                 "connection: close\r\n\r\n",
-                "This port speaks gRPC, over HTTP/2 alone. Call it with a client of gRPC, such as grpcurl, ",
-                "or with HTTP/2 only.\n"
+                "This port serves only gRPC over HTTP/2. Use a gRPC client, such as grpcurl, or an HTTP/2 ",
+                "client.\n"
             )
             .as_bytes(),
             // An alert: protocol_version (RFC 8446, 6).
@@ -53,7 +55,7 @@ impl OtherProtocol {
 
     pub(crate) fn log(self, peer: &Peer) {
         REJECTED.lock().unwrap_or_else(PoisonError::into_inner).log(|times| {
-            tracing::warn!(%peer, times, "a client was turned away: {self}");
+            tracing::warn!(%peer, times, "connection refused: {self}");
         });
     }
 }
@@ -62,21 +64,23 @@ impl fmt::Display for OtherProtocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Http1 => {
-                "it speaks HTTP/1.1, and this port HTTP/2 alone, for gRPC (the operators' endpoint, \
-                 which speaks HTTP/1.1, is another port)"
+                "the client uses HTTP/1.1, but this port serves only gRPC over HTTP/2 (the admin \
+                 endpoint uses HTTP/1.1 on another port)"
             }
-            Self::Tls => "it speaks TLS, and this port does not: it has no certificate",
+            Self::Tls => {
+                "the client uses TLS, but this port has no certificate and serves plaintext"
+            }
         })
     }
 }
 
-/// `GET / HTTP/1.1`, or the beginning of such a line: a method in capital letters, a space, a target.
+/// Whether this starts like `GET / HTTP/1.1`: a method in capital letters, a space, a target.
 fn is_request_line(first: &[u8]) -> bool {
     let line = first.split(|byte| *byte == b'\r').next().unwrap_or(first);
     let mut parts = line.split(|byte| *byte == b' ');
     let method = parts.next().unwrap_or_default();
     let is_method = !method.is_empty() && method.iter().all(u8::is_ascii_uppercase);
-    // RFC 9112, 3.2: a path, `*`, an URI or an authority, of which the last two have a colon.
+    // RFC 9112, 3.2: a path, `*`, a URI or an authority. The last two contain a colon.
     let is_target =
         |target: &[u8]| target.starts_with(b"/") || target == b"*" || target.contains(&b':');
     is_method && parts.next().is_some_and(is_target) && method != b"PRI"

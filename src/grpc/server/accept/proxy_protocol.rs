@@ -1,4 +1,5 @@
-//! The PROXY protocol, versions 1 and 2: a proxy that passes connections on says first whose they are.
+//! The PROXY protocol, versions 1 and 2. A proxy that forwards TCP connections sends the address of
+//! the client first.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,23 +10,24 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use crate::grpc::call::{Peer, PeerAddr};
 use crate::log_throttle::LogThrottle;
 
-/// Longer headers are refused. Those of version 1 have at most 107 bytes; what cloud providers add to
-/// those of version 2 is some hundred.
+/// The longest header that is accepted, in bytes. Headers of version 1 have at most 107 bytes.
+/// Cloud providers add some hundred bytes to headers of version 2.
 const MAX_LEN: usize = 4096;
 
-/// Of a header of version 2 up to its length.
+/// The part of a version 2 header up to and including its length field.
 const FIXED_LEN: usize = 16;
 
-/// `PROXY UNKNOWN`, the shortest of version 1.
+/// `PROXY UNKNOWN`, the shortest header of version 1.
 const SHORTEST: usize = 15;
 
 const CONFIG: ParseConfig = ParseConfig { include_tlvs: false, allow_v1: true, allow_v2: true };
 
-/// There may be several with a different trouble each, and one that tries all the time.
+/// Ten lines, because several peers may fail for different reasons while one retries all the time.
 static REFUSED: Mutex<LogThrottle> = Mutex::new(LogThrottle::new(10));
 
-/// The peer as the header says; itself, where the proxy speaks for itself or does not know. Nothing, but
-/// a line in the log, if there is no such header.
+/// Reads the header and returns the peer that it names. This is the proxy itself if the header has
+/// no address, as in health checks of the proxy. Without a valid header it logs a warning and
+/// returns `None`.
 pub(crate) async fn client_peer<T: AsyncRead + Unpin>(
     io: &mut T,
     proxy: Arc<Peer>,
@@ -34,20 +36,20 @@ pub(crate) async fn client_peer<T: AsyncRead + Unpin>(
         Ok(Some(address)) => Some(Arc::new(Peer::new(address))),
         Ok(None) => Some(proxy),
         Err(error) => {
-            refuse(&proxy, &format!("no PROXY header ({error}), which this listener wants first"));
+            refuse(&proxy, &format!("no PROXY header ({error}), which this listener requires"));
             None
         }
     }
 }
 
-/// A line in the log about a connection that is closed.
+/// Logs that a connection is closed.
 pub(crate) fn refuse(peer: &Peer, why: &str) {
     REFUSED.lock().unwrap_or_else(PoisonError::into_inner).log(|times| {
         tracing::warn!(%peer, times, "closing a connection: {why}");
     });
 }
 
-/// Reads no byte more than the header has.
+/// Reads exactly the header.
 async fn read<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<Option<PeerAddr>> {
     let mut read = Vec::new();
     loop {
@@ -64,21 +66,22 @@ async fn read<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<Option<PeerAddr>> 
         let begun = read.len();
         let invalid = |what| io::Error::new(io::ErrorKind::InvalidData, what);
         let len = match missing(&read) {
-            0 => return Err(invalid("its length leaves no room for its addresses")),
+            0 => return Err(invalid("the header is too short for its addresses")),
             missing => begun + missing,
         };
         if len > MAX_LEN {
-            return Err(invalid("it is too long"));
+            return Err(invalid("the header is too long"));
         }
         read.resize(len, 0);
         io.read_exact(&mut read[begun..]).await?;
     }
 }
 
-/// Bytes that the header has at least beyond these; none if it says that there are no more.
+/// The least number of bytes that the header still needs. Zero if its length field allows no more
+/// bytes.
 fn missing(read: &[u8]) -> usize {
     let wanted = match *read {
-        // Whoever sends something else is told at once.
+        // One byte first, so that any other protocol is rejected at once.
         [] => 1,
         [b'\r', ..] if read.len() < FIXED_LEN => FIXED_LEN,
         [b'\r', ..] => FIXED_LEN + usize::from(u16::from_be_bytes([read[14], read[15]])),
@@ -92,7 +95,7 @@ fn missing(read: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    /// What is read of these bytes, and how many are left.
+    /// The address that is read from these bytes, and the number of bytes left.
     async fn of(mut bytes: &[u8]) -> (io::Result<Option<String>>, usize) {
         let address = read(&mut bytes).await;
         let text = |address: Option<PeerAddr>| address.map(|it| Peer::new(it).to_string());

@@ -7,15 +7,15 @@ use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 
-/// A connection as it was accepted. One type for all kinds of sockets, so that what serves a
-/// connection is compiled once.
+/// An accepted connection. One type for all kinds of sockets, so that the code that serves
+/// connections is compiled once.
 pub(crate) enum Stream {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(UnixStream),
 }
 
-/// The same away from the runtime that accepted it, on the way to that of a worker.
+/// The same stream without a runtime, on its way from the accepting runtime to a worker's runtime.
 pub(crate) enum Detached {
     Tcp(std::net::TcpStream),
     #[cfg(unix)]
@@ -33,7 +33,7 @@ impl Stream {
 }
 
 impl Detached {
-    /// Attaches it to the runtime that this is called on.
+    /// Attaches it to the current runtime.
     pub(crate) fn attach(self) -> io::Result<Stream> {
         match self {
             Self::Tcp(stream) => TcpStream::from_std(stream).map(Stream::Tcp),
@@ -43,7 +43,7 @@ impl Detached {
     }
 }
 
-/// Calls the method of whatever stream it is.
+/// Forwards a method call to the stream inside.
 macro_rules! delegate {
     ($self:ident, $method:ident($($argument:expr),*)) => {
         match $self.get_mut() {

@@ -27,15 +27,14 @@ use crate::tls::{Clock, TlsError, certificates, provider, roots};
 /// RFC 9113, 3.2: HTTP/2 over TLS.
 const ALPN: &[u8] = b"h2";
 
-/// Lines of the log, in some seconds, about clients that fail in their handshakes: there may be
-/// several with a different trouble each, and one that tries all the time.
+/// Log lines in one throttle period about failed handshakes. Ten, because several clients may fail
+/// for different reasons while one retries all the time.
 const FAILED_HANDSHAKES: u32 = 10;
 
-/// What a server needs to speak TLS, for [`Server::tls`](crate::Server::tls): a certificate and its
-/// key, and whether clients are to have certificates too.
+/// The TLS settings of a server, for [`Server::tls`](crate::Server::tls): a certificate with its
+/// key, and the check of client certificates.
 ///
-/// TLS 1.2 and 1.3 are spoken, by rustls. Clients have to ask for HTTP/2 by ALPN, as all gRPC
-/// clients do.
+/// rustls provides TLS 1.2 and 1.3. Clients must negotiate HTTP/2 by ALPN, as all gRPC clients do.
 ///
 /// ```no_run
 /// use balafon::{ClientCertificate, Router, Server, Tls};
@@ -54,24 +53,25 @@ pub struct Tls {
     tls13_only: bool,
 }
 
-/// Whether clients have to have a certificate.
+/// Whether clients must present a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientCertificate {
-    /// Clients without one are served too, and [`Peer::certificates`] tells who has one; whoever
-    /// shows a bad one is refused.
+    /// Clients without a certificate are accepted. [`Peer::certificates`] shows whether a client
+    /// has presented one. An invalid certificate is refused.
     Optional,
-    /// Nobody is served without one.
+    /// Clients without a valid certificate are refused.
     Required,
 }
 
 impl Tls {
-    /// Takes the server's certificate, followed by those that lead from it towards the authority
-    /// that clients know, and the private key of the first: PKCS#8, PKCS#1 (RSA) or SEC1 (EC), not
-    /// encrypted. Other sections of the PEM are passed over, so both may come from one file.
+    /// Creates the settings from a certificate chain and a private key, both in PEM. The chain
+    /// begins with the server's certificate, followed by its intermediate certificates. The key is
+    /// PKCS#8, PKCS#1 (RSA) or SEC1 (EC), and not encrypted. Other PEM sections are ignored, so one
+    /// file may hold both.
     ///
     /// # Errors
-    /// If one of them is not there or cannot be used, or the key is not that of the certificate.
-    /// Whether the certificate is valid at this time, and for which names, is for clients to judge.
+    /// If the certificate or the key is missing or unusable, or they do not belong together.
+    /// Validity dates and names are not checked; clients check them.
     pub fn from_pem(certificate_chain: &[u8], private_key: &[u8]) -> Result<Self, TlsError> {
         let chain = certificates("certificate chain", certificate_chain)?;
         for (index, certificate) in chain.iter().enumerate() {
@@ -87,7 +87,7 @@ impl Tls {
         let certified =
             CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
                 rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                    TlsError::new("private key", "it is not that of the first certificate")
+                    TlsError::new("private key", "does not belong to the first certificate")
                 }
                 rustls::Error::General(why) => TlsError::new("private key", why),
                 error => TlsError::new("private key", error),
@@ -95,10 +95,10 @@ impl Tls {
         Ok(Self { certified: Arc::new(certified), clients: None, tls13_only: false })
     }
 
-    /// Asks clients for a certificate that one of these authorities has signed.
+    /// Requests client certificates that one of these certificate authorities has signed.
     ///
     /// # Errors
-    /// If there is no certificate in the PEM, or one that cannot be used.
+    /// If the PEM holds no certificate, or one that cannot be used.
     pub fn client_ca(
         mut self,
         authorities: &[u8],
@@ -116,18 +116,17 @@ impl Tls {
         Ok(self)
     }
 
-    /// Refuses clients that cannot speak TLS 1.3.
+    /// Refuses clients that do not support TLS 1.3.
     #[must_use]
     pub fn tls13_only(mut self) -> Self {
         self.tls13_only = true;
         self
     }
 
-    /// Whether the server's certificate is valid at `time`, as clients will see it. Nothing else of
-    /// what clients look at is looked at.
+    /// Checks whether the server's certificate is valid at `time`. Names and trust are not checked.
     ///
     /// # Errors
-    /// If it has expired by then, or is not yet valid.
+    /// If the certificate has expired at `time`, or is not valid yet.
     pub fn validity(&self, time: SystemTime) -> Result<(), TlsError> {
         let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let Some(certificate) = self.certified.cert.first() else { return Ok(()) };
@@ -140,7 +139,7 @@ impl Tls {
                 provider().signature_verification_algorithms.all,
             )
         });
-        // Its time is what webpki looks at first; that nobody is trusted comes after.
+        // webpki checks the validity dates before the trust anchors, which are empty here.
         match verified {
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::Expired | CertificateError::ExpiredContext { .. },
@@ -161,8 +160,8 @@ impl Tls {
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(self.certified)));
         config.alpn_protocols = vec![ALPN.to_vec()];
-        // A session that is resumed brings the client's certificate along from the time when it was
-        // verified; and gRPC clients connect too rarely to gain anything by it.
+        // No session resumption: a resumed session keeps the client certificate without verifying
+        // it again. gRPC clients also connect too rarely to gain from it.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config
     }
@@ -175,8 +174,9 @@ impl fmt::Debug for Tls {
         f.debug_struct("Tls").field("client_certificate", &clients).finish_non_exhaustive()
     }
 }
-/// The [`Tls`] of a server, which may be replaced while it serves: when a certificate is renewed,
-/// say. Clones are the same one.
+
+/// A [`Tls`] that can be replaced while the server runs, for example when a certificate is renewed.
+/// Clones share the same settings.
 ///
 /// ```no_run
 /// use balafon::{Router, Server, SharedTls, Tls};
@@ -199,7 +199,7 @@ pub struct SharedTls {
 }
 
 impl SharedTls {
-    /// For one server or several.
+    /// For one or more servers.
     pub fn new(tls: Tls) -> Self {
         Self {
             config: Arc::new(RwLock::new(Arc::new(tls.config()))),
@@ -207,8 +207,8 @@ impl SharedTls {
         }
     }
 
-    /// Handshakes that begin from now on use `tls`; connections that are open stay as they are,
-    /// also those of clients that would not be let in any more.
+    /// Uses `tls` for handshakes that begin from now on. Open connections stay as they are, even if
+    /// `tls` would refuse their clients.
     pub fn replace(&self, tls: Tls) {
         let config = Arc::new(tls.config());
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
@@ -218,8 +218,8 @@ impl SharedTls {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Does the handshake. Gives the connection inside of TLS and its peer, now with certificates;
-    /// nothing, but a line in the log, if the client is not to be served.
+    /// Runs the handshake. Returns the TLS stream and the peer with its certificates. If the
+    /// handshake fails, it logs the reason and returns `None`.
     pub(crate) async fn accept<T>(
         &self,
         io: T,
@@ -230,14 +230,14 @@ impl SharedTls {
     {
         let stream = match TlsAcceptor::from(self.config()).accept(io).await {
             Ok(stream) => stream,
-            // Whoever just closes the connection may only look whether somebody listens.
+            // A client that only closes the connection may be a port check.
             Err(error) if error.kind() != io::ErrorKind::InvalidData => {
-                tracing::debug!(%peer, %error, "a connection was lost in its TLS handshake");
+                tracing::debug!(%peer, %error, "connection closed during the TLS handshake");
                 return None;
             }
             Err(error) => {
                 if is_not_tls(&error) {
-                    self.refused(&peer, "the client does not speak TLS, and this port TLS alone");
+                    self.refused(&peer, "the client does not use TLS, which this port requires");
                 } else {
                     self.refused(&peer, &error);
                 }
@@ -245,7 +245,7 @@ impl SharedTls {
             }
         };
         let (_, session) = stream.get_ref();
-        // rustls refuses those that offer only other protocols, not those that offer none.
+        // rustls refuses clients that offer only other protocols, but not clients that offer none.
         if session.alpn_protocol() != Some(ALPN) {
             self.refused(&peer, "the client did not ask for h2 by ALPN");
             return None;
@@ -260,7 +260,7 @@ impl SharedTls {
 }
 
 impl SharedTls {
-    /// One line, since the client is told no more than an alert and its operator will ask here.
+    /// Logs the reason, because the client gets only a TLS alert.
     fn refused(&self, peer: &Peer, why: impl fmt::Display) {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).log(|times| {
             tracing::warn!(%peer, times, "TLS handshake failed: {why}");
@@ -268,7 +268,7 @@ impl SharedTls {
     }
 }
 
-/// Whether the first bytes of a client are no record of TLS.
+/// Whether the client's first bytes are not a TLS record.
 fn is_not_tls(error: &io::Error) -> bool {
     let error = error.get_ref().and_then(|error| error.downcast_ref());
     matches!(error, Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)))

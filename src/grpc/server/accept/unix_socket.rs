@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixStream};
 
-/// The file of a Unix socket, removed when this is dropped, unless it is another's by then.
+/// The file of a Unix socket. Dropping this removes the file, unless another socket has replaced
+/// it.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
@@ -14,7 +15,7 @@ pub(crate) struct SocketFile {
 }
 
 impl SocketFile {
-    /// Listens on `path`, in the place of a socket on which nobody does.
+    /// Listens on `path`. Replaces a socket file on which no process listens.
     pub(crate) async fn bind(path: &Path, mode: u32) -> io::Result<(Self, UnixListener)> {
         remove_if_stale(path).await?;
         let listener = UnixListener::bind(path)?;
@@ -33,23 +34,23 @@ impl Drop for SocketFile {
     }
 }
 
-/// Only the answer to a connection tells whether somebody listens on a socket: its file stays
-/// behind when a process ends without care.
+/// Removes the socket file that a crashed process has left. Only a connection attempt shows whether
+/// a process still listens on it.
 async fn remove_if_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
         Ok(found) if found.file_type().is_socket() => {}
         Ok(_) => {
-            let what = "there is a file that is not a socket";
+            let what = "the file exists and is not a socket";
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
         }
     }
     match UnixStream::connect(path).await {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        // Its queue may be full, which is an error too.
+        // A full accept queue is an error too.
         Ok(_) | Err(_) => {
-            let what = "the address is in use by another process, or its socket cannot be tried";
+            let what = "the socket is in use by another process, or cannot be checked";
             Err(io::Error::new(io::ErrorKind::AddrInUse, what))
         }
     }
