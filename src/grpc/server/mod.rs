@@ -1,12 +1,24 @@
-//! The server: it accepts connections and gives each a future that serves all its calls.
+//! The server. It accepts connections and serves all calls of a connection in one future.
 //!
 //! ```text
-//! Server::serve  --accept-->  Worker (a thread each, or the caller's runtime)
-//!                               `-- connection: TLS if it is set, then one future, in turns
-//!                                     |-- h2: frames, HPACK, flow control
-//!                                     |-- socket: writes gathered until the turns are over
-//!                                     `-- rpc: one per stream; moves bytes, polls the handler
+//!  Server::serve
+//!    |  accept::listener::Listener         accepts a socket, enforces max_connections
+//!    v
+//!  scheduling::workers::Workers            a thread with few connections, or the caller's runtime
+//!    |
+//!    v
+//!  connection::serve::serve                PROXY header, TLS, HTTP/2 handshake, drain
+//!    |
+//!    v
+//!  connection::turns::Connection           one future per connection; polls h2 and the calls
+//!    |  |-- connection::socket::Socket     under h2: buffers writes, pauses reads
+//!    |  `-- policy::enforcement            observes the frames, closes abusive connections
+//!    v
+//!  connection::server_call::ServerCall     one per stream; moves bytes, polls the handler
 //! ```
+//!
+//! This folder holds everything between a listening socket and a call's handler. The settings are
+//! in `builder` and `settings`, shutdown is in `drain` and `signals`, counters are in `stats`.
 
 mod accept;
 mod builder;
@@ -49,7 +61,7 @@ use super::call::{Peer, PeerAddr};
 use super::inflate_budget::InflateBudget;
 use super::router::Router;
 
-/// What a busy machine may add to the time in which connections end.
+/// Extra time for connections to end after the drain timeout, for busy machines.
 const SLACK: Duration = Duration::from_millis(500);
 
 /// A gRPC server over HTTP/2, with limits that are on by default.
@@ -81,25 +93,27 @@ impl Server {
         Self::default()
     }
 
-    /// What this server, and its clones, serve together: connections and bytes, for metrics. It
-    /// goes on counting while they serve.
+    /// Returns the counters of connections and bytes, for metrics. Clones of a server share them.
+    /// They keep counting while the server runs.
     pub fn stats(&self) -> Arc<ServerStats> {
         self.stats.clone()
     }
 
-    /// Serves `router` on `address`, HOST:PORT or `unix:PATH` ([`Listeners::bind`]), until SIGINT or
-    /// SIGTERM, then drains; for programs that do nothing else. A second signal ends the process at
-    /// once, with the exit code 130. Blocks the thread and makes the runtimes by itself: one worker
-    /// per core, unless [`workers`](Self::workers) says otherwise.
+    /// Serves `router` on `address` until SIGINT or SIGTERM, then drains. The address is HOST:PORT
+    /// or `unix:PATH`, as in [`Listeners::bind`]. A second signal ends the process at once, with
+    /// exit code 130.
+    ///
+    /// This blocks the thread and creates its own runtimes. It starts one worker per core, unless
+    /// [`workers`](Self::workers) sets another number.
     ///
     /// # Errors
-    /// If it cannot listen on the address, or start a thread or a runtime. Inside of an asynchronous runtime it
-    /// returns an error: there, await [`serve`](Self::serve).
+    /// If the address cannot be bound, or a thread or runtime cannot be started. Inside an
+    /// asynchronous runtime it always fails: await [`serve`](Self::serve) there.
     pub fn run(mut self, address: impl fmt::Display, router: Router) -> io::Result<()> {
         if Handle::try_current().is_ok() {
             return Err(io::Error::other(
-                "Server::run makes a runtime of its own and blocks its thread; inside of a runtime (such as \
-                 #[tokio::main]) bind Listeners and await Server::serve",
+                "Server::run starts its own runtime and blocks its thread; inside a runtime (such as \
+                 #[tokio::main]), bind Listeners and await Server::serve",
             ));
         }
         if self.workers == 0 {
@@ -116,19 +130,21 @@ impl Server {
             };
             self.serve(listeners, router, shutdown).await
         });
-        // Dropped, it would wait for every blocking task that a handler has started.
+        // Dropping the runtime would wait for blocking tasks that handlers have started.
         runtime.shutdown_background();
         served
     }
 
-    /// Serves `router` on `listeners`, such as a `TcpListener`, until `shutdown` completes, then drains: no more connections
-    /// are accepted, clients are told by GOAWAY, calls may end within the drain timeout. With
-    /// [`Health::lame_duck`](crate::services::health::Health::lame_duck) for a `shutdown`, load
-    /// balancers learn of it first.
+    /// Serves `router` on `listeners`, such as a `TcpListener`, until `shutdown` completes, then
+    /// drains. During the drain no connections are accepted, and clients get a GOAWAY frame. Open
+    /// calls may end within the drain timeout.
+    ///
+    /// Pass [`Health::lame_duck`](crate::services::health::Health::lame_duck) as `shutdown` so that
+    /// load balancers see the shutdown before it starts.
     ///
     /// # Errors
-    /// If a worker's thread or runtime cannot be started. Failures of single connections, and of
-    /// `accept`, are logged and end nothing.
+    /// If a worker's thread or runtime cannot be started. Failures of `accept` and of single
+    /// connections are logged and do not stop the server.
     pub async fn serve(
         self,
         listeners: impl Into<Listeners>,
@@ -157,19 +173,20 @@ impl Server {
         }
         drop(listener);
         trigger.start(drain_timeout);
-        // Connections end by themselves in this time; handlers that block, or are tasks of their own,
-        // may not.
+        // Connections end within this time. Handlers that block or run as tasks may take longer.
         let time = drain_timeout.saturating_add(connection::serve::LAST_FRAMES + SLACK);
         if timeout_at(later(time), trigger.finished()).await.is_err() {
-            tracing::warn!("drain timeout: handlers that block or run as tasks are not done");
+            tracing::warn!(
+                "drain timeout: handlers that block their thread or run as tasks have not ended"
+            );
         }
         workers.join().await;
         Ok(())
     }
 
-    /// Serves one connection that is already there, such as a pipe in a test, until it closes. It
-    /// does not count among [`max_connections`](Self::max_connections), and its calls have all of
-    /// the [`server_buffer_limit`](Self::server_buffer_limit) to themselves.
+    /// Serves one open connection, such as a pipe in a test, until it closes.
+    /// [`max_connections`](Self::max_connections) does not count it. Its calls have a
+    /// [`server_buffer_limit`](Self::server_buffer_limit) of their own.
     pub async fn serve_connection<T>(&self, io: T, router: Arc<Router>)
     where
         T: AsyncRead + AsyncWrite + Unpin,

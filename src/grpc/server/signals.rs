@@ -3,9 +3,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 use std::{io, thread};
 
-/// Completes at the next SIGINT or SIGTERM (elsewhere than on Unix: Ctrl-C) after this call, for
-/// [`Server::serve`](super::Server::serve). From this call on these signals no longer end the
-/// process by themselves.
+/// Completes at the next SIGINT or SIGTERM after this call, for
+/// [`Server::serve`](super::Server::serve). On systems other than Unix it completes at Ctrl-C. From
+/// this call on these signals no longer end the process.
 ///
 /// # Panics
 /// Outside a tokio runtime.
@@ -15,29 +15,32 @@ pub fn shutdown_signal() -> impl Future<Output = ()> + Send {
         match installed {
             Ok(signal) => signal.await,
             Err(error) => {
-                tracing::error!(%error, "cannot wait for signals: only a kill ends this process");
+                tracing::error!(%error, "cannot install signal handlers: signals start no graceful shutdown");
                 pending().await
             }
         }
     }
 }
 
-/// How long the log may keep a process that is told to end at once.
+/// The longest time that writing the log may delay the exit.
 const LAST_LINE: Duration = Duration::from_secs(1);
 
-/// Ends the process at the next signal, for people who do not want to wait for a drain. The log says
-/// so before, and `flush` writes it out, if both are done within a second.
+/// Ends the process at the next signal, with exit code 130, without waiting for the drain. A
+/// warning is logged first, and `flush` writes it out. Both may delay the exit by one second.
+///
+/// # Panics
+/// Outside a tokio runtime.
 pub fn exit_at_next_signal(flush: impl FnOnce() + Send + 'static) {
-    /// 128 and the number of SIGINT, as shells count.
+    /// 128 plus the number of SIGINT, as in shells.
     const INTERRUPTED: i32 = 130;
     let next = shutdown_signal();
     tokio::spawn(async {
         next.await;
         let (done, logged) = mpsc::channel();
-        // Not on this thread, which must not wait for a log that nobody reads. If there is none for
-        // it, nothing is logged.
+        // A thread of its own, because writing the log may block. If the thread cannot be started,
+        // nothing is logged.
         let _ = thread::Builder::new().spawn(move || {
-            tracing::warn!("stopped before the drain was over");
+            tracing::warn!("exiting on a signal before the drain has ended");
             flush();
             let _ = done.send(());
         });

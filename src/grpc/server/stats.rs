@@ -5,12 +5,11 @@ use std::time::Duration;
 use crate::grpc::method::Method;
 use crate::grpc::server::scheduling::slow_polls::SlowPolls;
 
-/// Connections count their bytes in one of this many places, so that workers seldom share a cache
-/// line for it.
+/// Connections count their bytes in this many lanes, so that workers rarely share a cache line.
 const LANES: usize = 16;
 
-/// What a server has served so far and what it has open, from [`Server::stats`]. It costs nothing
-/// per call: connections count as they open and close, bytes with each read and write of a socket.
+/// Counters of a server, from [`Server::stats`]. They cost nothing per call: connections count when
+/// they open and close, bytes with each read and write of a socket.
 ///
 /// [`Server::stats`]: crate::Server::stats
 #[derive(Debug, Default)]
@@ -23,7 +22,7 @@ pub struct ServerStats {
     slow_polls: SlowPolls,
 }
 
-/// As wide as the pairs of cache lines that processors fetch together.
+/// Aligned to 128 bytes, because processors fetch cache lines in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Lane {
@@ -32,50 +31,50 @@ struct Lane {
 }
 
 impl ServerStats {
-    /// Connections that were accepted since the start, those that failed in their handshakes among
-    /// them.
+    /// Connections accepted since the start, including connections whose handshake failed.
     pub fn connections_accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
     }
 
-    /// Connections that are open, those in their handshakes among them.
+    /// Open connections, including connections in a handshake.
     pub fn connections_open(&self) -> u64 {
-        // In this order it can be too high for a moment, but never below zero.
+        // Read in this order, the result can be too high for a moment, but never below zero.
         let closed = self.closed.load(Ordering::Acquire);
         self.accepted.load(Ordering::Relaxed).saturating_sub(closed)
     }
 
-    /// Connections that were closed at once, since there were
-    /// [`max_connections`](crate::Server::max_connections).
+    /// Connections that were closed at once because
+    /// [`max_connections`](crate::Server::max_connections) was reached.
     pub fn connections_refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Bytes of HTTP/2 that were read, before TLS added to them.
+    /// HTTP/2 bytes that were read, without the overhead of TLS.
     pub fn bytes_received(&self) -> u64 {
         self.lanes.iter().map(|lane| lane.received.load(Ordering::Relaxed)).sum()
     }
 
-    /// Bytes of HTTP/2 that were written, before TLS added to them.
+    /// HTTP/2 bytes that were written, without the overhead of TLS.
     pub fn bytes_sent(&self) -> u64 {
         self.lanes.iter().map(|lane| lane.sent.load(Ordering::Relaxed)).sum()
     }
 
-    /// How often calls have held up others: the methods of which polls of a handler, with the
-    /// interceptors around it, took more than a millisecond, and how
-    /// many, in no particular order. Methods that have many should be set to [`spawn`](crate::CallOptions::spawn), or do in
-    /// smaller steps what they do; when slow polls add up to a hundredth of the time, the log says
-    /// so too. A few are no fault of theirs: the thread may have had to wait for a CPU.
+    /// Counts slow polls by method, in no particular order. A slow poll of a handler and its
+    /// interceptors takes more than 1 ms and delays other calls.
+    ///
+    /// Methods with many slow polls should be [spawned](crate::CallOptions::spawn) or work in
+    /// smaller steps. A warning is logged when slow polls take a hundredth of the time. A few slow
+    /// polls are normal, because a thread may have to wait for a CPU.
     pub fn slow_polls(&self) -> Vec<(&'static Method, u64)> {
         self.slow_polls.counts()
     }
 
-    /// A connection was turned away.
+    /// Counts a connection that was closed because of the connection limit.
     pub(super) fn refuse(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A connection was accepted; it is open until the meter is dropped.
+    /// Counts an accepted connection. It is open until the meter is dropped.
     pub(super) fn open(self: &Arc<Self>) -> Arc<Meter> {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         let lane = self.next_lane.fetch_add(1, Ordering::Relaxed) % LANES;
