@@ -22,20 +22,21 @@ use crate::grpc::server::settings::Settings;
 use crate::grpc::server::stats::{Meter, ServerStats};
 use crate::grpc::spawned::SpawnedHandler;
 
-/// What the connections of a server have in common.
+/// State that all connections of a server share.
 #[derive(Clone)]
 pub(crate) struct ServerContext {
     pub(crate) router: Arc<Router>,
     pub(crate) settings: Arc<Settings>,
-    /// Of all calls.
+    /// Memory limit of all calls.
     pub(crate) budget: Arc<Budget>,
-    /// Of all compressed messages.
+    /// Limits the decompression work of all calls.
     pub(crate) inflate_budget: Arc<InflateBudget>,
     pub(crate) offenders: Arc<Offenders>,
     pub(crate) stats: Arc<ServerStats>,
-    /// Where handlers run that are spawned; `None` is the runtime of the connection.
+    /// The runtime of spawned handlers. `None` is the connection's runtime.
     pub(crate) handler_runtime: Option<Handle>,
-    /// Of the worker; `None` on the caller's runtime, which nobody waits for.
+    /// The method that this worker polled last. `None` on the caller's runtime, because the server
+    /// does not join its threads.
     pub(crate) last_polled: Option<Arc<LastPolledMethod>>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<SharedTls>,
@@ -43,13 +44,13 @@ pub(crate) struct ServerContext {
     pub(crate) handshakes: HandshakeLimits,
 }
 
-/// What the calls of one connection have in common. It is made by the worker that serves it, so
-/// that what calls count in it shares no cache line with that of other workers.
+/// State that the calls of one connection share. The worker of the connection creates it, so its
+/// counters share no cache line with other workers.
 pub(crate) struct ConnectionContext {
     pub(crate) router: Arc<Router>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) peer: Arc<Peer>,
-    /// Whether the peer is a proxy, whose header says for whom it is.
+    /// Whether the peer is a proxy, which sends a PROXY header with the client's address.
     pub(crate) proxied: bool,
     pub(crate) shared_state: Arc<SharedState>,
     pub(crate) budgets: Arc<Budgets>,
@@ -57,7 +58,7 @@ pub(crate) struct ConnectionContext {
     pub(crate) offenders: Arc<Offenders>,
     pub(crate) send_buffer: SendBufferLimit,
     pub(crate) meter: Arc<Meter>,
-    /// Held by what the drain should wait for. Unset until the connection is served.
+    /// The drain waits until this is dropped. `None` until the connection is served.
     pub(crate) drain: Option<Drain>,
     handler_runtime: Option<Handle>,
     last_polled: Option<Arc<LastPolledMethod>>,
@@ -68,7 +69,8 @@ pub(crate) struct ConnectionContext {
 }
 
 impl ServerContext {
-    /// The same for a worker with a thread of its own, which says here what it polls.
+    /// The context of a worker with its own thread. The worker records the method that it polls in
+    /// `last_polled`.
     pub(crate) fn for_worker(self, last_polled: Arc<LastPolledMethod>) -> Self {
         Self {
             last_polled: Some(last_polled),
@@ -78,7 +80,7 @@ impl ServerContext {
         }
     }
 
-    /// For a new connection.
+    /// Creates the context of a new connection.
     pub(crate) fn connection(&self, peer: Peer) -> ConnectionContext {
         let Self {
             router,
@@ -114,9 +116,9 @@ impl ServerContext {
 }
 
 impl ConnectionContext {
-    /// Whether ALPN has said what is spoken. Such a client would wait for an acknowledgement of its
-    /// part of the handshake before it says anything else (RFC 896), and the kernel takes its time for
-    /// that: there the server speaks first.
+    /// Whether ALPN has negotiated HTTP/2, so that the server can send its SETTINGS first.
+    /// Otherwise such a client waits for the TCP acknowledgement of its TLS Finished before it
+    /// sends anything (Nagle's algorithm, RFC 896). The kernel delays that acknowledgement.
     pub(crate) fn is_over_tls(&self) -> bool {
         #[cfg(feature = "tls")]
         return self.tls.is_some();
@@ -124,21 +126,22 @@ impl ConnectionContext {
         return false;
     }
 
-    /// A call of this method is about to be polled.
+    /// Records the method of the call that is polled next.
     pub(crate) fn set_last_polled(&self, method: &'static Method) {
         if let Some(last_polled) = &self.last_polled {
             last_polled.set(method);
         }
     }
 
-    /// Counts the poll of a call that took this time, if it was slow.
+    /// Counts a poll of a call if it was slow.
     pub(crate) fn count_poll(&self, method: &'static Method, time: Duration) {
         if time > self.settings.time_slice {
             self.meter.slow_poll(method, time);
         }
     }
 
-    /// How the handler of a call with these options runs, if not in the connection's future.
+    /// How the handler of a call runs if it is spawned. `None` if it runs in the connection's
+    /// future.
     pub(crate) fn spawned(self: &Arc<Self>, options: &CallOptions) -> Option<SpawnedHandler> {
         let (spawn, to_completion) = (options.spawns(), options.runs_to_completion());
         (spawn || to_completion).then(|| SpawnedHandler {

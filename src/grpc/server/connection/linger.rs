@@ -6,16 +6,16 @@ use http::HeaderValue;
 
 use crate::grpc::server::scheduling::timer::{Timer, timer_after};
 
-/// What a client may still send once its call is over, in bytes: the window of a stream, which it
-/// may have used up before the end of the call reached it ...
+/// Bytes that a client may still send after the end of its call. This is the window of a stream,
+/// which the client may use up before it sees the end of the call.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// ... and for how long, which is several round trips to the other side of the world.
+/// The time that a client has to finish its request: several round trips around the world.
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// Lets a client finish whose call was over before its request. A reset at once would be legal
-/// (RFC 9113, 8.1), but what was on its way by then is an error on a stream that no longer exists,
-/// and enough of these end connections.
+/// Keeps a stream open after its call has ended, so that the client can finish its request. The
+/// server may reset the stream at once (RFC 9113, 8.1). Frames in flight would then reach an
+/// unknown stream, and many of these errors end the connection.
 pub(crate) struct Linger {
     bytes: usize,
     timer: Option<Timer>,
@@ -26,8 +26,8 @@ impl Linger {
         Self { bytes: 0, timer: None }
     }
 
-    /// Ready when the client has half-closed or reset the stream, or had its time. A stream that is
-    /// dropped then is reset with NO_ERROR if it is still open.
+    /// Ready when the client has half-closed or reset the stream, or when a limit is reached.
+    /// Dropping an open stream resets it with NO_ERROR.
     pub(crate) fn poll(&mut self, body: &mut RecvStream, cx: &mut Context<'_>) -> Poll<()> {
         while let Poll::Ready(received) = body.poll_data(cx) {
             let Some(Ok(chunk)) = received else { return Poll::Ready(()) };
@@ -35,31 +35,32 @@ impl Linger {
             if self.bytes > MAX_BYTES {
                 return Poll::Ready(());
             }
-            // It fails only for a stream that is gone, and then poll_data says so.
+            // Fails only if the stream is gone, and then poll_data reports it.
             let _ = body.flow_control().release_capacity(chunk.len());
         }
         self.timer.get_or_insert_with(|| timer_after(MAX_WAIT)).as_mut().poll(cx)
     }
 }
 
-/// The longest request that is waited for before its answer, in bytes.
+/// The longest request that is read before the response is sent, in bytes.
 const MAX_STATED: u64 = 64 * 1024;
 
-/// A short request whose length its client has stated. It has all of it at hand, so its answer waits
-/// for it, for as long as a call lingers. HTTP clients state it, those of gRPC do not. Of the former
-/// some, such as curl before 8.0, never notice an answer that has come before the request was sent.
+/// A short request with a `content-length`. Its response waits until the request is complete, at
+/// most as long as a call lingers. HTTP clients send the header, gRPC clients do not. Some HTTP
+/// clients, such as curl before 8.0, miss a response that arrives before they have sent the
+/// request.
 pub(crate) struct SizedRequest {
     timer: Option<Timer>,
 }
 
 impl SizedRequest {
-    /// `None` if it is a long one.
+    /// `None` if the request is longer than that.
     pub(crate) fn new(length: &HeaderValue) -> Option<Self> {
         let length: u64 = length.to_str().ok()?.parse().ok()?;
         (length <= MAX_STATED).then_some(Self { timer: None })
     }
 
-    /// Ready when it was waited for long enough.
+    /// Ready when the wait has timed out.
     pub(crate) fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.timer.get_or_insert_with(|| timer_after(MAX_WAIT)).as_mut().poll(cx)
     }

@@ -1,5 +1,5 @@
-//! One connection and its calls: what reads from the socket, hands bytes to the calls, polls them, and writes their
-//! answers.
+//! Serves one connection and its calls: reads from the socket, passes bytes to the calls, polls
+//! them, and writes the responses.
 
 pub(crate) mod context;
 pub(crate) mod linger;

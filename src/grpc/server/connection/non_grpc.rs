@@ -10,13 +10,13 @@ use http::Response;
 
 use crate::grpc::server::scheduling::timer::{Timer, timer_after};
 
-/// What is read of such a request, and for how long it is waited for, before it is answered all
-/// the same. Whatever it is, it is not for us.
+/// Limits for a request that is not gRPC: the bytes that are read, and the time until it is
+/// answered.
 const MAX_BODY: usize = 64 * 1024;
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// A request that is not gRPC, and its answer. It is answered once it has arrived: HTTP clients
-/// that are still sending when the answer comes tend to report a broken connection instead.
+/// The response to a request that is not gRPC. It is sent after the request has arrived. HTTP
+/// clients that still send when the response comes often report a broken connection.
 pub(crate) struct NonGrpcResponse {
     body: RecvStream,
     read: usize,
@@ -34,14 +34,14 @@ impl NonGrpcResponse {
         Self { body, read, timer, reply: Some((respond, answer)) }
     }
 
-    /// Whether there is a reason not to answer yet.
+    /// Ready when the response can be sent.
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.read < MAX_BODY
             && let Poll::Ready(received) = self.body.poll_data(cx)
         {
             let Some(Ok(chunk)) = received else { return Poll::Ready(()) };
             self.read += chunk.len();
-            // It fails only for a stream that is gone, and then poll_data says so.
+            // Fails only if the stream is gone, and then poll_data reports it.
             let _ = self.body.flow_control().release_capacity(chunk.len());
         }
         if self.read < MAX_BODY { self.timer.as_mut().poll(cx) } else { Poll::Ready(()) }
@@ -55,7 +55,7 @@ impl Future for NonGrpcResponse {
         std::task::ready!(self.poll_request(cx));
         if let Some((mut respond, answer)) = self.reply.take() {
             let (head, body) = answer.into_parts();
-            // They fail if the client has reset the stream: then nobody waits for the answer.
+            // Both fail if the client has reset the stream.
             if let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), false) {
                 let _ = stream.send_data(body, true);
             }

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Wake, Waker};
 
-/// The calls of a connection that wait for something, each with a waker of its own.
+/// The pending calls of a connection, each with its own waker.
 ///
-/// Unlike futures' `FuturesUnordered`, it can be left after any call without a slot being lost: who
-/// is left out is first the next time.
+/// Unlike in futures' `FuturesUnordered`, polling can stop after any call. Calls that were not polled
+/// come first the next time.
 pub(crate) struct PendingCalls<F> {
-    /// By key; empty slots are in `free`.
+    /// Indexed by key. Empty slots are in `free`.
     slots: Vec<Option<Box<Slot<F>>>>,
     free: Vec<usize>,
     woken: Arc<Woken>,
@@ -23,7 +23,7 @@ struct Slot<F> {
     waker: Waker,
 }
 
-/// The keys of the calls to be polled, in the order in which they were woken.
+/// The keys of woken calls, in the order of their wakes.
 struct Woken {
     keys: Mutex<VecDeque<usize>>,
     /// Wakes the connection.
@@ -32,7 +32,7 @@ struct Woken {
 
 struct CallWaker {
     key: usize,
-    /// Whether the key is among those that were woken.
+    /// Whether the key is in [`Woken`].
     listed: AtomicBool,
     woken: Arc<Woken>,
 }
@@ -55,13 +55,13 @@ impl<F: Future<Output = ()> + Unpin> PendingCalls<F> {
         self.slots.iter().flatten().map(|slot| &slot.future)
     }
 
-    /// Takes all calls out.
+    /// Removes and returns all calls.
     pub(crate) fn take(&mut self) -> impl Iterator<Item = F> + use<F> {
         self.free = Vec::new();
         std::mem::take(&mut self.slots).into_iter().flatten().map(|slot| slot.future)
     }
 
-    /// Adds a call, to be polled at the next opportunity: nothing has its waker yet.
+    /// Adds a call and marks it as woken, because it has not been polled with its waker yet.
     pub(crate) fn push(&mut self, future: F) {
         let key = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -74,15 +74,15 @@ impl<F: Future<Output = ()> + Unpin> PendingCalls<F> {
         self.woken.lock().push_back(key);
     }
 
-    /// Polls the calls that were woken so far, each once, until `polled`, which is told of each, says
-    /// that it is enough. If any are left out then, the connection is woken.
+    /// Polls each woken call once, until `polled` returns `Break`. `polled` is called after each
+    /// poll. If calls are left then, the connection is woken.
     pub(crate) fn poll(&mut self, mut polled: impl FnMut(&F) -> ControlFlow<()>) {
         let count = self.woken.lock().len();
         for left in (0..count).rev() {
             let Some(key) = self.woken.lock().pop_front() else { return };
-            // One that is done may have been woken all the same.
+            // A call that has completed may still be in the list.
             let Some(Some(slot)) = self.slots.get_mut(key) else { continue };
-            // What wakes it from here on wants another poll.
+            // Wakes from here on request another poll.
             slot.call.listed.swap(false, Ordering::AcqRel);
             let Slot { future, waker, .. } = &mut **slot;
             let done = Pin::new(&mut *future).poll(&mut Context::from_waker(waker)).is_ready();
@@ -103,7 +103,7 @@ impl<F: Future<Output = ()> + Unpin> PendingCalls<F> {
         self.slots[key] = None;
         self.free.push(key);
         if self.is_empty() {
-            // A connection at rest keeps nothing of the crowd that it had.
+            // An idle connection keeps no memory of earlier calls.
             (self.slots, self.free) = (Vec::new(), Vec::new());
         }
     }

@@ -2,40 +2,40 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Waker};
 
-/// What the calls of a connection may hand to h2 while the socket takes nothing, in bytes: enough
-/// for a turn at 8 Gbit/s.
+/// Bytes that the calls of a connection may pass to h2 while the socket is blocked: enough for a
+/// turn at 8 Gbit/s.
 const LIMIT: usize = 1024 * 1024;
 
-/// The way of responses out of a connection. What calls have in hand counts against their budgets;
-/// h2 keeps what it is given for as long as the peer does not read, so it is given little.
+/// Applies backpressure: limits the bytes that calls pass to h2. Bytes in a call count against its
+/// budgets. Bytes in h2 do not, and h2 keeps them until the peer reads.
 ///
-/// Used by the task of the connection alone.
+/// Only the connection's task uses it.
 #[derive(Debug, Default)]
 pub(crate) struct SendBufferLimit {
-    /// Bytes that h2 was given and may not have written yet.
+    /// Bytes that h2 has received and may not have written yet.
     given: AtomicUsize,
     /// Calls that wait for room.
     waiting: Mutex<Vec<Waker>>,
 }
 
 impl SendBufferLimit {
-    /// How many bytes h2 may be given.
+    /// The number of bytes that h2 may still receive.
     pub(crate) fn room(&self) -> usize {
         LIMIT.saturating_sub(self.given.load(Ordering::Relaxed))
     }
 
-    /// Whether h2 has nothing left to write.
+    /// Whether h2 has written everything.
     pub(crate) fn is_empty(&self) -> bool {
         self.given.load(Ordering::Relaxed) == 0
     }
 
-    /// Counts bytes that h2 is given.
+    /// Counts bytes that are passed to h2.
     pub(crate) fn give(&self, bytes: usize) {
         let given = self.given.load(Ordering::Relaxed);
         self.given.store(given + bytes, Ordering::Relaxed);
     }
 
-    /// Wakes this task once there is room again.
+    /// Wakes this task when there is room again.
     pub(crate) fn wait(&self, cx: &Context<'_>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
@@ -43,7 +43,7 @@ impl SendBufferLimit {
         }
     }
 
-    /// h2 has written all that it was given.
+    /// Records that h2 has written everything, and wakes the waiting calls.
     pub(crate) fn written(&self) {
         if self.is_empty() {
             return;

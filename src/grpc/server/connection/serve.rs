@@ -21,10 +21,10 @@ use crate::grpc::server::policy::enforcement::EnforcementPolicy;
 use crate::grpc::server::scheduling::timer::{later, timer_at};
 use crate::grpc::status::Status;
 
-/// How long the last frames may take to leave once the drain timeout has passed.
+/// Time to write the last frames after the drain timeout.
 pub(crate) const LAST_FRAMES: Duration = Duration::from_secs(1);
 
-/// Serves one connection until it closes, or until the drain is over.
+/// Serves one connection until it closes or the drain ends.
 pub(crate) async fn serve<T>(mut io: T, context: ConnectionContext, drain: Drain)
 where
     T: AsyncRead + AsyncWrite + Unpin,
@@ -41,7 +41,7 @@ where
             }
             handshakes.work(tls.accept(io, peer)).await
         };
-        // On the heap, so that connections without TLS are no larger for it.
+        // On the heap, so that connections without TLS need no memory for it.
         return Box::pin(serve_over(secured, context, drain)).await;
     }
     if proxied {
@@ -52,8 +52,8 @@ where
     serve_over(ready(Some((io, peer))), context, drain).await;
 }
 
-/// Serves on what `transport` gives, in the time for handshakes: the connection, and its peer as it
-/// is known by then.
+/// Serves the connection and peer that `transport` returns. The transport and the HTTP/2 handshake
+/// share the handshake timeout.
 async fn serve_over<T>(
     transport: impl Future<Output = Option<(T, Arc<Peer>)>>,
     mut context: ConnectionContext,
@@ -63,12 +63,12 @@ async fn serve_over<T>(
 {
     let peer = context.peer.clone();
     let held = drain.clone();
-    // With a waker of its own it is polled only when it has begun. Polled with the connection, it
-    // would take a lock each time that connections of all workers share.
+    // In a set with its own waker, this future is polled only when the drain starts. Polled
+    // directly, it would lock the watch channel at each poll, and all workers share that lock.
     let mut drain_started: FuturesUnordered<_> =
         [Box::pin(unconstrained(drain.started()))].into_iter().collect();
     let time = context.settings.handshake_timeout;
-    // On the heap, since a connection that is served no longer needs the room.
+    // On the heap, because an established connection does not need this memory.
     let handshake = Box::pin(async move {
         let (io, peer) = transport.await?;
         context.peer = peer;
@@ -99,12 +99,12 @@ async fn serve_over<T>(
         }
     });
     let mut connection = tokio::select! {
-        // A connection in its handshake has no calls: it must not hold up a shutdown.
+        // A connection in its handshake has no calls and must not delay a shutdown.
         _ = drain_started.next() => return,
         result = timeout(time, handshake) => match result {
             Ok(Some(connection)) => connection,
             Ok(None) => return,
-            Err(_) => return tracing::debug!(%peer, "the handshake timed out"),
+            Err(_) => return tracing::debug!(%peer, "handshake timed out"),
         },
     };
     let mut deadline: Option<Instant> = None;
@@ -115,12 +115,12 @@ async fn serve_over<T>(
             ended = poll_fn(|cx| connection.poll(cx)) => match ended {
                 Ended::Closed => return,
                 Ended::GoAway => {
-                    // A client that floods has answers under way, which come first.
+                    // Lingering writes the pending responses first, then the GOAWAY.
                     let socket = connection.socket();
                     drop(connection);
                     return linger(socket).await;
                 }
-                // Without a grace the calls that are open have all the time of the world.
+                // Without a grace, open calls have no time limit.
                 Ended::Retired => connection.grace().map(later),
             },
             Some(drained) = drain_started.next() => Some(drained),
@@ -129,23 +129,25 @@ async fn serve_over<T>(
         connection.drain();
         deadline = [deadline, next].into_iter().flatten().min();
     }
-    tracing::debug!(%peer, calls = connection.open_calls(), "out of time: ending what is left");
+    let calls = connection.open_calls();
+    tracing::debug!(%peer, calls, "drain or grace time has passed, ending open calls");
     poll_fn(|cx| {
         connection.stop_calls(&Status::unavailable("the connection is shutting down"), cx);
         Poll::Ready(())
     })
     .await;
-    // Only a peer that does not read, or does not answer the shutdown's PING, uses this up.
+    // Only a peer that does not read, or does not answer the PING of the shutdown, uses all of this
+    // time.
     let _ = timeout(LAST_FRAMES, poll_fn(|cx| connection.poll(cx))).await;
 }
 
-/// Input that is discarded while a connection closes, in one read and at all. A client that goes on
-/// sending costs no more than that.
+/// Input that is discarded while a connection closes: per read, and in total. This bounds the cost
+/// of a client that continues to send.
 const DISCARDED_AT_ONCE: usize = 64 * 1024;
 const DISCARDED: usize = 1024 * 1024;
 
-/// Closes in a way that lets the peer read what it was sent: a socket closed with unread input is
-/// reset by the kernel, and the reset overtakes and discards what is on its way.
+/// Closes the socket so that the peer can read the last frames. The kernel resets a socket that is
+/// closed with unread input, and the reset discards data in flight.
 async fn linger<T: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<T>) {
     let rest = async {
         socket.shutdown().await?;

@@ -14,38 +14,38 @@ use crate::grpc::server::policy::enforcement::EnforcementPolicy;
 use crate::grpc::server::scheduling::timer::{Timer, timer_after, timer_at};
 use crate::grpc::server::stats::Meter;
 
-/// What may wait to be written: four full DATA frames. Beyond that a write is worth its system
-/// call.
+/// Bytes that may wait to be written: four full DATA frames. More bytes are worth a system call.
 const PENDING_LIMIT: usize = 64 * 1024;
 
 /// The type of a GOAWAY frame (RFC 9113, 6.8).
 const GOAWAY: u8 = 0x7;
 
-/// How long the client has to speak first. All clients of HTTP/2 do at once; whoever waits for the server, which
-/// HTTP/2 allows, waits for so long.
+/// How long the server waits for the client's first bytes before it sends its SETTINGS. All HTTP/2
+/// clients send at once. A client that waits for the server, as HTTP/2 permits, waits this long.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// A buffer that grew past this is not kept by an idle connection.
+/// An idle connection does not keep a larger buffer than this.
 const KEPT_CAPACITY: usize = 4 * 1024;
 
-/// A socket that gathers what is written until [`poll_drain`](Self::poll_drain).
+/// A socket that buffers writes until [`poll_drain`](Self::poll_drain).
 ///
-/// h2 flushes each time it is polled, and it is polled several times in one turn of a connection;
-/// written through, that would be a system call each. h2 keeps the socket to itself, hence the
-/// shared handle; the lock is never contended.
+/// h2 flushes at each poll, and is polled several times per turn. Buffering saves a system call for
+/// each of these flushes. h2 owns its socket, so the connection shares it through this handle. The
+/// lock is never contended.
 pub(crate) struct Socket<T>(Arc<Mutex<Shared<T>>>);
 
 struct Shared<T> {
     inner: T,
     pending: BytesMut,
-    /// The peer does not take what is pending.
+    /// The peer does not accept the pending bytes.
     blocked: bool,
     deferred: bool,
-    /// Nothing has been read or written. Until it ends the client speaks first: it may speak another protocol.
+    /// Set until the first bytes are read, or time has passed. Until then nothing is written,
+    /// because the client may use another protocol.
     first_bytes: Option<Timer>,
     other_protocol: Option<OtherProtocol>,
     policy: EnforcementPolicy,
-    /// Runs while nothing is read from the client.
+    /// Set while reading is paused.
     pause: Option<Timer>,
     meter: Arc<Meter>,
 }
@@ -57,7 +57,7 @@ impl<T> Clone for Socket<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Socket<T> {
-    /// `agreed` is whether both sides know already that they speak HTTP/2.
+    /// `agreed` is whether ALPN has already negotiated HTTP/2.
     pub(crate) fn new(
         inner: T,
         agreed: bool,
@@ -79,32 +79,33 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Socket<T> {
         Self(Arc::new(Mutex::new(shared)))
     }
 
-    /// From now on, flushing waits for [`poll_drain`](Self::poll_drain).
+    /// From now on, `poll_flush` writes nothing; [`poll_drain`](Self::poll_drain) does.
     pub(crate) fn defer(&self) {
         self.lock().deferred = true;
     }
 
-    /// What the client speaks if it is not HTTP/2, as far as that is known; it was answered.
+    /// The client's protocol if it is a known one other than HTTP/2. The client has been answered.
     pub(crate) fn other_protocol(&self) -> Option<OtherProtocol> {
         self.lock().other_protocol
     }
 
-    /// Writes what has gathered. Pending when the peer does not take it; the rest stays.
+    /// Writes the buffered bytes. Pending while the peer does not accept them.
     pub(crate) fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.lock().poll_drain(cx)
     }
 
-    /// Whether the peer does not take what is written: else h2 has written all that it had.
+    /// Whether the peer does not accept the written bytes. If false, h2 has written everything that
+    /// it had.
     pub(crate) fn is_blocked(&self) -> bool {
         self.lock().blocked
     }
 
-    /// What reads along.
+    /// Accesses the policy that observes the frames.
     pub(crate) fn policy<R>(&self, f: impl FnOnce(&mut EnforcementPolicy) -> R) -> R {
         f(&mut self.lock().policy)
     }
 
-    /// Reads what nobody will look at: how many bytes, zero at the end.
+    /// Reads and discards input. Returns the number of bytes, zero at the end of input.
     pub(crate) fn poll_discard(
         &self,
         cx: &mut Context<'_>,
@@ -117,8 +118,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Socket<T> {
         Poll::Ready(Ok(buf.filled().len()))
     }
 
-    /// Sends a GOAWAY after all that is pending: with debug data, or at a moment, that h2 does not
-    /// offer. The connection must be dropped then, since h2 knows nothing of it.
+    /// Appends a GOAWAY to the pending bytes. h2 offers no debug data and no control over the
+    /// moment. h2 does not see this frame, so the connection must be dropped next.
     pub(crate) fn go_away(&self, reason: Reason, debug: &str) {
         let mut shared = self.lock();
         let last_stream = shared.policy.last_stream();
@@ -158,19 +159,19 @@ impl<T: AsyncWrite + Unpin> Shared<T> {
         } else {
             self.pending.clear();
         }
-        // A socket keeps nothing, but TLS may hold records that the socket has not taken.
+        // A plain socket has no buffer, but TLS may hold records that the socket has not accepted.
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
-    /// Room for more, if need be by writing what is pending.
+    /// Makes room for more bytes, by writing if necessary.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.pending.len() < PENDING_LIMIT { Poll::Ready(Ok(())) } else { self.poll_drain(cx) }
     }
 }
 
 impl<T> Shared<T> {
-    /// Ready when h2 may have more to work on: the client is neither sent away nor paused, and this
-    /// turn has time left.
+    /// Ready when h2 may read more: the connection is not closing, reading is not paused, and the
+    /// turn has work left.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.policy.go_away().is_some() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
@@ -188,7 +189,8 @@ impl<T> Shared<T> {
     }
 }
 
-/// What h2 reads. A client that has broken a rule is judged before h2 works on what it sent.
+/// Reads for h2. The policy checks the bytes first, so h2 never handles input of a connection that
+/// is closing.
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<T> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -202,7 +204,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<T> {
             && first_bytes.as_mut().poll(cx).is_ready()
         {
             shared.first_bytes = None;
-            // An error is one of reads, too.
+            // A write error also fails the read.
             let _ = shared.poll_drain(cx)?;
         }
         ready!(Pin::new(&mut shared.inner).poll_read(cx, buf))?;
@@ -212,7 +214,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<T> {
             && let Some(other_protocol) = OtherProtocol::detect(received)
         {
             shared.other_protocol = Some(other_protocol);
-            // In the place of what h2 has begun with.
+            // Replaces the SETTINGS that h2 has written.
             shared.pending.clear();
             shared.pending.extend_from_slice(other_protocol.answer());
             buf.set_filled(before);

@@ -8,11 +8,11 @@ const RESTING: u8 = 0;
 const TURNING: u8 = 1;
 const WOKEN: u8 = 2;
 
-/// Tells a connection's own wake-ups from those that come while it rests.
+/// Separates wakes during a turn from wakes while the connection rests.
 ///
-/// Calls that answer wake the connection (through h2), and they answer while the connection's own
-/// future polls them. Handed to the runtime, each such wake would cost one more poll of the task;
-/// here it only says that another turn is worth while.
+/// A response wakes the connection through h2 while the connection itself polls the call. Passed to
+/// the runtime, each wake would cost another poll of the task. During a turn, a wake only requests
+/// another turn.
 ///
 /// ```text
 ///            begin()               wake()
@@ -29,17 +29,17 @@ pub(crate) struct TurnWaker {
 }
 
 impl TurnWaker {
-    /// Sets the task to wake while the connection rests.
+    /// Sets the task that is woken while the connection rests.
     pub(crate) fn register(&self, task: &Waker) {
         self.task.register(task);
     }
 
-    /// Starts a turn: what was woken so far is about to be polled.
+    /// Starts a turn, which polls everything that was woken before.
     pub(crate) fn begin(&self) {
         self.state.swap(TURNING, Ordering::AcqRel);
     }
 
-    /// Ends the turns, unless something was woken in this one.
+    /// Ends the turns and returns true, unless something was woken in this one.
     pub(crate) fn rest(&self) -> bool {
         self.state.compare_exchange(TURNING, RESTING, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }

@@ -25,47 +25,47 @@ use crate::grpc::server::scheduling::clock::Clock;
 use crate::grpc::server::scheduling::timer::{Timer, timer_after};
 use crate::grpc::status::Status;
 
-/// New calls accepted in one turn before the answers of the first are written.
+/// New calls accepted per turn, before their responses are written.
 const ACCEPTED_PER_TURN: usize = 64;
 
-/// Turns in one poll of the task before other connections of the worker get theirs.
+/// Turns per poll of the task, before other connections of the worker are polled.
 const TURNS_PER_POLL: usize = 16;
 
-/// How long a client that has no calls left may take to acknowledge that the connection closes: a
-/// round trip to the other side of the world and back, several times.
+/// How long a client without calls may take to acknowledge the graceful shutdown: several round
+/// trips around the world.
 const GOAWAY_ACK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A connection and its calls, all polled by one future.
+/// A connection and its calls, polled by one future.
 ///
-/// One poll is a number of turns. A turn accepts what has arrived (and h2 queues what the turn
-/// before has answered), polls each new call once, then the pending calls that were woken. Only
-/// after the last turn are the gathered frames written, in as few system calls as possible.
+/// One poll runs several turns. A turn accepts new requests, polls each new call once, and then
+/// polls woken calls. While it accepts, h2 also queues the responses of the previous turn. The
+/// buffered frames are written after the last turn, in as few system calls as possible.
 pub(super) struct Connection<T> {
     h2: h2::server::Connection<Socket<T>, Bytes>,
     socket: Socket<T>,
     context: Arc<ConnectionContext>,
-    /// New calls of this turn; empty between turns.
+    /// New calls of this turn. Empty between turns.
     accepted: Vec<ServerCall>,
-    /// Calls that could not answer in their first poll.
+    /// Calls that were pending after their first poll.
     calls: PendingCalls<ServerCall>,
-    /// Requests that are no calls.
+    /// Requests that are not gRPC.
     non_grpc: FuturesUnordered<Box<NonGrpcResponse>>,
     clock: Clock,
     turn: Arc<TurnWaker>,
     waker: Waker,
     lifetime: Lifetime,
     draining: bool,
-    /// Runs while nothing is left but the client's acknowledgement of the end.
+    /// Set while only the client's acknowledgement of the shutdown is missing.
     goaway_ack_timer: Option<Timer>,
 }
 
-/// How polling a connection ends.
+/// Why polling a connection has ended.
 pub(super) enum Ended {
-    /// The connection is closed and every call on it has ended.
+    /// The connection is closed and all its calls have ended.
     Closed,
-    /// The client has broken a rule. Every call has ended; the GOAWAY is yet to be written.
+    /// The client has violated the policy. All calls have ended; the GOAWAY is not written yet.
     GoAway,
-    /// It has lived long enough, and should drain. It goes on being polled.
+    /// The connection is too old or idle and should drain. Polling continues.
     Retired,
 }
 
@@ -77,7 +77,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     ) -> Self {
         let turn = Arc::new(TurnWaker::default());
         let waker = Waker::from(turn.clone());
-        // The standard library seeds its hashes at random, which is random enough for this.
+        // The random seed of the standard library's hashes is random enough here.
         let random = RandomState::new().hash_one(0) as f64 / u64::MAX as f64;
         let lifetime = Lifetime::new(context.settings.lifetime, h2.ping_pong(), random);
         let (calls, non_grpc) = (PendingCalls::new(waker.clone()), FuturesUnordered::new());
@@ -108,7 +108,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         for _ in 0..TURNS_PER_POLL {
             self.turn.begin();
             let closed = self.poll_turn(turn_cx).is_ready();
-            // First the rules: whoever breaks one finds the connection closed as well.
+            // Check the policy first, because a violation also closes the connection in h2.
             match self.poll_rules(turn_cx) {
                 Poll::Ready(Ended::Retired) if !closed => return Poll::Ready(Ended::Retired),
                 Poll::Ready(Ended::GoAway) => return self.over(Ended::GoAway, turn_cx),
@@ -120,15 +120,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 self.write_out(turn_cx);
                 return Poll::Pending;
             }
-            // Without a budget, whatever is of tokio only pretends to be pending.
+            // Without budget, tokio's resources always return pending.
             if self.clock.now() - begun >= self.context.settings.time_slice
                 || !has_budget_remaining()
             {
                 break;
             }
         }
-        // More to do, but after the neighbours. A task that just wakes itself would be polled many
-        // times before the runtime next looks for what has arrived for them.
+        // Continue after other connections. A task that only wakes itself would be polled many
+        // times before the runtime next polls for I/O.
         self.write_out(turn_cx);
         let _ = pin!(yield_now()).poll(cx);
         Poll::Pending
@@ -142,7 +142,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         self.calls.len()
     }
 
-    /// How long the calls of a connection that is too old may go on; `None` is without a limit.
+    /// The time that open calls have once the connection is too old. `None` is no limit.
     pub(super) fn grace(&self) -> Option<Duration> {
         self.lifetime.grace()
     }
@@ -152,7 +152,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         Poll::Ready(ended)
     }
 
-    /// Ready when the client has broken a rule or time is up.
+    /// Ready when the client has violated the policy or a timer has expired.
     fn poll_rules(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let open = self.calls.len() + self.non_grpc.len();
         let busy = open > 0;
@@ -162,7 +162,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             (policy.last_received(), policy.go_away())
         });
         if let Some(reason) = go_away {
-            tracing::info!(peer = %self.context.peer, reason = reason.0, "connection closed: the client broke a rule");
+            tracing::info!(
+                peer = %self.context.peer,
+                reason = reason.0,
+                "connection closed: the client violated the enforcement policy"
+            );
             self.context.offenders.add(&self.context.peer);
             self.socket.go_away(Reason::ENHANCE_YOUR_CALM, reason.0);
             return Poll::Ready(Ended::GoAway);
@@ -171,7 +175,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             let goaway_ack_timer =
                 self.goaway_ack_timer.get_or_insert_with(|| timer_after(GOAWAY_ACK_TIMEOUT));
             if goaway_ack_timer.as_mut().poll(cx).is_ready() {
-                // What the client opens from here on, it may safely send elsewhere.
+                // The client may safely send later calls elsewhere.
                 self.socket.go_away(Reason::NO_ERROR, "");
                 self.write_out(cx);
                 return Poll::Ready(Ended::Closed);
@@ -188,13 +192,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         })
     }
 
-    /// Writes what the turns have gathered, as far as the peer takes it. It is outside of tokio's
-    /// budget: calls may have used that up in each poll.
+    /// Writes the buffered frames, as far as the peer accepts them. It runs outside tokio's
+    /// cooperative budget, because calls may use that up in each poll.
     fn write_out(&self, cx: &mut Context<'_>) {
-        // An error is not for here: h2 meets it too when it next reads, and closes the connection.
+        // Ignore errors: the next read of h2 fails too and closes the connection.
         let written = pin!(unconstrained(poll_fn(|cx| self.socket.poll_drain(cx)))).poll(cx);
         if written.is_ready() && !self.context.send_buffer.is_empty() {
-            // There was more than the socket took at first: h2 has to be asked for the rest.
+            // The socket was blocked before, so h2 may have more to write.
             cx.waker().wake_by_ref();
         }
     }
@@ -228,7 +232,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             self.lifetime.call_opened();
         }
         if self.draining {
-            // Opened before the client knew.
+            // Opened before the client received the GOAWAY.
             self.accepted.iter().for_each(ServerCall::drain);
         }
         self.poll_calls(cx);
@@ -236,13 +240,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         if closed { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Polls the new calls, then those that wait and were woken, each for a slice of time. Those for
-    /// which there was none come first in the next turn.
+    /// Polls new calls for half a time slice, then woken calls for another half. Calls that were
+    /// not polled come first in the next turn.
     fn poll_calls(&mut self, cx: &mut Context<'_>) {
         let Self { accepted, calls, clock, context, .. } = self;
         clock.update();
         clock.start_slice();
-        // Most calls answer at once and need no place among those that wait.
+        // Most calls complete in their first poll and never become pending calls.
         let mut waits = |call: &mut ServerCall| {
             if clock.is_over() {
                 return true;
@@ -253,7 +257,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         };
         accepted.extract_if(.., |call| waits(call)).for_each(|call| calls.push(call));
         accepted.clear();
-        // They have time of their own, however many new calls there are.
+        // A slice of their own, however many new calls there are.
         clock.start_slice();
         calls.poll(|call| {
             context.count_poll(call.method(), clock.update());
@@ -261,7 +265,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         });
     }
 
-    /// Tells the client to open no more calls here, and the handlers of those that are open.
+    /// Starts a graceful shutdown: a GOAWAY to the client, and a notification to the handlers of
+    /// open calls.
     pub(super) fn drain(&mut self) {
         if std::mem::replace(&mut self.draining, true) {
             return;

@@ -2,7 +2,7 @@ use h2::Reason;
 
 use crate::grpc::status::Status;
 
-/// PROTOCOL-HTTP2, "Errors".
+/// The status of a stream that the client has reset (PROTOCOL-HTTP2, "Errors").
 pub(super) fn status_of_reset(reason: Reason) -> Status {
     let text = format!("the client reset the stream: {reason}");
     match reason {
@@ -14,11 +14,12 @@ pub(super) fn status_of_reset(reason: Reason) -> Status {
     }
 }
 
+/// The status of a call whose stream has failed.
 pub(super) fn status_of(error: &h2::Error) -> Status {
     match error.reason() {
         Some(reason) if error.is_reset() && error.is_remote() => status_of_reset(reason),
         Some(_) if error.is_library() => {
-            Status::internal(format!("the client broke HTTP/2: {error}"))
+            Status::internal(format!("HTTP/2 protocol error by the client: {error}"))
         }
         _ => Status::cancelled("the connection was lost"),
     }

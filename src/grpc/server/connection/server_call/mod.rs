@@ -22,48 +22,47 @@ use crate::grpc::server::policy::budget::Share;
 use crate::grpc::server::policy::call_limits::{CallLimits, Progress};
 use crate::grpc::status::Status;
 
-/// Rounds of one poll of a call, before other calls have their turn: 128 KiB of streamed messages.
+/// Rounds per poll of a call, before other calls are polled: 128 KiB of streamed messages.
 const ROUNDS: usize = 8;
 
-/// A client that resets a call later than this has a reason to, such as its deadline. One that resets it earlier is
-/// most often an attacker.
+/// A later reset is usually a deadline or a cancellation. An earlier one is usually an attack.
 const EARLY_RESET: Duration = Duration::from_millis(10);
 
-/// One call on its HTTP/2 stream. It carries bytes between h2 and the call's [`Exchange`], polls the handler in
-/// between, and sends the status, once.
+/// One call on its HTTP/2 stream. It moves bytes between h2 and the call's [`Exchange`], polls the
+/// handler, and sends the status once.
 pub(crate) struct ServerCall {
     exchange: Arc<Exchange>,
-    /// The call in its interceptors and its handler; `None` once they have given an outcome.
+    /// The future of the interceptors and the handler. `None` after it has returned an outcome.
     running: Option<BoxFuture<'static, Outcome>>,
     body: RecvStream,
     /// Whether the client may still send.
     receiving: bool,
     response: Response,
-    /// Set if an early response may have to wait for the rest of the request.
+    /// Set if an early response waits for the rest of the request.
     sized_request: Option<SizedRequest>,
     limits: CallLimits,
-    /// Bytes of memory that the request metadata takes.
+    /// Memory of the request metadata, in bytes.
     head_size: usize,
     started: std::time::Instant,
-    /// Messages that the handler had taken when they were last added to the shared state.
+    /// The messages taken by the handler that `SharedState` has already counted.
     counted: u64,
     share: Share,
     context: Arc<ConnectionContext>,
 }
 
-/// What a round of a call has led to.
+/// The result of a round.
 enum Round {
-    /// Nothing more can be done until the call is woken.
+    /// Nothing more to do until the call is woken.
     Rest,
-    /// The handler can go on at once.
+    /// The handler can continue at once.
     Again,
-    /// The call is over.
+    /// The call has ended. Ready if its stream can be dropped.
     Over(Poll<()>),
 }
 
 impl ServerCall {
-    /// Ends the call now, with the status `reason`: the handler is dropped, what it had written and not sent is
-    /// discarded. The client gets the status if its stream can still carry it.
+    /// Ends the call now with the status `reason`. Drops the handler and discards unsent messages.
+    /// The client gets the status if its stream can still carry it.
     pub(crate) fn stop(&mut self, reason: Status, cx: &mut Context<'_>) {
         self.exchange.end(reason.clone());
         self.run(cx);
@@ -88,7 +87,7 @@ impl ServerCall {
         self.response.method
     }
 
-    /// Announces to the handler that the server drains.
+    /// Notifies the handler that the server is draining.
     pub(crate) fn drain(&self) {
         self.exchange.drain();
     }
@@ -103,7 +102,8 @@ impl ServerCall {
         }
     }
 
-    /// Takes all that has arrived. h2 counts small frames that are left with it, and ends connections with many.
+    /// Takes all received data. h2 counts small frames that it still holds, and closes connections
+    /// with too many of them.
     fn receive(&mut self, cx: &mut Context<'_>) {
         if self.response.method.client_streaming {
             let received = self.exchange.received();
@@ -136,7 +136,7 @@ impl ServerCall {
         }
         let taken = state.release();
         if taken > 0 {
-            // It fails only for a stream that is gone, which poll_data reports.
+            // Fails only if the stream is gone, which poll_data reports.
             let _ = self.body.flow_control().release_capacity(taken);
         }
         let reader = state.inbound.take_reader();
@@ -148,18 +148,19 @@ impl ServerCall {
         }
     }
 
-    /// Whether the response, which is ready, waits for the rest of the request.
+    /// Whether the complete response must wait for the rest of the request.
     fn waits_for_request(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(sized_request) = &mut self.sized_request else { return false };
         if self.response.outcome.is_none() || !self.receiving || !self.response.is_unsent() {
             return false;
         }
-        // The handler is done: what arrives from here on will not be read.
+        // The handler has returned, so the rest of the request is discarded.
         self.exchange.lock().inbound.discard();
         sized_request.poll_timeout(cx).is_pending()
     }
 
-    /// Sends what can be sent; gives also whether the handler waited, in this task, for the room that was made.
+    /// Sends as much as possible. Also returns whether the handler was waiting, in this task, for
+    /// the buffer space that this has freed.
     fn send(&mut self, cx: &mut Context<'_>) -> (Sent, bool) {
         let header_limit = self.context.shared_state.header_limit();
         self.response.check_trailers(header_limit);
@@ -178,7 +179,7 @@ impl ServerCall {
         (sent, wake_others(writers, cx))
     }
 
-    /// Ready, with the status to end with, when the client, a limit or the connection ends the call.
+    /// Ready with the final status when the client, a limit or the connection ends the call.
     fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
         if let Poll::Ready(status) = self.response.poll_reset(cx) {
             return Poll::Ready(status);
@@ -197,14 +198,14 @@ impl ServerCall {
     fn close(&mut self) {
         let lingers = self.receiving && !self.response.is_complete();
         self.response.stage = if lingers { Stage::Lingering(Linger::new()) } else { Stage::Closed };
-        // The window of bytes that will not be read goes to the other calls.
+        // Returns the window of unread bytes to the connection's other calls.
         let unread = self.exchange.close();
         if unread > 0 {
             let _ = self.body.flow_control().release_capacity(unread);
         }
     }
 
-    /// After the end of the call: ready when the stream may be forgotten.
+    /// Ready when the stream of an ended call can be dropped.
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.response.stage {
             Stage::Lingering(linger) => linger.poll(&mut self.body, cx),
@@ -212,7 +213,7 @@ impl ServerCall {
         }
     }
 
-    /// Receives, polls the handler and sends, each once.
+    /// Receives, polls the handler and sends, once each.
     fn round(&mut self, cx: &mut Context<'_>) -> Round {
         self.receive(cx);
         self.run(cx);
@@ -247,7 +248,8 @@ impl ServerCall {
     }
 }
 
-/// However a call is dropped, its interceptors see an outcome, and tasks that wait for its end wake.
+/// The interceptors see an outcome on every path, and tasks that wait for the end of the call are
+/// woken.
 impl Drop for ServerCall {
     fn drop(&mut self) {
         if self.response.reset && self.started.elapsed() >= EARLY_RESET {
@@ -282,7 +284,7 @@ impl Future for ServerCall {
     }
 }
 
-/// Wakes the tasks other than this one, and says whether this one was among them.
+/// Wakes the other tasks. Returns whether this task was in the list.
 fn wake_others(wakers: impl IntoIterator<Item = Waker>, cx: &Context<'_>) -> bool {
     let mut this_one = false;
     for waker in wakers {

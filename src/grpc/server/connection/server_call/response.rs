@@ -14,7 +14,7 @@ use crate::grpc::server::connection::context::ConnectionContext;
 use crate::grpc::server::connection::linger::Linger;
 use crate::grpc::status::Status;
 
-/// The response on its stream.
+/// The response and its stage.
 ///
 /// ```text
 ///          an error before anything is sent: Trailers-Only
@@ -27,49 +27,50 @@ use crate::grpc::status::Status;
 /// ```
 pub(super) struct Response {
     pub(super) stage: Stage,
-    /// How the call ended, once the handler is done and until the status is sent.
+    /// The outcome of the call, from the end of the handler until the status is sent.
     pub(super) outcome: Option<Outcome>,
     pub(super) method: &'static Method,
-    /// The encodings of requests that the server accepts, for the response's headers.
+    /// The request encodings that the server accepts, for the response headers.
     pub(super) accepted: Encodings,
-    /// The client has reset the stream.
+    /// Whether the client has reset the stream.
     pub(super) reset: bool,
 }
 
 pub(super) enum Stage {
-    /// Nothing is sent.
+    /// Nothing has been sent.
     Headers(SendResponse<Bytes>),
-    /// The headers are sent.
+    /// The headers have been sent.
     Body(SendStream<Bytes>),
-    /// The status is sent, and the request is still arriving.
+    /// The status has been sent, and the request is still arriving.
     Lingering(Linger),
     Closed,
 }
 
-/// What [`Response::send`] has achieved.
+/// The result of [`Response::send`].
 pub(super) enum Sent {
-    /// The status is sent: the call is over.
+    /// The status has been sent, so the call has ended.
     Status,
-    /// All that the handler has written and flow control allows.
+    /// Everything that the handler has written and that flow control permits has been sent.
     Available,
-    /// The stream is gone, for this reason.
+    /// The stream is gone for this reason.
     StreamLost(Status),
-    /// The call cannot go on, for this reason.
+    /// The call must end for this reason.
     Failed(Status),
 }
 
 impl Response {
-    /// Whether nothing of it was sent.
+    /// Whether nothing has been sent.
     pub(super) fn is_unsent(&self) -> bool {
         matches!(self.stage, Stage::Headers(_))
     }
 
-    /// Whether it is complete: its stream is kept for the request alone, or not at all.
+    /// Whether the response is complete. Its stream then only receives the rest of the request, or
+    /// is closed.
     pub(super) fn is_complete(&self) -> bool {
         matches!(self.stage, Stage::Lingering(_) | Stage::Closed)
     }
 
-    /// Fails a call that succeeded, but whose trailing metadata is over the client's limit.
+    /// Fails a successful call if its trailing metadata exceeds the client's limit.
     pub(super) fn check_trailers(&mut self, limit: usize) {
         if let Some(outcome) = &mut self.outcome
             && let Err(over) = fit(outcome, limit)
@@ -78,7 +79,7 @@ impl Response {
         }
     }
 
-    /// Sends the headers, when there is a reason to, and the messages as far as flow control allows.
+    /// Sends the headers when they are due, then messages as far as flow control permits.
     pub(super) fn send(
         &mut self,
         outbound: &mut Outbound,
@@ -96,7 +97,7 @@ impl Response {
         Sent::Available
     }
 
-    /// Sends the status behind the messages, all of which are sent.
+    /// Sends the status after the last message. Returns false if it was not due.
     pub(super) fn send_trailers(&mut self, limit: usize) -> bool {
         if let Stage::Body(stream) = &mut self.stage
             && let Some(outcome) = self.outcome.take()
@@ -107,7 +108,7 @@ impl Response {
         false
     }
 
-    /// `None` if messages may follow.
+    /// Sends the headers if they are due. `None` if messages may follow.
     fn send_headers(
         &mut self,
         outbound: &mut Outbound,
@@ -116,7 +117,7 @@ impl Response {
     ) -> Option<Sent> {
         let failed = self.outcome.as_ref().is_some_and(|outcome| !outcome.status.is_ok());
         if failed && !self.method.server_streaming {
-            // The call has failed after its only message was written.
+            // The call failed after it had written its only message.
             outbound.discard();
         }
         if !outbound.wants_headers() {
@@ -168,7 +169,7 @@ impl Response {
         Sent::Status
     }
 
-    /// Ready when the client has reset the stream or the stream is lost, with the status of that.
+    /// Ready with a status when the client has reset the stream or the stream is lost.
     pub(super) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
         let reset = match &mut self.stage {
             Stage::Headers(respond) => respond.poll_reset(cx),
@@ -187,7 +188,7 @@ impl Response {
     }
 
     fn log(&self, over: &OverLimit) {
-        tracing::warn!(path = self.method.path, "a call fails: {over}");
+        tracing::warn!(path = self.method.path, "call failed: {over}");
     }
 }
 
@@ -198,7 +199,7 @@ fn send_messages(
     cx: &mut Context<'_>,
 ) {
     while outbound.buffered() > 0 {
-        // No more than there is to send: window that is reserved and unused would starve other streams.
+        // Reserve no more than is needed: unused reserved window would starve other streams.
         stream.reserve_capacity(outbound.buffered());
         let room = context.send_buffer.room();
         let count = stream.capacity().min(outbound.buffered()).min(room);

@@ -23,8 +23,8 @@ use crate::grpc::server::policy::call_limits::{CallLimits, deadline_exceeded};
 use crate::grpc::status::Status;
 
 impl ServerCall {
-    /// Starts the call of a new stream: finds the route, parses the head, builds the call. A head that breaks a
-    /// rule of gRPC still makes a call, so that interceptors see it.
+    /// Starts the call of a new stream: finds the route, parses the head, and builds the call. An
+    /// invalid gRPC head still creates a call, so that interceptors see it.
     ///
     /// # Errors
     /// The HTTP response to a request that is not gRPC.
@@ -117,7 +117,7 @@ impl ServerCall {
     }
 }
 
-/// A stream as h2 gives it.
+/// A stream from h2.
 struct Stream {
     parts: request::Parts,
     body: RecvStream,
@@ -148,7 +148,7 @@ fn parse(
 
 fn response_to(parts: &request::Parts, non_grpc: NonGrpc) -> Response<Bytes> {
     let path = for_log(parts.uri.path());
-    tracing::debug!(path = &*path, ?non_grpc, "not a gRPC call");
+    tracing::debug!(path = &*path, ?non_grpc, "the request is not gRPC");
     let mut response = non_grpc.into_response();
     if parts.method == Method::HEAD {
         // RFC 9110, 9.3.2: a response to HEAD has no content.
@@ -172,8 +172,9 @@ fn authority(parts: &mut request::Parts) -> Option<Authority> {
     }
 }
 
-/// The memory that a header list takes, in bytes, and its `content-length`. It is the text, the entries of the
-/// table with its spare room, and the extra entries of repeated names, in a vector that doubles as it grows.
+/// Returns the memory of a header list, in bytes, and its `content-length`. The memory is the text,
+/// the table with its spare capacity, and extra entries for repeated names. These are in a vector
+/// that doubles when it grows.
 fn head_size(headers: &HeaderMap) -> (usize, Option<&HeaderValue>) {
     const ENTRY: usize = 112;
     const REPEATED: usize = 144;
