@@ -1,14 +1,14 @@
 use std::time::{Duration, Instant};
 
-/// A connection's clock. It is looked at once for each call that is polled, and tells from that how
-/// long the call has taken, and whether it is time to let others have theirs.
+/// A connection's clock. It is read once per polled call. One reading measures the call and checks
+/// the time slice.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    /// How much time is a slice.
+    /// The length of a slice.
     slice: Duration,
-    /// When it was last looked at.
+    /// The last reading.
     now: Instant,
-    /// What has gone by of the slice.
+    /// The elapsed part of the slice.
     spent: Duration,
 }
 
@@ -17,7 +17,7 @@ impl Clock {
         Self { slice, now: Instant::now(), spent: Duration::ZERO }
     }
 
-    /// Looks at the clock, and gives the time since it was last looked at.
+    /// Reads the clock. Returns the time since the last reading.
     pub(crate) fn update(&mut self) -> Duration {
         let earlier = std::mem::replace(&mut self.now, Instant::now());
         let passed = self.now.saturating_duration_since(earlier);
@@ -25,17 +25,17 @@ impl Clock {
         passed
     }
 
-    /// When it was last looked at.
+    /// The last reading.
     pub(crate) fn now(&self) -> Instant {
         self.now
     }
 
-    /// Starts a slice at the last look.
+    /// Starts a slice at the last reading.
     pub(crate) fn start_slice(&mut self) {
         self.spent = Duration::ZERO;
     }
 
-    /// Whether the slice was over at the last look.
+    /// Whether the slice had ended at the last reading.
     pub(crate) fn is_over(&self) -> bool {
         self.spent >= self.slice
     }

@@ -2,11 +2,12 @@ use std::io;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// A runtime with a thread per core, for handlers that compute and would hold up their connection.
+/// A runtime with a thread per core, for handlers that compute for long. In the connection's future
+/// they would block other calls.
 ///
-/// It is the server's own, and connections never run on it, also where they run on the caller's
-/// multi-thread runtime: a task that computes there may hold the thread that was last to look for
-/// what has arrived, and as long as nothing else happens nobody looks in its place.
+/// Connections never run on this runtime, even if the server runs on the caller's multi-thread
+/// runtime. A computing task there can hold the thread that polls for I/O. While nothing else
+/// happens, no other thread takes over that polling.
 pub(crate) struct HandlerRuntime(Option<Runtime>);
 
 impl HandlerRuntime {
@@ -22,8 +23,7 @@ impl HandlerRuntime {
     }
 }
 
-/// Dropped by itself, a runtime would wait for tasks that compute, and may not be dropped where
-/// this is.
+/// Dropping a runtime waits for computing tasks, and panics in an asynchronous context.
 impl Drop for HandlerRuntime {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {

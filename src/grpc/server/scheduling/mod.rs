@@ -1,4 +1,5 @@
-//! Which thread does what, and when: workers, the runtime of spawned handlers, timers, and polls that take too long.
+//! Assigns work to threads and time: workers, the runtime of spawned handlers, timers, and the
+//! detection of slow polls.
 
 pub(crate) mod clock;
 pub(crate) mod handler_runtime;
@@ -7,7 +8,7 @@ pub(crate) mod slow_polls;
 pub(crate) mod timer;
 pub(crate) mod workers;
 
-/// How long a connection handles its new calls, and again its pending calls, before other connections of its worker
-/// have their turn: two hundred unary calls, beside which the price of a turn, some microseconds, is small. A single
-/// poll that takes longer is a slow poll.
+/// The time slice of a connection: half for new calls and half for woken calls, before other
+/// connections of the worker are polled. It fits two hundred unary calls, so the cost of a turn,
+/// some microseconds, is small. A single poll that takes longer is a slow poll.
 pub(crate) const TIME_SLICE: std::time::Duration = std::time::Duration::from_millis(1);

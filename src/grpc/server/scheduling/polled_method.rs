@@ -2,8 +2,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::grpc::method::Method;
 
-/// The method of the call that a worker has polled last: where the worker stands still, it is the one
-/// that blocks it.
+/// The method of the call that a worker has polled last. If the worker is blocked, this method
+/// blocks it.
 #[derive(Debug, Default)]
 pub(crate) struct LastPolledMethod(Mutex<Option<&'static Method>>);
 

@@ -4,33 +4,33 @@ use std::time::{Duration, Instant};
 
 use crate::grpc::method::Method;
 
-/// What slow polls may take of a [`WINDOW`] without a word in the log: a hundredth. On a busy machine
-/// any poll is slow at times, because its thread had to wait for a CPU.
+/// Slow polls may take this much of a [`WINDOW`] without a warning: a hundredth. On a busy machine
+/// any poll is sometimes slow, because its thread waits for a CPU.
 const TOLERATED: Duration = Duration::from_millis(100);
 
-/// For this long, the log says no more than once of a method that it is slow.
+/// The period for which slow polls are added up. There is at most one warning per method in it.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// The polls of calls that took long enough to hold up others, by method.
+/// Slow polls, by method.
 #[derive(Debug, Default)]
 pub(crate) struct SlowPolls(Mutex<HashMap<&'static Method, Entry>>);
 
 #[derive(Debug)]
 struct Entry {
     count: u64,
-    /// Since when the following are counted.
+    /// Start of the current window.
     since: Instant,
     lost: Duration,
     warned: bool,
 }
 
 impl SlowPolls {
-    /// The methods that had slow polls, and how many.
+    /// Returns the methods that had slow polls, with their numbers.
     pub(crate) fn counts(&self) -> Vec<(&'static Method, u64)> {
         self.lock().iter().map(|(method, entry)| (*method, entry.count)).collect()
     }
 
-    /// Counts a slow poll that took this time. The lock is nothing beside what the poll has cost.
+    /// Counts a slow poll. The lock is cheap compared with the poll.
     #[cold]
     pub(crate) fn add(&self, method: &'static Method, time: Duration) {
         let now = Instant::now();
@@ -45,8 +45,8 @@ impl SlowPolls {
                 last = ?time,
                 lately = ?lost,
                 slow_polls,
-                "a handler holds up the other calls of its connection and worker: CallOptions::spawn \
-                 would run it beside them"
+                "a handler delays the other calls of its connection and worker; set CallOptions::spawn \
+                 to run it on other threads"
             );
         }
     }
@@ -61,7 +61,7 @@ impl Entry {
         Self { count, since, lost: Duration::ZERO, warned: false }
     }
 
-    /// Adds a slow poll, and says whether that is worth a word.
+    /// Adds a slow poll. Returns whether to log a warning.
     fn add(&mut self, time: Duration, now: Instant) -> bool {
         if now.saturating_duration_since(self.since) >= WINDOW {
             *self = Self::new(self.count, now);

@@ -16,20 +16,20 @@ use crate::grpc::server::scheduling::polled_method::LastPolledMethod;
 use crate::grpc::server::scheduling::timer::later;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// How long a worker that has nothing left to serve may take to end its thread: it has tasks to drop.
+/// The time for an idle worker to end its thread, because it has to drop tasks.
 const END_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Where connections are served.
+/// The threads or the runtime that serve connections.
 pub(crate) enum Workers {
-    /// As tasks of the runtime that called `serve`.
+    /// Tasks of the runtime that called `serve`.
     Caller(ServerContext),
-    /// On threads with a runtime each.
+    /// Threads with a runtime each.
     Threads(Vec<Worker>),
 }
 
 pub(crate) struct Worker {
     connections: mpsc::UnboundedSender<(Job<Detached>, Load)>,
-    /// Connections on this worker, so that new ones go where there are fewest.
+    /// Connections on this worker. New connections go to the worker with the fewest.
     load: Arc<AtomicUsize>,
     thread: JoinHandle<()>,
     /// Closed at the end of the thread.
@@ -41,13 +41,13 @@ pub(crate) struct Worker {
 pub(crate) struct Job<S = Stream> {
     pub(crate) stream: S,
     pub(crate) peer: Peer,
-    /// Whether a PROXY header comes first.
+    /// Whether the connection begins with a PROXY header.
     pub(crate) proxied: bool,
     pub(crate) permit: OwnedSemaphorePermit,
     pub(crate) drain: Drain,
 }
 
-/// One connection's share of a worker's load.
+/// One connection in the load of a worker.
 struct Load(Arc<AtomicUsize>);
 
 impl Load {
@@ -87,25 +87,26 @@ impl Workers {
         }
     }
 
-    /// Ends the threads, whose connections must have ended before. One that does not end in time,
-    /// because a handler blocks it, is left behind.
+    /// Ends the threads. Their connections must have ended before. A thread that a handler blocks
+    /// is left running after a timeout.
     pub(crate) async fn join(self) {
         let Self::Threads(workers) = self else { return };
         let deadline = later(END_TIMEOUT);
-        // Closing its channel is what ends a thread. First all, so that they end at the same time.
+        // Closing its channel ends a thread. Close all channels first, so that the threads end in
+        // parallel.
         let close = |Worker { connections, thread, ended, last_polled, .. }| {
             drop(connections);
             (thread, ended, last_polled)
         };
         let ending: Vec<_> = workers.into_iter().map(close).collect();
         for (thread, ended, last_polled) in ending {
-            // Not by a task that blocks: the caller's runtime could not end before the thread does.
+            // Not in a blocking task: the caller's runtime could then not end before the thread.
             if timeout_at(deadline, ended).await.is_err() {
                 tracing::warn!(
                     worker = thread.thread().name(),
                     method = last_polled.last().map(|method| method.path),
-                    "a handler blocks its worker, whose thread is left behind: CallOptions::spawn \
-                     is for handlers that compute or block"
+                    "a handler blocks its worker; the thread is left running. Set \
+                     CallOptions::spawn for handlers that compute or block"
                 );
             } else if thread.join().is_err() {
                 tracing::error!("a worker thread panicked");
@@ -124,7 +125,7 @@ impl Job {
 }
 
 impl Job<Detached> {
-    /// Attaches it to the runtime that this is called on.
+    /// Attaches the stream to the current runtime.
     fn attach(self) -> io::Result<Job> {
         let Self { stream, peer, proxied, permit, drain } = self;
         Ok(Job { stream: stream.attach()?, peer, proxied, permit, drain })
@@ -141,7 +142,7 @@ impl Worker {
         let of_thread = last_polled.clone();
         let thread =
             std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-                // Dropped last, also in a panic.
+                // Dropped last, even after a panic.
                 let _end: oneshot::Sender<()> = end;
                 runtime.block_on(async move {
                     let server = server.for_worker(of_thread);
@@ -156,7 +157,7 @@ impl Worker {
                         });
                     }
                 });
-                // Dropped, it would wait for every blocking task that a handler has started.
+                // Dropping the runtime would wait for blocking tasks that handlers have started.
                 runtime.shutdown_background();
             })?;
         Ok(Self { connections, load, thread, ended, last_polled })
@@ -170,7 +171,7 @@ impl Worker {
             self.connections.send((job, Load::add(&self.load))).is_ok()
         });
         if !matches!(sent, Ok(true)) {
-            tracing::warn!(peer = name, "cannot hand a connection to its worker");
+            tracing::warn!(peer = name, "cannot pass a connection to its worker");
         }
     }
 }
