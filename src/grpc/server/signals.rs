@@ -15,7 +15,7 @@ pub fn shutdown_signal() -> impl Future<Output = ()> + Send {
         match installed {
             Ok(signal) => signal.await,
             Err(error) => {
-                tracing::error!(%error, "cannot install signal handlers: signals start no graceful shutdown");
+                tracing::error!(%error, "cannot install signal handlers: no graceful shutdown");
                 pending().await
             }
         }

@@ -20,7 +20,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Accepted {
     pub(crate) stream: Stream,
     pub(crate) peer: Peer,
-    /// Whether a PROXY header comes first.
+    /// Whether the connection begins with a PROXY header.
     pub(crate) proxied: bool,
     pub(crate) permit: OwnedSemaphorePermit,
 }

@@ -8,8 +8,8 @@ use std::task::{Context, Wake, Waker};
 
 /// The pending calls of a connection, each with its own waker.
 ///
-/// Unlike in futures' `FuturesUnordered`, polling can stop after any call. Calls that were not polled
-/// come first the next time.
+/// Unlike in futures' `FuturesUnordered`, polling can stop after any call. Calls that were not
+/// polled come first the next time.
 pub(crate) struct PendingCalls<F> {
     /// Indexed by key. Empty slots are in `free`.
     slots: Vec<Option<Box<Slot<F>>>>,

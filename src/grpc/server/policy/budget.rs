@@ -3,25 +3,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::grpc::status::Status;
 
-/// Bytes that a call may hold before they count: a request of ordinary size. Few calls hold more
-/// while they wait, and all others touch nothing that is shared.
+/// Free bytes per call: the size of an ordinary request. Few pending calls hold more, so the others
+/// touch no shared counter.
 const ALLOWANCE: usize = 4 * 1024;
 
-/// What is held beyond that counts in steps of this many bytes.
+/// Bytes beyond the allowance count in steps of this size.
 const STEP: usize = 4 * 1024;
 
-/// What a connection takes of the server's budget at a time, so that workers seldom write to the
-/// number that they share.
+/// Bytes that a connection reserves from the server's budget at a time, so that workers rarely
+/// write to the shared counter.
 const CHUNK: usize = 64 * 1024;
 
-/// A limit on what all calls hold together, in bytes.
+/// The limit on the memory of all calls, in bytes.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: usize,
     used: AtomicUsize,
 }
 
-/// The budgets that the calls of one connection share: their own, and that of the server.
+/// The memory limits of the calls of one connection: the connection's own, and the server's.
 #[derive(Debug)]
 pub(crate) struct Budgets {
     limit: usize,
@@ -29,14 +29,14 @@ pub(crate) struct Budgets {
     server: Arc<Budget>,
 }
 
-/// What the calls of a connection hold, and what it has taken of the server's budget for that.
+/// The bytes that the calls of a connection hold, and the bytes reserved from the server's budget.
 #[derive(Debug, Default, Clone, Copy)]
 struct Used {
     bytes: usize,
     reserved: usize,
 }
 
-/// What one call takes of its budgets. It is given back when this is dropped.
+/// The bytes of one call. Dropping this returns them.
 #[derive(Debug)]
 pub(crate) struct Share {
     budgets: Arc<Budgets>,
@@ -50,7 +50,7 @@ impl Budget {
 
     fn take(&self, bytes: usize) -> bool {
         let more = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
-        // Nothing is ordered by these numbers: they only have to add up.
+        // Relaxed, because the counter orders no other memory.
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
@@ -61,7 +61,7 @@ impl Budget {
 
 fn exhausted(whose: &str, limit: usize) -> Status {
     Status::resource_exhausted(format!(
-        "the calls of this {whose} hold all of its buffer limit of {limit} bytes"
+        "the calls of this {whose} have reached its buffer limit of {limit} bytes"
     ))
 }
 
@@ -77,7 +77,7 @@ impl Budgets {
             return Err(exhausted("connection", self.limit));
         }
         let missing = sum.saturating_sub(used.reserved);
-        // A whole lump if there is one left, or else just what is needed.
+        // Reserve a whole chunk, or exactly the missing bytes if the server has less left.
         let chunk = missing.next_multiple_of(CHUNK);
         let taken = [chunk, missing].into_iter().find(|bytes| self.server.take(*bytes));
         let Some(taken) = taken else { return Err(exhausted("server", self.server.limit)) };
@@ -89,7 +89,8 @@ impl Budgets {
     fn give_back(&self, bytes: usize) {
         let mut used = self.lock();
         used.bytes -= bytes;
-        // One lump is kept while anything is held, so that calls that come and go share nothing.
+        // Keep one spare chunk while calls hold bytes, so that short calls do not touch the shared
+        // counter.
         let kept = if used.bytes == 0 { 0 } else { used.bytes.next_multiple_of(CHUNK) + CHUNK };
         if let Some(spare) = used.reserved.checked_sub(kept).filter(|spare| *spare > 0) {
             self.server.give_back(spare);
@@ -107,10 +108,10 @@ impl Share {
         Self { budgets: budgets.clone(), taken: 0 }
     }
 
-    /// Counts the bytes that the call holds now.
+    /// Sets the bytes that the call holds now.
     ///
     /// # Errors
-    /// RESOURCE_EXHAUSTED if a budget has not enough left; what was taken before stays taken.
+    /// RESOURCE_EXHAUSTED if a limit would be exceeded. The bytes counted before stay counted.
     pub(crate) fn settle(&mut self, held: usize) -> Result<(), Status> {
         let due = held.saturating_sub(ALLOWANCE).div_ceil(STEP).saturating_mul(STEP);
         if due > self.taken {
@@ -169,8 +170,8 @@ mod tests {
         assert_eq!((used(&budgets), server_used(&server)), (8 * CHUNK + STEP, 9 * CHUNK));
         large.settle(ALLOWANCE + 3 * CHUNK).unwrap();
         assert_eq!(used(&budgets), 3 * CHUNK + STEP);
-        assert_eq!(server_used(&server), 5 * CHUNK, "what is held, and a chunk");
-        // What one gave back another may take.
+        assert_eq!(server_used(&server), 5 * CHUNK, "the held bytes and a spare chunk");
+        // Other calls can use the returned bytes.
         let mut other = Share::new(&Budgets::new(1 << 20, &server));
         other.settle(ALLOWANCE + (1 << 20) - 5 * CHUNK).unwrap();
         drop((small, large, other));

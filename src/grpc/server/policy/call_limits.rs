@@ -8,19 +8,19 @@ use crate::grpc::options::CallOptions;
 use crate::grpc::server::scheduling::timer::{Timer, timer_at};
 use crate::grpc::status::Status;
 
-/// The times at which a call is ended from outside.
+/// The time limits of a call.
 pub(crate) struct CallLimits {
-    /// The earlier of the client's deadline and the server's own limit.
+    /// The earlier of the client's deadline and the server's duration limit.
     end: Option<Limit>,
-    /// How long the request may take to arrive; of methods whose clients do not stream.
+    /// The time for the request to arrive. Only for methods without client streaming.
     request: Option<Duration>,
-    /// Until when it has to have arrived, once the call has waited for it.
+    /// The resulting deadline, set when the call is first pending.
     arrival: Option<Limit>,
-    /// How long the client may be silent; of methods whose clients stream.
+    /// The time without progress by the client. Only for methods with client streaming.
     idle: Option<Duration>,
-    /// Until when it has to send or read something more than this, while it is waited for.
+    /// The deadline for more progress than this, while the handler waits for the client.
     idle_until: Option<(Progress, Limit)>,
-    /// Made when the call first has to wait, which most never do, and its time.
+    /// The timer and its deadline. Created when the call is first pending; most calls never are.
     timer: Option<(Instant, Timer)>,
 }
 
@@ -39,24 +39,24 @@ enum Kind {
     Idle,
 }
 
-/// What a client has done in a call so far.
+/// The progress of a client in a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// Messages that it has sent.
+    /// Messages that the client has sent.
     pub(crate) received: u64,
-    /// Bytes that it has read, or that are on the way.
+    /// Response bytes that the client has read, or that are in flight.
     pub(crate) gone: u64,
 }
 
 impl Limit {
-    /// `None` beyond all clocks.
+    /// `None` if the deadline cannot be represented.
     fn new(time: Duration, kind: Kind) -> Option<Self> {
         Some(Self { at: Instant::now().checked_add(time)?, time, kind })
     }
 }
 
 impl CallLimits {
-    /// For a call that begins now.
+    /// The limits of a call that begins now.
     pub(crate) fn new(options: &CallOptions, method: &Method, timeout: Option<Duration>) -> Self {
         let ends = [(timeout, Kind::Deadline), (options.duration_limit(), Kind::Duration)];
         let ends = ends.into_iter().filter_map(|(time, kind)| Limit::new(time?, kind));
@@ -70,18 +70,18 @@ impl CallLimits {
         }
     }
 
-    /// When the call ends, whatever it does.
+    /// The deadline of the call.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.end.map(|limit| limit.at)
     }
 
-    /// Whether it counts how long the client is silent.
+    /// Whether the client's idle time is limited.
     pub(crate) fn has_idle_limit(&self) -> bool {
         self.idle.is_some()
     }
 
-    /// Ready when the call has to end, with the reason. While it is `receiving`, its request is not
-    /// complete; with `awaited` the handler waits for a client that has done so much.
+    /// Ready with a status when the call must end. `receiving` is true until the request is
+    /// complete. `awaited` is the client's progress while the handler waits for the client.
     pub(crate) fn poll(
         &mut self,
         receiving: bool,
@@ -98,7 +98,8 @@ impl CallLimits {
         else {
             return Poll::Pending;
         };
-        // An earlier one is kept, and put off only when it is over: each message puts silence off.
+        // An earlier timer is kept and replaced only when it expires, because each message moves
+        // the idle deadline.
         self.timer.take_if(|(at, _)| *at > next.at);
         loop {
             let (at, timer) = self.timer.get_or_insert_with(|| (next.at, timer_at(next.at)));
@@ -118,12 +119,12 @@ impl CallLimits {
                 "the request did not arrive within the {time:?} that the server allows"
             )),
             Kind::Idle => Status::deadline_exceeded(format!(
-                "the client has sent no message, or read none, for the {time:?} that the server allows"
+                "the client was idle for longer than the {time:?} that the server allows"
             )),
         })
     }
 
-    /// Until when the client may be silent.
+    /// Returns the idle deadline, which each progress of the client moves.
     fn idle_limit(&mut self, awaited: Option<Progress>) -> Option<Limit> {
         let (idle, progress) = (self.idle?, awaited);
         self.idle_until.take_if(|(before, _)| Some(*before) != progress);

@@ -5,32 +5,32 @@ use tokio::time::Instant;
 
 use crate::grpc::server::policy::shared_state::SharedState;
 
-/// A DATA frame that brings this many bytes pays for itself. One of a single byte takes h2 and a call
-/// about a microsecond, and a client that has it ready next to nothing.
+/// A DATA frame of this many bytes is free. A DATA frame of one byte takes h2 and a call about a
+/// microsecond, and costs the client almost nothing.
 const FAIR_BYTES: usize = 64;
 
-/// What a connection may be short of fair frames, in bytes: 64,000 frames of next to nothing at
-/// once, some 50 ms of one core ...
+/// Missing bytes that a connection may accumulate at once: 64,000 empty frames, about 50 ms of one
+/// core.
 const BURST: usize = 64_000 * FAIR_BYTES;
 
-/// ... and half as many a second: 2 % of a core.
+/// Missing bytes that are forgiven per second: half the burst, 2 % of a core.
 const PER_SECOND: usize = BURST / 2;
 
-/// How long nothing is read once all is used up: long enough for a read to be worth its system call.
+/// The length of a pause. It is long enough for the next read to be worth its system call.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// So many pauses with no message in between are an attack: two seconds.
+/// Consecutive pauses without a message that count as an attack: two seconds.
 const MAX_PAUSES: u32 = 200;
 
-/// Paces a client that sends many small DATA frames. Honest clients do so as well, while they stream
-/// short messages or have not yet seen that a call is over. So nothing is read from them for a while.
-/// Only who goes on and on is sent away.
+/// Throttles clients that send many small DATA frames, by pausing reads. Honest clients send them
+/// too, when they stream short messages or have not yet seen the end of a call. A client that
+/// continues through all pauses is disconnected.
 pub(crate) struct DataThrottle {
     left: usize,
     refilled: Instant,
-    /// For the messages that calls have taken: each was worth a frame.
+    /// Counts the messages that handlers have taken. Each of them pays for one frame.
     shared_state: Arc<SharedState>,
-    /// Pauses since a message was taken, or since there was no need of any.
+    /// Consecutive pauses, without a taken message or a break in between.
     pauses: u32,
 }
 
@@ -44,12 +44,12 @@ impl DataThrottle {
         self.left = self.left.saturating_sub(FAIR_BYTES.saturating_sub(length));
     }
 
-    /// Whether the client goes on in spite of all pauses.
+    /// Whether the client has continued through all pauses.
     pub(crate) fn is_over_limit(&self) -> bool {
         self.pauses > MAX_PAUSES
     }
 
-    /// Until when nothing should be read; `None` most of the time.
+    /// The end of the current pause. `None` if reading is not paused.
     pub(crate) fn paused_until(&mut self) -> Option<Instant> {
         if self.left > 0 {
             return None;
@@ -73,7 +73,8 @@ impl DataThrottle {
 mod tests {
     use super::*;
 
-    /// Frames of `length` bytes that a client can send in `time`, and as one burst before.
+    /// Counts the frames of `length` bytes that a client can send in `time`, including the initial
+    /// burst.
     async fn frames(data_throttle: &mut DataThrottle, length: usize, time: Duration) -> u32 {
         let end = Instant::now() + time;
         let mut count = 0;

@@ -10,72 +10,75 @@ use super::shared_state::SharedState;
 
 // Costs and earnings, in units of the frame budget.
 
-/// A SETTINGS frame: its acknowledgement, and the walk of h2 over all open streams to change their windows, 20 ns for
-/// each ...
+/// The cost of a SETTINGS frame without open streams. h2 acknowledges it and updates the windows of
+/// all open streams, at 20 ns each.
 const SETTINGS_COST: u32 = 2;
 
-/// ... which makes one unit for this many streams.
+/// Open streams that add one unit to the cost of SETTINGS.
 const STREAMS_PER_UNIT: u32 = 32;
 
-/// HEADERS: decoding them, and a stream.
+/// The cost of HEADERS: decoding, and a stream.
 const HEADERS_COST: u32 = 1;
 
-/// A call that the client resets (CVE-2023-44487). With its HEADERS it costs what a response earns. So resets of calls
-/// that were answered are free at any rate. So are those of calls that have waited, because their clients have
-/// deadlines or have given up. Others are not.
+/// The cost of a call that the client resets (CVE-2023-44487). Together with HEADERS this equals
+/// the earnings of a response, so resets of answered calls are free. Late resets are free too,
+/// because they come from deadlines and cancellations.
 const RESET_COST: u32 = 5;
 
-/// What a client earns whose call has waited before the reset.
+/// The earnings of a late reset.
 const LATE_RESET_EARNS: u32 = HEADERS_COST + RESET_COST;
 
-/// A stream that the server refuses because too many are open.
+/// The cost of a stream that is refused because too many are open.
 const REFUSED_COST: u32 = 1;
 
-/// A stream that the server resets because the client broke a rule (CVE-2025-8671, "MadeYouReset").
+/// The cost of a stream that the server resets because of a protocol error by the client
+/// (CVE-2025-8671, "MadeYouReset").
 const PROTOCOL_ERROR_COST: u32 = 5;
 
-/// A compressed message that is refused: it is invalid, inflates to more than the limit, or the ones before it have
-/// used up the budget. A client may send about twenty a second.
+/// The cost of a refused compressed message. It was invalid, inflated to more than the limit, or
+/// found the inflate budget used up. A client may send about twenty a second.
 const REFUSED_MESSAGE_COST: u32 = 50;
 
-/// The end of a response.
+/// The earnings of a complete response.
 const RESPONSE_EARNS: u32 = HEADERS_COST + RESET_COST;
 
-/// Each other frame of a response: clients open two windows again for what they read.
+/// The earnings of each other frame of a response. A client sends two WINDOW_UPDATE frames for the
+/// data that it reads.
 const FRAME_EARNS: u32 = 2;
 
-/// The work of one turn of a connection before its neighbours have theirs: about a millisecond.
+/// Units of work in one turn of a connection, before other connections are polled: about 1 ms.
 const TURN: u32 = 1_000;
 
-/// Bytes of a header block that are one unit of a turn. A byte can name a whole header in the table of HPACK, and so
-/// become 150 bytes of memory, which are charged only once the call has begun.
+/// Bytes of a header block that cost one unit of a turn. One byte can refer to a whole entry of the
+/// HPACK table, which takes 150 bytes of memory. The memory is counted only once the call has
+/// begun.
 const BLOCK_BYTES_PER_UNIT: u32 = 16;
 
-/// Error codes of RST_STREAM frames of ours that are no fault of the client (RFC 9113, 7): NO_ERROR behind an early
-/// response, CANCEL for a call that ended within a message.
+/// Error codes of the server's RST_STREAM frames that are not the client's fault (RFC 9113, 7).
+/// NO_ERROR follows an early response. CANCEL ends a call within a message.
 const NO_FAULT_RESETS: [u32; 2] = [0x0, 0x8];
 
 const REFUSED_STREAM: u32 = 0x7;
 
-/// Why the server closes the connection: the debug data of a GOAWAY with ENHANCE_YOUR_CALM.
+/// The reason for closing the connection: the debug data of a GOAWAY with ENHANCE_YOUR_CALM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GoAway(pub(crate) &'static str);
 
-/// Observes the frames of a connection in both directions, and decides when the client has broken a rule.
+/// Observes the frames of a connection in both directions, and decides when to close it.
 pub(crate) struct EnforcementPolicy {
     client: FrameObserver,
     server: FrameObserver,
     record: Record,
 }
 
-/// What is known of a client.
+/// The record of a client's behaviour.
 struct Record {
     pings: PingStrikes,
     budget: FrameBudget,
     data_throttle: DataThrottle,
-    /// Calls that the client has open, as the connection last said.
+    /// Open calls, as last reported by the connection.
     calls: u32,
-    /// Units of work that are left for the current turn.
+    /// Units of work left in the current turn.
     turn: u32,
     /// The last stream that the client has opened.
     last_stream: u32,
@@ -106,7 +109,7 @@ impl EnforcementPolicy {
         Self { client: FrameObserver::of_client(), server: FrameObserver::of_server(), record }
     }
 
-    /// Observes what the client has sent.
+    /// Observes bytes from the client.
     pub(crate) fn received(&mut self, bytes: &[u8]) {
         let record = &mut self.record;
         record.last_received = Instant::now();
@@ -137,7 +140,7 @@ impl EnforcementPolicy {
         });
     }
 
-    /// Observes what the server sends.
+    /// Observes bytes from the server.
     pub(crate) fn sent(&mut self, bytes: &[u8]) {
         let record = &mut self.record;
         self.server.read(bytes, |frame| match frame {
@@ -151,7 +154,7 @@ impl EnforcementPolicy {
         });
     }
 
-    /// Sets the number of calls that the client has open, and adds the compressed messages that were `refused` since
+    /// Sets the number of open calls, and charges for compressed messages that were `refused` since
     /// the last time.
     pub(crate) fn set_calls(&mut self, calls: usize, refused: u32) {
         let record = &mut self.record;
@@ -162,17 +165,17 @@ impl EnforcementPolicy {
         }
     }
 
-    /// A turn of the connection begins.
+    /// Starts a turn of the connection.
     pub(crate) fn begin_turn(&mut self) {
         self.record.turn = TURN;
     }
 
-    /// Whether this turn has done as much work as it may.
+    /// Whether this turn has no work units left.
     pub(crate) fn turn_is_over(&self) -> bool {
         self.record.turn == 0
     }
 
-    /// Until when nothing should be read, because the client sends too many small DATA frames.
+    /// The time until which reading is paused, because the client sends too many small DATA frames.
     pub(crate) fn paused_until(&mut self) -> Option<Instant> {
         let paused = self.record.data_throttle.paused_until();
         if self.record.data_throttle.is_over_limit() {
@@ -197,18 +200,18 @@ impl EnforcementPolicy {
 impl Record {
     fn ping(&mut self) {
         if self.pings.ping(self.calls > 0) {
-            // The text by which clients know to ping less often.
+            // gRPC clients recognize this text and then ping less often.
             self.go_away.get_or_insert(GoAway("too_many_pings"));
         }
     }
 
-    /// A frame of a response was sent.
+    /// Records a sent frame of a response.
     fn responded(&mut self, earned: u32) {
         self.pings.reset();
         self.budget.earn(earned);
     }
 
-    /// Bytes of a header block have arrived.
+    /// Charges the turn for the bytes of a header block.
     fn decode(&mut self, length: usize) {
         let units = u32::try_from(length).unwrap_or(u32::MAX) / BLOCK_BYTES_PER_UNIT;
         self.turn = self.turn.saturating_sub(units);

@@ -1,7 +1,8 @@
 use tokio::time::Instant;
 
-/// What a connection may spend at once on frames that cost more than they bring. The unit is a cheap frame, such as
-/// PRIORITY or WINDOW_UPDATE, of which h2 handles about a million a second. No client has reason to send as many.
+/// The budget of a connection for frames that cost more than they achieve. The unit is a cheap
+/// frame, such as PRIORITY or WINDOW_UPDATE. h2 handles about a million of them a second. No honest
+/// client sends this many at once.
 pub(super) const BUDGET: u32 = 10_000;
 
 /// The budget of a new connection. It is smaller, so that reconnecting does not help an attacker.
@@ -10,7 +11,7 @@ const BUDGET_AT_FIRST: u32 = 8_000;
 /// The budget of a new connection from a network whose connections were closed for floods.
 const BUDGET_OF_OFFENDERS: u32 = 500;
 
-/// What a connection earns a second. Responses earn more.
+/// Units that a connection earns per second. Responses earn more.
 const REFILL_PER_SECOND: u32 = 1_000;
 
 /// A token bucket for cheap frames.
@@ -29,7 +30,7 @@ impl FrameBudget {
         self.left = self.left.saturating_add(units).min(BUDGET);
     }
 
-    /// Spends `cost`, and says whether there was as much.
+    /// Spends `cost`. Returns false if the budget is too small.
     pub(super) fn spend(&mut self, cost: u32) -> bool {
         if self.left < cost {
             let now = Instant::now();

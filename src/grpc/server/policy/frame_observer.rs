@@ -1,5 +1,5 @@
-//! Follows the frames of one direction of a connection, sans I/O. h2 handles SETTINGS, PING and
-//! the like by itself and tells nobody; this reads along what the policies need to know of them.
+//! Parses the frames of one direction of a connection, sans I/O. h2 handles SETTINGS, PING and
+//! other frames without reporting them. The enforcement policy needs them.
 
 /// The 24 bytes that a client sends first (RFC 9113, 3.4).
 const PREFACE_LEN: usize = 24;
@@ -16,36 +16,36 @@ const FLAG_ACK: u8 = 0x1;
 
 const FLAG_END_STREAM: u8 = 0x1;
 
-/// A frame, as far as it matters here.
+/// A frame, reduced to the parts that the policy needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ObservedFrame {
     /// HEADERS: the beginning or the end of a request or a response.
     Headers {
-        /// The stream it belongs to.
+        /// The stream ID.
         stream: u32,
-        /// Whether it ends its direction of the stream.
+        /// Whether END_STREAM is set.
         end: bool,
-        /// Of the payload, in bytes.
+        /// The length of the payload, in bytes.
         length: usize,
     },
-    /// CONTINUATION: more of a header block, with its length in bytes.
+    /// CONTINUATION, with the length of its payload in bytes.
     Continuation(usize),
-    /// DATA, with its length in bytes, padding included.
+    /// DATA, with its length in bytes, including padding.
     Data(usize),
-    /// A PING that wants an answer.
+    /// A PING without ACK.
     Ping,
-    /// A SETTINGS frame that wants an answer.
+    /// A SETTINGS frame without ACK.
     Settings,
     /// `SETTINGS_MAX_HEADER_LIST_SIZE` of a SETTINGS frame, in bytes.
     MaxHeaderListSize(u32),
     /// RST_STREAM, with its error code (RFC 9113, 7).
     Reset(u32),
-    /// Any other frame. It moves no call forward: PRIORITY, WINDOW_UPDATE,
-    /// acknowledgements, unknown types.
+    /// Any other frame. It makes no progress in a call: PRIORITY, WINDOW_UPDATE, acknowledgements,
+    /// unknown types.
     Other,
 }
 
-/// Cuts a byte stream into frames, without keeping more of one than its header and one setting.
+/// Splits a byte stream into frames. It buffers at most one frame header or one setting.
 ///
 /// ```text
 ///  Skip(preface) ---> Header ---> Skip(payload) ---.
@@ -56,7 +56,7 @@ pub(crate) enum ObservedFrame {
 #[derive(Debug)]
 pub(crate) struct FrameObserver {
     state: State,
-    /// The header or the setting that is being gathered.
+    /// The incomplete frame header, setting or error code.
     gathered: [u8; FRAME_HEADER_LEN],
     filled: usize,
 }
@@ -65,24 +65,25 @@ pub(crate) struct FrameObserver {
 enum State {
     Skip(usize),
     Header,
-    /// In a SETTINGS payload of which this much is left, six bytes a setting.
+    /// In a SETTINGS payload with this many bytes left. A setting has six bytes.
     Settings(usize),
     /// Before the error code of an RST_STREAM.
     Reset,
 }
 
 impl FrameObserver {
-    /// Follows what a client sends, from its preface on.
+    /// Observes a client, from its preface on.
     pub(crate) fn of_client() -> Self {
         Self { state: State::Skip(PREFACE_LEN), gathered: [0; FRAME_HEADER_LEN], filled: 0 }
     }
 
-    /// Follows what a server sends.
+    /// Observes a server.
     pub(crate) fn of_server() -> Self {
         Self { state: State::Header, gathered: [0; FRAME_HEADER_LEN], filled: 0 }
     }
 
-    /// Reads on and calls `seen` for each frame, when its header is complete.
+    /// Reads more bytes. Calls `seen` for each frame when its header is complete; for RST_STREAM,
+    /// when its error code is.
     pub(crate) fn read(&mut self, mut bytes: &[u8], mut seen: impl FnMut(ObservedFrame)) {
         while !bytes.is_empty() {
             match self.state {
@@ -117,7 +118,7 @@ impl FrameObserver {
         }
     }
 
-    /// The next bytes, once all of them have come.
+    /// Takes the next `COUNT` bytes when all of them have arrived.
     fn gather<const COUNT: usize>(&mut self, bytes: &mut &[u8]) -> Option<[u8; COUNT]> {
         if self.filled == 0
             && let Some((gathered, rest)) = bytes.split_first_chunk()
@@ -142,7 +143,7 @@ fn after_header(header: &[u8; FRAME_HEADER_LEN], seen: &mut impl FnMut(ObservedF
     match kind {
         0x0 => seen(ObservedFrame::Data(length)),
         0x1 => {
-            // The first bit of a stream's number is reserved.
+            // The first bit of a stream ID is reserved.
             let stream = u32::from_be_bytes([s0, s1, s2, s3]) & (u32::MAX >> 1);
             seen(ObservedFrame::Headers { stream, end: flags & FLAG_END_STREAM != 0, length });
         }

@@ -6,18 +6,18 @@ use tokio::time::Instant;
 
 use crate::grpc::server::scheduling::timer::{Timer, timer_after};
 
-/// How long connections may live (gRFC A9). `None` is for ever.
+/// Time limits of a connection (gRFC A9). `None` is no limit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LifetimePolicy {
-    /// Without calls.
+    /// Time without calls.
     pub(crate) idle: Option<Duration>,
-    /// At all, give or take a tenth.
+    /// Age, give or take 10 %.
     pub(crate) age: Option<Duration>,
-    /// For the calls that are open then.
+    /// Time for open calls to end after the age is reached.
     pub(crate) grace: Option<Duration>,
-    /// Silence after which the client is pinged.
+    /// Time without input after which the server sends a PING.
     pub(crate) keepalive_time: Option<Duration>,
-    /// Silence after that ping which means that the client is gone.
+    /// Time without input after that PING until the connection counts as dead.
     pub(crate) keepalive_timeout: Duration,
 }
 
@@ -34,16 +34,16 @@ impl Default for LifetimePolicy {
     }
 }
 
-/// What ends a connection by the clock.
+/// The timer that has expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Expired {
-    /// It is old or idle: its client should open another one.
+    /// The connection is too old or idle. Its client should open another one.
     Retire,
-    /// Its client does not answer.
+    /// The client does not respond.
     Dead,
 }
 
-/// The clocks of one connection.
+/// The timers of one connection.
 pub(crate) struct Lifetime {
     policy: LifetimePolicy,
     age: Option<Timer>,
@@ -54,13 +54,13 @@ pub(crate) struct Lifetime {
 struct Keepalive {
     ping_pong: PingPong,
     timer: Timer,
-    /// A ping is on its way.
+    /// Whether a PING is in flight.
     pinged: bool,
 }
 
 impl Lifetime {
-    /// `jitter` in 0..1 spreads the ages of connections that were opened together, after a restart
-    /// of the server say, so that they do not all come back together.
+    /// `jitter` in 0..1 spreads the ages of connections that were opened at the same time, as after
+    /// a restart. Their clients then do not reconnect at the same time either.
     pub(crate) fn new(policy: LifetimePolicy, ping_pong: Option<PingPong>, jitter: f64) -> Self {
         let age = policy.age.map(|age| {
             let spread = (age / 5).mul_f64(jitter);
@@ -78,13 +78,13 @@ impl Lifetime {
         self.policy.grace
     }
 
-    /// A call was opened: however soon it ends, the idle time starts again.
+    /// Restarts the idle time, because a call was opened.
     pub(crate) fn call_opened(&mut self) {
         self.idle = None;
     }
 
-    /// Ready when the connection has lived long enough; `Retire` comes once. The client was last
-    /// `last_received`.
+    /// Ready when a limit is reached. `Retire` is returned once. `last_received` is when the client
+    /// last sent anything.
     pub(crate) fn poll(
         &mut self,
         busy: bool,
@@ -111,7 +111,7 @@ impl Lifetime {
         Poll::Pending
     }
 
-    /// Ready when the client is gone.
+    /// Ready when the client does not respond.
     fn poll_keepalive(&mut self, last_received: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let (Some(keepalive), Some(time)) = (&mut self.keepalive, self.policy.keepalive_time)
         else {
@@ -123,13 +123,13 @@ impl Lifetime {
             *timer = timer_after(time);
         }
         while timer.as_mut().poll(cx).is_ready() {
-            // Whatever was received shows that the client lives.
+            // Any input shows that the client is alive.
             let left = time.saturating_sub(last_received.elapsed());
             let wait = match (left.is_zero(), *pinged) {
                 (false, _) => left,
                 (true, true) => return Poll::Ready(()),
                 (true, false) => {
-                    // It fails only if one is on its way already, or the connection is closing.
+                    // Fails only if a PING is in flight already, or the connection is closing.
                     *pinged = ping_pong.send_ping(Ping::opaque()).is_ok();
                     self.policy.keepalive_timeout
                 }

@@ -1,4 +1,4 @@
-//! What a client may do, and for how long: pings, floods, memory, the times of calls and connections.
+//! Limits on clients: pings, floods of frames, memory, and the duration of calls and connections.
 
 pub(crate) mod budget;
 pub(crate) mod call_limits;

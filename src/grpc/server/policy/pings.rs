@@ -2,29 +2,30 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How often clients may ping (gRFC A8).
+/// The ping limits of clients (gRFC A8).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PingPolicy {
-    /// The least time between two pings of a client with open calls.
+    /// The minimum interval between pings of a client with open calls.
     pub(crate) min_interval: Duration,
-    /// Whether that interval is also enough for a client without calls; otherwise it may ping every two hours.
+    /// Whether `min_interval` also applies without open calls. Otherwise the interval is two hours.
     pub(crate) without_calls: bool,
 }
 
 impl Default for PingPolicy {
-    /// The defaults of gRFC A8, which all implementations share.
+    /// The defaults of gRFC A8, as in all implementations.
     fn default() -> Self {
         Self { min_interval: Duration::from_secs(5 * 60), without_calls: false }
     }
 }
 
-/// The least time between two pings of a client without calls: two hours, the keepalive time of TCP (gRFC A8).
+/// The minimum interval between pings of a client without calls: two hours, the keepalive time of
+/// TCP (gRFC A8).
 const IDLE_PING_INTERVAL: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// Early pings that are tolerated between two frames of ours (gRFC A8).
+/// Ping strikes that are tolerated between two HEADERS or DATA frames of the server (gRFC A8).
 const MAX_PING_STRIKES: u32 = 2;
 
-/// Counts the pings of a client that come too early.
+/// Counts the ping strikes of a client: pings that come too early.
 pub(super) struct PingStrikes {
     policy: PingPolicy,
     last: Option<Instant>,
@@ -36,7 +37,7 @@ impl PingStrikes {
         Self { policy, last: None, strikes: 0 }
     }
 
-    /// Counts a ping, and says whether there were too many.
+    /// Counts a ping. Returns true if the client has too many strikes.
     pub(super) fn ping(&mut self, has_calls: bool) -> bool {
         let interval = match has_calls || self.policy.without_calls {
             true => self.policy.min_interval,
@@ -50,7 +51,7 @@ impl PingStrikes {
         self.strikes > MAX_PING_STRIKES
     }
 
-    /// The server has sent DATA or HEADERS.
+    /// Resets the strikes, because the server has sent DATA or HEADERS.
     pub(super) fn reset(&mut self) {
         self.strikes = 0;
         self.last = None;

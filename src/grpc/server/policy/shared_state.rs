@@ -2,20 +2,20 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::grpc::counter::Counter;
 
-/// What the calls of one connection and its policy tell each other.
+/// State that the calls of one connection share with its enforcement policy.
 #[derive(Debug)]
 pub(crate) struct SharedState {
     /// The longest header list that the client accepts, in bytes as RFC 9113 (6.5.2) counts them.
     header_limit: AtomicU32,
-    /// Messages that the handlers of client streams have taken.
+    /// Messages that handlers of client-streaming methods have taken.
     pub(crate) messages: Counter,
-    /// Calls that the client has reset, but not at once.
+    /// Calls that the client has reset late.
     pub(crate) late_resets: Counter,
 }
 
 impl Default for SharedState {
     fn default() -> Self {
-        // No limit holds until the client states one.
+        // The client has no limit until it sends one.
         let header_limit = AtomicU32::new(u32::MAX);
         Self { header_limit, messages: Counter::default(), late_resets: Counter::default() }
     }

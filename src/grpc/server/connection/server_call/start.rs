@@ -161,7 +161,8 @@ fn path(parts: &request::Parts) -> &str {
     parts.uri.path_and_query().map_or("", |path| path.as_str())
 }
 
-/// The `:authority`, else the `host`. With an `:authority`, the `host` is removed from the metadata.
+/// The `:authority`, or else the `host`. With an `:authority`, the `host` is removed from the
+/// metadata.
 fn authority(parts: &mut request::Parts) -> Option<Authority> {
     match parts.uri.authority() {
         Some(authority) => {
