@@ -116,9 +116,9 @@ impl ServerContext {
 }
 
 impl ConnectionContext {
-    /// Whether ALPN has negotiated HTTP/2, so that the server can send its SETTINGS first.
-    /// Otherwise such a client waits for the TCP acknowledgement of its TLS Finished before it
-    /// sends anything (Nagle's algorithm, RFC 896). The kernel delays that acknowledgement.
+    /// Whether ALPN has negotiated HTTP/2, so that the server can send its SETTINGS first. The
+    /// client would otherwise wait for the TCP acknowledgement of its TLS Finished before it sends
+    /// anything (Nagle's algorithm, RFC 896). The kernel delays that acknowledgement.
     pub(crate) fn is_over_tls(&self) -> bool {
         #[cfg(feature = "tls")]
         return self.tls.is_some();

@@ -3,15 +3,15 @@ use std::time::Duration;
 use crate::grpc::call::{Peer, PeerAddr};
 use crate::rate::{Local, Rate, network};
 
-/// Connections of one network that may be closed for floods before its new ones get a small frame budget. A few may be
-/// a client with a bug, behind the same address as others.
+/// Connections of one network that may be closed for floods before its new connections get a small
+/// frame budget. A few may come from a faulty client that shares its address with others.
 const TOLERATED: Rate = Rate { calls: 4, period: Duration::from_secs(60) };
 
-/// Networks that are remembered, in 24 bytes each.
+/// Networks in the table, at 24 bytes each.
 const ROOM: usize = 1 << 14;
 
-/// The networks whose connections were closed for floods in the last minute. Without them, an attacker who reconnects
-/// gets a new frame budget each time.
+/// The networks whose connections were closed for floods in the last minute. Otherwise an attacker
+/// who reconnects would get a new frame budget each time.
 pub(crate) struct Offenders(Local);
 
 impl Offenders {
@@ -19,7 +19,7 @@ impl Offenders {
         Self(Local::with_room_for(ROOM))
     }
 
-    /// A connection of this peer was closed for a flood.
+    /// Records that a connection of this peer was closed for a flood.
     pub(crate) fn add(&self, peer: &Peer) {
         if let PeerAddr::Tcp(from) = peer.addr {
             let _ = self.0.take(network(from.ip()), TOLERATED);
@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn networks_are_remembered_for_a_minute() {
+    async fn offenders_are_remembered_for_a_minute() {
         let offenders = Offenders::new();
         for _ in 0..4 {
             assert!(!offenders.contain(&peer("192.0.2.1:1")));
