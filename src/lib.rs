@@ -100,7 +100,7 @@ extern crate self as balafon;
 mod cut;
 pub mod file_watch;
 pub mod grpc;
-#[cfg(feature = "https")]
+#[cfg(feature = "_https")]
 mod http_client;
 pub mod interceptors;
 mod log_throttle;
@@ -171,7 +171,7 @@ pub use crate::grpc::status::Status;
 pub use crate::grpc::streaming::Streaming;
 #[doc(inline)]
 pub use crate::log_throttle::LogThrottle;
-#[cfg(any(feature = "https", feature = "redis"))]
+#[cfg(any(feature = "_https", feature = "redis"))]
 #[doc(inline)]
 pub use crate::tls::ClientTls;
 #[cfg(feature = "tls")]
