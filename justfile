@@ -21,6 +21,10 @@ test *ARGS:
 it NAME:
     cargo test -p user-server --test it {{NAME}}
 
+# run an example of the library: hello, streaming, tls, auth, interceptor, shutdown, testing
+example NAME *ARGS:
+    cargo run --example {{NAME}} -- {{ARGS}}
+
 # run the user service, with settings: `just serve --store memory:`
 serve *ARGS:
     cargo run --release -- {{ARGS}}

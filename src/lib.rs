@@ -86,13 +86,12 @@
 //! - `gzip`, `deflate`, `zstd`: compression of messages.
 //! - `tls`: `Server::tls`, implemented with rustls and ring.
 //! - `access-log`: `interceptors::AccessLog`, one log line for each call.
-//! - `auth`: `interceptors::auth`, authentication and permissions. Includes `https` and
+//! - `auth`: `interceptors::auth`, authentication and permissions. Includes `tls` and
 //!   `rate-limit`.
 //! - `rate-limit`: `interceptors::rate_limit`, counted in this process.
 //! - `redis`: rate limits that several instances share. Includes `rate-limit` and `tls`.
 //! - `metrics`: `interceptors::Metrics`, for Prometheus.
-//! - `otlp`: `interceptors::traces`, exports spans to an OTLP collector. Includes `https`.
-//! - `https`: the HTTPS client that `auth` and `otlp` use, and `ClientTls`. Includes `tls`.
+//! - `otlp`: `interceptors::traces`, exports spans to an OTLP collector. Includes `tls`.
 
 // Generated code refers to this crate as `balafon`, also inside of this crate.
 extern crate self as balafon;
@@ -100,7 +99,7 @@ extern crate self as balafon;
 mod cut;
 pub mod file_watch;
 pub mod grpc;
-#[cfg(feature = "https")]
+#[cfg(feature = "_https")]
 mod http_client;
 pub mod interceptors;
 mod log_throttle;
@@ -171,7 +170,7 @@ pub use crate::grpc::status::Status;
 pub use crate::grpc::streaming::Streaming;
 #[doc(inline)]
 pub use crate::log_throttle::LogThrottle;
-#[cfg(any(feature = "https", feature = "redis"))]
+#[cfg(any(feature = "_https", feature = "redis"))]
 #[doc(inline)]
 pub use crate::tls::ClientTls;
 #[cfg(feature = "tls")]

@@ -38,7 +38,7 @@ impl ClientTls {
     ///
     /// # Errors
     /// If none can be found.
-    #[cfg(feature = "https")]
+    #[cfg(feature = "_https")]
     pub fn trusting_the_system() -> Result<Self, TlsError> {
         let found = rustls_native_certs::load_native_certs();
         let mut roots = RootCertStore::empty();

@@ -1,7 +1,7 @@
 //! What TLS needs on both sides, as a server and as a client of others: rustls with ring, a clock, and certificates
 //! in PEM.
 
-#[cfg(any(feature = "https", feature = "redis"))]
+#[cfg(any(feature = "_https", feature = "redis"))]
 mod client;
 
 use std::error::Error;
@@ -14,7 +14,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, UnixTime};
 use tokio_rustls::rustls::time_provider::TimeProvider;
 use tokio_rustls::rustls::{self, RootCertStore};
 
-#[cfg(any(feature = "https", feature = "redis"))]
+#[cfg(any(feature = "_https", feature = "redis"))]
 pub use self::client::ClientTls;
 
 pub(crate) fn provider() -> CryptoProvider {

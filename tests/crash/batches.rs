@@ -1,4 +1,4 @@
-//! Those who create by streams, and what they were told of each.
+//! Creators that use streams, and the answers that they got.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -9,24 +9,24 @@ use user_server::pb::{CreateUserRequest, UserResponse, user_service};
 
 use crate::server::Client;
 
-/// Users of a stream: several chunks of the server that is tested.
+/// Users of a stream: several chunks of the tested server.
 const USERS: usize = 60;
 
 /// Creates users by one stream after the other, each with names of its own.
 pub(crate) struct Batcher {
     number: usize,
     mode: &'static str,
-    /// Whether its streams have keys: then those that fail are repeated.
+    /// Whether its streams have keys: then failed streams are repeated.
     keyed: bool,
-    /// The stream that is next.
+    /// The next stream.
     next: usize,
-    /// Of streams that were not verified yet, how many users there may be.
+    /// Streams that are not verified yet, with the most users that each may have.
     claims: Vec<(usize, RangeInclusive<usize>)>,
-    /// The ids of acknowledged users, by names.
+    /// The ids of acknowledged users, by name.
     pub(crate) acknowledged: Vec<(String, String)>,
-    /// Streams that failed, and were told what is stored of them.
+    /// Failed streams with a stated number of stored users.
     pub(crate) told: usize,
-    /// Streams that were repeated.
+    /// Repeated streams.
     pub(crate) repeated: usize,
 }
 
@@ -47,7 +47,7 @@ impl Batcher {
         modes.into_iter().cycle().take(2 * modes.len()).enumerate().map(new).collect()
     }
 
-    /// Until the server is no more.
+    /// Runs until the server has ended.
     pub(crate) async fn run(&mut self, mut client: Client) {
         while self.create(&mut client).await {}
     }
@@ -90,12 +90,13 @@ impl Batcher {
         answer.is_ok()
     }
 
-    /// How many users of a stream that failed may be stored, and whether the server has said so.
+    /// The number of users of a failed stream that may be stored, and whether the server has stated
+    /// it.
     fn claim(&self, status: &Status) -> (RangeInclusive<usize>, bool) {
         let details = balafon::rpc::Status::decode(status.details()).unwrap();
         let info = details.details.iter().find(|it| it.type_url.ends_with("google.rpc.ErrorInfo"));
         let Some(info) = info else {
-            // The connection was lost: nobody has said anything.
+            // The connection was lost: no number was stated.
             return (0..=USERS, false);
         };
         let info = balafon::rpc::ErrorInfo::decode(&*info.value).unwrap();
@@ -107,7 +108,7 @@ impl Batcher {
         (created..=created + unknown, true)
     }
 
-    /// Looks for what was acknowledged or claimed, of the users above `after`.
+    /// Searches the users above `after` for the acknowledged and the stated ones.
     pub(crate) fn verify(&mut self, found: &HashMap<&str, &UserResponse>, after: Option<&str>) {
         let newest_first = self.acknowledged.iter().rev();
         for (name, id) in newest_first.take_while(|(_, id)| Some(id.as_str()) > after) {

@@ -1,5 +1,5 @@
 //! See `run`.
-#![allow(clippy::unwrap_used, clippy::print_stdout)] // It is a test, and tells what it has done.
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // It is a test, and prints its results.
 
 mod batches;
 #[path = "../it/support/folder.rs"]
@@ -35,13 +35,13 @@ use self::postgres::Postgres;
 use self::server::{Client, Server};
 use self::workers::{Creator, Updater};
 
-/// Of each kind.
+/// Clients of each kind.
 const WORKERS: usize = 32;
 
-/// Longer than anything takes to start.
+/// Longer than a start takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long a round is: from hardly begun to a few thousand calls.
+/// The duration of a round: from hardly begun to a few thousand calls.
 const SHORTEST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_millis(400);
 
@@ -93,7 +93,7 @@ async fn kill(store: &str, database: Option<&Arc<Postgres>>, rounds: usize) {
     for round in 0..rounds {
         all.round(store, database.filter(|_| round % 2 == 1)).await;
     }
-    // Once more from the beginning: what was there once may be gone.
+    // Verifies everything once more: a user that was stored may have vanished.
     all.newest = None;
     let mut server = Server::start(store);
     all.verify(&mut server.client().await).await;
@@ -112,7 +112,7 @@ async fn kill(store: &str, database: Option<&Arc<Postgres>>, rounds: usize) {
     );
 }
 
-/// A random moment is what this is about, not a condition.
+/// The moment is random on purpose; it waits for no condition.
 fn random_time() -> Duration {
     let random = u32::from(Uuid::now_v7().as_bytes()[15]);
     SHORTEST + (LONGEST - SHORTEST) * random / 255
@@ -123,18 +123,18 @@ async fn patiently<F: IntoFuture>(future: F) -> F::Output {
     timeout(PATIENCE, future).await.expect("this takes far less time")
 }
 
-/// What has to be in the store.
+/// The expected contents of the store.
 #[derive(Default)]
 struct Expected {
     creators: Vec<Creator>,
     batchers: Vec<Batcher>,
     updaters: Vec<Updater>,
-    /// The last user that was verified.
+    /// The last verified user.
     newest: Option<String>,
 }
 
 impl Expected {
-    /// Starts the server, looks at what it has, and kills it, or its database, while it is busy.
+    /// Starts the server, verifies its users, and kills it, or its database, under load.
     async fn round(&mut self, store: &str, database: Option<&Arc<Postgres>>) {
         let mut server = Server::start(store);
         let mut client = server.client().await;
@@ -184,7 +184,7 @@ impl Expected {
         }
     }
 
-    /// Looks for all that was acknowledged.
+    /// Searches for everything that was acknowledged.
     async fn verify(&mut self, client: &mut Client) {
         let found = client.users_after(self.newest.as_deref()).await;
         assert!(found.is_sorted_by(|a, b| a.id < b.id), "users out of order, or twice");

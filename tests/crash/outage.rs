@@ -1,4 +1,4 @@
-//! The database goes away under load, or hangs, and comes back.
+//! The database stops under load, or hangs, and comes back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,30 +16,30 @@ use crate::peer::{Peer, Reply, encoded, request};
 use crate::postgres::Postgres;
 use crate::server::Server;
 
-/// Each calls again when it is answered.
+/// Each calls again after its answer.
 const CALLERS: usize = 64;
 
-/// Some callers have none.
+/// Some callers set no deadline.
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// How long a caller waits after a failure: far less than it is asked to, but it is no busy loop.
+/// The pause of a caller after a failure: far shorter than the server asks for, but no busy loop.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Before the fault and behind it.
+/// The time before the fault and after it.
 const CALM: Duration = Duration::from_secs(3);
 
-/// What is demanded of a machine that has nothing else to do is a tenth of these, or half.
+/// The bounds for a busy machine; an idle one needs a tenth or half of them.
 const LONGEST_FAILURE: Duration = Duration::from_millis(500);
 const LATEST: Duration = Duration::from_millis(500);
 const LONGEST_WITHOUT_DEADLINE: Duration = Duration::from_secs(5);
 const RECOVERY: Duration = Duration::from_secs(4);
 
-/// Of the database.
+/// A fault of the database.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
     /// Its processes end, and connections are refused.
     Stops,
-    /// Its processes stand still: connections are made, and nothing is answered.
+    /// Its processes are stopped: connections succeed, but get no answer.
     Hangs,
 }
 
@@ -59,7 +59,7 @@ impl Fault {
     }
 }
 
-/// A call that is over.
+/// A call that has ended.
 struct Call {
     began: Instant,
     took: Duration,
@@ -73,7 +73,7 @@ impl Call {
     }
 }
 
-/// Has the fault under load, for this time, and tells what clients saw of it.
+/// Causes the fault under load for this time, and reports the results of clients.
 pub(crate) async fn run(fault: Fault, database: &Arc<Postgres>, time: Duration) {
     let server = Server::start(&database.database());
     let mut peer = Peer::connect(server.address.parse().unwrap()).await;
@@ -140,7 +140,8 @@ pub(crate) async fn run(fault: Fault, database: &Arc<Postgres>, time: Duration) 
     assert!(recovery < RECOVERY);
 }
 
-/// Reads, creates and updates, a quarter of the callers each but for the reads.
+/// Reads, creates and updates: a quarter of the callers creates, a quarter updates, the others
+/// read.
 async fn call_until(stop: Arc<AtomicBool>, mut peer: Peer, number: usize) -> Vec<Call> {
     let deadline = (!number.is_multiple_of(17)).then_some(DEADLINE);
     let (name, email) = (format!("caller {number}"), "a@b.co".to_owned());
@@ -166,7 +167,7 @@ async fn call_until(stop: Arc<AtomicBool>, mut peer: Peer, number: usize) -> Vec
     calls
 }
 
-/// The deadline is the server's to keep: nothing here ends the call.
+/// The server must keep the deadline: nothing here ends the call.
 async fn call(peer: &mut Peer, path: &str, message: Bytes, deadline: Option<Duration>) -> Reply {
     let mut request = request(path);
     if let Some(deadline) = deadline {

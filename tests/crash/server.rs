@@ -23,7 +23,7 @@ impl Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_user-server"));
         command.args(["--listen", "127.0.0.1:0", "--log-format", "json", "--store", store]);
         command.args(["--log-level", "info,balafon::access=off"]);
-        // So that streams are several.
+        // So that a stream has several chunks.
         command.args(["--chunk-size", "16"]);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -31,7 +31,7 @@ impl Server {
         let listening = listening.expect("the server does not start");
         let (_, address) = listening.split_once(r#""address":""#).expect(&listening);
         let address = address.split_once('"').unwrap().0.to_owned();
-        // Whatever else it says, it must not wait for anybody to read it.
+        // Its output must not wait for a reader.
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, address }
     }
@@ -58,7 +58,7 @@ impl Drop for Server {
 pub(crate) struct Client(Grpc<Channel>);
 
 impl Client {
-    /// Waits for the connection, and gives the path of the method.
+    /// Waits for the connection and returns the path of the method.
     async fn ready_for<Q, S>(&mut self, rpc: &'static Rpc<Q, S>) -> Result<PathAndQuery, Status> {
         let ready = self.0.ready().await;
         ready.map_err(|error| Status::unavailable(error.to_string()))?;
@@ -78,7 +78,7 @@ impl Client {
         Ok(self.0.unary(request, path, ProstCodec::default()).await?.into_inner())
     }
 
-    /// A stream of requests, and its answer.
+    /// A stream of requests and its answer.
     pub(crate) async fn stream<Q, S>(
         &mut self,
         rpc: &'static Rpc<Q, S>,
@@ -93,7 +93,7 @@ impl Client {
         Ok(answer?.into_inner())
     }
 
-    /// A stream of one update, and its answer.
+    /// A stream of one update and its answer.
     pub(crate) async fn update(&mut self, update: UserUpdate) -> Result<UserResponse, Status> {
         let ready = self.0.ready().await;
         ready.map_err(|error| Status::unavailable(error.to_string()))?;

@@ -13,10 +13,10 @@ use crate::server::{Client, Server};
 use crate::workers::Creator;
 use crate::{WORKERS, random_time};
 
-/// Both servers change all of them at once.
+/// Both servers change all of them at the same time.
 const USERS: usize = 100;
 
-/// Rounds, in each of which one server is killed, the other the next time.
+/// Rounds. Each kills one server, in turns.
 pub(crate) async fn run(store: &str, rounds: usize) {
     let mut servers = [Server::start(store), Server::start(store)];
     let mut client = servers[0].client().await;
@@ -45,7 +45,7 @@ pub(crate) async fn run(store: &str, rounds: usize) {
                 if creator.number % 2 == victim {
                     creator.run(clients[victim].clone()).await;
                 }
-                // What was not answered is asked for again, of the other server.
+                // Unanswered calls are repeated on the other server.
                 while !stop.is_set() {
                     assert!(creator.create(&mut clients[1 - victim]).await);
                 }
@@ -54,7 +54,7 @@ pub(crate) async fn run(store: &str, rounds: usize) {
         }
         sleep(random_time()).await;
         servers[victim].kill();
-        // The other one goes on alone for as long.
+        // The other server goes on alone for this time.
         sleep(random_time()).await;
         stop.set();
 
@@ -82,7 +82,7 @@ async fn verify(users: &[[Setter; 2]], creators: &[Creator], client: &mut Client
     let by_id: HashMap<_, _> = found.iter().map(|user| (&*user.id, user)).collect();
     for pair in users {
         let user = by_id[&*pair[0].id];
-        // Of each field, who has set it last, and to what.
+        // The last writer and the last value of each field.
         let name = user.name.split_once(" number ").unwrap();
         let email = user.email.split('@').next().unwrap().split_once('.').unwrap();
         if pair[0].field == Field::Both {
@@ -102,24 +102,24 @@ async fn verify(users: &[[Setter; 2]], creators: &[Creator], client: &mut Client
 enum Field {
     Name,
     Email,
-    /// Together.
+    /// Both fields, in one update.
     Both,
 }
 
-/// Sets a field of one user to one number after the other, by way of one server.
+/// Sets a field of one user to one number after the other, through one server.
 struct Setter {
     server: usize,
     id: String,
     field: Field,
-    /// What it sets next.
+    /// The next number.
     next: u64,
     acknowledged: u64,
-    /// How many were.
+    /// The number of acknowledged changes.
     count: u64,
 }
 
 impl Setter {
-    /// Those of a new user. Each server has a field of its own, or both have both.
+    /// The fields of a new user. Each server owns one field, or both change both.
     async fn pair(client: &mut Client, number: usize) -> [Self; 2] {
         let fields = match number % 2 {
             0 => [Field::Name, Field::Email],
@@ -142,7 +142,7 @@ impl Setter {
         pair
     }
 
-    /// Whether it was acknowledged.
+    /// Whether the change was acknowledged.
     async fn set(&mut self, client: &mut Client) -> bool {
         let (server, number) = (self.server, self.next);
         self.next += 1;
@@ -162,14 +162,14 @@ impl Setter {
         true
     }
 
-    /// Its last value is the one acknowledged, or one that was not answered.
+    /// Its last value is the acknowledged one, or an unanswered one.
     fn verify(&self, number: u64, user: &UserResponse) {
         let last = self.acknowledged;
         assert!((last..self.next).contains(&number), "{user:?} after {last} was acknowledged");
     }
 }
 
-/// Tells workers to end.
+/// Stops the workers.
 #[derive(Clone, Default)]
 struct Stop(Arc<AtomicBool>);
 

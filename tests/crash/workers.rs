@@ -1,4 +1,4 @@
-//! Those who write, and know what was acknowledged to them.
+//! Clients that write, and remember the acknowledged writes.
 
 use std::collections::HashMap;
 
@@ -12,9 +12,9 @@ pub(crate) struct Creator {
     pub(crate) number: usize,
     /// The creation that is to be answered next.
     next: usize,
-    /// The ids that it was given, by names.
+    /// The ids that it got, by name.
     pub(crate) acknowledged: Vec<(String, String)>,
-    /// How often it asked again for what was not answered.
+    /// The number of repeated calls after a missing answer.
     pub(crate) repeated: usize,
 }
 
@@ -23,12 +23,12 @@ impl Creator {
         Self { number, next: 0, acknowledged: Vec::new(), repeated: 0 }
     }
 
-    /// Until the server is no more. It begins with what was not answered the last time.
+    /// Runs until the server has ended. It begins with the unanswered call of the last time.
     pub(crate) async fn run(&mut self, mut client: Client) {
         while self.create(&mut client).await {}
     }
 
-    /// Whether it was acknowledged. If not, it is asked for again the next time.
+    /// Whether it was acknowledged. If not, it is repeated the next time.
     pub(crate) async fn create(&mut self, client: &mut Client) -> bool {
         let name = format!("creator {} user {}", self.number, self.next);
         let email = format!("{}.{}@example.com", self.number, self.next);
@@ -47,7 +47,7 @@ impl Creator {
         answer.is_ok()
     }
 
-    /// Looks for what was acknowledged, of the users above `after`.
+    /// Searches the users above `after` for the acknowledged ones.
     pub(crate) fn verify(&self, found: &HashMap<&str, &UserResponse>, after: Option<&str>) {
         let newest_first = self.acknowledged.iter().rev();
         for (name, id) in newest_first.take_while(|(_, id)| Some(id.as_str()) > after) {
@@ -59,7 +59,7 @@ impl Creator {
     }
 }
 
-/// Sets the name and the address of a user of its own to one number after the other.
+/// Sets the name and the address of its own user to one number after the other.
 pub(crate) struct Updater {
     pub(crate) id: String,
     pub(crate) acknowledged: u64,
@@ -75,7 +75,7 @@ impl Updater {
         updater
     }
 
-    /// Until the server is no more.
+    /// Runs until the server has ended.
     pub(crate) async fn run(&mut self, mut client: Client) {
         while self.set(&mut client, self.acknowledged + 1).await {
             self.acknowledged += 1;
@@ -91,7 +91,7 @@ impl Updater {
         client.update(update).await.is_ok()
     }
 
-    /// The user is as it was acknowledged, or as it was to be when the server was killed.
+    /// The user has the acknowledged value, or the value of the call that the kill interrupted.
     pub(crate) fn verify(&mut self, user: &UserResponse) {
         let name = user.name.strip_prefix(&format!("{} number ", self.id)).unwrap();
         let (name, email): (u64, u64) =

@@ -1,4 +1,4 @@
-//! An attack is a process of its own, so that its CPU time is not taken for the server's.
+//! The attacker is its own process, so that its CPU time is separate from the server's.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -11,23 +11,23 @@ use crate::process::cpu;
 use crate::scenario::Scenario;
 use crate::tls;
 
-/// How exactly the load of an attacker is noted, and imitated.
+/// The time slot in which the load of an attacker is recorded and imitated.
 pub(crate) const SLOT: Duration = Duration::from_millis(50);
 
-/// What an attacker has to say in the end.
+/// The report of an attacker.
 #[derive(Default, Debug)]
 pub(crate) struct Report {
-    /// Connections that it had, and how many of them the server has closed.
+    /// Its connections, and how many of them the server has closed.
     pub(crate) opened: usize,
     pub(crate) cut: usize,
-    /// What went wrong that has to go well.
+    /// Failures of calls that must succeed.
     pub(crate) broken: Vec<String>,
-    /// Figures for people.
+    /// Figures for readers.
     pub(crate) note: String,
 }
 
 impl Report {
-    /// Of connections that were attacked with.
+    /// The connections of the attack.
     pub(crate) fn of<'a>(seen: impl IntoIterator<Item = &'a Arc<Seen>>) -> Self {
         let mut report = Self::default();
         for seen in seen {
@@ -63,7 +63,7 @@ fn this_program(arguments: &[String]) -> (Child, ChildStdin, BufReader<ChildStdo
 }
 
 impl Attacker {
-    /// Returns when the attacker has prepared what it is going to send.
+    /// Returns when the attacker has prepared the bytes that it will send.
     pub(crate) fn prepare(scenario: &str, target: &Target, ca: Option<&str>) -> Self {
         let seconds = target.time.as_secs_f64().to_string();
         let mut arguments =
@@ -75,7 +75,7 @@ impl Attacker {
         attacker
     }
 
-    /// One that only takes the processor, as much in each slot as this.
+    /// A stand-in that only uses the CPU, for this time in each slot.
     pub(crate) fn stand_in(load: &[Duration]) -> Self {
         let (child, mut input, output) = this_program(&["stand-in".to_owned()]);
         for busy in load {
@@ -95,7 +95,7 @@ impl Attacker {
         cpu(self.child.id())
     }
 
-    /// The time that its only thread has been on a processor, exactly (the kernel's
+    /// The exact CPU time of its only thread (the kernel's
     /// Documentation/scheduler/sched-stats.rst).
     pub(crate) fn on_cpu(&self) -> Duration {
         let path = format!("/proc/{}/schedstat", self.child.id());
@@ -145,14 +145,14 @@ fn wait_for_go() {
     std::io::stdin().read_line(&mut line).unwrap();
 }
 
-/// What the attacking process does.
+/// The work of the attacking process.
 pub(crate) fn attack(scenario: &Scenario, arguments: &[String]) {
     let [address, seconds, ca @ ..] = arguments else { panic!("an address and a time") };
     let time = Duration::from_secs_f64(seconds.parse().unwrap());
     let tls = ca.first().map(|ca| tls::connector(ca));
     let address = address.parse().unwrap();
     let mut target = Target { address, tls, token: None, time, until: None };
-    // One thread: as much of the machine as one core, which is half of the smallest server.
+    // One thread may use one core, which is half of the smallest server.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let begin = scenario.prepare();
     wait_for_go();
@@ -168,11 +168,11 @@ pub(crate) fn attack(scenario: &Scenario, arguments: &[String]) {
     for broken in report.broken.iter().take(3) {
         println!("broken {broken}");
     }
-    // Not by way of the runtime, which would wait for what still blocks.
+    // Without the runtime, which would wait for blocked tasks.
     std::process::exit(0);
 }
 
-/// What the stand-in does: the processor, in each slot for so long, evenly.
+/// The work of the stand-in: it uses the CPU for this time in each slot, evenly.
 pub(crate) fn stand_in() {
     let lines = std::io::stdin().lines().map_while(Result::ok);
     let slots = lines.map_while(|line| line.parse().ok()).map(Duration::from_micros);

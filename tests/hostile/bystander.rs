@@ -1,5 +1,5 @@
-//! A client that has nothing to do with the attack: calls at a fixed, moderate rate on connections
-//! of its own, and how they fare.
+//! A client without part in the attack: calls at a fixed, moderate rate on its own connections,
+//! with their latencies and failures.
 
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -12,24 +12,24 @@ use crate::client::{CHECK, Client, GET_USER};
 use crate::link::Target;
 use crate::wire::string_field;
 
-/// As many as there are on each worker of a machine of two cores, twice.
+/// Two connections for each worker of a machine with two cores.
 const CONNECTIONS: u32 = 4;
 
-/// Calls of each connection: together 400 a second, half of them GetUser, half health checks.
+/// Calls a second of each connection: together 400, half of them GetUser, half health checks.
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// A call that takes longer has failed.
+/// A call that takes longer counts as failed.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Habit {
     /// Keeps its connections.
     Calls,
-    /// Opens a connection for each call, half as often.
+    /// Opens a connection for each call, at half the rate.
     Connections,
 }
 
-/// How its calls went.
+/// The results of its calls.
 pub(crate) struct Figures {
     pub(crate) calls: usize,
     pub(crate) failures: Vec<String>,
@@ -43,7 +43,7 @@ pub(crate) struct Bystander {
 }
 
 impl Bystander {
-    /// One that has connected, and that has called before.
+    /// A client that has connected and made a call.
     pub(crate) fn connect(target: &Target, user: &str, habit: Habit) -> Self {
         let (start, started) = mpsc::channel();
         let (connected, ready) = mpsc::channel();
@@ -106,7 +106,8 @@ async fn measure(
                 ticks.tick().await;
                 turn += 1;
                 let (target, client, user) = (target.clone(), client.clone(), user.clone());
-                // One that waits holds up none of the next: a stall is seen by all that fall into it.
+                // A waiting call does not delay the next: every call in the time of a stall
+                // measures it.
                 calls.spawn(async move {
                     let begin = Instant::now();
                     let called = async {

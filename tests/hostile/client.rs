@@ -1,4 +1,4 @@
-//! A client in good faith, on h2.
+//! An honest client, on h2.
 
 use std::io;
 
@@ -41,7 +41,7 @@ impl Client {
         Ok(Self { h2, authorization })
     }
 
-    /// Makes a call with one message, and gives the status.
+    /// Makes a call with one message and returns the status.
     pub(crate) async fn call(&self, path: &str, request: &[u8]) -> Result<u32, String> {
         Ok(self.exchange(path, message(false, request).into()).await?.0)
     }

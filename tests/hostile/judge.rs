@@ -1,4 +1,4 @@
-//! Runs a scenario, and compares what it does with the bounds.
+//! Runs a scenario and compares its measurements with the bounds.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,25 +11,25 @@ use crate::place::{Place, Setting};
 use crate::process::{Server, cpu, machine};
 use crate::scenario::{Rule, Scenario};
 
-/// Over what the server has when it is idle, at any time.
+/// The memory above that of the idle server, at any time.
 const MEMORY: u64 = 64 << 20;
 
 /// The bystander's latency may be this many times that of the control ...
 const P50: f64 = 1.5;
 const P99: f64 = 2.0;
 
-/// ... which counts as this at the least: below, it is the scheduler that one sees.
+/// ... which counts as this at least: below it the scheduler dominates.
 const P50_FLOOR: Duration = Duration::from_millis(1);
 const P99_FLOOR: Duration = Duration::from_millis(4);
 
-/// Latencies are measured on a machine that does other things too: what is exceeded only now and
-/// then is not the server's. Memory, failures and floods have one try.
+/// Attempts for latencies, because the machine does other work too: an excess that comes rarely is
+/// not the server's. Memory, failures and floods have one attempt.
 const TRIES: usize = 3;
 
-/// Less CPU time than this is nothing: it is told in steps of 10 ms, and the bystander's share varies.
+/// Less CPU time than this counts as zero: its unit is 10 ms, and the bystander's share varies.
 const NOISE: Duration = Duration::from_millis(50);
 
-/// How long the control without an attacker takes, once for each setting.
+/// The duration of the control without an attacker, once for each setting.
 const IDLE_CONTROL: Duration = Duration::from_secs(3);
 
 pub(crate) struct Judge {
@@ -37,12 +37,12 @@ pub(crate) struct Judge {
     idle: HashMap<(Setting, Habit), Control>,
 }
 
-/// How the bystander fares without the attack, and what the server does for it.
+/// The bystander's results without the attack, and the server's work for it.
 #[derive(Clone, Copy)]
 struct Control {
     p50: Duration,
     p99: Duration,
-    /// CPU time of the server for a second of the bystander's calls.
+    /// The server's CPU time for a second of the bystander's calls.
     cpu: f64,
 }
 
@@ -52,7 +52,7 @@ struct Run {
     figures: Figures,
     server_cpu: Duration,
     attacker_cpu: Duration,
-    /// The share of the machine that others had.
+    /// The share of the machine that other processes used.
     others: f64,
     load: Vec<Duration>,
     report: Report,
@@ -64,7 +64,7 @@ impl Judge {
         Self { place: Place::new(), idle: HashMap::new() }
     }
 
-    /// Prints a line, and says whether all bounds hold.
+    /// Prints a line and returns whether all bounds hold.
     pub(crate) fn holds(&mut self, scenario: &Scenario, setting: Setting) -> bool {
         let habit = scenario.habit;
         let idle = match self.idle.get(&(setting, habit)) {
@@ -82,7 +82,7 @@ impl Judge {
             let mut control = idle;
             let mut slow = too_slow(&run.figures, control);
             if slow.is_some() && faults.is_empty() {
-                // It may be that the attacker has taken the processor, and not the server's work.
+                // The cause may be the CPU time of the attacker rather than the server's work.
                 control = self.control(setting, habit, &run.load, scenario.time);
                 slow = too_slow(&run.figures, control);
                 if slow.is_some() && tries < TRIES {
@@ -185,14 +185,14 @@ impl Run {
         self.peak_memory.saturating_sub(self.idle_memory)
     }
 
-    /// What the server has done for the attacker.
+    /// The server's CPU time for the attacker.
     fn attack_cost(&self, scenario: &Scenario, idle: Control) -> Duration {
         let bystander = Duration::from_secs_f64(idle.cpu * scenario.time.as_secs_f64());
         self.server_cpu.saturating_sub(bystander)
     }
 }
 
-/// All but latencies.
+/// All bounds except latencies.
 fn faults(scenario: &Scenario, run: &Run, idle: Control) -> Vec<String> {
     let mut faults = run.report.broken.clone();
     if run.server_died {

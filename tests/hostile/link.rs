@@ -1,4 +1,4 @@
-//! Connections of attackers, which know what the server has done to them.
+//! Connections of attackers, which record the server's reactions.
 
 use std::collections::HashMap;
 use std::io;
@@ -25,12 +25,12 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Where the server is, and for how long it is attacked.
+/// The server's address, and the duration of the attack.
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     pub(crate) tls: Option<TlsConnector>,
-    /// Of clients in good faith, where they have to prove who they are.
+    /// The credentials of honest clients, where auth is on.
     pub(crate) token: Option<String>,
     pub(crate) time: Duration,
     /// Set when the attack begins.
@@ -59,7 +59,7 @@ impl Target {
     }
 }
 
-/// What the server has done to a connection.
+/// The server's reactions on a connection.
 #[derive(Default)]
 pub(crate) struct Seen {
     /// Calls that it has ended with trailers, and by RST_STREAM.
@@ -72,7 +72,7 @@ pub(crate) struct Seen {
     ended: Notify,
 }
 
-/// What may be sent. Of streams, only what differs from the initial window.
+/// The send windows. For streams, only the difference from the initial window.
 #[derive(Default)]
 struct Windows {
     connection: i64,
@@ -94,7 +94,7 @@ impl Seen {
             HEADERS if frame.ends() => {
                 self.answered.fetch_add(1, Ordering::Relaxed);
             }
-            // Behind an early answer it says that there is nothing wrong.
+            // RST_STREAM with NO_ERROR after an early answer is no failure.
             RST_STREAM if frame.number() != NO_ERROR => {
                 self.reset.fetch_add(1, Ordering::Relaxed);
             }
@@ -139,7 +139,7 @@ pub(crate) struct Writer {
     pub(crate) seen: Arc<Seen>,
 }
 
-/// Opens a connection that has this window for answers, and whose streams have it.
+/// Opens a connection with this window for answers, on the connection and on each stream.
 pub(crate) async fn open(target: &Target, window: u32) -> io::Result<(Reader, Writer)> {
     let (io, write) = split(target.connect().await?);
     let seen = Arc::<Seen>::default();
@@ -166,7 +166,7 @@ pub(crate) async fn open(target: &Target, window: u32) -> io::Result<(Reader, Wr
     Ok((reader, writer))
 }
 
-/// Opens one whose answers nobody looks at, but that are read.
+/// Opens a connection whose answers are read and ignored.
 pub(crate) async fn open_unwatched(target: &Target, window: u32) -> io::Result<Writer> {
     let (mut reader, writer) = open(target, window).await?;
     tokio::spawn(async move { while reader.next().await.is_some() {} });
@@ -191,8 +191,8 @@ impl Reader {
         }
     }
 
-    /// The status in these trailers. Every header block of a connection has to be given to this, or
-    /// none.
+    /// The status in these trailers. Either every header block of a connection goes through this
+    /// function, or none does.
     pub(crate) fn status(&mut self, headers: &Frame) -> Option<u32> {
         let fields = self.hpack.decode(&headers.payload).ok()?;
         let (_, value) = fields.into_iter().find(|(name, _)| name == b"grpc-status")?;
@@ -209,15 +209,15 @@ impl Writer {
         io.flush().await
     }
 
-    /// Sends the same until the end of the attack, or of the connection.
+    /// Sends the same bytes until the end of the attack, or of the connection.
     pub(crate) async fn flood(&self, target: &Target, bytes: &[u8]) {
         let left = target.until.unwrap().duration_since(Instant::now());
         let flood = async { while target.goes_on() && self.send(bytes).await.is_ok() {} };
-        // A server that no longer reads would hold this up for good.
+        // A server that no longer reads would block this write for ever.
         let _ = timeout(left, flood).await;
     }
 
-    /// Sends a body as far as the windows allow, waiting for more. False if the stream or the
+    /// Sends a body as far as the windows allow, and waits for more. False if the stream or the
     /// connection has ended before.
     pub(crate) async fn upload(&self, stream: u32, body: &[u8], end: bool) -> bool {
         self.track(stream);
@@ -258,7 +258,7 @@ impl Writer {
         }
     }
 
-    /// Waits until fewer than `count` of the calls that were made are still open.
+    /// Waits until fewer than `count` of its calls are open.
     pub(crate) async fn open_calls_below(&self, count: u64, made: u64) {
         loop {
             let ended = self.seen.ended.notified();
@@ -272,7 +272,7 @@ impl Writer {
     }
 
     /// Takes this much of the connection's window for DATA that is sent by other means, and waits
-    /// until there is so much. False if the connection has ended before.
+    /// until there is enough. False if the connection has ended before.
     pub(crate) async fn claim(&self, bytes: usize) -> bool {
         loop {
             let opened = self.seen.opened.notified();

@@ -1,5 +1,5 @@
 //! See README.md.
-#![allow(clippy::unwrap_used, clippy::print_stdout)] // It is a test, and tells what it has done.
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // It is a test, and prints its results.
 
 mod attacker;
 mod attacks;
@@ -40,7 +40,7 @@ fn main() {
     }
 }
 
-/// What to run: everything, if nothing is said.
+/// The attacks to run: all of them without arguments.
 #[derive(Default)]
 struct Options {
     names: Vec<String>,
@@ -79,7 +79,7 @@ impl Options {
         }
     }
 
-    /// Where a scenario is run: where it says, if nothing is said here.
+    /// The settings of a scenario: its own, unless the arguments name others.
     fn settings(&self, scenario: &Scenario) -> Vec<Setting> {
         let stores = self.store.map_or(scenario.stores.to_vec(), |store| vec![store]);
         let mut settings = Vec::new();
@@ -88,7 +88,7 @@ impl Options {
             for tls in [false, true] {
                 let wanted = match self.tls {
                     Some(wanted) => tls == wanted && (tls || scenario.tls.contains(&false)),
-                    // One store is enough to see what TLS changes.
+                    // One store is enough to see the effect of TLS.
                     None => scenario.tls.contains(&tls) && (index == 0 || !tls),
                 };
                 if wanted {

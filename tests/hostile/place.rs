@@ -1,4 +1,4 @@
-//! Where servers run: their stores, certificates and secrets.
+//! The environment of servers: their stores, certificates and secrets.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::tls;
 
 const USERS: usize = 100_000;
 
-/// What differs between the servers that are attacked.
+/// The differences between the attacked servers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Setting {
     pub(crate) store: Store,
@@ -32,14 +32,14 @@ impl fmt::Display for Setting {
 pub(crate) struct Place {
     folder: Folder,
     certificate: [String; 2],
-    /// For whom there is auth.
+    /// A token for servers with authentication.
     pub(crate) token: String,
     files: usize,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
-        // On a disk, as a store of a server is.
+        // On a disk, like the store of a real server.
         let folder = Folder::within(env!("CARGO_TARGET_TMPDIR").as_ref());
         let certificate = tls::certificate(&folder);
         let secret = folder.write("secret", "of no use to anybody but this test, and long enough");
@@ -47,18 +47,18 @@ impl Place {
         Self { folder, certificate, token, files: 0 }
     }
 
-    /// The file that clients have to trust.
+    /// The certificate that clients have to trust.
     pub(crate) fn ca(&self, setting: Setting) -> Option<&str> {
         setting.tls.then_some(&*self.certificate[0])
     }
 
-    /// A server with a store of its own, and how to speak TLS with it.
+    /// A server with a store of its own, and the TLS settings for its clients.
     pub(crate) fn start(&mut self, setting: Setting) -> (Server, Option<TlsConnector>) {
         let mut arguments = Vec::new();
         let store = match (setting.store, setting.seeded) {
             (Store::Memory, _) => "memory:".to_owned(),
             (Store::Sqlite, false) => self.new_file(),
-            // Nothing that is attacked here changes users, but for the bystander's one.
+            // No attack here changes users; only the bystander does.
             (Store::Sqlite, true) => {
                 format!("sqlite:{}", folder::text(&self.folder.path("seeded.db")))
             }
@@ -81,7 +81,7 @@ impl Place {
         format!("sqlite:{}", folder::text(&self.folder.path(&format!("{}.db", self.files))))
     }
 
-    /// Makes users where there have to be some and are none.
+    /// Creates the users of a store that needs them and has none.
     pub(crate) async fn seed(&self, setting: Setting, client: &Client) {
         let marker = self.folder.path("seeded");
         let there = setting.store == Store::Sqlite && marker.exists();

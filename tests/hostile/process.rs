@@ -1,4 +1,4 @@
-//! The server as a process, and what Linux says of processes.
+//! The server as a process, and the kernel's figures about processes.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -21,7 +21,7 @@ fn user_server() -> Command {
     command
 }
 
-/// A token that is signed with the secret of this file.
+/// A token that is signed with the secret in this file.
 pub(crate) fn token(secret: &str) -> String {
     let arguments = ["token", "--auth-secret", secret, "--subject", "bystander", "--roles", "any"];
     let output = user_server().args(arguments).output().unwrap();
@@ -43,7 +43,7 @@ impl Server {
                 break address.split_once('"').unwrap().0.parse().unwrap();
             }
         };
-        // Read as fast as it is written: a reader that stops is another matter.
+        // The log is read as fast as it is written: a stalled reader is another test.
         std::thread::spawn(move || {
             let mut sink = vec![0; 1 << 18];
             while log.read(&mut sink).is_ok_and(|count| count > 0) {}
@@ -64,7 +64,7 @@ impl Server {
         kib.unwrap_or(0) * 1024
     }
 
-    /// Makes `VmHWM` what it is now (proc_pid_clear_refs(5)).
+    /// Resets `VmHWM` to the current value (proc_pid_clear_refs(5)).
     pub(crate) fn forget_peak(&self) {
         let _ = fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5");
     }
@@ -81,7 +81,7 @@ impl Drop for Server {
     }
 }
 
-/// The time that processors have spent on anything, and the time that has passed on all of them.
+/// The busy time of all processors, and the elapsed time of all of them.
 pub(crate) fn machine() -> [Duration; 2] {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let fields = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
@@ -92,13 +92,13 @@ pub(crate) fn machine() -> [Duration; 2] {
     [TICK * (all - idle), TICK * all]
 }
 
-/// The kernel's clock for CPU time, whatever it has inside (proc_pid_stat(5)).
+/// The unit in which the kernel reports CPU time, whatever its internal clock (proc_pid_stat(5)).
 const TICK: Duration = Duration::from_millis(10);
 
-/// The time that a process has spent on processors, as user and in the kernel.
+/// The CPU time of a process, in user mode and in the kernel.
 pub(crate) fn cpu(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name, in parentheses, may hold anything; utime and stime are the fields 14 and 15.
+    // The name, in parentheses, may hold any character; utime and stime are the fields 14 and 15.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
     let ticks = fields.skip(11).take(2).filter_map(|field| field.parse::<u32>().ok());
     TICK * ticks.sum::<u32>()

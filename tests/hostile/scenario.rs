@@ -1,4 +1,4 @@
-//! What a scenario is.
+//! The definition of a scenario.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use crate::attacker::Report;
 use crate::bystander::Habit;
 use crate::link::Target;
 
-/// How long an attack takes, if it does not say otherwise: 1,200 calls of the bystander, of
-/// which twelve may be slow. A burst at the beginning that delays all others for 30 ms is seen.
+/// The default duration of an attack: 1,200 calls of the bystander, of which twelve may be slow. A
+/// burst at the beginning that delays all others for 30 ms is detected.
 const USUAL: Duration = Duration::from_secs(3);
 
 type Attack = Box<dyn FnOnce(Target) -> Pin<Box<dyn Future<Output = Report>>>>;
 
-/// What is judged besides memory and the bystander.
+/// The criteria besides memory and the bystander.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Rule {
     Bounded,
-    /// The attacker is cut off, or pays more than the server.
+    /// The attacker is cut off, or uses more CPU time than the server.
     Flood,
 }
 
@@ -32,20 +32,20 @@ pub(crate) struct Scenario {
     pub(crate) rule: Rule,
     pub(crate) time: Duration,
     pub(crate) stores: &'static [Store],
-    /// Whether it is made over TLS as well, where that is another way, or there alone.
+    /// Whether it also runs over TLS, where that is another code path, or only there.
     pub(crate) tls: &'static [bool],
     /// Whether the store has 100,000 users.
     pub(crate) seeded: bool,
-    /// Whether clients have to prove who they are.
+    /// Whether clients have to authenticate.
     pub(crate) auth: bool,
     pub(crate) habit: Habit,
-    /// Whether it is made only if it is asked for: it differs little from one that always is.
+    /// Whether it runs only on request, because it differs little from one that always runs.
     pub(crate) on_request: bool,
     attack: Box<dyn Fn() -> Attack>,
 }
 
 impl Scenario {
-    /// `prepare` makes what the attack sends, before anything is measured.
+    /// `prepare` makes the bytes of the attack, before anything is measured.
     pub(crate) fn new<P, A>(name: impl Into<String>, rule: Rule, prepare: P) -> Self
     where
         P: Fn() -> A + 'static,

@@ -11,7 +11,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::folder::Folder;
 
-/// The paths of a certificate for `localhost`, which has signed itself, and of its key.
+/// The paths of a self-signed certificate for `localhost`, and of its key.
 pub(crate) fn certificate(folder: &Folder) -> [String; 2] {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(["localhost".to_owned()]).unwrap();

@@ -1,4 +1,4 @@
-//! HTTP/2 as an attacker speaks it: frames as bytes, and a connection that keeps no rule by itself.
+//! HTTP/2 for attackers: frames as bytes, and a connection that enforces no rule by itself.
 
 use std::io;
 
@@ -13,7 +13,7 @@ pub(crate) const PING: u8 = 0x6;
 pub(crate) const GOAWAY: u8 = 0x7;
 pub(crate) const WINDOW_UPDATE: u8 = 0x8;
 pub(crate) const CONTINUATION: u8 = 0x9;
-/// Of no extension: to be ignored.
+/// A frame type of no extension, which receivers ignore.
 pub(crate) const UNKNOWN: u8 = 0xee;
 
 pub(crate) const END_STREAM: u8 = 0x1;
@@ -41,7 +41,7 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// Whether this is the last that its stream gets.
+    /// Whether this is the last frame of its stream.
     pub(crate) fn ends(&self) -> bool {
         match self.kind {
             DATA | HEADERS => self.flags & END_STREAM != 0,
@@ -49,12 +49,12 @@ impl Frame {
         }
     }
 
-    /// The first number of the payload: an error code, an increment.
+    /// The first number of the payload: an error code or an increment.
     pub(crate) fn number(&self) -> u32 {
         (&self.payload[..]).try_get_u32().unwrap_or(0)
     }
 
-    /// Takes a whole frame from the front of what was read.
+    /// Takes a whole frame from the front of the input.
     pub(crate) fn take(read: &mut BytesMut) -> io::Result<Option<Self>> {
         let [l0, l1, l2, kind, flags, s0, s1, s2, s3, ..] = **read else { return Ok(None) };
         let length = u32::from_be_bytes([0, l0, l1, l2]) as usize;
@@ -70,7 +70,7 @@ impl Frame {
     }
 }
 
-/// Bytes to be sent.
+/// Bytes to send.
 #[derive(Default, Clone)]
 pub(crate) struct Frames(pub(crate) Vec<u8>);
 
@@ -87,7 +87,7 @@ impl Frames {
         self.add(HEADERS, END_HEADERS, stream, block)
     }
 
-    /// HEADERS that are all of the request.
+    /// HEADERS that are a whole request.
     pub(crate) fn head_alone(&mut self, stream: u32, block: &[u8]) -> &mut Self {
         self.add(HEADERS, END_HEADERS | END_STREAM, stream, block)
     }
@@ -141,8 +141,9 @@ pub(crate) fn head(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-/// The same in two forms: one that puts each header into the dynamic table, for the first call of a
-/// connection, and one of a byte for each, for the calls after it (RFC 7541, 6.1 and 6.2.1).
+/// The same headers in two forms. The first puts each header into the dynamic table, for the first
+/// call of a connection. The second uses one byte for each, for the calls after it (RFC 7541, 6.1
+/// and 6.2.1).
 pub(crate) fn indexed_heads(path: &str, more: &[(&str, &str)]) -> [Vec<u8>; 2] {
     let fields = [(":path", path), (":authority", "test"), ("content-type", "application/grpc")];
     let fields = [&fields[..], &[("te", "trailers")], more].concat();
@@ -151,7 +152,7 @@ pub(crate) fn indexed_heads(path: &str, more: &[(&str, &str)]) -> [Vec<u8>; 2] {
         first.push(0x40);
         text(&mut first, name.as_bytes());
         text(&mut first, value.as_bytes());
-        // 62 is the entry that was made last.
+        // 62 is the newest entry.
         later.extend_from_slice(&index(62 + fields.len() - 1 - at));
     }
     [first, later]
@@ -165,14 +166,14 @@ pub(crate) fn index(index: usize) -> Vec<u8> {
     }
 }
 
-/// RFC 7541, 6.2.2: a literal that is not indexed, with a new name.
+/// RFC 7541, 6.2.2: a literal without indexing, with a new name.
 pub(crate) fn literal(block: &mut Vec<u8>, name: &str, value: &str) {
     block.push(0);
     text(block, name.as_bytes());
     text(block, value.as_bytes());
 }
 
-/// RFC 7541, 5.2: without Huffman, after a length with a prefix of seven bits.
+/// RFC 7541, 5.2: without Huffman coding, after a length with a prefix of seven bits.
 fn text(block: &mut Vec<u8>, text: &[u8]) {
     let mut length = text.len();
     if length < 0x7f {

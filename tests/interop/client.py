@@ -8,7 +8,7 @@ from support import ServerCase
 
 @contextlib.contextmanager
 def running(*command):
-    """A client that runs to its end by itself, unless the test has failed by then."""
+    """A client process, which is killed if the test fails before its end."""
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
         try:
             yield client
@@ -18,7 +18,7 @@ def running(*command):
 
 
 class ClientCase(ServerCase):
-    """The cases of such a client, and one more: that it went through all of them."""
+    """The cases of such a client, and one more: it completed all of them."""
 
     subtests_are_cases = True
 
@@ -27,7 +27,7 @@ class ClientCase(ServerCase):
         with running(*command, self.server.address, *self.transport.client_files) as client:
             for line in client.stdout:
                 self.report(line.rstrip("\n"))
-        # What a client sees of these may be its own doing alone.
+        # A client may end these calls by itself, so its view alone proves nothing.
         with self.subTest("the_call_that_was_cancelled_ended_on_the_server"):
             self.assertEqual(self.server.access("to-be-cancelled")["status"], "CANCELLED")
         with self.subTest("the_call_that_ran_out_of_time_ended_on_the_server"):

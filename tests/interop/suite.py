@@ -10,10 +10,10 @@ import support
 
 MODULES = ["users", "calls", "standard_services", "tools", "tls", "js", "go", "process"]
 
-# A case takes seconds at most. The limit turns a client that waits for ever into a failed case.
+# A case takes seconds. The limit turns a client that waits for ever into a failed case.
 CASE_LIMIT_SECONDS = 60
 
-# Of a failed suite's server log: enough for the calls of one case.
+# Lines of a failed suite's server log: enough for the calls of one case.
 LOG_LINES_SHOWN = 20
 
 
@@ -62,14 +62,14 @@ class Suite(unittest.TestResult):
 
 def suites_of(module):
     for tests in unittest.defaultTestLoader.loadTestsFromModule(importlib.import_module(f"test_{module}")):
-        # A class without tests is there to be derived from.
+        # A class without tests is a base class.
         for test in list(tests)[:1]:
             yield Suite(f"{module}.{type(test).__name__}"), tests
 
 
 def run(suite, tests):
     support.Server.logs.clear()
-    # Each case starts the count anew; this is for what is done before the first and after the last.
+    # Each case restarts the count; this one is for the time before the first and after the last.
     signal.alarm(CASE_LIMIT_SECONDS)
     tests.run(suite)
     signal.alarm(0)

@@ -1,4 +1,4 @@
-"""What the tests share: servers of their own, conversations, and readers of statuses and logs."""
+"""Shared parts of the tests: servers, conversations, and readers of statuses and logs."""
 
 import atexit
 import json
@@ -20,12 +20,12 @@ from transport import PLAINTEXT, TLS
 
 SERVICE = "ru.tinkoff.kora.example.UserService"
 
-# The server's own default is 30 s; where nothing is under way it should not wait at all.
+# The server's default drain timeout is 30 s; without open calls it should not wait at all.
 DRAIN_TIMEOUT_SECONDS = 30
 
 
 def eventually(condition, seconds=10):
-    """The first true value that `condition` returns; fails if there is none in time."""
+    """Returns the first true value of `condition`; fails if there is none in time."""
     end = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > end:
@@ -71,7 +71,7 @@ class Server:
             return client.connect_ex((host, int(port))) == 0
 
     def channel(self, *options, transport=None):
-        """A connection of its own; channels of one process share connections otherwise."""
+        """A separate connection; channels of one process share connections otherwise."""
         options = [("grpc.use_local_subchannel_pool", 1), *options]
         return (transport or self.transport).channel(self.address, options)
 
@@ -108,7 +108,7 @@ def also_over_tls(case):
 
 
 class ServerCase(unittest.TestCase):
-    """A class whose tests share one server, which must stop as it should."""
+    """A class whose tests share one server, which must stop in an orderly way."""
 
     flags = ()
     transport = PLAINTEXT

@@ -1,4 +1,4 @@
-"""What holds for calls of every method: deadlines, cancellation, metadata, limits, concurrency."""
+"""Rules for the calls of every method: deadlines, cancellation, metadata, limits, concurrency."""
 
 import time
 import uuid
@@ -21,7 +21,7 @@ ENDED_BY_THE_DEADLINE = ["DEADLINE_EXCEEDED", "CANCELLED"]
 
 class CallCase(ServerCase):
     def tearDown(self):
-        """Whatever a call was, the server and this connection go on."""
+        """The server and this connection still work after each call."""
         user = self.users.CreateUser(ALICE, timeout=10)
         self.assertEqual(self.users.GetUser(GetUserRequest(user_id=user.id), timeout=10), user)
 
@@ -51,7 +51,7 @@ class Deadlines(CallCase):
         self.assertIn(self.server.access(request_id)["status"], ENDED_BY_THE_DEADLINE)
 
     def test_the_server_keeps_a_deadline_that_its_client_does_not_watch(self):
-        # Written as plain metadata, the timeout is the server's alone.
+        # As plain metadata, the timeout is known to the server only.
         with Conversation(self.users.CreateUsers.future, metadata=[("grpc-timeout", "200m")]) as batch:
             batch.send(ALICE)
             self.fails_with(grpc.StatusCode.DEADLINE_EXCEEDED, lambda: batch.call.result(timeout=10))
@@ -155,7 +155,7 @@ class Metadata(CallCase):
 
     def test_metadata_beyond_the_limit_ends_its_call_only(self):
         user = self.users.CreateUser(ALICE)
-        # h2 takes far larger ones for an attack, and closes the connection.
+        # h2 treats far larger ones as an attack, and closes the connection.
         for size in [20_000, 40_000]:
             with self.subTest(size), Conversation(self.users.UpdateUsers) as updates:
                 updates.ask(UserUpdate(user_id=user.id))

@@ -1,4 +1,4 @@
-"""The server as a process: how it starts, why it does not, what it logs, and how it ends."""
+"""The server as a process: its start, errors at the start, log and end."""
 
 import json
 import os
@@ -19,12 +19,12 @@ ALICE = CreateUserRequest(name="Alice", email="alice@example.com")
 FLAGS = ["listen", "store", "workers", "max-batch", "drain-timeout", "tls-cert", "tls-key", "tls-client-ca"]
 FLAGS += ["reflection", "log-format", "log-level"]
 
-# A server that cannot start says so within this time; one that starts by mistake is killed after it.
+# A server that cannot start fails within this time; one that starts by mistake is killed after it.
 SECONDS = 10
 
 
 def start(*arguments, **environment):
-    # In memory unless it is asked otherwise: the default is a file in the working directory.
+    # In memory unless a test sets a store: the default is a file in the working directory.
     environment = {"USER_SERVER_STORE": "memory:", **environment}
     return subprocess.run(
         [os.environ["SERVER"], *arguments], env=environment, capture_output=True, text=True, timeout=SECONDS
@@ -55,11 +55,11 @@ class StartErrors(unittest.TestCase):
                 self.refused(start("--listen", address), address, "listen")
 
     def test_an_address_that_is_not_of_this_machine(self):
-        # TEST-NET-1 of RFC 5737 belongs to nobody.
+        # No host has an address of TEST-NET-1 (RFC 5737).
         self.refused(start("--listen", "192.0.2.1:9090"), "192.0.2.1:9090")
 
     def test_a_host_that_does_not_exist(self):
-        # RFC 6761 keeps this name from existing.
+        # RFC 6761 reserves this name: it never exists.
         self.refused(start("--listen", "host.invalid:9090"), "host.invalid:9090")
 
     def test_an_unknown_store(self):

@@ -1,4 +1,4 @@
-"""Health and reflection, asked by the packages of the gRPC project."""
+"""Health and reflection, called by the packages of the gRPC project."""
 
 import grpc
 from google.protobuf import descriptor_pool
@@ -58,7 +58,7 @@ class HealthAtTheEnd(ServerCase):
 
 class Reflection(ServerCase):
     def ask(self, version, **request):
-        """The one response of a stream with this request. The two versions differ in nothing but their names."""
+        """The one response of a stream with this request. The two versions differ only in their names."""
         call = self.channel.stream_stream(
             f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
             reflection_pb2.ServerReflectionRequest.SerializeToString,

@@ -1,5 +1,5 @@
-"""Who is served over TLS, and who is not: servers that know their clients by certificates, and clients that do not
-trust a server."""
+"""TLS: clients that are served and clients that are refused, client certificates, and clients that do not trust the
+server."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ ALICE = CreateUserRequest(name="Alice", email="alice@example.com")
 # The clients' own limit for a connection is longer, or none.
 SECONDS = 20
 
-# What clients may come with.
+# The credentials of clients.
 WITHOUT_TLS = PLAINTEXT
 WITHOUT_CERTIFICATE = TLS
 OF_ANOTHER_AUTHORITY = Tls(client=lambda: Identity.client("other"))
@@ -28,7 +28,7 @@ NOT_FOR_CLIENTS = Tls(client=lambda: Identity.client("client", usage="serverAuth
 
 class TlsCase(ServerCase):
     def tearDown(self):
-        """Whoever was refused, the server and the connection of its client go on."""
+        """The server and its other client still work after each refusal."""
         user = self.users.CreateUser(ALICE, timeout=10)
         self.assertEqual(self.users.GetUser(GetUserRequest(user_id=user.id), timeout=10), user)
 
@@ -97,7 +97,7 @@ class WithoutClientCertificates(TlsCase):
         context = ssl.create_default_context(cafile=authority)
         context.set_alpn_protocols(protocols)
         context.minimum_version, context.maximum_version = minimum, maximum
-        # Else OpenSSL itself would not do what the server is to refuse.
+        # Otherwise OpenSSL itself would refuse, not the server.
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
         host, port = self.server.address.split(":")
         with socket.create_connection((host, int(port)), SECONDS) as connection:

@@ -7,7 +7,7 @@ import subprocess
 
 from support import SERVICE, ServerCase, also_over_tls
 
-# What grpcurl adds to the code of a status to make its exit code.
+# The exit code of grpcurl is this number plus the status code.
 GRPCURL_STATUS_OFFSET = 64
 INVALID_ARGUMENT, NOT_FOUND = 3, 5
 

@@ -1,4 +1,4 @@
-"""The user service, as proto/user_service.proto promises it, driven by grpcio."""
+"""The user service by the rules of proto/user_service.proto, called by grpcio."""
 
 import time
 import unicodedata
@@ -31,7 +31,7 @@ def fields(bad_request):
 
 
 def total(users):
-    """How many users there are."""
+    """The number of users."""
     call = users.GetAllUsers(empty_pb2.Empty())
     return int(dict(call.initial_metadata())["users-total"])
 
@@ -138,7 +138,7 @@ class GetAllUsersWithoutUsers(ServerCase):
 
 @also_over_tls
 class GetAllUsers(ServerCase):
-    # With names of 700 bytes the stream is some 16 MB, more than windows and buffers on the way hold.
+    # With names of 700 bytes the stream has some 16 MB, more than the windows and buffers hold.
     TOTAL = 20_000
     NAME = "User {} " + 170 * "😀"
 
@@ -153,7 +153,7 @@ class GetAllUsers(ServerCase):
         return self.users.GetAllUsers(empty_pb2.Empty(), **options)
 
     def with_small_windows(self, **options):
-        """The same on a connection of its own: where it was fast before, grpcio may have made room for all of it."""
+        """The same on a connection of its own: on a fast connection grpcio may have enlarged the window for all of it."""
         channel = self.server.channel(("grpc.http2.bdp_probe", 0))
         self.addCleanup(channel.close)
         return UserServiceStub(channel).GetAllUsers(empty_pb2.Empty(), **options)

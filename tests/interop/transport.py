@@ -1,4 +1,4 @@
-"""How clients and servers reach each other: in plaintext, over TLS, and over TLS with client certificates."""
+"""The transports: plaintext, TLS, and TLS with client certificates."""
 
 import functools
 import os
@@ -9,7 +9,7 @@ import grpc
 
 SUBJECT_ALTERNATIVE_NAMES = "DNS:localhost,IP:127.0.0.1"
 
-# Without a file of its own openssl goes by that of the system, in which every certificate is one of an authority.
+# Without its own file openssl uses the system's, which makes every certificate a CA certificate.
 OPENSSL_CONFIG = "[req]\ndistinguished_name = subject\n[subject]\n"
 
 

@@ -1,4 +1,4 @@
-//! The program with authentication on: from a token on the command line to the audit log.
+//! Authentication of the program, from a token on the command line to the audit log.
 
 use balafon::Encoding;
 use balafon::prost::Message;
@@ -56,7 +56,7 @@ async fn roles_limit_methods_and_fields_and_changes_are_audited() {
     let mut server = Running::start(&arguments, &[]);
     let mut peer = Peer::connect(server.address.parse().unwrap()).await;
     let admin = token(path, &["--subject", "root", "--roles", "admin"]);
-    // A role that may call other methods lifts no limit.
+    // A role for other methods lifts no limit.
     let support = token(path, &["--subject", "helper", "--roles", "support,monitor,other"]);
 
     let new = CreateUserRequest { name: "Alice".into(), email: "alice@example.com".into() };
@@ -132,7 +132,7 @@ async fn reads_are_attributed_in_the_access_log() {
     }
 }
 
-/// The key of a call is that of its caller, in a stream as well.
+/// A key belongs to its caller, in a stream too.
 #[tokio::test]
 async fn idempotency_keys_of_streams_belong_to_their_caller() {
     let folder = Folder::new();
@@ -207,7 +207,8 @@ async fn reflection_and_health_follow_their_access_settings() {
         "--auth-allow=support=*/GetUser",
         "--auth-discovery",
     ];
-    // For strangers, for those who may call something, and for those who may call everything.
+    // Expected statuses: without credentials, with a role for some methods, with a role for all
+    // methods.
     for (setting, statuses) in [
         ("allowed", ["16", "7", "0"]),
         ("authenticated", ["16", "0", "0"]),
@@ -215,7 +216,6 @@ async fn reflection_and_health_follow_their_access_settings() {
         ("off", ["16", "12", "12"]),
     ] {
         let arguments = [&auth[..], &[setting]].concat();
-        // What is the default needs not be said.
         let arguments = if setting == "allowed" { &arguments[..4] } else { &arguments };
         let server = Running::start(arguments, &[]);
         let mut peer = Peer::connect(server.address.parse().unwrap()).await;
@@ -238,7 +238,7 @@ async fn reflection_and_health_follow_their_access_settings() {
         let first = patiently(statuses.data()).await.unwrap().unwrap();
         assert_eq!(first[..], [0, 0, 0, 0, 2, 8, 1], "{setting}");
     }
-    // Without authentication everybody is served.
+    // Without authentication every client is served.
     let server = Running::start(&[], &[]);
     let mut peer = Peer::connect(server.address.parse().unwrap()).await;
     for path in [&[LIST], &REFLECTION[..]].concat() {
@@ -339,7 +339,7 @@ fn check_names_the_setting_of_an_unusable_file() {
         let (line, code) = check(&[&auth_secret[..], &[flag, &file]].concat());
         assert!(line.starts_with(&format!("error: {flag}: {file}: {problem}")), "{line}");
         assert_eq!(code, 2);
-        // And the server does not start.
+        // The server does not start either.
         let line = complaint(&[&auth_secret[..], &[flag, &file]].concat());
         assert!(line.starts_with(&format!("user-server: {flag}: {file}: {problem}")), "{line}");
     }

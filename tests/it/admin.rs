@@ -8,7 +8,7 @@ use user_server::pb::user_service;
 use crate::support::peer::{Peer, framed, request};
 use crate::support::program::{Running, complaint};
 
-/// Starts the program with an admin endpoint and gives the address of that.
+/// Starts the program with an admin endpoint and returns that endpoint's address.
 pub fn start(arguments: &[&str]) -> (Running, String) {
     let arguments = [&["--workers", "1", "--admin-listen", "127.0.0.1:0"], arguments].concat();
     let running = Running::start(&arguments, &[]);
@@ -16,7 +16,7 @@ pub fn start(arguments: &[&str]) -> (Running, String) {
     (running, admin)
 }
 
-/// The whole answer to a request of this method and path.
+/// The whole response to a request with this verb and path.
 pub fn http(admin: &str, request: &str) -> String {
     let mut stream = TcpStream::connect(admin).unwrap();
     write!(stream, "{request} HTTP/1.1\r\nhost: {admin}\r\n\r\n").unwrap();
@@ -84,7 +84,7 @@ async fn drain_leaves_the_endpoint_answering_and_is_not_delayed() {
     let _idle = TcpStream::connect(&admin).unwrap();
     running.signal("TERM");
     running.line_with("shutting down");
-    // No new connection is accepted any more: the drain has begun.
+    // The drain has begun: the server accepts no new connection.
     while TcpStream::connect(&running.address).is_ok() {}
     assert_eq!(status(&admin, "GET /readyz"), 503);
     assert_eq!(status(&admin, "GET /healthz"), 200);

@@ -1,4 +1,4 @@
-//! The public API as a library's user meets it: where interceptors, options and listeners can be set.
+//! The public API: where a user of the library sets interceptors, options and listeners.
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::support::peer::Peer;
 static SAY: Rpc<String, String> = Rpc::unary("/test.Said/Say");
 static OTHER: Rpc<String, String> = Rpc::unary("/test.Other/Say");
 
-/// Repeats the message, through a closure that captures how often it was called.
+/// Echoes the message through a closure that captures a call counter.
 fn said(rpc: &'static Rpc<String, String>, count: Arc<AtomicU32>) -> Service {
     Service::builder(rpc.service, &[], ())
         .unary(rpc, move |_, request: Request<String>| {

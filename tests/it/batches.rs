@@ -1,4 +1,4 @@
-//! `CreateUsers`: what is stored when, and what a stream leaves behind that breaks off.
+//! `CreateUsers`: when users are stored, and which users a broken stream leaves.
 
 use balafon::prost::Message;
 use balafon::rpc::BadRequest;
@@ -41,7 +41,7 @@ async fn stored(service: &Users<MemoryStore>) -> usize {
     recorder.metadata().get(&USERS_TOTAL).unwrap().parse().unwrap()
 }
 
-/// Runs a stream until it has read all that was sent, which `then` gets to see.
+/// Runs a stream until the handler has read every sent message, then runs `then`.
 async fn with_open_stream<T>(
     service: &Users<MemoryStore>,
     mode: &'static str,
@@ -158,7 +158,7 @@ async fn unknown_mode_is_refused() {
     assert!(status.message().contains("atomic or chunked"), "{status:?}");
 }
 
-/// Opens a `CreateUsers` stream on a connection of its own, and sends this message compressed.
+/// Opens a `CreateUsers` stream on a connection of its own and sends this message compressed.
 #[cfg(target_os = "linux")]
 async fn long_stream(address: &str, message: &CreateUserRequest) -> Raw {
     let payload = Encoding::GZIP.compress(&message.encode_to_vec()).unwrap();
@@ -192,7 +192,7 @@ async fn waiting_streams_do_not_hold_long_messages() {
         raw.data(1, &user, false).await;
         waiting.push(raw);
     }
-    // When the users are stored that were sent behind them, all have been read.
+    // The users after them are stored, so the server has read all of them.
     patiently(async {
         loop {
             let all = client.call(request(user_service::GET_ALL_USERS.path), framed("")).await;
@@ -237,7 +237,7 @@ async fn atomic_stream_is_held_within_the_buffer_limit() {
 
 #[tokio::test]
 async fn stream_without_room_reports_the_stored_users() {
-    // Every chunk but the last one is stored; then a message does not fit.
+    // Every chunk but the last is stored; then a message does not fit.
     let server = Server::new().connection_buffer_limit(128 * 1024);
     let users = Users::new(MemoryStore::new()).chunks(10, HOUR);
     let server = TestServer::start_with(server, Router::new().add(users.into_service())).await;

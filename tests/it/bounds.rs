@@ -1,5 +1,5 @@
-//! What a client may make the server hold, compute and wait for, and what it may do without losing
-//! its connection.
+//! Bounds on memory, CPU time and waiting that a client can cause, and conduct that must not cost a
+//! client its connection.
 
 use std::time::Duration;
 
@@ -24,12 +24,12 @@ async fn start(settings: Server) -> (TestServer, Raw) {
     (server, raw)
 }
 
-/// Calls that these frames end.
+/// The calls that these frames end.
 fn ended(frames: &[Frame]) -> usize {
     frames.iter().filter(|frame| frame.kind == HEADERS || frame.kind == RST_STREAM).count()
 }
 
-/// A message of this text, compressed.
+/// A compressed message with this text.
 fn compressed(encoding: Encoding, text: &str) -> Vec<u8> {
     let payload = encoding.compress(&framed(text)[5..]).unwrap();
     let length = u32::try_from(payload.len()).unwrap();
@@ -74,7 +74,7 @@ async fn compressed_messages_are_held_compressed_until_the_half_close() {
 async fn request_metadata_counts() {
     let limit = 256 * KIB;
     let (_server, mut raw) = start(Server::new().connection_buffer_limit(limit)).await;
-    // Small headers, of which each takes an entry of a table.
+    // Small headers, each of which takes an entry of a table.
     let fields: Vec<_> = (0..300).map(|_| ("a", "b")).collect();
     let head = head_with(UNARY, &fields);
     let mut refused = 0;
@@ -90,7 +90,7 @@ async fn request_metadata_counts() {
 async fn short_chunks_count_as_little_as_they_are() {
     let limit = 256 * KIB;
     let (_server, mut raw) = start(Server::new().connection_buffer_limit(limit)).await;
-    // Each call has a kibibyte of a message of which more has to come, in a read buffer of its own.
+    // Each call holds a kibibyte of an unfinished message, in a read buffer of its own.
     let part = [&[0, 0, 0x40, 0, 0][..], &[b'x'; KIB]].concat();
     let unknown = [0; 8 * KIB];
     for stream in (1..200).step_by(2) {
@@ -125,7 +125,7 @@ async fn early_answers_cause_no_error_while_the_client_sends() {
     assert!(reset.is_reset(Reason::NO_ERROR), "{reset:?}");
 }
 
-/// As curl before 8.0 would wait for ever for what it takes to be more.
+/// The case of curl before 8.0, which waits for ever to send the rest of a stated length.
 #[tokio::test]
 async fn early_answer_waits_for_a_short_content_length() {
     let (_server, mut raw) = start(Server::new()).await;
@@ -138,7 +138,7 @@ async fn early_answer_waits_for_a_short_content_length() {
     raw.data(1, &request, true).await;
     assert_eq!(raw.answer(1).await.last().unwrap().field("grpc-status"), Some("12"));
 
-    // But not for one that does not come, or is long.
+    // The wait is bounded: a request that does not come, or is long, gets its answer early.
     raw.headers(3, &stated, false).await;
     assert_eq!(raw.answer(3).await.last().unwrap().field("grpc-status"), Some("12"));
     let long = head_with("/test.Echo/Missing", &[("content-length", "65537")]);
@@ -208,7 +208,7 @@ async fn compression_bombs_exhaust_only_their_connections_budget() {
     let head = head_with(UNARY, &[("grpc-encoding", "gzip")]);
     let bomb = compressed(Encoding::GZIP, &"\0".repeat(5 << 20));
     let ordinary = compressed(Encoding::GZIP, "an ordinary message");
-    // The budget refills with time, of which a busy machine takes more for each bomb.
+    // The budget refills with time, and each bomb takes longer on a busy machine.
     let mut streams = (1..201).step_by(2);
     loop {
         let stream = streams.next().expect("the budget is used up");

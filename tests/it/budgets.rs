@@ -1,4 +1,4 @@
-//! What calls may hold together: unfinished messages and responses that are not read.
+//! The joint limits of calls: unfinished messages and unread responses.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use crate::support::{TestServer, patiently};
 const UNARY: &str = "/test.Echo/Unary";
 const KIB: usize = 1024;
 
-/// What each call of these tests holds at least.
+/// The least that each call of these tests holds.
 const HELD: usize = 200 * KIB;
 
-/// What a call may hold without being counted.
+/// Bytes that a call may hold without being counted.
 const ALLOWANCE: usize = 4 * KIB;
 
 async fn start(connection: usize, server: usize) -> TestServer {
-    // The peers ping in order to know what the server has seen.
+    // The peers ping to learn which frames the server has read.
     let settings = Server::new()
         .permit_pings(Duration::ZERO, true)
         .connection_buffer_limit(connection)
@@ -36,7 +36,7 @@ fn statuses(frames: &[Frame]) -> Vec<(&str, &str)> {
     ends.map(|frame| (field(frame, "grpc-status"), field(frame, "grpc-message"))).collect()
 }
 
-/// Sends this in each of these calls, and gives what came back.
+/// Sends these bytes in each of these calls and returns their frames.
 async fn send(raw: &mut Raw, calls: Range<u32>, body: &[u8], end: bool) -> Vec<Frame> {
     let mut frames = Vec::new();
     for stream in calls.map(|call| 2 * call + 1) {
@@ -52,13 +52,13 @@ async fn send(raw: &mut Raw, calls: Range<u32>, body: &[u8], end: bool) -> Vec<F
     frames
 }
 
-/// Calls whose messages are of 4 MiB, and do not arrive in full.
+/// Calls with unfinished messages of 4 MiB.
 async fn unfinished(raw: &mut Raw, calls: Range<u32>) -> Vec<Frame> {
     let part = [&[0, 0, 0x40, 0, 0][..], &[b'x'; HELD]].concat();
     send(raw, calls, &part, false).await
 }
 
-/// Calls whose responses have no window.
+/// Calls whose responses have no flow-control window.
 async fn unread(raw: &mut Raw, calls: Range<u32>) -> Vec<Frame> {
     send(raw, calls, &framed(&"x".repeat(HELD)), true).await
 }
@@ -69,7 +69,7 @@ async fn assert_served(server: &TestServer, length: usize) {
     assert_eq!(peer.unary(UNARY, &message).await.messages(), [message]);
 }
 
-/// Of so many calls those that fit are left, and the others were told why they are not.
+/// Asserts that the calls that fit are open, and that the others got the reason.
 fn assert_bounded(frames: &[Frame], calls: usize, limit: usize, whose: &str) {
     let ended = statuses(frames);
     for (status, message) in &ended {
@@ -109,10 +109,10 @@ async fn server_limit_is_shared_and_freed_bytes_are_reusable() {
     let mut other = Raw::connect_with(server.addr, &[(INITIAL_WINDOW_SIZE, 0)]).await;
     frames.extend(unread(&mut other, 0..20).await);
     assert_bounded(&frames, 22, limit, "this server");
-    // Small calls need nothing of it.
+    // Small calls take nothing from the limit.
     assert_served(&server, KIB).await;
     drop((one, other));
-    // Their ends are not seen at once.
+    // Their ends do not arrive at once.
     let message = "y".repeat(900 * KIB);
     let mut peer = Peer::connect(server.addr).await;
     let again = async { while peer.unary(UNARY, &message).await.grpc_status() != "0" {} };
@@ -124,7 +124,7 @@ async fn calls_give_back_bytes_that_they_stop_holding() {
     let server = start(1024 * KIB, 1024 * KIB).await;
     let mut peer = Peer::connect(server.addr).await;
     let message = "x".repeat(700 * KIB);
-    // All stay open, and have been over half of the limit each.
+    // All stay open, although each held more than half of the limit for a while.
     let mut calls = Vec::new();
     for _ in 0..4 {
         let mut call = peer.open("/test.Echo/Bidi").await;

@@ -1,4 +1,4 @@
-//! Whoever creates much does not hold up those who create little.
+//! Clients that create many users do not delay clients that create few.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -19,17 +19,17 @@ use crate::support::program::Running;
 /// Longer than all batches take on a loaded machine.
 const LONG: Duration = Duration::from_secs(120);
 
-/// Streams that are half-closed at once.
+/// Streams that are half-closed at the same time.
 const STREAMS: usize = 24;
 
-/// Users of each: as many as there may be.
+/// Users of each stream: the most that a stream may have.
 const USERS: usize = 10_000;
 
-/// Batches that may be answered while one creation waits. It is the one under way, and perhaps the next;
-/// the others are for a client that sees answers late. Without turns it would be all of them.
+/// Batches that may be answered while one creation waits: the running one, perhaps the next, and
+/// some for a client that sees answers late. Without fair turns it would be all of them.
 const AHEAD: usize = STREAMS / 3;
 
-/// All of a stream, but its half-close. The server has read it, but for the last window.
+/// Sends a whole stream except its half-close. The server has read it, except for the last window.
 async fn stream(peer: &mut Peer) -> Opened {
     let path = user_service::CREATE_USERS.path;
     let mut opened = peer.open_with(request(path).header("users-batch", "atomic")).await;
@@ -41,7 +41,7 @@ async fn stream(peer: &mut Peer) -> Opened {
     opened
 }
 
-/// Half-closes a stream, and counts its answer.
+/// Half-closes a stream and counts its answer.
 async fn finish(mut stream: Opened, answered: Arc<AtomicUsize>) {
     stream.send.send_data(Bytes::new(), true).unwrap();
     let (_send, mut answer) = timeout(LONG, stream.split()).await.unwrap().unwrap();
@@ -54,7 +54,7 @@ async fn finish(mut stream: Opened, answered: Arc<AtomicUsize>) {
     answered.fetch_add(1, Ordering::Relaxed);
 }
 
-/// A creation waits for one batch at the most, however many wait.
+/// A creation waits for one batch at most, however many streams wait.
 async fn one_batch_is_waited_for(store: &str) {
     let quiet = "info,balafon::access=off";
     let arguments = ["--workers", "2", "--log-level", quiet, "--store", store];

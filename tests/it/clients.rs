@@ -1,4 +1,4 @@
-//! The user service, driven by a client that nobody here wrote: tonic's.
+//! The user service, called by tonic's client.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use user_server::store::memory::MemoryStore;
 
 use crate::support::{TestServer, patiently};
 
-/// tonic without generated code: the descriptors say all that it needs.
+/// tonic without generated code: the descriptors have everything that it needs.
 #[derive(Clone)]
 struct Client(Grpc<Channel>);
 
@@ -210,7 +210,7 @@ async fn create_users_skips_invalid_messages_and_reports_them() {
         new_user("Eve", "not an address"),
     ];
     let response = client.client_streaming(&user_service::CREATE_USERS, batch).await.unwrap();
-    // tonic gives initial and trailing metadata of such a call as one.
+    // tonic merges the initial and trailing metadata of such a call.
     let metadata = response.metadata();
     assert_eq!(metadata.get("users-failed").unwrap(), "2");
     let failures = metadata.get_bin("users-failures-bin").unwrap().to_bytes().unwrap();
@@ -307,7 +307,7 @@ async fn deadline_ends_a_stream_without_half_close() {
     let mut request = Request::new(UnboundedReceiverStream::new(stream));
     request.set_timeout(Duration::from_millis(50));
     let status = client.bidi(&user_service::UPDATE_USERS, request).await.unwrap_err();
-    // tonic has a timer of its own for the same moment, and calls what it does CANCELLED.
+    // tonic has its own timer for the same moment, and reports CANCELLED.
     assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status}");
     assert!(client.create("Alive", "alive@example.com").await.is_ok());
 }

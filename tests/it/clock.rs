@@ -1,4 +1,4 @@
-//! A clock that is wrong, by libfaketime.
+//! A wrong clock, simulated by libfaketime.
 #![cfg(target_os = "linux")]
 
 use std::path::PathBuf;
@@ -14,8 +14,8 @@ use crate::support::peer::{encoded, request};
 use crate::support::program::{Running, user_server};
 use crate::tls::{Authority, Client};
 
-/// The library that shows a process another time. `None` where it is not installed; where `CI` is set
-/// it has to be.
+/// The library that gives a process another time. `None` if it is not installed; with `CI` set that
+/// is a failure.
 fn libfaketime() -> Option<PathBuf> {
     let machine = std::env::consts::ARCH;
     let folder = format!("/usr/lib/{machine}-linux-gnu/faketime");
@@ -52,7 +52,7 @@ async fn time_before_1970_fails_no_call() {
     let key = Key::Secret(ring::hmac::HMAC_SHA256, SECRET.trim_end().into());
     let token = format!("Bearer {}", token(json!({"alg": "HS256"}), &claims, &key));
     let user = CreateUserRequest { name: "Alice".into(), email: "a@b.co".into() };
-    // The second time the token is known.
+    // The second time the token is in the cache.
     for _ in 0..2 {
         let head = request(CREATE_USER.path)
             .header("authorization", &token)

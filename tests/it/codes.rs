@@ -25,7 +25,7 @@ fn application_codes_never_come_from_the_grpc_layer() {
     ];
     let sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../src/grpc"));
     assert!(sources.len() > 30, "{} files", sources.len());
-    // Its tests have statuses of applications.
+    // `status.rs` has the constructors, and tests of them.
     for path in sources.iter().filter(|path| !path.ends_with("grpc/status.rs")) {
         let text = fs::read_to_string(path).unwrap();
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));

@@ -27,7 +27,7 @@ fn compressed(encoding: Encoding, message: &str) -> Bytes {
     frame.freeze()
 }
 
-/// The messages of a reply, and which of them were compressed.
+/// The messages of a reply, each with a flag: was it compressed?
 fn messages(reply: &Reply) -> Vec<(bool, String)> {
     let encoding = reply.headers.get("grpc-encoding").map(|name| {
         ENCODINGS.into_iter().find(|encoding| encoding.name() == name.to_str().unwrap()).unwrap()
@@ -80,7 +80,7 @@ async fn unaccepted_encodings_are_unimplemented() {
     ] {
         for encoding in ENCODINGS {
             let head = request(path).header("grpc-encoding", encoding.name());
-            // The answer comes from the header: the message never ends.
+            // The header alone causes the answer: the message never ends.
             let mut call = peer.open_with(head).await;
             call.send.send_data(Bytes::from_static(&[1, 0, 0, 1, 0]), false).unwrap();
             if accepted.contains(encoding.name()) {
@@ -94,13 +94,13 @@ async fn unaccepted_encodings_are_unimplemented() {
             let message = reply.trailer("grpc-message").unwrap();
             assert!(message.ends_with(&format!("wanted one of {accepted}")), "{message}");
         }
-        // Plain ones go on as ever, and are told the same.
+        // Uncompressed calls still work, and advertise the same encodings.
         for identity in [request(path), request(path).header("grpc-encoding", "identity")] {
             let reply = peer.call(identity, framed("")).await;
             assert_eq!(reply.headers["grpc-accept-encoding"], accepted, "{path}");
             assert_eq!(reply.grpc_status(), if path == "/no.such/Method" { "12" } else { "0" });
         }
-        // Without an encoding in the header a compressed message is malformed.
+        // A compressed message without an encoding in the header is malformed.
         if path == "/test.Echo/Unary" {
             let reply = peer.call(request(path), compressed(Encoding::GZIP, "x")).await;
             assert_eq!(reply.grpc_status(), "13");
@@ -132,7 +132,7 @@ async fn health_and_reflection_receive_only_short_requests() {
         }
         assert_eq!(peer.unary(path, &bomb[..4096]).await.grpc_status(), "8", "{path}");
     }
-    // Three bytes before the name: 4 KiB in all.
+    // Three bytes come before the name: 4 KiB in all.
     let reply = peer.unary("/grpc.health.v1.Health/Check", &bomb[..4093]).await;
     assert_eq!(reply.grpc_status(), "5");
 }

@@ -1,4 +1,4 @@
-//! A server that has enough to do says so at once.
+//! Load shedding: a server at its concurrency limit refuses calls at once.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ async fn excess_call_is_unavailable_at_once() {
         call.message("hello", false);
         open.push(call);
     }
-    // Both have arrived when this has: they came on the same connection.
+    // Both have arrived when this one has: they share a connection.
     for _ in 0..3 {
         let shed = patiently(peer.unary(UNARY, "hello")).await;
         assert_eq!(shed.grpc_status(), "14");

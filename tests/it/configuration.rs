@@ -1,4 +1,4 @@
-//! Where the settings of the program come from, and what it says of those that are wrong.
+//! The sources of the program's settings, and the errors for wrong ones.
 
 use std::fs;
 use std::process::Command;
@@ -10,14 +10,14 @@ use crate::support::program::{Running, complaint, user_server};
 
 const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config.sample.toml");
 
-/// Runs it to its end: what it prints, what it complains of, and its exit code.
+/// Runs the program to its end: standard output, standard error, exit code.
 fn run(command: &mut Command) -> (String, String, i32) {
     let output = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (text(output.stdout), text(output.stderr), output.status.code().unwrap())
 }
 
-/// What `config` prints.
+/// The output of `config`.
 fn effective(arguments: &[&str], environment: &[(&str, &str)]) -> String {
     let environment = environment.iter().copied();
     let (out, err, code) = run(user_server().arg("config").args(arguments).envs(environment));
@@ -25,7 +25,7 @@ fn effective(arguments: &[&str], environment: &[(&str, &str)]) -> String {
     out
 }
 
-/// What is wrong with this file, each line without the file's name.
+/// The errors for this file, each line without the file's name.
 fn wrong(content: &str) -> Vec<String> {
     let folder = Folder::new();
     let file = folder.write("server.toml", content);
@@ -184,7 +184,7 @@ level = "inof"
     let duration = "a duration with its unit (ms, s, m, h, d), such as 500ms, 30s or 1h30m";
     let size = "a size with its unit (B, KiB, MiB, GiB), such as 16KiB or 4MiB";
     let mut expected = vec![
-        // What is no value at all is found as the file is read, the rest after that.
+        // Malformed values are found as the file is parsed; the other errors come after that.
         format!("23: shutdown.drain-timeout is a list: wanted {duration}"),
         r#"2: workers is "many": wanted a whole number from 1 to 1024, or auto"#.to_owned(),
         r#"3: unix-mode is "9": wanted permissions as three octal digits, such as 600 or 660"#
@@ -347,12 +347,12 @@ fn unknown_methods_are_refused() {
     let others = "5: auth.allow has \"c=*/Frobnicate\": no method matches */Frobnicate, the methods are \
                   grpc.health.v1.Health/Check, ";
     assert!(unknown.starts_with(others), "{unknown}");
-    // And by the flags, at the start.
+    // The same at the start with flags.
     let line = complaint(&["--rate-limit", "*/CreateUsr=1/1s"]);
     let wanted = "user-server: --rate-limit has \"*/CreateUsr=1/1s\": no method matches \
                   */CreateUsr, is */CreateUser meant?\n";
     assert_eq!(line, wanted);
-    // Methods that are only switched off are no mistake.
+    // Methods that are only disabled are no mistake.
     let off = [
         "config",
         "--reflection=false",
@@ -380,7 +380,7 @@ fn unreachable_rules_are_a_warning() {
 fn misspelt_variables_are_a_warning() {
     let mut command = user_server();
     command.env("USER_SERVER_WORKRS", "3");
-    // Kubernetes sets such ones for a service of this name.
+    // Kubernetes sets such variables for a service with this name.
     command.env("USER_SERVER_PORT_9090_TCP_ADDR", "10.0.0.1");
     let (out, _, code) = run(command.args(["check", "--store", "memory:"]));
     let warning = "USER_SERVER_WORKRS is no setting: is USER_SERVER_WORKERS meant?";
@@ -392,7 +392,7 @@ fn misspelt_variables_are_a_warning() {
     assert!(running.child.wait().unwrap().success());
 }
 
-/// A certificate that ends in this year, and its key.
+/// A certificate that expires in this year, and its key.
 fn certificate(last_year: i32) -> (String, String) {
     let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
     params.not_before = date_time_ymd(2001, 1, 1);
@@ -462,7 +462,7 @@ async fn listen_addresses_are_all_served() {
     let path = folder.path("users.sock");
     let listen = format!("unix:{}", path.display());
     let mut running = Running::start(&["--listen", &listen, "--unix-mode", "660"], &[]);
-    // Behind the address that `Running` adds, or before it.
+    // Before or after the address that `Running` adds.
     let also = running.line_with("listening");
     let both = format!("{} {also}", running.address);
     assert!(both.contains(&listen) && both.contains("127.0.0.1:"), "{both}");

@@ -1,4 +1,4 @@
-//! How many connections there may be, and what happens to those that are too many.
+//! The limit on connections, and the answer to connections over it.
 
 use std::net::SocketAddr;
 
@@ -10,12 +10,12 @@ use crate::support::echo::Echo;
 use crate::support::peer::Peer;
 use crate::support::{TestServer, patiently};
 
-/// Whether the server, which speaks first, serves this connection or closes it.
+/// Whether the server, which sends first, serves this connection or closes it.
 async fn is_served(stream: &TcpStream) -> bool {
     matches!(patiently(stream.peek(&mut [0])).await, Ok(1))
 }
 
-/// A peer, once there is a place for it.
+/// A peer, as soon as the server accepts one.
 async fn peer(addr: SocketAddr) -> Peer {
     let attempts = async {
         loop {
@@ -36,7 +36,7 @@ async fn excess_connections_are_closed_until_one_ends() {
         let server = TestServer::start_with(settings, router).await;
         let mut served = peer(server.addr).await;
         assert_eq!(served.unary("/test.Echo/Unary", "one").await.messages(), ["one"]);
-        // It has sent nothing yet, and counts all the same.
+        // It has sent nothing yet, but it counts.
         let in_handshake = TcpStream::connect(server.addr).await.unwrap();
         for _ in 0..3 {
             assert!(!is_served(&TcpStream::connect(server.addr).await.unwrap()).await);
@@ -94,6 +94,6 @@ async fn tls_on_a_plaintext_port_gets_an_alert() {
     client.write_all(&[22, 3, 1, 0, 5, 1, 0, 0, 1, 3]).await.unwrap();
     let mut answer = Vec::new();
     patiently(client.read_to_end(&mut answer)).await.unwrap();
-    // Fatal, protocol_version.
+    // A fatal alert, protocol_version.
     assert_eq!(answer, [21, 3, 3, 0, 2, 2, 70]);
 }

@@ -1,4 +1,5 @@
-//! `user-server backup` and `user-server restore`: what a copy has, and what is never lost by making one.
+//! `user-server backup` and `user-server restore`: the contents of a copy, and that copying loses
+//! nothing.
 
 use std::fs;
 use std::path::Path;
@@ -13,10 +14,10 @@ use crate::support::folder::{Folder, text};
 use crate::support::peer::{Peer, encoded, request};
 use crate::support::program::{Running, user_server};
 
-/// Users of one batch, all or nothing.
+/// Creates users in one atomic batch.
 const BATCH: usize = 16;
 
-/// What a command says, and its exit code.
+/// The output of a command and its exit code.
 fn run(store: &str, arguments: &[&str]) -> (String, i32) {
     let output = user_server().args(["--store", store]).args(arguments).output().unwrap();
     let all = [output.stdout, output.stderr].concat();
@@ -129,7 +130,7 @@ async fn restore_after_a_kill_replaces_the_wal() {
         let (said, code) = run(&store(&folder), &["backup", &copy]);
         assert_eq!(code, 0, "{said}");
         create(&mut peer, 100).await;
-        // Neither while it is served: it would go on with what nobody finds any more.
+        // A served store is not replaced: the server would go on in a file without a name.
         let (said, code) = run(&store(&folder), &["restore", &copy]);
         assert!(said.contains("is in use by another process") && code == 2, "{said}");
         running.signal("KILL");
@@ -141,7 +142,7 @@ async fn restore_after_a_kill_replaces_the_wal() {
     assert!(said.starts_with("3 users, "), "{said}");
     assert_eq!(names(&folder), ["copy.db", "users.db", "users.db-lock"]);
     assert_eq!(total(&folder).await, "3");
-    // The killed server's users are in no log, also of a later start.
+    // The killed server's users are in no log, not even after a later start.
     assert_eq!(total(&folder).await, "3");
 }
 
@@ -158,7 +159,7 @@ async fn backup_of_a_killed_server_includes_its_wal() {
     let (said, code) = run(&store(&folder), &["backup", &copy]);
     assert!(said.starts_with("5 users, ") && code == 0, "{said}");
     assert_eq!(total(&folder).await, "5");
-    // To a place where there is no store yet.
+    // To a path without a store.
     let other = Folder::new();
     let (said, code) = run(&store(&other), &["restore", &copy]);
     assert_eq!(code, 0, "{said}");
@@ -207,7 +208,7 @@ async fn restore_of_no_backup_leaves_the_store_unchanged() {
         let (said, code) = run(&store(&folder), &["restore", &file]);
         assert!(said.contains(why) && code == 2, "{file}: {said}");
         assert!(fs::read(folder.path("users.db")).unwrap() == whole, "{file}");
-        // Nor is one made of it.
+        // No store is made of it either.
         let (_, code) =
             run(&format!("sqlite:{}", text(&folder.path("new.db"))), &["restore", &file]);
         assert!(code == 2 || file.ends_with("users.db"));

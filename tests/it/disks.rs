@@ -1,4 +1,4 @@
-//! What operators see of a disk that is full, and of a log that grows.
+//! A full disk and a growing write-ahead log, as operators see them.
 
 use std::fs;
 
@@ -58,7 +58,7 @@ async fn full_disk_at_restart_serves_reads() {
         running.signal(signal);
         running.child.wait().unwrap();
 
-        // The same files on a disk that has no room for another byte.
+        // The same files on a disk without a free byte.
         let here = text(&folder.path(""));
         let disk = text(&folder.path("disk"));
         fs::create_dir(&disk).unwrap();
@@ -70,7 +70,7 @@ async fn full_disk_at_restart_serves_reads() {
         let running = Running::spawn(command);
         let mut peer = connect(&running).await;
         let mut health = Health::watch(&mut peer).await;
-        // It writes into what room there is left.
+        // It writes into the remaining room.
         loop {
             let (status, _) = create(&mut peer).await;
             if status != "0" {
@@ -111,7 +111,7 @@ async fn wal_kept_by_an_outside_reader_is_reported() {
         assert_eq!(create(&mut peer).await.0, "0");
     }
     assert!(metric(&admin, "user_store_log_bytes") < f64::from(32 << 20));
-    // It was one line.
+    // It was logged once.
     let line = running.line_with("checkpoint");
     assert!(line.contains("checkpoints succeed again"), "{line}");
 }
@@ -130,7 +130,8 @@ async fn failed_checkpoint_is_logged_once_and_a_metric() {
         let mut running = running;
         running.child.wait().unwrap();
     }
-    // No file may be longer than the database is: 24 MiB, which the log reaches later than a copy of it.
+    // No file may exceed the database's 24 MiB; the write-ahead log reaches that size later than a
+    // copy.
     assert!(folder.path("users.db").metadata().unwrap().len() > 24 << 20);
     let mut command = user_server_under("trap '' XFSZ; ulimit -f 49152");
     command.args(["--admin-listen", "127.0.0.1:0", "--store", &store, QUIET[0], QUIET[1]]);

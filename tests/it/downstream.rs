@@ -1,5 +1,4 @@
-//! A crate outside of the workspace with a service of its own: the one that the quick start shows, to the
-//! letter.
+//! A crate outside the workspace with its own service: exactly the one of the quick start.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -25,7 +24,7 @@ fn files_of_the_quick_start() -> Vec<(String, String)> {
     named.collect()
 }
 
-/// Writes the crate outside of the repository's workspace and builds it.
+/// Writes the crate outside the workspace and builds it.
 fn build(folder: &Path) -> PathBuf {
     let files = files_of_the_quick_start();
     let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).collect();
@@ -38,7 +37,7 @@ fn build(folder: &Path) -> PathBuf {
     let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
     let dependencies = manifest.lines().filter(|line| line.contains("path = "));
     assert_eq!(dependencies.count(), 2, "nothing but balafon and balafon-codegen");
-    // The versions that are here already: this test needs no network.
+    // Uses the versions of this lock file, so that the test needs no network.
     fs::copy(Path::new(CHECKOUT).join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
     let target = Path::new(CHECKOUT).join("target/downstream");
     let status = Command::new(env!("CARGO"))

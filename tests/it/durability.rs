@@ -1,4 +1,4 @@
-//! Users outlive the program, and what becomes of it when the disk does not play along.
+//! Users survive the program, and the program survives faults of the disk.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +24,7 @@ fn store(folder: &Folder) -> String {
     format!("sqlite:{}", text(&folder.path("users.db")))
 }
 
-/// For a server whose lines nobody reads.
+/// For a server whose log is not read.
 #[cfg(target_os = "linux")]
 const QUIET: [&str; 2] = ["--log-level", "info,balafon::access=off"];
 
@@ -58,7 +58,7 @@ async fn users_survive_a_restart_and_a_kill() {
         if round == 0 {
             running.signal("TERM");
             assert!(running.child.wait().unwrap().success());
-            // All is in the file itself: it may be copied, or moved.
+            // The file alone has all users: it may be copied or moved.
             assert!(!folder.path("users.db-wal").exists());
         }
     }
@@ -122,12 +122,12 @@ async fn second_server_is_refused_under_another_name() {
     let (line, code) = check(user_server(), &other);
     assert!(line.starts_with("warning: --store: ") && line.contains("is in use"), "{line}");
     assert_eq!(code, 0);
-    // The first one has noticed nothing.
+    // The first server is not affected.
     let mut peer = connect(&running).await;
     assert_eq!(create(&mut peer, "Alice").await.grpc_status(), "0");
 }
 
-/// Takes the right to mount: see the test of a full disk.
+/// Needs the right to mount: see the test of a full disk.
 #[cfg(target_os = "linux")]
 #[test]
 fn second_server_is_refused_behind_a_bind_mount() {
@@ -150,11 +150,11 @@ fn second_server_is_refused_behind_a_bind_mount() {
     assert!(line.contains("is in use by another process"), "{line}");
 }
 
-/// A command in a name space of its own, after `mount`, a script of the shell with these arguments; the
-/// caller adds the program and its arguments. `None` where nobody may mount: that takes the right of root, or
-/// of a user to whom the system gives name spaces.
+/// A command in its own mount namespace, after `mount`, a shell script with these arguments. The
+/// caller adds the program and its arguments. `None` without the right to mount, which root has, or
+/// a user who may create namespaces.
 #[cfg(target_os = "linux")]
-#[allow(clippy::print_stderr)] // A test that does not run should say so.
+#[allow(clippy::print_stderr)] // The reason why a test does not run belongs in its output.
 pub fn within_mount(mount: &str, arguments: &[&str]) -> Option<Command> {
     let unshare = |script: &str| {
         let mut command = Command::new("unshare");
@@ -213,7 +213,7 @@ fn moved_file_makes_the_server_not_ready() {
     let (running, admin) = admin::start(&["--store", &store(&folder)]);
     let is_ready = || admin::http(&admin, "GET /readyz").starts_with("HTTP/1.1 200");
     assert!(is_ready());
-    // Not all that health says depends on the store: a liveness probe of gRPC is not to start it again.
+    // Liveness does not depend on the store: a gRPC liveness probe must not restart the server.
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let liveness = || {
         runtime.block_on(async {
@@ -240,7 +240,7 @@ async fn moved_folder_stops_acknowledgements() {
     let [here, elsewhere] = ["here", "elsewhere"].map(|name| folder.path(name));
     fs::create_dir(&here).unwrap();
     let mut command = user_server();
-    // As it is by default: a name that depends on where the server was started.
+    // The default path is relative to the working directory of the server.
     command.current_dir(&here).args(["--workers", "1", "--store", "sqlite:users.db"]);
     let running = Running::spawn(command);
     let mut peer = connect(&running).await;
@@ -276,7 +276,7 @@ async fn health_follows_reads() {
     assert!(patiently(health.is_serving()).await);
 }
 
-/// The program without the right to write what its file modes forbid, which root has.
+/// The program bound by file modes, which root is not.
 #[cfg(target_os = "linux")]
 fn user_server_like_anybody() -> Command {
     let plain = user_server();
@@ -327,14 +327,14 @@ async fn damaged_user_is_logged_and_counted_in_the_trailers() {
     );
 }
 
-/// What `check` says of a store, and its exit code.
+/// The output of `check` for a store, and its exit code.
 fn check(mut program: Command, store: &str) -> (String, i32) {
     let output = program.args(["check", "--store", store]).output().unwrap();
     let out = String::from_utf8(output.stdout).unwrap();
     (out.lines().last().unwrap().to_owned(), output.status.code().unwrap())
 }
 
-/// All that is in the folder; of the index of SQLite's log only that it is there.
+/// The contents of all files in the folder; for the index of SQLite's log only its existence.
 fn files(folder: &Folder) -> BTreeMap<String, Vec<u8>> {
     let files = fs::read_dir(folder.path("")).unwrap().map(|file| {
         let path = text(&file.unwrap().path());
@@ -468,7 +468,7 @@ fn check_does_not_wait_for_a_silent_database() {
     assert_eq!(code, 2);
 }
 
-/// The disk is one of 5 MiB in memory.
+/// The disk is a file system of 5 MiB in memory.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn full_disk_refuses_new_users_and_keeps_existing_ones() {
@@ -506,7 +506,7 @@ async fn full_disk_refuses_new_users_and_keeps_existing_ones() {
     let reply = peer.call(request(user_service::GET_USER.path), encoded(&known)).await;
     assert_eq!(reply.grpc_status(), "0");
 
-    // As the server sees its file systems.
+    // In the server's mount namespace.
     fs::remove_file(format!("/proc/{}/root{disk}/other", running.child.id())).unwrap();
     assert!(patiently(health.is_serving()).await);
     assert_eq!(create(&mut peer, &name).await.grpc_status(), "0");

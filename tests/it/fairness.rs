@@ -1,4 +1,4 @@
-//! Calls share a connection, and connections share a worker: none of them has it for itself.
+//! Fair scheduling of the calls of a connection and the connections of a worker.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -14,16 +14,16 @@ use crate::support::{TestServer, patiently};
 static SLOW: Rpc<String, String> = Rpc::unary("/test.Busy/Slow");
 static ENDLESS: Rpc<String, String> = Rpc::unary("/test.Busy/Endless");
 
-/// What a poll of `SLOW` takes: long beside what a thread has to wait for a CPU.
+/// The duration of a poll of `SLOW`: long compared with the wait of a thread for a CPU.
 const SLOW_POLL: Duration = Duration::from_millis(25);
 
-/// What a poll of `ENDLESS` takes.
+/// The duration of a poll of `ENDLESS`.
 const ENDLESS_POLL: Duration = Duration::from_micros(100);
 
-/// Tries, of which the best counts: on a busy machine the test's own thread may have to wait.
+/// Attempts, of which the best counts: on a busy machine the test's own thread may have to wait.
 const TRIES: usize = 10;
 
-/// How often each of the endless calls was polled.
+/// The number of polls of each endless call.
 #[derive(Clone, Default)]
 struct Polls(watch::Sender<Vec<usize>>);
 
@@ -38,7 +38,7 @@ impl Polls {
             .build()
     }
 
-    /// Always has more to do, and never anything to wait for.
+    /// Always ready for more work, and never waiting.
     async fn endless(&self) -> Result<Response<String>, Status> {
         let mut index = 0;
         self.0.send_modify(|polls| {
@@ -65,7 +65,7 @@ impl Polls {
         patiently(all).await.unwrap();
     }
 
-    /// How many polls go by in which `peer` gets an answer.
+    /// The number of polls until `peer` gets an answer.
     async fn while_answered(&self, peer: &mut Peer) -> usize {
         let mut least = usize::MAX;
         for _ in 0..TRIES {
@@ -89,7 +89,7 @@ async fn thousand_busy_calls_starve_no_other_call() {
     const CALLS: usize = 1000;
     let polls = Polls::default();
     let router = Router::new().add(polls.service()).add(Echo::default().service());
-    // There is to be room for one call more.
+    // Leaves room for one more call.
     let server = Server::new().workers(1).max_concurrent_streams(2 * CALLS as u32);
     let server = TestServer::start_with(server, router).await;
     let mut neighbour = Peer::connect(server.addr).await;
@@ -109,7 +109,7 @@ async fn thousand_busy_calls_starve_no_other_call() {
 
 #[tokio::test]
 async fn unlimited_sender_starves_no_other_call() {
-    /// Far more than what is under way at a time.
+    /// Far more than the calls that run at a time.
     const MUCH: usize = 8 * 1024 * 1024;
     let echo = Echo::default();
     let server = Server::new().workers(1);
@@ -155,7 +155,7 @@ async fn slow_handlers_are_counted_unless_spawned() {
         let counts = stats.slow_polls();
         let of_slow = counts.iter().find(|(method, _)| **method == *SLOW.method());
         let count = of_slow.map_or(0, |(_, count)| *count);
-        // A poll is slow too where the machine itself is.
+        // A poll can also be slow because the machine is.
         assert!(if spawn { count < 3 } else { count >= 3 }, "spawn {spawn}: {counts:?}");
     }
 }

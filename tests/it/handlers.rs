@@ -1,4 +1,4 @@
-//! Handlers called without a network: the guide's tests of its `StreamRecorder`, on ours.
+//! Handlers called without a network, in the manner of `StreamRecorder` tests.
 
 use balafon::rpc::ErrorInfo;
 use balafon::testing::{Recorder, requests};
@@ -49,7 +49,7 @@ fn with_key(key: &'static str, name: &str) -> Request<CreateUserRequest> {
 async fn create_user_with_a_repeated_key_answers_as_before() {
     let service = service();
     let first = service.create_user(with_key("k", "Alice")).await.unwrap().message;
-    // What is trimmed away makes no difference.
+    // Trimmed characters make no difference.
     let again = service.create_user(with_key("k", " Alice ")).await.unwrap().message;
     assert_eq!(again, first);
     let other = service.create_user(with_key("l", "Alice")).await.unwrap().message;

@@ -1,4 +1,4 @@
-//! Interceptors see every call, of any shape, with its true end.
+//! Interceptors see calls of every kind with their true outcome.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use crate::support::TestServer;
 use crate::support::echo::Echo;
 use crate::support::peer::{Peer, Reply, framed, request};
 
-/// Writes down what it sees of each call.
+/// Records each call and its outcome.
 #[derive(Clone, Default)]
 struct Journal(Arc<Mutex<Vec<String>>>);
 
@@ -96,7 +96,7 @@ async fn outcome_is_seen_for_calls_ended_from_outside() {
 
 static X_LAYER: AsciiKey = AsciiKey::from_static("x-layer");
 
-/// Leaves its name in the response, on the way in and on the way out.
+/// Adds its name to the response metadata before and after the handler.
 struct Layer(u32);
 
 impl Interceptor for Layer {
@@ -121,7 +121,7 @@ async fn first_is_the_outermost() {
     assert_eq!(layers(reply.trailers.as_ref().unwrap()), ["3", "2", "1"]);
 }
 
-/// Refuses every call, changes every outcome, or never gets to the handler.
+/// Refuses every call, replaces every outcome, or never reaches the handler.
 enum Odd {
     Refuses,
     Overrules,

@@ -1,4 +1,4 @@
-//! How long connections live, and what costs a client its own. Time is simulated.
+//! The lifetime of connections, and conduct that ends them. Time is simulated.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::support::{patiently, serve_pipe};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A server of echoes, and what becomes of their calls.
+/// An echo server, and the outcomes of its calls.
 struct Fixture {
     server: Server,
     router: Arc<Router>,
@@ -48,7 +48,7 @@ impl Fixture {
     }
 }
 
-/// That much has passed since, give or take the resolution of the clock.
+/// Asserts that this much time has passed, give or take the resolution of the clock.
 #[track_caller]
 fn assert_passed(since: Instant, time: Duration) {
     let passed = since.elapsed();
@@ -120,7 +120,7 @@ async fn idle_connection_is_closed_after_its_time() {
     let first = raw.next_kind(GOAWAY).await;
     assert_eq!((first.last_stream(), first.reason()), (i32::MAX as u32, Reason::NO_ERROR));
     assert_passed(start, 10 * SECOND);
-    // Once the PING is answered, nothing more is under way.
+    // Once the PING is answered, nothing is in progress.
     let ping = raw.next_kind(PING).await;
     raw.send(PING, ACK, 0, &ping.payload).await;
     let last = raw.goodbye().await.unwrap();
@@ -149,7 +149,7 @@ async fn idle_time_starts_after_the_last_call() {
     assert_passed(end, 10 * SECOND);
 }
 
-/// What a client sends that does not know yet is served.
+/// The frames of a client that has not seen the GOAWAY yet are served.
 #[tokio::test(start_paused = true)]
 async fn goaway_serves_a_call_that_crosses_it() {
     let fixture = Fixture::new(Server::new().max_connection_idle(10 * SECOND));
@@ -192,7 +192,7 @@ async fn max_age_refuses_new_calls_and_keeps_open_ones() {
     sleep(8 * SECOND).await;
     assert_alive(&mut peer).await;
     assert_eq!(fixture.seen.code().await, Code::Ok);
-    // The age comes, give or take a tenth.
+    // The age is reached, give or take a tenth.
     sleep(4 * SECOND).await;
     let refused = peer.try_open(request("/test.Echo/Unary")).await.err().expect("it is too old");
     assert!(refused.is_go_away(), "{refused}");
@@ -222,7 +222,8 @@ async fn max_age_grace_ends_calls_as_unavailable() {
     patiently(serving).await.unwrap();
 }
 
-/// The peer does not acknowledge the shutdown's PING, so for the server it may not know.
+/// The peer does not acknowledge the shutdown's PING, so the server must assume that it does not
+/// know.
 #[tokio::test(start_paused = true)]
 async fn drained_connection_still_answers_a_late_call() {
     let server = Server::new().max_connection_age(10 * SECOND, Some(SECOND));
@@ -256,7 +257,7 @@ async fn ping_strikes_end_the_connection_with_goaway() {
         let fixture = Fixture::new(server);
         let (mut neighbour, _serving) = fixture.peer().await;
         let (peer, mut ping_pong, serving) = pinging(&fixture).await;
-        // The first is free, and two are forgiven.
+        // The first ping is free, and two strikes are forgiven.
         for _ in 0..3 {
             ping(&mut ping_pong).await.unwrap();
             sleep(SECOND).await;
@@ -305,7 +306,7 @@ async fn ping_limit_without_calls_follows_its_setting() {
 async fn ping_strikes_reset_when_the_server_sends() {
     let fixture = Fixture::new(Server::new());
     let (mut peer, mut ping_pong, _serving) = pinging(&fixture).await;
-    // As clients do that measure the bandwidth.
+    // In the manner of clients that measure the bandwidth.
     for _ in 0..20 {
         for _ in 0..3 {
             ping(&mut ping_pong).await.unwrap();
@@ -316,7 +317,7 @@ async fn ping_strikes_reset_when_the_server_sends() {
 
 // Floods.
 
-/// What the attacker sees last; its neighbour sees nothing.
+/// The last frames that the attacker gets; another connection is not affected.
 async fn flood(bytes: &[u8], times: usize) -> (Reason, String) {
     let fixture = Fixture::new(Server::new());
     let (mut neighbour, _serving) = fixture.peer().await;
@@ -327,7 +328,7 @@ async fn flood(bytes: &[u8], times: usize) -> (Reason, String) {
     });
     while !flooding.is_finished() {
         assert_alive(&mut neighbour).await;
-        // So that the clock goes on.
+        // Lets the clock advance.
         sleep(SECOND / 100).await;
     }
     patiently(serving).await.unwrap();
@@ -400,7 +401,7 @@ async fn flood_of_empty_data_ends_only_its_connection() {
     assert_alive(&mut neighbour).await;
 }
 
-// What the client accepts.
+// The header list size that the client accepts.
 
 #[tokio::test]
 async fn status_too_large_for_the_client_keeps_its_code() {
@@ -445,7 +446,7 @@ async fn time_limits_may_be_the_longest_duration() {
         .keepalive(MAX, MAX)
         .permit_pings(MAX, true);
     let fixture = Fixture::new(server);
-    // Ages are drawn by lot.
+    // The age of a connection is random.
     for _ in 0..20 {
         let (mut peer, _serving) = fixture.peer().await;
         sleep(1000 * SECOND).await;

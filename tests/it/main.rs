@@ -1,6 +1,6 @@
 //! The integration tests, one module per topic.
-#![allow(clippy::unwrap_used)] // A test that meets what it did not expect should stop there.
-#![allow(unreachable_pub)] // Nothing outside this binary can reach anything here.
+#![allow(clippy::unwrap_used)] // A test stops where an unexpected value appears.
+#![allow(unreachable_pub)] // No other crate can reach the items of this binary.
 
 mod access;
 mod admin;

@@ -1,4 +1,4 @@
-//! What handlers and interceptors see of messages, and messages whose own code is broken.
+//! The view that handlers and interceptors have of messages, and messages with faulty code.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,7 @@ static BIDI: Rpc<String, String> = Rpc::bidi_streaming("/test.Own/Bidi");
 /// A message that does not decode.
 const BROKEN: Bytes = Bytes::from_static(&[0, 0, 0, 0, 1, 0xff]);
 
-/// A service of one method, `/test.Own/Bidi`.
+/// A service with one method, `/test.Own/Bidi`.
 async fn serve<T, F, Fut>(state: T, function: F) -> (TestServer, Peer)
 where
     T: Send + Sync + 'static,
@@ -38,7 +38,7 @@ where
 
 // Errors of a stream.
 
-/// Reads on after the error, in every way, and when more has come.
+/// Reads on after the error in every way, also after more data has come.
 struct Reader {
     seen: mpsc::UnboundedSender<Vec<Status>>,
     failed: Notify,
@@ -64,7 +64,7 @@ async fn stream_ends_after_its_first_error() {
         reader.failed.notify_one();
         reader.go_on.notified().await;
         errors.extend(read_on(&mut stream).await);
-        // As a `Stream`, it gives the error once and then ends.
+        // As a `Stream`, it yields the error once and then ends.
         errors.push(stream.next().await.unwrap().unwrap_err());
         assert_eq!(stream.next().await, None);
         errors.extend(read_on(&mut stream).await);
@@ -79,10 +79,10 @@ async fn stream_ends_after_its_first_error() {
         let body = [framed("before"), fault, framed("after")].concat();
         call.send.send_data(body.into(), false).unwrap();
         patiently(reader.failed.notified()).await;
-        // What comes later would be whole messages, with and without a payload.
+        // Later bytes would be whole messages, with and without a payload.
         let later = [Bytes::from_static(&[0; 5]), framed("later")].concat();
         call.send.send_data(later.into(), true).unwrap();
-        // The server has it before it has this.
+        // The server has received it before this one.
         peer.unary("/none", "").await;
         reader.go_on.notify_one();
         let errors = patiently(seen_here.recv()).await.unwrap();
@@ -127,7 +127,7 @@ async fn observer_sees_every_message_from_mid_stream() {
         Ok(())
     })
     .await;
-    // They come together, so that the stream has all of them in hand when the observer is set.
+    // They arrive together, so that the stream has all of them when the observer is set.
     let body = ["a", "b", "c", "", "e"].map(framed).concat();
     let reply = peer.call(request("/test.Own/Bidi"), body.into()).await;
     assert_eq!(reply.messages(), ["a", "b", "c", "", "e"]);
@@ -159,15 +159,15 @@ async fn observer_sees_a_message_before_decoding_fails() {
     assert_eq!(seen.load(Ordering::Relaxed), 5 + 1);
 }
 
-// Messages whose own code is broken.
+// Messages with faulty code.
 
-/// What a message does when it is encoded.
+/// The behaviour of a message when it is encoded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Odd {
-    /// Gives the first as its length, and encodes as many zeros as the second says.
+    /// States the first number as its length, and encodes the second number of zeros.
     Lies(usize, usize),
     PanicsForItsLength,
-    /// After so many bytes of as many.
+    /// States the second number as its length, and panics after the first number of bytes.
     Panics(usize, usize),
 }
 
@@ -209,7 +209,7 @@ impl Message for Odd {
     fn clear(&mut self) {}
 }
 
-/// Around a DATA frame of 16 KiB, from which on a message is encoded in another way, and far from it.
+/// Around a DATA frame of 16 KiB, where the way of encoding changes, and far from it.
 const ODD: [Odd; 13] = [
     Odd::Lies(3, 0),
     Odd::Lies(3, 2),
@@ -232,8 +232,8 @@ const GOOD: [Odd; 4] =
 static ODD_UNARY: Rpc<String, Odd> = Rpc::unary("/test.Odd/Unary");
 static ODD_SERVER: Rpc<String, Odd> = Rpc::server_streaming("/test.Odd/Server");
 
-/// Sends the odd message of this number; the streaming method between good ones, and then `go on` or
-/// not.
+/// Sends the faulty message with this number; the streaming method sends it between valid ones, and
+/// then goes on or ends.
 fn odd() -> Service {
     Service::builder("test.Odd", &[], ())
         .unary(&ODD_UNARY, |_, request: Request<String>| async move {

@@ -1,4 +1,4 @@
-//! What clients send about people stays out of the log and of traces.
+//! Personal data that clients send stays out of the log and of traces.
 
 use balafon::prost::Message;
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use crate::support::peer::{Peer, encoded, request};
 use crate::support::program::Running;
 use crate::traces::program::end;
 
-/// Stands in all that the clients send here.
+/// A marker in every text that the clients send here.
 const MARK: &str = "trillian";
 
 fn create(name: &str, email: &str) -> Bytes {

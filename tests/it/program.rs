@@ -82,12 +82,12 @@ fn signals_drain_and_exit_with_zero() {
     }
 }
 
-/// What health says of the server, on a connection of its own.
+/// The health status of the server, asked on a connection of its own.
 async fn health(running: &Running) -> bytes::Bytes {
     health_of(running, "").await
 }
 
-/// The same of a service.
+/// The health status of a service.
 async fn health_of(running: &Running, service: &str) -> bytes::Bytes {
     let mut peer = Peer::connect(running.address.parse().unwrap()).await;
     peer.call(request("/grpc.health.v1.Health/Check"), framed(service)).await.body
@@ -104,11 +104,11 @@ async fn lame_duck_serves_new_connections_before_it_drains() {
     running.signal("TERM");
     running.line_with("shutting down");
     while *health(&running).await != NOT_SERVING {}
-    // The process lives: a probe of that is not to start it again.
+    // The process lives: a liveness probe must not restart it.
     assert_eq!(*health_of(&running, "liveness").await, SERVING);
     let mut peer = Peer::connect(running.address.parse().unwrap()).await;
     assert_eq!(peer.call(request(GET_USER), framed("nobody")).await.grpc_status(), "5");
-    // Not on this thread, where the peer is to answer the GOAWAY.
+    // Runs on another thread, because this one's peer has to answer the GOAWAY.
     let ended = tokio::task::spawn_blocking(move || running.child.wait()).await;
     assert!(ended.unwrap().unwrap().success());
     assert!(signalled.elapsed() >= Duration::from_secs(2));
@@ -174,7 +174,7 @@ async fn access_log_has_one_line_for_each_call() {
     }
 }
 
-// Of several threads, since this one waits for the log while others close connections.
+// Several threads, since this one waits for the log while others close connections.
 #[tokio::test(flavor = "multi_thread")]
 async fn access_log_names_a_lost_connection() {
     const UPDATE_USERS: &str = "/ru.tinkoff.kora.example.UserService/UpdateUsers";
@@ -200,13 +200,13 @@ async fn access_log_names_a_lost_connection() {
         lost(running.line_with(path));
     }
 
-    // The handler of this one takes no notice of the drain.
+    // This handler ignores the drain.
     let mut peer = Peer::connect(address).await;
     let _call = peer.open(UPDATE_USERS).await;
     wait_for_call();
     running.signal("TERM");
     running.line_with("shutting down");
-    // No new connection is accepted any more: the drain has begun.
+    // The drain has begun: the server accepts no new connection.
     while TcpStream::connect(&running.address).is_ok() {}
     peer.vanish();
     lost(running.line_with(UPDATE_USERS));

@@ -1,4 +1,4 @@
-//! Listeners behind proxies that say by the PROXY protocol whose connections they pass on.
+//! Listeners behind proxies that state the client's address by the PROXY protocol.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -18,11 +18,11 @@ use crate::tls::{Authority, Client};
 
 const V1: &[u8] = b"PROXY TCP4 192.0.2.7 10.0.0.1 50000 443\r\n";
 
-/// Version 2, IPv4 and TCP, of the same client, with a TLV that nobody needs.
+/// Version 2, IPv4 and TCP, for the same client, with an unknown TLV.
 const V2: &[u8] =
     b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x10\xc0\0\x02\x07\x0a\0\0\x01\xc3\x50\x01\xbb\x04\0\x01\0";
 
-/// Keeps who has called last.
+/// Keeps the peer of the last call.
 #[derive(Clone, Default)]
 struct Callers(Arc<Mutex<String>>);
 
@@ -33,7 +33,7 @@ impl Interceptor for Callers {
     }
 }
 
-/// A server that believes whom `trust` says, until the sender is dropped.
+/// A server that trusts the sources that `trust` accepts, until the sender is dropped.
 async fn serve(
     server: Server,
     router: Router,
@@ -57,7 +57,7 @@ async fn connect(address: SocketAddr, header: &[u8]) -> TcpStream {
 }
 
 async fn assert_closed(mut stream: TcpStream) {
-    // Closed with unread input it is reset.
+    // A connection that is closed with unread input is reset.
     assert!(matches!(patiently(stream.read(&mut [0])).await, Ok(0) | Err(_)));
 }
 
@@ -68,7 +68,7 @@ async fn header_gives_the_client_address() {
         let router = Router::new().intercept(callers.clone()).add(Echo::default().service());
         let server = Server::new().workers(workers);
         let (address, _stop) = serve(server, router, |_| true).await;
-        // One that says nothing holds up no other.
+        // A silent connection does not delay others.
         let _silent = connect(address, b"").await;
         for (header, client) in
             [(V1, "192.0.2.7:50000"), (V2, "192.0.2.7:50000"), (b"PROXY UNKNOWN\r\n", "127.0.0.1:")]

@@ -1,4 +1,4 @@
-//! `CreateUsers` that ends with an error says what is stored, and with a key it may be repeated.
+//! `CreateUsers` reports how many users are stored when it fails, and a key makes it repeatable.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,14 +20,14 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Users of a chunk.
 const CHUNK: usize = 2;
 
-/// A store whose creations fail, after so many, until it is told not to.
+/// A store whose creations fail after this many, until the test lets them succeed.
 #[derive(Clone, Default)]
 struct Failing {
     store: Arc<MemoryStore>,
     left: Arc<AtomicUsize>,
-    /// Whether what fails is stored all the same.
+    /// Whether a failed creation is stored all the same.
     stores: bool,
-    /// Whether anybody knows.
+    /// Whether the failure leaves the outcome unknown.
     unknown: bool,
 }
 
@@ -206,7 +206,7 @@ async fn key_repeated_is_answered_as_the_first_time() {
             assert_eq!(again.unwrap(), first, "{mode}");
         }
         assert_eq!(store.total().await, 5);
-        // Of another caller, or without a key, it is another one.
+        // With another caller or without a key it is another stream.
         create(&store.service(), mode, Some("l"), (0..5).map(user)).await.unwrap();
         create(&store.service(), mode, None, (0..5).map(user)).await.unwrap();
         assert_eq!(store.total().await, 15);
@@ -231,7 +231,7 @@ async fn key_resumes_a_failed_stream() {
                 assert!(status.detail::<RetryInfo>().is_some(), "{status}");
             }
             store.mend();
-            // In chunks of another size.
+            // With chunks of another size.
             let service = store.service().chunks(3, HOUR);
             let answer = create(&service, mode, Some("k"), messages()).await.unwrap();
             assert_eq!(store.total().await, 7, "{mode} {works}");
@@ -310,7 +310,7 @@ async fn key_of_concurrent_streams_creates_users_once() {
         calls.push(service.create_users(call("chunked", Some("k"), messages)));
     }
     let send = async {
-        // One is ahead, and then another one.
+        // Now one stream is ahead, now the other.
         for turn in 0..12 {
             for n in 4 * (turn / 3)..4 * (turn / 3) + 4 {
                 senders[(turn + turn / 3) % 3].send(&user(n));

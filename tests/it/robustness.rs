@@ -1,4 +1,4 @@
-//! What handlers, clients and callers may do without harm to a call's end, or to its neighbours.
+//! Conduct of handlers, clients and callers that must not harm a call's end or other calls.
 
 use std::future::{Future, Ready, pending};
 use std::pin::{Pin, pin};
@@ -31,7 +31,7 @@ static BIDI: Rpc<String, String> = Rpc::bidi_streaming("/test.Odd/Bidi");
 static X_A: AsciiKey = AsciiKey::from_static("x-a");
 static X_B: AsciiKey = AsciiKey::from_static("x-b");
 
-/// A service of one server-streaming method.
+/// A service with one server-streaming method.
 fn streams<T, F, Fut>(state: T, function: F) -> Service
 where
     T: Send + Sync + 'static,
@@ -41,7 +41,7 @@ where
     Service::builder("test.Odd", &[], state).server_streaming(&SERVER, function).build()
 }
 
-/// A service of one unary method.
+/// A service with one unary method.
 fn answers<T, F, Fut>(state: T, function: F) -> Service
 where
     T: Send + Sync + 'static,
@@ -51,9 +51,9 @@ where
     Service::builder("test.Odd", &[], state).unary(&UNARY, function).build()
 }
 
-// Handlers that leave nothing of tokio's budget.
+// Handlers that use up tokio's cooperative budget.
 
-/// Once it has sent a message, it never waits for anything, other than its next turn.
+/// After its first message it never waits, except for its next turn.
 fn busy() -> Service {
     streams((), |_, _, mut out| async move {
         out.send("first".to_owned()).await?;
@@ -63,7 +63,7 @@ fn busy() -> Service {
     })
 }
 
-/// A call of it, which runs.
+/// A running call of it.
 async fn busy_call(peer: &mut Peer) -> RecvStream {
     let mut call = peer.open("/test.Odd/Server").await;
     call.message("go", true);
@@ -105,7 +105,7 @@ async fn busy_handler_does_not_delay_other_answers() {
     }
 }
 
-/// There is no budget when a runtime goes down, and each call is still to have an outcome.
+/// There is no budget when a runtime shuts down, and each call must still have an outcome.
 #[test]
 fn busy_handler_ends_with_the_runtime() {
     let (witness, mut seen) = Witness::new();
@@ -131,7 +131,7 @@ fn values<'a>(headers: &'a http::HeaderMap, name: &str) -> Vec<&'a str> {
     headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect()
 }
 
-/// The server has a thread of its own, so that a deadlock is a failure and no hang.
+/// The server has a thread of its own, so that a deadlock fails the test rather than hangs it.
 #[tokio::test]
 async fn metadata_may_change_beside_other_access_to_the_call() {
     let service = streams((), |_, mut request, mut out: Sink<String>| async move {
@@ -233,7 +233,7 @@ async fn request_is_not_read_after_invalid_protobuf() {
     }
 }
 
-/// An owner of memory that says when it goes.
+/// An owner of memory that reports when it is dropped.
 struct Tracked {
     _alive: Arc<()>,
 }
@@ -249,7 +249,7 @@ fn one_byte_frames_cost_one_byte_each() {
     let alive = Arc::new(());
     let mut decoder = FrameDecoder::new(usize::MAX);
     for _ in 0..1_000_000 {
-        // In truth each would be a part of a read buffer of several KiB.
+        // In practice each would be a part of a read buffer of several KiB.
         decoder.push(Bytes::from_owner(Tracked { _alive: alive.clone() }));
     }
     assert!(Arc::strong_count(&alive) < 10, "{} chunks are kept", Arc::strong_count(&alive));
@@ -305,8 +305,8 @@ async fn once<F: Future + ?Sized>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
 }
 
-/// Both sides are polled by hand, so that the server reads the reset in the very turn in which the
-/// handler writes.
+/// The test polls both sides by hand, so that the server reads the reset in the same turn in which
+/// the handler writes.
 #[tokio::test]
 async fn reset_at_the_first_message_is_an_outcome() {
     let service = streams(Notify::new(), |go, request, mut out| async move {
@@ -394,7 +394,8 @@ async fn dropped_connection_ends_its_calls_for_every_observer() {
 #[tokio::test]
 async fn writing_task_ends_with_its_call() {
     let (sender, mut ends) = mpsc::unbounded_channel();
-    // The task waits for the window; the handler, which has returned, for what it has written.
+    // The task waits for the window; the handler has returned and waits until its output is
+    // written.
     let service = streams(sender, |ends, _, mut out: Sink<String>| async move {
         let (full, filled) = tokio::sync::oneshot::channel();
         tokio::spawn(async move {
@@ -453,7 +454,7 @@ async fn panics_outside_futures_are_caught() {
             assert_eq!(seen.code().await, Code::Unknown);
         }
     }
-    // Without interceptors there is one guard less.
+    // Without interceptors there is one call boundary fewer.
     let server = TestServer::start(Router::new().fallback(fallback)).await;
     let mut peer = Peer::connect(server.addr).await;
     assert_eq!(peer.unary("/test.Missing/Unary", "a").await.grpc_status(), "2");
@@ -524,7 +525,7 @@ async fn running_to_completion(settings: Server) -> (TestServer, Echo) {
     let mut call = peer.open("/test.Echo/Unary").await;
     call.message("until told", true);
     echo.until_running(1).await;
-    // The client goes, its work stays.
+    // The client leaves; its work continues.
     peer.vanish();
     (server, echo)
 }
@@ -547,7 +548,7 @@ async fn shutdown_waits_for_handlers_that_run_to_completion() {
 async fn shutdown_is_bounded_for_handlers_that_never_complete() {
     let timeout = Duration::from_secs(5);
     let (mut server, echo) = running_to_completion(Server::new().drain_timeout(timeout)).await;
-    // From here on nothing is left to happen but timers.
+    // From here on only timers are left.
     tokio::time::pause();
     let start = Instant::now();
     server.shut_down();

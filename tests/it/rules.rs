@@ -1,5 +1,5 @@
-//! The tables of the wire rules and of attacks name tests: here they are looked up, so that neither
-//! can rot.
+//! The tables of wire rules and of attacks name tests. This test looks them up, so that neither
+//! becomes outdated.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ fn rows(table: &str) -> Vec<[&str; 3]> {
     cells.collect()
 }
 
-/// Whether the module has a test of this name.
+/// Whether the module has a test with this name.
 fn has_test(path: &str) -> bool {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let (module, name) = path.rsplit_once("::").unwrap();

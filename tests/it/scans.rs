@@ -1,4 +1,4 @@
-//! What clients cost who ask for all users and do not read what they get.
+//! The memory cost of clients that request all users and stop reading.
 
 #![cfg(target_os = "linux")]
 
@@ -47,7 +47,7 @@ async fn ask(client: &mut Peer) -> Opened {
 /// `SCAN_USERS=1000000 cargo test --release --test it slow_reader -- --nocapture` for the figure
 /// with a million users.
 #[tokio::test]
-#[allow(clippy::print_stdout)] // The figure is half of what this test is for.
+#[allow(clippy::print_stdout)] // The figure is half of this test's purpose.
 async fn a_slow_reader_of_all_users_costs_no_memory() {
     let count: usize = std::env::var("SCAN_USERS").map_or(100_000, |n| n.parse().unwrap());
     let (running, mut client) = start("memory:", typical(), count).await;
@@ -61,7 +61,7 @@ async fn a_slow_reader_of_all_users_costs_no_memory() {
         recv.flow_control().release_capacity(len).unwrap();
         (chunks, bytes) = (chunks + 1, bytes + len);
         if chunks % 16 == 0 {
-            // This is how slow the reader is; the server has long filled the window.
+            // The reader is this slow; the server filled the window long before.
             sleep(Duration::from_millis(1)).await;
             most = most.max(running.memory("VmRSS"));
         }
@@ -75,8 +75,8 @@ async fn a_slow_reader_of_all_users_costs_no_memory() {
 #[allow(clippy::print_stdout)]
 async fn stopped_readers_hold_little_memory() {
     const READERS: u64 = 100;
-    // KiB, with the connection, what is sent into its window of 64 KiB, and SQLite's own cache, which
-    // grows to 8 MiB for all together.
+    // In KiB: the connection, the data in its window of 64 KiB, and SQLite's own cache, which grows
+    // to 8 MiB for all of them together.
     let [name, email] = longest();
     let longest = CreateUserRequest { name, email };
     for (user, in_memory, in_sqlite) in [(typical(), 256, 512), (longest, 256, 800)] {
@@ -117,14 +117,14 @@ async fn stopped_readers_share_their_connections_limit() {
     for _ in 0..READERS {
         calls.push(ask(&mut reader).await);
     }
-    // They do not read before all have filled their windows, or have ended.
+    // They read only after all of them have filled their windows or have ended.
     let mut statuses = Vec::new();
     for call in calls {
         let (_send, mut recv) = patiently(call.split()).await.unwrap();
         while let Some(Ok(chunk)) = patiently(recv.data()).await {
             recv.flow_control().release_capacity(chunk.len()).unwrap();
         }
-        // Without one, it was ended in the middle of a message.
+        // A call without a status was ended in the middle of a message.
         let trailers = patiently(recv.trailers()).await.ok().flatten();
         statuses.push(trailers.map(|trailers| trailers["grpc-status"].clone()));
     }

@@ -1,4 +1,4 @@
-//! Draining: nothing new, nothing lost, and never for ever.
+//! Draining: no new calls, no lost calls, and always an end.
 
 use std::io::read_to_string;
 use std::sync::{Arc, Mutex, mpsc};
@@ -84,7 +84,7 @@ const METHOD: &str = "/test.Blocking/Block";
 
 static BLOCK: Rpc<String, String> = Rpc::unary(METHOD);
 
-/// A handler that blocks its thread until the sender is dropped, and how many do so.
+/// A handler that blocks its thread until the sender is dropped, and a count of running ones.
 fn blocking(until: mpsc::Receiver<()>) -> (Service, watch::Receiver<usize>) {
     let (blocked, count) = watch::channel(0);
     let state = Arc::new((Mutex::new(until), blocked));

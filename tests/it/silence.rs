@@ -1,4 +1,4 @@
-//! Streams whose clients say nothing more. Time is simulated.
+//! Streams whose clients send nothing more. Time is simulated.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ const SERVER: &str = "/test.Echo/Server";
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How long clients may be silent.
+/// The longest time without a message.
 const IDLE: Duration = Duration::from_secs(10);
 
 type Started = (Raw<DuplexStream>, JoinHandle<()>, Echo);
@@ -94,7 +94,7 @@ async fn stopped_reader_is_silent_too() {
     let (mut raw, _serving, _echo) = start_with(options, &[(INITIAL_WINDOW_SIZE, 100)]).await;
     raw.headers(1, &head(BIDI), false).await;
     let begun = Instant::now();
-    // More than the buffer of a stream has room for.
+    // More than the buffer of a stream holds.
     for _ in 0..3 {
         raw.data(1, &framed(&"x".repeat(15_000)), false).await;
     }

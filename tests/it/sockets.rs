@@ -1,4 +1,4 @@
-//! The sockets that a server listens on: several at a time, and Unix sockets with their files.
+//! The listening sockets of a server: several at a time, and Unix sockets with their files.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ use crate::support::folder::Folder;
 use crate::support::patiently;
 use crate::support::peer::Peer;
 
-/// Tells who calls.
+/// Answers with the caller's address.
 struct Callers(mpsc::UnboundedSender<PeerAddr>);
 
 impl Interceptor for Callers {
@@ -37,7 +37,7 @@ async fn assert_served(peer: &mut Peer) {
     assert_eq!(peer.unary("/test.Echo/Unary", "hello").await.messages(), ["hello"]);
 }
 
-/// Why nothing can listen on this Unix socket.
+/// The error of listening on this Unix socket.
 async fn refusal(path: &Path) -> String {
     let error = Listeners::new().bind_unix(path, 0o600).await.unwrap_err().to_string();
     assert!(error.starts_with(&format!("cannot listen on unix:{}: ", path.display())), "{error}");

@@ -1,5 +1,5 @@
-//! Handlers that are set to be spawned: they compute beside their connection, and are calls like all
-//! others in everything else.
+//! Spawned handlers: they compute beside their connection, and behave like all other calls
+//! otherwise.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ static PLACE: Rpc<String, String> = Rpc::unary("/test.Busy/Place");
 
 const SPAWN: CallOptions = CallOptions::new().spawn(true);
 
-/// A service that computes until it is told to stop, and never awaits.
+/// A service that computes until the test stops it, and never awaits.
 #[derive(Clone, Default)]
 struct Busy(Arc<State>);
 
@@ -62,7 +62,7 @@ impl Busy {
     }
 }
 
-/// However a test ends, no thread is left computing.
+/// However a test ends, no thread goes on computing.
 impl Drop for Busy {
     fn drop(&mut self) {
         self.stop();
@@ -77,7 +77,7 @@ struct Fixture {
     seen: Seen,
 }
 
-/// All calls are spawned but `test.Echo/Unary`.
+/// All calls are spawned except `test.Echo/Unary`.
 async fn start(server: Server) -> Fixture {
     let (busy, echo) = (Busy::default(), Echo::default());
     let (witness, seen) = Witness::new();
@@ -91,7 +91,7 @@ async fn start(server: Server) -> Fixture {
     Fixture { busy, echo, server, peer, seen }
 }
 
-/// Both places where connections are: the caller's runtime, and a worker.
+/// Both places of connections: the caller's runtime, and a worker.
 const WORKERS: [usize; 2] = [0, 1];
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The program `user-server` whose log is a pipe that nobody reads.
+//! The program with a log pipe that is not read.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -16,10 +16,10 @@ use crate::support::{PATIENCE, patiently};
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 
-/// Calls at a time.
+/// Concurrent calls.
 const BATCH: usize = 32;
 
-/// Calls that are made at least: the log of 12,000 is more than its buffers hold.
+/// The least number of calls: the log lines of 12,000 exceed its buffers.
 const CALLS: usize = 12_000;
 
 struct Stalled {
@@ -37,7 +37,7 @@ impl Stalled {
         Self { running, admin, peer, calls: 0 }
     }
 
-    /// Calls that succeed, and the time that they took.
+    /// The successful calls, and the time that they took.
     async fn batch(&mut self) -> Duration {
         self.calls += BATCH;
         let id = "i".repeat(128);
@@ -70,7 +70,7 @@ impl Stalled {
     }
 
     async fn ended(mut self) -> ExitStatus {
-        // Not on this thread, where the peer is to answer the GOAWAY.
+        // Runs on another thread, because this one's peer has to answer the GOAWAY.
         let ended = tokio::task::spawn_blocking(move || self.running.child.wait().unwrap());
         patiently(ended).await.unwrap()
     }
@@ -89,7 +89,7 @@ async fn stalled_log_slows_no_call() {
     thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
     let (mut stalled_times, mut control_times) = (Vec::new(), Vec::new());
     while stalled.calls < CALLS {
-        // By turns, so that a busy machine slows both.
+        // In turns, so that a busy machine slows both.
         stalled_times.push(stalled.batch().await);
         control_times.push(control.batch().await);
     }
@@ -108,7 +108,7 @@ async fn stalled_log_slows_no_call() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn second_signal_ends_the_program() {
-    // Of this level, fewer calls fill the log.
+    // At this level fewer calls fill the log.
     let mut stalled = Stalled::start(&["--lame-duck", "1h", "--log-level", "debug"]).await;
     stalled.fill().await;
     stalled.running.signal("TERM");
@@ -116,7 +116,7 @@ async fn second_signal_ends_the_program() {
     let signalled = Instant::now();
     stalled.running.signal("TERM");
     assert_eq!(stalled.ended().await.code(), Some(130));
-    // A second for the log, and as much for a busy machine as it likes but no drain.
+    // One second for the log, and time for a busy machine, but no drain.
     assert!(signalled.elapsed() < PATIENCE);
 }
 
@@ -134,7 +134,7 @@ async fn dropped_lines_are_counted_for_a_returning_reader() {
     stalled.running.signal("TERM");
     assert_eq!(stalled.ended().await.code(), Some(0));
     let text = read.join().unwrap();
-    // Those of the shutdown may be dropped as well.
+    // The lines of the shutdown may be dropped as well.
     let of_shutdown = 2;
     let mut counts = HashMap::new();
     let mut said = 0;

@@ -1,4 +1,4 @@
-//! TLS to a collector and to a Redis: whom the program trusts, and what it says of others.
+//! TLS to a collector and to a Redis: the trust store, and the log lines about failures.
 
 use user_server::pb::user_service::GET_USER;
 
@@ -10,7 +10,7 @@ use crate::support::redis::Redis;
 use crate::tls::{Authority, Identity};
 use crate::traces::program::end;
 
-/// What the log says of an exporter that trusts `authority`, and how many spans have arrived.
+/// The log of an exporter that trusts `authority`, and the number of spans that have arrived.
 async fn export(identity: &Identity, authority: &Authority) -> (String, usize) {
     let (mut collector, folder) = (Collector::with(identity).await, Folder::new());
     let url = format!("https://127.0.0.1:{}", collector.port());

@@ -1,4 +1,4 @@
-//! A caller may be limited to a part of what there is, in every RPC of the user service.
+//! Views: a caller may be limited to some users and fields, in every RPC of the user service.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,4 +1,4 @@
-//! What a client sees on the wire, rule by rule.
+//! The wire protocol as a client sees it, rule by rule.
 
 use balafon::{CallOptions, Router, Server};
 use bytes::Bytes;
@@ -180,7 +180,7 @@ async fn deadline_applies_with_a_stopped_reader() {
     let head = request("/test.Echo/Server").header("grpc-timeout", "100m");
     let mut call = peer.open_with(head).await;
     call.message("flood", true);
-    // Nothing is read, so the window stays closed.
+    // The client reads nothing, so the window stays closed.
     let (_send, mut recv) = call.split().await.unwrap();
     echo.until_running(1).await;
     echo.until_running(0).await;
@@ -191,7 +191,7 @@ async fn deadline_applies_with_a_stopped_reader() {
             None => break None,
         }
     };
-    // The window ended inside a message, after which there can be no trailers.
+    // The window ended inside a message; no trailers can follow that.
     assert_eq!(end, Some(Reason::CANCEL));
 }
 
@@ -403,6 +403,6 @@ async fn handshake_timeout_closes_the_connection() {
     let (server, _, _) = echo_on(Server::new().handshake_timeout(timeout)).await;
     let mut socket = TcpStream::connect(server.addr).await.unwrap();
     let mut sent = Vec::new();
-    // It ends, in an orderly way or with a reset.
+    // It ends with GOAWAY or with a reset.
     let _ = patiently(socket.read_to_end(&mut sent)).await;
 }

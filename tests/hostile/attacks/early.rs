@@ -1,6 +1,5 @@
-//! Honest clients that a connection must survive: of calls that are answered while they still send,
-//! of refused streams and malformed heads, of small frames. At a moderate rate, none of them is a
-//! flood.
+//! Honest clients whose connection must survive: calls that are answered while they still send,
+//! refused streams, malformed heads, small frames. At a moderate rate, none of them is a flood.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -14,13 +13,13 @@ use crate::link::Target;
 use crate::scenario::{Rule, Scenario};
 use crate::wire::{CANCEL, Frames, NO_ERROR, head, literal, message, string_field};
 
-/// Calls that are open at a time.
+/// Concurrent calls.
 const AT_A_TIME: usize = 100;
 
-/// What is under way when an answer comes: the client goes on sending for so long.
+/// The time for which a client goes on sending after the answer, as data in flight.
 const DELAY: Duration = Duration::from_millis(25);
 
-/// What a call sends at a time, and how often.
+/// The bytes that a call sends at a time, and the interval.
 const PIECE: usize = 1024;
 const PACE: Duration = Duration::from_millis(5);
 
@@ -29,10 +28,10 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         early("early-unauthenticated", CREATE_USERS, none, &[0, 0, 0], 16).with_auth(),
         early("early-unimplemented", NO_METHOD, none, &[0, 0, 0], 12).also_over_tls(),
-        // A message of 16 MiB is announced.
+        // Announces a message of 16 MiB.
         early("early-resource-exhausted", CREATE_USERS, none, &[0, 1, 0], 8),
         early("early-deadline-exceeded", CREATE_USERS, &[("grpc-timeout", "10m")], &[0, 0, 64], 4),
-        // A message has the flag 2.
+        // A message with the flag 2.
         early("early-internal", CREATE_USERS, none, &[2, 0, 0], 13),
         early("early-not-found", UPDATE_USERS, none, &[0, 0, 0], 5),
         spread("refused-now-and-then", 998, refused),
@@ -43,8 +42,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-/// Calls that send until their answer has come, with `status`, and for a while longer; on the same
-/// connection as others that must not notice. `prefix` is what their first message begins with.
+/// Calls that send until their answer has come, with `status`, and for a while longer. Other calls
+/// on the same connection must not be affected. `prefix` is the beginning of their first message.
 fn early(
     name: &str,
     path: &'static str,
@@ -55,7 +54,7 @@ fn early(
     let scenario = Scenario::new(name, Rule::Bounded, move || {
         let block = head(path, more);
         let mut piece = match path {
-            // A whole message, of which the server reads what it likes.
+            // A whole message, of which the server reads as much as it wants.
             UPDATE_USERS => message(false, &string_field(1, &[b'a'; PIECE])),
             _ => vec![0; PIECE],
         };
@@ -83,7 +82,7 @@ fn early(
     scenario.seconds(4)
 }
 
-/// Whether it was answered as it should be.
+/// Whether it got the expected answer.
 async fn one(shared: &Shared, block: &[u8], piece: &[u8], status: u32, turn: usize) -> bool {
     let sent = async {
         if !shared.writer.claim(piece.len()).await {
@@ -106,7 +105,7 @@ async fn one(shared: &Shared, block: &[u8], piece: &[u8], status: u32, turn: usi
                 Err(_) => return None,
             }
         };
-        // ... and what was under way then.
+        // ... and then the data in flight.
         for _ in 0..5 {
             sleep(DELAY / 5).await;
             if !send().await {
@@ -136,11 +135,11 @@ async fn one(shared: &Shared, block: &[u8], piece: &[u8], status: u32, turn: usi
     }
 }
 
-/// What one that is not served does, of which there are 1,200 in the life of a connection.
+/// An unserved call, of which there are 1,200 in the life of a connection.
 type Broken = fn(&mut Frames, u32, u32);
 
 fn refused(frames: &mut Frames, stream: u32, _: u32) {
-    // There is room for one.
+    // Room for one call is left.
     for more in [0, 2, 4] {
         frames.headers(stream + more, &head(CHECK, &[]));
         frames.last_data(stream + more, &[0; 5]);
@@ -164,7 +163,7 @@ fn reset(frames: &mut Frames, stream: u32, _: u32) {
     frames.reset(stream, CANCEL);
 }
 
-/// One after the other, and others on the same connection that must not notice.
+/// Sends one after the other. Other calls on the same connection must not be affected.
 fn spread(name: &str, stalled: usize, broken: Broken) -> Scenario {
     let scenario = Scenario::new(name, Rule::Bounded, move || {
         async move |target: Target| {

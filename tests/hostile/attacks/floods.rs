@@ -1,4 +1,5 @@
-//! Frames at full speed: those of a connection, and those of calls that are over or never end.
+//! Frames at full speed: frames of the connection, and frames of calls that have ended or never
+//! end.
 
 use super::held::on_connections_with;
 use crate::attacker::Report;
@@ -7,10 +8,10 @@ use crate::link::{Target, open_unwatched};
 use crate::scenario::{Rule, Scenario};
 use crate::wire::*;
 
-/// Calls that stay open, as many as a connection may have.
+/// Calls that stay open: as many as a connection may have.
 const STALLED: u32 = 1000;
 
-/// What a flood writes at a time.
+/// Bytes that a flood writes at a time.
 const CHUNK: usize = 64 * 1024;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
@@ -43,7 +44,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-/// On each of two connections, with so many open calls, the same at full speed.
+/// The same frames at full speed on each of two connections, with this many open calls.
 fn flood(name: &str, stalled: u32, bytes: Vec<u8>) -> Scenario {
     Scenario::new(name, Rule::Flood, move || {
         let bytes = chunk(&bytes);
@@ -58,7 +59,7 @@ fn flood(name: &str, stalled: u32, bytes: Vec<u8>) -> Scenario {
     })
 }
 
-/// The same by one that comes back whenever it is sent away, so that what counts is the cost.
+/// The same from a client that reconnects after each GOAWAY, so that the cost counts.
 fn again(name: &str, stalled: u32, bytes: Vec<u8>) -> Scenario {
     Scenario::new(name, Rule::Flood, move || {
         let bytes = chunk(&bytes);
@@ -79,7 +80,7 @@ fn again(name: &str, stalled: u32, bytes: Vec<u8>) -> Scenario {
 /// A header block that does not end, in pieces of one byte.
 fn continuation() -> Scenario {
     Scenario::new("flood-continuation", Rule::Flood, || {
-        // Literals of the static table: `:path` of nothing.
+        // Literals of the static table: an empty `:path`.
         let bytes = chunk(Frames::default().add(CONTINUATION, 0, 1, &[0x82]).0.as_slice());
         async move |target: Target| {
             on_connections_with(&target, 2, FIRST_WINDOW, async |writer| {

@@ -14,10 +14,10 @@ use crate::link::{Target, Writer, open_unwatched};
 use crate::scenario::{Rule, Scenario};
 use crate::wire::{Frames, MAX_WINDOW, indexed_heads, message, string_field};
 
-/// Of one connection: a few less than the server allows.
+/// Calls of one connection: a few fewer than the server allows.
 const STREAMS: u32 = 990;
 
-/// For one message of 4 MiB.
+/// The bytes of one message of 4 MiB.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
@@ -52,7 +52,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     all
 }
 
-/// What the calls of one connection may hold, on each of many.
+/// The most that the calls of one connection may hold, on each of many connections.
 fn unfinished_on_many_connections() -> Scenario {
     Scenario::new("unfinished-on-20-connections", Rule::Bounded, || {
         let heads = indexed_heads(CREATE_USER, &[]);
@@ -65,7 +65,7 @@ fn unfinished_on_many_connections() -> Scenario {
     })
 }
 
-/// Batches that are stored when they end, and do not: 10,000 users of 1 KiB each, in 50 bytes.
+/// Batches that are stored at their end, and do not end: 10,000 users of 1 KiB each, in 50 bytes.
 fn atomic_batches() -> Scenario {
     Scenario::new("atomic-batches", Rule::Bounded, || {
         let user = CreateUserRequest { name: "😀".repeat(200), email: alice().email };
@@ -79,7 +79,7 @@ fn atomic_batches() -> Scenario {
     })
 }
 
-/// On each of two connections, calls with one complete message of 4 MiB.
+/// Calls with one complete message of 4 MiB, on each of two connections.
 fn complete(
     name: impl Into<String>,
     path: &'static str,
@@ -87,15 +87,15 @@ fn complete(
     waiting: bool,
 ) -> Scenario {
     calls(name, path, encoding, waiting, move || {
-        // The field that each of these messages has first: 4 for reflection, file_containing_symbol.
+        // The first field of each of these messages: 4 for reflection, file_containing_symbol.
         let number = if path == REFLECTION { 4 } else { 1 };
         let text = string_field(number, &vec![b'a'; LARGEST - 16]);
         message(encoding != "identity", &compress(encoding, &text))
     })
 }
 
-/// On each of two connections, as many calls as may be open, which do not end their requests
-/// (`waiting`), or do.
+/// As many calls as may be open, on each of two connections. With `waiting` they do not end their
+/// requests.
 fn calls(
     name: impl Into<String>,
     path: &'static str,
@@ -113,14 +113,14 @@ fn calls(
     })
 }
 
-/// Opens the streams and sends the same on each, as far as the server lets it.
+/// Opens the streams and sends the same bytes on each, as far as the server accepts them.
 async fn many_calls(target: &Target, writer: Writer, heads: &[Vec<u8>; 2], body: &[u8], end: bool) {
     for index in 0..STREAMS {
         let (stream, head) = (1 + 2 * index, &heads[usize::from(index > 0)]);
         if writer.send(&Frames::default().headers(stream, head).0).await.is_err() {
             return;
         }
-        // A stream that the server takes no more of does not hold up the next one.
+        // A stream that the server stops reading does not delay the next one.
         let _ = timeout(PATIENCE, writer.upload(stream, body, end)).await;
         if writer.seen.is_cut() {
             return;
@@ -129,7 +129,7 @@ async fn many_calls(target: &Target, writer: Writer, heads: &[Vec<u8>; 2], body:
     target.end().await;
 }
 
-/// Does the same on several connections, and says how they ended.
+/// Runs the same on several connections and reports their ends.
 pub(super) async fn on_connections(
     target: &Target,
     count: usize,
@@ -156,7 +156,7 @@ pub(super) async fn on_connections_with(
         }
     }
     let _ = timeout_at(target.until.unwrap(), join_all(attacks)).await;
-    // What cannot be written may have been cut off, which is in what is still to be read.
+    // After a failed write the reason may be in the unread input.
     while target.goes_on() && !seen.iter().all(|seen| seen.is_cut()) {
         sleep(Duration::from_millis(10)).await;
     }

@@ -8,7 +8,7 @@ use crate::link::{Target, Writer};
 use crate::scenario::{Rule, Scenario};
 use crate::wire::{Frames, indexed_heads, message, string_field};
 
-/// Calls that a connection has under way: the next one waits when one is inflated.
+/// Concurrent calls of a connection: while one is inflated, the next one waits.
 const AT_A_TIME: u64 = 4;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
@@ -43,7 +43,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-/// On two connections, one call after the other with this body.
+/// One call after the other with this body, on two connections.
 async fn at_full_speed(target: &Target, heads: &[Vec<u8>; 2], body: &[u8]) -> Report {
     let attack = async |writer| calls_in_a_row(target, writer, heads, body).await;
     on_connections(target, 2, attack).await

@@ -1,4 +1,4 @@
-//! Connections that begin, and do not go on.
+//! Connections that begin and then stop.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use crate::link::{Target, open};
 use crate::scenario::{Rule, Scenario};
 use crate::wire::{CONTINUATION, Frames, HEADERS, PREFACE};
 
-/// A fifth of what the server has by default.
+/// A fifth of the server's default limit.
 const CONNECTIONS: usize = 2000;
 
-/// That are opened together, and how long before the next ones: less than what waits to be accepted
-/// has room for, as it is not about that.
+/// Connections that open together, and the pause before the next ones. They fit into the backlog,
+/// which is not the target of this attack.
 const AT_A_TIME: usize = 20;
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -38,7 +38,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-/// Connections over TCP, with these bytes and no more.
+/// TCP connections with these bytes and no more.
 fn raw(name: &str, bytes: Vec<u8>) -> Scenario {
     connections(name, async move |target: Target| {
         let tcp = Target { tls: None, ..target };
@@ -48,7 +48,7 @@ fn raw(name: &str, bytes: Vec<u8>) -> Scenario {
     })
 }
 
-/// Whole connections, which then send no more than this.
+/// Complete connections, which then send these bytes and no more.
 fn behind_handshake(name: &str, bytes: Vec<u8>) -> Scenario {
     connections(name, async move |target: Target| {
         let (reader, writer) = open(&target, 0).await.ok()?;
@@ -80,7 +80,7 @@ fn connections<C>(name: &str, connect: impl AsyncFn(Target) -> Option<C> + 'stat
     scenario.beside_new_connections()
 }
 
-/// Connections that are closed at once, as many as there can be.
+/// Connections that are closed at once, as many as possible.
 fn come_and_go() -> Scenario {
     let scenario = Scenario::new("connections-come-and-go", Rule::Bounded, || {
         async move |target: Target| {

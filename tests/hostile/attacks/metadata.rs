@@ -1,4 +1,4 @@
-//! Request metadata in a byte for each header (RFC 7541, 6.1), of calls that stay open.
+//! Request metadata with one byte for each header (RFC 7541, 6.1), in calls that stay open.
 
 use super::held::on_connections;
 use crate::client::{CHECK, CREATE_USERS, WATCH};
@@ -6,13 +6,13 @@ use crate::link::{Target, Writer};
 use crate::scenario::{Rule, Scenario};
 use crate::wire::{Frames, index, indexed_heads, message};
 
-/// Of one connection.
+/// Calls of one connection.
 const STREAMS: u32 = 1000;
 
-/// The server's default of `--max-header-list`, less what each call has anyway.
+/// The default of `--max-header-list`, less the headers that each call has anyway.
 const LIST: usize = 16 * 1024 - 512;
 
-/// What a header counts beside its name and value (RFC 9113, 10.5.1).
+/// The overhead that each header counts beside its name and value (RFC 9113, 10.5.1).
 const OVERHEAD: usize = 32;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
@@ -27,15 +27,15 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     all
 }
 
-/// Headers that go into the dynamic table, and how often each call has all of them.
+/// Headers for the dynamic table, and the number of times that each call repeats all of them.
 type Headers = (Vec<(String, String)>, usize);
 
-/// A short one, as often as it fits.
+/// A short header, as often as it fits.
 fn one_name() -> Headers {
     (vec![("a".to_owned(), String::new())], LIST / (OVERHEAD + 1))
 }
 
-/// As many short ones as the table of 4 KiB has room for.
+/// As many short headers as the table of 4 KiB holds.
 fn many_names() -> Headers {
     let name =
         |index: u8| format!("{}{}", (b'a' + index / 26) as char, (b'a' + index % 26) as char);
@@ -43,12 +43,12 @@ fn many_names() -> Headers {
     (names, LIST / (100 * (OVERHEAD + 2)))
 }
 
-/// One that takes most of the table.
+/// One header that takes most of the table.
 fn long_value() -> Headers {
     (vec![("a".to_owned(), "v".repeat(3600))], LIST / (OVERHEAD + 3601))
 }
 
-/// One that is decoded when it is read.
+/// A header that is decoded when it is read.
 fn binary() -> Headers {
     (vec![("a-bin".to_owned(), "YQ".to_owned())], LIST / (OVERHEAD + 7))
 }
@@ -58,7 +58,7 @@ fn metadata(name: &str, path: &'static str, headers: fn() -> Headers) -> Scenari
         let (headers, times) = headers();
         let texts: Vec<_> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
         let [first, mut later] = indexed_heads(path, &texts);
-        // The last of them is the entry that was made last.
+        // The last of them is the newest entry.
         let once: Vec<_> = (62..62 + headers.len()).rev().flat_map(index).collect();
         later.extend_from_slice(&once.repeat(times - 1));
         let heads = [first, later];

@@ -1,4 +1,4 @@
-//! The attacks, by what they aim at.
+//! The attacks, by target.
 
 mod early;
 mod floods;
@@ -16,7 +16,7 @@ mod unread;
 
 use crate::scenario::Scenario;
 
-/// Those that are made only if they are asked for.
+/// Attacks that run only on request.
 const ON_REQUEST: &[&str] = &[
     "bomb-zstd-create-user",
     "complete-deflate-check",

@@ -38,7 +38,7 @@ pub(crate) fn empty_members() -> Vec<u8> {
     full_of(&[], &compress("gzip", &[]), &[])
 }
 
-/// The head of a zlib stream (RFC 1950, 2.2), and what ends one that is empty: a last block, Adler-32.
+/// The head of a zlib stream (RFC 1950, 2.2), and the end of an empty one: a last block, Adler-32.
 const ZLIB: [u8; 2] = [0x78, 0x9c];
 const ZLIB_END: [u8; 6] = [0x03, 0x00, 0, 0, 0, 1];
 
@@ -57,13 +57,13 @@ pub(crate) fn fixed_blocks() -> Vec<u8> {
     full_of(&ZLIB, &bits.bytes, &ZLIB_END)
 }
 
-/// Empty blocks that each bring codes of their own (RFC 1951, 3.2.7), 12 bytes each.
+/// Empty blocks, each with codes of its own (RFC 1951, 3.2.7), 12 bytes each.
 pub(crate) fn dynamic_blocks() -> Vec<u8> {
     let mut bits = Bits::default();
-    // Blocks end within a byte: eight of them do not.
+    // One block ends within a byte; eight of them end at a byte.
     for _ in 0..8 {
         bits.put(0b100, 3);
-        // 257 codes of literals and lengths, 1 of distances; 18 lengths of codes of these.
+        // 257 codes of literals and lengths, 1 of distances; 18 code lengths for them.
         bits.put(0, 5);
         bits.put(0, 5);
         bits.put(14, 4);
@@ -130,8 +130,8 @@ pub(crate) fn zstd_skippable_frames() -> Vec<u8> {
     full_of(&[], &[0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0], &[])
 }
 
-/// A frame with a window of 8 MiB that says nothing of its size, and has a block of a byte: 128 KiB
-/// of it, 32 times.
+/// A frame without a content size, with a window of 8 MiB and blocks of one repeated byte: 128 KiB,
+/// 32 times.
 pub(crate) fn zstd_wide_window() -> Vec<u8> {
     let block: u32 = 0b010 | (128 << 10) << 3;
     let mut frame = ZSTD.to_vec();

@@ -1,4 +1,4 @@
-//! Small pieces of messages in large buffers: what is counted is less than what is held.
+//! Small pieces of messages in large buffers: the counted bytes are fewer than the held ones.
 
 use super::held::on_connections;
 use crate::client::{CHECK, CREATE_USER};
@@ -6,21 +6,21 @@ use crate::link::{Target, Writer};
 use crate::scenario::{Rule, Scenario};
 use crate::wire::{Frames, UNKNOWN, indexed_heads, literal, message, string_field};
 
-/// Calls whose messages are never complete.
+/// Calls with messages that are never complete.
 const STREAMS: u32 = 500;
 
-/// What they send at a time, and what comes between.
+/// The pieces that they send, and the bytes between them.
 const PIECE: usize = 1024;
 const FILLER: usize = 7 * 1024;
 
-/// What lies in a buffer beside the pieces.
+/// The other bytes in a buffer with the pieces.
 #[derive(Clone, Copy)]
 enum Filler {
-    /// Frames to be ignored.
+    /// Frames that receivers ignore.
     Unknown,
-    /// Calls that are over as soon as they have come.
+    /// Calls that end as soon as they arrive.
     Calls,
-    /// The paddings of DATA, 255 bytes.
+    /// DATA padding of 255 bytes.
     Padding,
 }
 
@@ -42,7 +42,7 @@ fn pinned(name: &str, filler: Filler) -> Scenario {
 async fn pieces(target: &Target, writer: Writer, filler: Filler) {
     let mut frames = Frames::default();
     let heads = indexed_heads(CREATE_USER, &[]);
-    // A path that is not in the table: the rest of the head is.
+    // A path that is not in the table; the rest of the head is.
     let mut check = vec![0x83, 0x86];
     literal(&mut check, ":path", CHECK);
     check.extend_from_slice(&[0x80 | 64, 0x80 | 63, 0x80 | 62]);
@@ -71,7 +71,7 @@ async fn pieces(target: &Target, writer: Writer, filler: Filler) {
                     next += 2;
                 }
                 Filler::Padding => {
-                    // One byte of data for each 256 that are sent.
+                    // One byte of data for each 256 sent bytes.
                     for _ in 0..4 {
                         frames.padded(stream, b"a", 255);
                     }

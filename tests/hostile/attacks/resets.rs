@@ -1,4 +1,4 @@
-//! Calls at full speed that are never served: reset by the client, refused, or against the rules.
+//! Calls at full speed that are never served: reset by the client, refused, or malformed.
 
 use super::floods::watches;
 use super::held::on_connections;
@@ -7,7 +7,7 @@ use crate::link::{Target, Writer};
 use crate::scenario::{Rule, Scenario};
 use crate::wire::*;
 
-/// Calls that are written together.
+/// Calls in one write.
 const TOGETHER: usize = 100;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
@@ -52,7 +52,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-/// On each of two connections, with so many calls that stay open, one of these after the other.
+/// One of these after the other on each of two connections, beside this many calls that stay open.
 fn calls(
     name: &str,
     stalled: u32,
@@ -75,7 +75,7 @@ async fn flood(
     call: fn(&mut Frames, u32, &[u8]),
 ) {
     let [first, later] = indexed_heads(path, &[]);
-    // The calls that stay open have a table of their own, so this one comes after it.
+    // The open calls use the dynamic table as well, so this entry comes after theirs.
     let mut frames = Frames(watches(stalled));
     let mut stream = 1 + 2 * stalled;
     frames.head_alone(stream, &first);

@@ -17,8 +17,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-/// On each of four connections, so many scans at a time, each reset at the first DATA and opened
-/// again.
+/// This many scans at a time on each of four connections. Each is reset at the first DATA and
+/// opened again.
 fn again(name: &str, at_a_time: u32) -> Scenario {
     let scenario = Scenario::new(name, Rule::Bounded, move || {
         async move |target: Target| {
@@ -35,7 +35,7 @@ fn again(name: &str, at_a_time: u32) -> Scenario {
     scenario.with_users().on_both_stores()
 }
 
-/// How many scans there were.
+/// The number of scans.
 async fn scans(target: Target, mut reader: Reader, writer: Writer, at_a_time: u32) -> u32 {
     let heads = indexed_heads(GET_ALL_USERS, &[]);
     let mut begun = 0;
@@ -46,7 +46,7 @@ async fn scans(target: Target, mut reader: Reader, writer: Writer, at_a_time: u3
     };
     let mut frames = Frames::default();
     (0..at_a_time).for_each(|_| begin(&mut frames));
-    // Streams are reset in the order of their first DATA: what comes later of them is passed over.
+    // Streams are reset in the order of their first DATA; their later frames are skipped.
     let mut reset = std::collections::HashSet::new();
     let end = tokio::time::sleep_until(target.until.unwrap());
     tokio::pin!(end);
@@ -67,7 +67,7 @@ async fn scans(target: Target, mut reader: Reader, writer: Writer, at_a_time: u3
     begun
 }
 
-/// On each of two connections, as many scans as may be open, on sockets that nobody reads.
+/// As many scans as may be open, on each of two connections with unread sockets.
 fn stalled(name: &str, window: u32) -> Scenario {
     let scenario = Scenario::new(name, Rule::Bounded, move || {
         async move |target: Target| {

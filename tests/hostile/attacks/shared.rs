@@ -1,4 +1,4 @@
-//! A connection that many calls share, whose ends are all looked at.
+//! A connection that many calls share. The end of each call is checked.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,10 +13,10 @@ use crate::client::{CHECK, WATCH};
 use crate::link::{Reader, Target, Writer, open};
 use crate::wire::{DATA, Frames, HEADERS, MAX_WINDOW, RST_STREAM, head, message};
 
-/// Longer than an answer takes that is going to come.
+/// Longer than any expected answer takes.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What came on a stream.
+/// An event on a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
     Message,
@@ -32,7 +32,7 @@ pub(super) struct Shared {
     pub(super) writer: Writer,
     next: Arc<tokio::sync::Mutex<u32>>,
     streams: Arc<Mutex<HashMap<u32, mpsc::UnboundedSender<Event>>>>,
-    /// Health checks that were answered well.
+    /// Successful health checks.
     pub(super) checks: Arc<AtomicUsize>,
     broken: Arc<Mutex<Vec<String>>>,
 }
@@ -56,7 +56,7 @@ impl Shared {
             let event = match frame.kind {
                 DATA => Event::Message,
                 HEADERS => {
-                    // Each block has to be decoded, for the sake of the next one.
+                    // Each block must be decoded, because the next one depends on its table.
                     let status = reader.status(&frame);
                     if !frame.ends() {
                         continue;
@@ -77,13 +77,13 @@ impl Shared {
         self.streams.lock().unwrap().clear();
     }
 
-    /// Opens a stream with this header block, and what follows it.
+    /// Opens a stream with this header block and these frames.
     pub(super) async fn call(
         &self,
         block: &[u8],
         more: impl FnOnce(&mut Frames, u32),
     ) -> Option<(u32, Events)> {
-        // Streams are opened in the order of their numbers.
+        // Streams open in the order of their numbers.
         let mut next = self.next.lock().await;
         let stream = *next;
         *next += 2;
@@ -95,7 +95,7 @@ impl Shared {
         Some((stream, events))
     }
 
-    /// Writes streams that nobody waits for, up to three.
+    /// Writes up to three streams without waiting for them.
     pub(super) async fn break_a_rule(&self, streams: impl FnOnce(&mut Frames, u32)) -> bool {
         let mut next = self.next.lock().await;
         let mut frames = Frames::default();

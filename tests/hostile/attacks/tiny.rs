@@ -1,4 +1,4 @@
-//! DATA frames of a few bytes, of calls that are open and of calls that are over.
+//! DATA frames of a few bytes, in open and in ended calls.
 
 use super::floods::chunk;
 use super::held::on_connections;
@@ -23,8 +23,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     all
 }
 
-/// On each of two connections, a call whose message of 4 MiB comes in pieces of this many bytes, or
-/// whose answer has come.
+/// One call on each of two connections. Its message of 4 MiB arrives in pieces of this many bytes,
+/// or its answer has come already.
 fn tiny(name: impl Into<String>, path: &'static str, bytes: Vec<u8>, size: usize) -> Scenario {
     Scenario::new(name, Rule::Flood, move || {
         let frames = chunk(&bytes);

@@ -1,4 +1,4 @@
-//! Answers that nobody reads: the attacker's socket is full, and it goes on to ask.
+//! Unread answers: the attacker's socket is full, and it goes on sending requests.
 
 use super::floods::chunk;
 use crate::attacker::Report;
@@ -27,7 +27,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-/// On each of two connections, whose answers are not read, what this does.
+/// Runs `attack` on each of two connections, whose answers are not read.
 async fn without_reading(target: &Target, window: u32, attack: impl AsyncFn(&Writer)) -> Report {
     let mut connections = Vec::new();
     for _ in 0..2 {
@@ -36,10 +36,10 @@ async fn without_reading(target: &Target, window: u32, attack: impl AsyncFn(&Wri
     }
     let attacks = connections.iter().map(|(_, writer)| attack(writer));
     let all = futures_util::future::join_all(attacks);
-    // A server that does not read either holds this up.
+    // If the server stops reading, this write waits.
     let _ = tokio::time::timeout_at(target.until.unwrap(), all).await;
     target.end().await;
-    // Whether it was cut off cannot be told without reading.
+    // Without reading, the attacker cannot see a close.
     Report::default()
 }
 
@@ -53,7 +53,7 @@ fn same(name: &str, bytes: Vec<u8>) -> Scenario {
     })
 }
 
-/// Calls one after the other, which have heads of these two methods, and 100 of them in a write.
+/// Calls one after the other with the heads of these two methods, 100 of them in a write.
 fn calls(name: &str, call: fn(&mut Frames, u32, &[Vec<u8>; 2])) -> Scenario {
     Scenario::new(name, Rule::Bounded, move || {
         let heads = [head(CHECK, &[]), head(NO_METHOD, &[])];
@@ -73,11 +73,11 @@ fn calls(name: &str, call: fn(&mut Frames, u32, &[Vec<u8>; 2])) -> Scenario {
     })
 }
 
-/// Requests of 40 bytes, with answers of some KiB for which there is no window.
+/// Requests of 40 bytes, with answers of some KiB without a window.
 fn reflection() -> Scenario {
     Scenario::new("unread-reflection", Rule::Bounded, || {
         let heads = indexed_heads(REFLECTION, &[]);
-        // file_containing_symbol.
+        // The field file_containing_symbol.
         let symbol = string_field(4, b"ru.tinkoff.kora.example.UserService");
         let requests = message(false, &symbol).repeat(20);
         async move |target: Target| {

@@ -227,8 +227,8 @@ func deadlineOfTheServer(u users) {
 	checkStatus(err, codes.DeadlineExceeded)
 }
 
-// toldDeadline is a context with a deadline that grpc-go tells the server, and leaves to the context to keep, which
-// does not.
+// toldDeadline is a context with a deadline that grpc-go sends to the server. The context itself does not enforce
+// it.
 type toldDeadline struct {
 	context.Context
 	time time.Time
@@ -260,7 +260,7 @@ func manyCancellations(u users) {
 			must1(all.receive())
 		}
 		cancel()
-		// All of it may have come by then.
+		// The whole answer may have arrived by then.
 		if _, err := all.rest(); err != io.EOF {
 			checkStatus(err, codes.Canceled)
 		}
@@ -340,7 +340,7 @@ func idleConversation(address string, pemFiles []string) {
 	check(err == io.EOF, "the conversation ended with %v", err)
 }
 
-// encodings counts what comes in compressed.
+// encodings counts compressed messages.
 type encodings struct {
 	gzip, smaller atomic.Int64
 }

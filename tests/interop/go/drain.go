@@ -19,7 +19,7 @@ import (
 const (
 	callers = 8
 
-	// enough calls of a kind on a server show that it takes part.
+	// enough calls of a kind show that a server takes part.
 	enough = 20
 )
 
@@ -50,7 +50,7 @@ func callWhileDraining(addresses []string, pemFiles []string, watchHealth bool) 
 			running.Go(func() {
 				for ctx.Err() == nil {
 					if err := attempt(func() { call(u) }); err != nil {
-						// The first says it all.
+						// The first failure is enough.
 						select {
 						case failures <- err:
 						default:
@@ -96,7 +96,7 @@ func callWhileDraining(addresses []string, pemFiles []string, watchHealth bool) 
 	}
 }
 
-// counts are those of answered calls, by the address of the server.
+// counts are the numbers of answered calls, by the address of the server.
 type counts map[string]*atomic.Int64
 
 // slowBatch is a call that is often under way when its server begins to shut down.

@@ -20,7 +20,7 @@ import (
 
 const service = "ru.tinkoff.kora.example.UserService"
 
-// methods are those of the service, as the descriptor set tells that $DESCRIPTORS names.
+// methods are the methods of the service, read from the descriptor set that $DESCRIPTORS names.
 var methods = func() protoreflect.MethodDescriptors {
 	set := &descriptorpb.FileDescriptorSet{}
 	must(proto.Unmarshal(must1(os.ReadFile(os.Getenv("DESCRIPTORS"))), set))
@@ -28,7 +28,7 @@ var methods = func() protoreflect.MethodDescriptors {
 	return must1(files.FindDescriptorByName(service)).(protoreflect.ServiceDescriptor).Methods()
 }()
 
-// fields are those of a message, by their names in JSON.
+// fields are the fields of a message, by their names in JSON.
 type fields map[string]any
 
 var (
@@ -134,7 +134,7 @@ func (s stream) ask(request fields) (message, error) {
 	return s.receive()
 }
 
-// rest is all answers to come, and the error with which they end: io.EOF unless the call failed.
+// rest returns all further answers, and the error at their end: io.EOF unless the call failed.
 func (s stream) rest() ([]message, error) {
 	var answers []message
 	for {

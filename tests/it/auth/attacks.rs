@@ -1,4 +1,4 @@
-//! Each is refused with the same words, and the log says why.
+//! Attacks by tokens. The client always gets the same words; the log has the reason.
 
 use balafon::interceptors::auth::KeyFile;
 use base64::Engine;
@@ -19,7 +19,7 @@ async fn valid_token_is_accepted() {
     let mut test = fixture().await;
     let token = hs256(&claims(json!({})));
     test.assert_accepted(&token).await;
-    // And again, of the cache.
+    // Again, from the cache.
     test.assert_accepted(&token).await;
 }
 
@@ -63,7 +63,7 @@ async fn public_key_is_no_hmac_secret() {
 
 #[tokio::test]
 async fn algorithm_is_that_of_the_key() {
-    // The same key and a true signature, but by another algorithm than it is for.
+    // The same key and a valid signature, but not the algorithm of the key.
     let pem = Key::Rsa(&ring::signature::RSA_PKCS1_SHA256).pem();
     let mut test = Fixture::new(|auth, files| {
         auth.keys(KeyFile::pem(files.write("issuer.pem", pem)))
@@ -89,7 +89,7 @@ async fn key_in_the_token_itself_is_not_used() {
 #[tokio::test]
 async fn expired_token_is_refused() {
     let mut test = fixture().await;
-    // Thirty seconds are for clocks that differ.
+    // The leeway for clock differences is 30 seconds.
     test.assert_accepted(&hs256(&claims(json!({"exp": now() - 10})))).await;
     test.assert_refused(&hs256(&claims(json!({"exp": now() - 40}))), "ExpiredSignature").await;
     for exp in [json!(null), json!("never"), json!("99999999999"), json!(-1), json!([1])] {
@@ -155,7 +155,7 @@ async fn unknown_kid_is_refused() {
     }
     let without = token(json!({"alg": "ES256"}), &claims(json!({})), &key);
     test.assert_refused(&without, "no kid, and all keys have one").await;
-    // What the token says does not fill the log.
+    // The token's text does not fill the log.
     test.assert_refused(&with_kid(&"k".repeat(2000)), &format!("{}…", "k".repeat(64))).await;
     assert!(!test.log().contains(&"k".repeat(65)));
 }
@@ -212,7 +212,7 @@ async fn named_keys_are_tried_before_unnamed_ones() {
 async fn tampered_token_is_refused() {
     let mut test = fixture().await;
     let good = hs256(&claims(json!({})));
-    // Cached, so that what follows must not be taken for it.
+    // Cached: the next tokens must not be taken for this one.
     test.assert_accepted(&good).await;
     let parts: Vec<_> = good.split('.').collect();
     let encode = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());

@@ -1,4 +1,4 @@
-//! How often an address may fail.
+//! The limit on failed authentications of an address.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::support::program::Running;
 static RPC: Rpc<(), ()> = Rpc::unary("/test.Echo/Unary");
 static AUTHORIZATION: AsciiKey = AsciiKey::from_static("authorization");
 
-/// Of a secret that is trusted, by a server that lets an address fail three times a minute.
+/// A fixture that trusts a secret and allows an address three failures a minute.
 async fn fixture() -> Fixture {
     Fixture::new(|auth, files| {
         trusting_the_secret(auth, files)
@@ -29,7 +29,7 @@ async fn fixture() -> Fixture {
     .await
 }
 
-/// A good token that nobody has seen before.
+/// A valid token that the server has not verified yet.
 fn fresh(subject: &str) -> String {
     hs256(&claims(json!({"sub": subject, "jti": "fresh"})))
 }
@@ -63,7 +63,7 @@ async fn blocked_address_may_still_use_tokens_verified_before() {
     let known = fresh("alice");
     test.assert_accepted(&known).await;
     guess(&mut test, 3).await;
-    // Were it verified, it would be good.
+    // It would be valid, but the server does not verify it.
     assert_eq!(test.bearer(&fresh("bob")).await.grpc_status(), "8");
     assert_eq!(test.principal(), None);
     test.assert_accepted(&known).await;

@@ -32,13 +32,13 @@ async fn keys_rotate() {
     test.until(&by_new, "0").await;
     test.assert_accepted(&by_old).await;
 
-    // Also the cached token of the key that is gone.
+    // The cached token of the removed key is refused too.
     replace(&path, jwks(&[new.jwk("new")]));
     test.until(&by_old, "16").await;
     test.assert_refused(&by_old, "unknown kid").await;
     test.assert_accepted(&by_new).await;
 
-    // Another key of the same name.
+    // Another key with the same name.
     replace(&path, jwks(&[old.jwk("new")]));
     test.until(&by_new, "16").await;
     test.assert_refused(&by_new, "InvalidSignature").await;
@@ -64,14 +64,14 @@ async fn unsupported_jwks_key_is_skipped_and_logged() {
 
     let path = test.files.path("jwks.json");
     replace(&path, json!({"keys": [odd("later"), new.jwk("new")]}).to_string());
-    // Both names of its algorithm are good.
+    // Both names of its algorithm are accepted.
     for algorithm in ["Ed25519", "EdDSA"] {
         let header = json!({"alg": algorithm, "kid": "new"});
         test.until(&token(header, &claims(json!({})), &new), "0").await;
     }
     test.logged("key \\\"later\\\"").await;
 
-    // One without any that can be used is an error.
+    // A JWKS without any usable key is an error.
     replace(&path, json!({"keys": [odd("last")]}).to_string());
     test.logged("no key in the JWKS that can be used").await;
     let header = json!({"alg": "Ed25519", "kid": "new"});
@@ -134,7 +134,7 @@ async fn revoked_id_may_have_a_hash_sign() {
     for good in ["abc", "abc#", "abc#2", "x", "y"] {
         test.assert_accepted(&of(good)).await;
     }
-    // These could never be revoked.
+    // Tokens without a usable `jti` could never be revoked.
     for unnameable in ["", "#abc", "abc 1", "abc#1 "] {
         test.assert_refused(&of(unnameable), "no line can revoke the jti").await;
     }
@@ -160,7 +160,7 @@ async fn revocation_survives_an_emptied_and_rewritten_file() {
         test.files.write("revoked", "token-1\n");
         test.until(&other, "0").await;
     }
-    // Whoever means it says so.
+    // An emptied file counts if its comment says that it is meant to be empty.
     test.files.write("revoked", "# none\n");
     test.until(&token, "0").await;
 }
@@ -222,12 +222,13 @@ async fn key_of_each_kind_verifies_its_signatures() {
 
 #[tokio::test]
 async fn jwks_of_an_identity_provider_is_understood() {
-    // RSA with a number that starts with a zero, keys for other things, kinds that nobody knows.
+    // An RSA key whose number starts with a zero, keys for other uses, keys of unknown types.
     let key = Key::Rsa(&ring::signature::RSA_PKCS1_SHA256);
     let pem = key.pem();
     let base64: String = pem.lines().filter(|line| !line.starts_with("---")).collect();
     let der = STANDARD.decode(base64).unwrap();
-    // Its end: the modulus, of 2048 bits behind a zero; tag, length and three bytes of the exponent.
+    // The end of the encoding: a 2048-bit modulus after a zero; tag, length and three bytes of the
+    // exponent.
     let end = der.len() - 5;
     let modulus = URL_SAFE_NO_PAD.encode(&der[end - 257..end]);
     let jwks = json!({"keys": [

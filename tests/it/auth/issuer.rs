@@ -16,7 +16,7 @@ use crate::tls::Authority;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// An issuer, and who has signed its certificate.
+/// An issuer, and the authority that signed its certificate.
 fn issuer() -> (Issuer, Authority) {
     let authority = Authority::new();
     (Issuer::with(&authority.identity_of("127.0.0.1")), authority)
@@ -46,7 +46,7 @@ async fn jwks_url_is_fetched_again_for_an_unknown_kid() {
     test.assert_refused(&signed("new", &new), "unknown kid").await;
     let before = issuer.requests();
     issuer.publish(&[old.jwk("old"), new.jwk("new")]);
-    // The very call that names it waits for it.
+    // The call whose token names the unknown key waits for the fetch.
     test.assert_accepted(&signed("new", &new)).await;
     assert_eq!(issuer.requests(), before + 1);
     test.assert_accepted(&signed("old", &old)).await;
@@ -76,7 +76,7 @@ async fn jwks_url_is_fetched_on_a_schedule() {
     let mut test = trusting(url).await;
     let by_old = signed("old", &old);
     test.assert_accepted(&by_old).await;
-    // Withdrawn, it no longer counts, also where its token is known.
+    // A withdrawn key no longer counts, not even for a cached token.
     issuer.publish(&[new.jwk("new")]);
     test.until(&by_old, "16").await;
     test.assert_accepted(&signed("new", &new)).await;
@@ -92,7 +92,7 @@ async fn jwks_url_is_fetched_sooner_by_cache_control() {
     let test = trusting(url(&issuer, &authority).refresh_every(HOUR).rest_between(soon)).await;
     issuer.asked(3).await;
     issuer.cache_control("max-age=7200");
-    // One may have been under way.
+    // One fetch may have been in progress.
     issuer.asked(1).await;
     tokio::time::sleep(10 * soon).await;
     let before = issuer.requests();
@@ -156,7 +156,7 @@ async fn issuer_with_an_untrusted_certificate_is_refused() {
     assert_eq!(issuer.requests(), 0);
 }
 
-/// A token as Keycloak makes them.
+/// A token in the form of Keycloak.
 fn keycloak(key: &Key) -> String {
     let roles = json!({"roles": null, "aud": null, "realm_access": {"roles": ["a"]}});
     token(json!({"alg": "ES256", "kid": "one"}), &claims(roles), key)

@@ -1,4 +1,4 @@
-//! Who calls, and what they may.
+//! Authentication and permissions.
 
 mod attacks;
 mod failures;

@@ -1,4 +1,4 @@
-//! What is not allowed is denied.
+//! Methods without a permission are denied.
 
 use serde_json::json;
 
@@ -23,7 +23,7 @@ async fn roles_and_scopes_decide() {
     assert_eq!(status(&mut test, UNARY, scope).await, "7");
     let admin = json!({"roles": "other admin"});
     assert_eq!(status(&mut test, "/test.Echo/Client", admin).await, "0");
-    // A role has to be a text by itself.
+    // A role must be a whole text.
     for roles in [json!([["admin"]]), json!({"admin": true}), json!("admin,x"), json!([7])] {
         assert_eq!(status(&mut test, UNARY, json!({"roles": roles})).await, "7");
     }
@@ -50,7 +50,7 @@ async fn open_methods_ignore_credentials() {
     for headers in [&[][..], &[("authorization", "Bearer nonsense")]] {
         assert_eq!(test.call("/grpc.health.v1.Health/List", headers).await.grpc_status(), "0");
     }
-    // But only these.
+    // Only these methods are open.
     assert_eq!(test.call("/grpc.health.v1.Health2/List", &[]).await.grpc_status(), "16");
 }
 

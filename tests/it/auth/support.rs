@@ -1,4 +1,4 @@
-//! An issuer of tokens that signs anything, and a server that trusts it.
+//! An issuer that signs any token, and a server that trusts it.
 
 use std::fs;
 use std::path::Path;
@@ -29,10 +29,10 @@ use crate::support::peer::{Peer, Reply, framed, request};
 pub const SECRET: &str = "a secret of just 64 bytes, for the longest of hashes, it is so...";
 pub const ISSUER: &str = "https://issuer.example";
 pub const AUDIENCE: &str = "users";
-/// The role `reader` may call it.
+/// The role `reader` may call this method.
 pub const UNARY: &str = "/test.Echo/Unary";
 
-/// A key, and how to sign with it.
+/// A key and its way of signing.
 pub enum Key {
     Secret(hmac::Algorithm, Vec<u8>),
     Rsa(&'static dyn signature::RsaEncoding),
@@ -67,7 +67,7 @@ impl Key {
         }
     }
 
-    /// The public half of a key on a curve, as a key of a JWKS.
+    /// The public half of an elliptic-curve key, as an entry of a JWKS.
     pub fn jwk(&self, kid: &str) -> Value {
         let encode = |number| URL_SAFE_NO_PAD.encode(number);
         match self {
@@ -114,7 +114,7 @@ impl Key {
     }
 }
 
-/// A key for tests, made by `openssl genpkey -algorithm RSA`: ring makes none.
+/// A key for tests, made by `openssl genpkey -algorithm RSA`: ring generates none.
 fn rsa() -> KeyPair {
     KeyPair::from_pem(include_str!("rsa.pem")).unwrap()
 }
@@ -123,7 +123,7 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// What a good token says, with changes; `null` takes something away.
+/// The claims of a valid token, with changes; `null` removes a claim.
 pub fn claims(changes: Value) -> Value {
     let mut claims = json!({
         "sub": "alice", "roles": ["reader"], "iss": ISSUER, "aud": AUDIENCE, "exp": now() + 600,
@@ -136,7 +136,7 @@ pub fn claims(changes: Value) -> Value {
     claims
 }
 
-/// A token of anything.
+/// A token with any header and claims.
 pub fn token(header: Value, claims: &Value, key: &Key) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let message = format!("{}.{}", part(&header), part(claims));
@@ -144,12 +144,12 @@ pub fn token(header: Value, claims: &Value, key: &Key) -> String {
     format!("{message}.{signature}")
 }
 
-/// A token of the right form, by HS256.
+/// A well-formed token, signed with HS256.
 pub fn hs256(claims: &Value) -> String {
     token(json!({"alg": "HS256", "typ": "JWT"}), claims, &Key::secret())
 }
 
-/// What a call that got through leaves: its principal.
+/// The principal of a call that reached the handler.
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<Option<balafon::interceptors::auth::Principal>>>);
 
@@ -169,7 +169,7 @@ pub struct Fixture {
     _guard: DefaultGuard,
 }
 
-/// The settings of most tests: one secret, an issuer, an audience.
+/// The settings of most tests: a secret, an issuer, an audience.
 pub fn trusting_the_secret(auth: AuthBuilder, files: &Folder) -> AuthBuilder {
     auth.keys(KeyFile::secret(files.write("secret", format!("{SECRET}\n"))))
 }
@@ -228,7 +228,7 @@ impl Fixture {
         self.call(UNARY, &[("authorization", &format!("Bearer {token}"))]).await
     }
 
-    /// Who the last call was taken for; `None` if it did not get through.
+    /// The principal of the last call; `None` if it did not reach the handler.
     pub fn principal(&self) -> Option<balafon::interceptors::auth::Principal> {
         self.seen.0.lock().unwrap().take()
     }
@@ -239,7 +239,7 @@ impl Fixture {
         assert_eq!(self.principal().unwrap().name(), "alice");
     }
 
-    /// That the client learns nothing, and the operator `why`, without the token.
+    /// Asserts that the client learns no reason, and that the log has `why` without the token.
     pub async fn assert_refused(&mut self, token: &str, why: &str) {
         self.log.take();
         let reply = self.bearer(token).await;
@@ -276,7 +276,7 @@ impl Fixture {
         self.log.take();
     }
 
-    /// Calls until the answer has this status.
+    /// Repeats the call until the answer has this status.
     pub async fn until(&mut self, token: &str, status: &str) {
         let reached = async {
             while self.bearer(token).await.grpc_status() != status {
@@ -287,7 +287,7 @@ impl Fixture {
     }
 }
 
-/// Puts a new file in the place of an old one, as those do that rotate keys.
+/// Replaces a file by renaming a new one, as key rotation does.
 pub fn replace(path: &Path, text: impl AsRef<[u8]>) {
     let new = path.with_extension("new");
     fs::write(&new, text).unwrap();

@@ -1,4 +1,4 @@
-//! The other ways in: API keys and client certificates.
+//! API keys and client certificates.
 
 use balafon::interceptors::auth::PrincipalKind;
 use balafon::{ClientCertificate, Server};
@@ -9,7 +9,7 @@ use super::support::{Fixture, UNARY, claims, hs256, trusting_the_secret};
 use crate::support::folder::Folder;
 use crate::tls::{Authority, Client};
 
-/// The hash is that of `key`.
+/// The SHA-256 of `key`.
 pub const API_KEYS: &str =
     "2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683 robot reader\n";
 
@@ -26,7 +26,7 @@ async fn api_key_authenticates() {
     }
     let reply = test.call(UNARY, &[("x-api-key", "key"), ("x-api-key", "key")]).await;
     test.assert_invalid(&reply, "x-api-key came more than once");
-    // Tokens are not: there are no keys for them.
+    // Tokens are refused: the server has no keys for them.
     let bearer = format!("Bearer {}", hs256(&claims(json!({}))));
     let reply = test.call(UNARY, &[("authorization", &bearer)]).await;
     assert_eq!(reply.trailer("grpc-message"), Some("authentication required"));

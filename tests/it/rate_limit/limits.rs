@@ -1,4 +1,4 @@
-//! The rules, and whom they count.
+//! The rules, and the clients that they count.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ static FREE: Rpc<(), ()> = Rpc::unary("/test.Free/Unary");
 static FREE_OTHER: Rpc<(), ()> = Rpc::unary("/test.Free/Other");
 static NO_RULE: Rpc<(), ()> = Rpc::unary("/test.NoRule/Unary");
 
-/// A limiter of so many calls a minute to any method.
+/// A limiter with this number of calls a minute for every method.
 fn limit(calls: u32) -> RateLimit {
     RateLimit::new().limit("*", calls, MINUTE).unwrap()
 }
@@ -70,15 +70,15 @@ async fn stream_messages_count_across_all_calls_of_a_client() {
         if reply.grpc_status() == "8" {
             let message = reply.trailer("grpc-message").unwrap();
             assert!(message.starts_with("more than 5 messages in 60s"), "{message}");
-            // What came before may have been done.
+            // The messages before the limit may have been processed.
             assert_eq!(reply.trailer("grpc-retry-pushback-ms"), Some("-1"));
             assert_eq!(reply.trailer("grpc-status-details-bin"), None);
         }
     }
     assert_eq!(statuses, ["0", "0", "8", "0"]);
-    // Its calls are counted beside.
+    // Its calls are counted separately.
     assert_eq!(passed(&mut peers[0], "/test.Echo/Client", &[], 1).await, 0);
-    // Of unary methods too, and of others for themselves.
+    // Messages of unary methods count too, and other methods count separately.
     assert_eq!(passed(&mut peers[0], UNARY, &[], 5).await, 2);
 }
 
@@ -136,7 +136,7 @@ async fn connections_from_one_address_are_one_client() {
     assert_eq!(calls, 3);
 }
 
-/// Takes the client at its word, in place of authentication.
+/// Trusts the name that the client states, in place of authentication.
 struct Named;
 
 impl Interceptor for Named {

@@ -1,4 +1,4 @@
-//! How often clients may call.
+//! Rate limits of clients.
 
 mod limits;
 mod program;
@@ -18,7 +18,7 @@ async fn serve(limit: RateLimit) -> TestServer {
     TestServer::start(Router::new().intercept(limit).add(Echo::default().service())).await
 }
 
-/// How many of so many calls pass; the others have to be refused for their number.
+/// The number of these calls that pass; the others must fail because of the rate limit.
 pub async fn passed(peer: &mut Peer, path: &str, headers: &[(&str, &str)], calls: usize) -> usize {
     let mut passed = 0;
     for _ in 0..calls {

@@ -1,4 +1,4 @@
-//! The program with limits.
+//! Rate limits of the program.
 
 use std::time::Duration;
 
@@ -77,9 +77,9 @@ async fn load_shedding_counts_calls_and_exempts_health() {
 async fn redis_shares_one_limit_between_two_programs() {
     let Some(mut redis) = Redis::start() else { return };
     let url = redis.url();
-    // With time enough for a machine that is busy.
+    // Allows for a busy machine.
     let arguments = ["--rate-limit-redis", &url, "--rate-limit-redis-timeout", "10s"];
-    // Nobody reads so many lines of calls.
+    // The access log would have too many lines.
     let quiet = ["--log-level", "info,balafon::access=warn", "--rate-limit", "*=500/1h"];
     let arguments = [&quiet[..], &arguments].concat();
     let (mut one, mut to_one) = start(&arguments).await;
@@ -109,7 +109,7 @@ async fn redis_shares_one_limit_between_two_programs() {
 
 #[tokio::test]
 async fn redis_that_hangs_delays_no_call_for_long() {
-    // It takes connections, and that is all.
+    // It accepts connections, but answers nothing.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("redis://{}", silent.local_addr().unwrap());
     let arguments = ["--rate-limit", "*=5/1h", "--rate-limit-redis", &url];
@@ -120,7 +120,7 @@ async fn redis_that_hangs_delays_no_call_for_long() {
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
 }
 
-/// Runs `check` with these rules, and gives its code and what it says of Redis.
+/// Runs `check` with these rules and returns its exit code and its line about Redis.
 fn check(redis: &str) -> (Option<i32>, String) {
     let arguments = ["--rate-limit", "*=1/1s", "--rate-limit-redis", redis];
     let mut command = user_server();
@@ -153,7 +153,7 @@ async fn redis_without_writes_is_one_line_with_its_reason() {
         let (code, line) = check(&url);
         assert!(code == Some(0) && line.starts_with("warning: --rate-limit-redis: "), "{line}");
         assert!(line.contains(why), "{line}");
-        // Some tries later there is nothing new to say.
+        // After some tries there is no new line.
         tokio::time::sleep(Duration::from_millis(2500)).await;
         patiently(passed(&mut peer, GET_USER.path, &[], 3)).await;
         redis.command(mended);

@@ -1,4 +1,4 @@
-//! `x-forwarded-for` says who calls, if somebody says so who is trusted.
+//! `x-forwarded-for` names the client only where a trusted proxy adds it.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::{UNARY, passed, serve};
 use crate::support::TestServer;
 use crate::support::peer::Peer;
 
-/// A server that lets each client call once a minute, and a connection to it.
+/// A server with a limit of one call a minute for each client, and a connection to it.
 struct Served {
     _server: TestServer,
     peer: Peer,
@@ -55,7 +55,7 @@ async fn forwarded_address_of_trusted_proxies_is_the_client() {
 async fn forwarded_address_that_a_client_forges_is_ignored() {
     let mut server = Served::trusting(&["127.0.0.0/8", "10.0.0.0/8"]).await;
     assert!(server.is_new(&["192.0.2.1"]).await);
-    // The client has sent the first of these; the proxies have added the rest.
+    // The client has sent the first address; the proxies have added the others.
     assert!(!server.is_new(&["203.0.113.9, 192.0.2.1"]).await);
     assert!(!server.is_new(&["203.0.113.9", "192.0.2.1, 10.0.0.7"]).await);
     assert!(!server.is_new(&["10.0.0.8, 192.0.2.1", "10.0.0.7"]).await);

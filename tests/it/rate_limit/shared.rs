@@ -1,4 +1,4 @@
-//! Limits that instances hold together, in a real Redis.
+//! Limits that instances share through a real Redis.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::support::{PATIENCE, patiently};
 
 static RPC: Rpc<(), ()> = Rpc::unary("/test.Echo/Unary");
 
-/// One of the instances that have this Redis. Its clients are all in this process, and so one.
+/// One of the instances that share this Redis. All its calls come from one client.
 async fn instance(redis: &Redis, calls: u32, period: Duration) -> RateLimit {
     let shared = SharedLimits::redis(redis.url().parse().unwrap(), PATIENCE).await;
     RateLimit::new().limit("*", calls, period).unwrap().share(shared)
@@ -61,7 +61,7 @@ async fn instances_exceed_the_limit_by_two_percent_at_most() {
     }
     let expected = 100.0 * start.elapsed().as_secs_f64() / period.as_secs_f64();
     let deviation = f64::from(all) / expected - 1.0;
-    // Where a busy machine lets them ask too seldom, fewer pass: that is no fault of the limit.
+    // A busy machine may call too rarely: then fewer calls pass, which is no fault of the limit.
     assert!((-0.2..0.02).contains(&deviation), "{all} calls passed, of {expected:.0}");
 }
 

@@ -44,7 +44,7 @@ async fn drain_sends_two_goaways_and_serves_between_them() {
     let first = raw.until(|frame| frame.kind == GOAWAY).await;
     assert_eq!((first.last_stream(), first.reason()), (0x7fff_ffff, Reason::NO_ERROR));
     let ping = raw.until(|frame| frame.kind == PING && frame.flags & ACK == 0).await;
-    // The client has not heard of it yet.
+    // The client has not received it yet.
     raw.request(3, &head(UNARY), &framed("in between")).await;
     assert_served(&raw.answer(3).await, &["in between"]);
     raw.headers(5, &head(CLIENT), false).await;
@@ -56,7 +56,7 @@ async fn drain_sends_two_goaways_and_serves_between_them() {
     assert_served(&raw.answer(1).await, &["before after"]);
     raw.data(5, &framed("late"), true).await;
     assert_served(&raw.answer(5).await, &["late"]);
-    // Nothing is left, so the connection closes.
+    // No call is left, so the connection closes.
     assert!(raw.goodbye().await.is_none_or(|frame| frame.reason() == Reason::NO_ERROR));
     server.served().await;
 }
@@ -81,7 +81,7 @@ async fn lame_duck_reports_not_serving_and_serves_on() {
     let addr = listener.local_addr().unwrap();
     let (signal, time_is_over) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (signalled, over) = (signal.clone(), time_is_over.clone());
-    // The shutdown that a program gives to the server is where the time is set.
+    // `lame_duck` sets the time, in the shutdown future that a program passes to the server.
     let serving = tokio::spawn(server().serve(listener, router, async move {
         signalled.notified().await;
         health.shutdown();
@@ -106,14 +106,14 @@ async fn lame_duck_reports_not_serving_and_serves_on() {
 
 #[tokio::test]
 async fn window_is_released_without_a_pending_message() {
-    // The window of the connection is 65,535 bytes, that of a stream larger.
+    // The window of the connection is 65,535 bytes; that of a stream is larger.
     let (_server, echo, mut raw) = echo_with(server(), &[(INITIAL_WINDOW_SIZE, 1 << 20)]).await;
     raw.headers(1, &head(BIDI), false).await;
     raw.data(1, &framed("a"), false).await;
     assert_eq!(raw.next_of(1).await.kind, HEADERS);
     assert_eq!(raw.next_of(1).await.payload, framed("a"));
     echo.until_running(1).await;
-    // Nearly all that is left, in one answer, and nothing is given back.
+    // One answer takes nearly the whole rest, and the client gives no window back.
     let large = "x".repeat(60_000);
     raw.headers(3, &head(UNARY), false).await;
     let request = framed(&large);

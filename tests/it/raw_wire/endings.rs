@@ -117,7 +117,8 @@ async fn reset_before_the_first_message_is_cancelled() {
         raw.reset(stream, Reason::CANCEL).await;
         assert_eq!(witness.next().await.0, Code::Cancelled, "{path}");
     }
-    // In one packet with the headers: the call may never come to be, but does not fail otherwise.
+    // In one packet with the headers: the call may never begin, but it does not fail in another
+    // way.
     raw.headers(9, &head(UNARY), false).await;
     raw.reset(9, Reason::CANCEL).await;
     raw.settled().await;
@@ -146,7 +147,7 @@ async fn reset_codes_map_as_the_protocol_says() {
         (Reason::HTTP_1_1_REQUIRED, Code::Internal),
         (Reason::from(0xff), Code::Internal),
     ];
-    // Before the response headers, after them, and while the client's input has ended.
+    // Before the response headers, after them, and after the half-close.
     let mut streams = (1..).step_by(2);
     for (reason, code) in map {
         for (path, message, end) in

@@ -95,7 +95,7 @@ async fn path_includes_the_query_and_not_the_fragment() {
         raw.request(stream, &head(sent), &framed("a")).await;
         let answer = raw.answer(stream).await;
         assert_eq!(status(&answer), (code as i32).to_string(), "{sent}");
-        // What is authorized is what is routed.
+        // The authorized path is the routed path.
         assert_eq!(witness.next().await, (code, seen.to_owned()));
     }
 }
@@ -242,7 +242,7 @@ async fn binary_values_may_be_padded_or_joined() {
     let sent = answer.last().unwrap().all("x-bytes-bin");
     assert_eq!(sent, ["AQIDBA", "AQIDBA", "/+8", "AQ", "AQ"]);
 
-    // The handler passes the fault on by `?`.
+    // The handler returns the error by `?`.
     let more = [("x-bytes-bin", "AQ"), ("x-bytes-bin", "no base64!")];
     raw.request(3, &head_with("/test.Own/Unary", &more), &framed("")).await;
     assert_trailers_only(&raw.answer(3).await, "13");

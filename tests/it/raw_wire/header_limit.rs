@@ -1,5 +1,5 @@
-//! What a client sees that accepts header lists of a certain length (SETTINGS_MAX_HEADER_LIST_SIZE),
-//! as far as what the server has to say is longer.
+//! Clients that limit the length of header lists (SETTINGS_MAX_HEADER_LIST_SIZE), and responses
+//! over that limit.
 
 use std::future::pending;
 
@@ -25,7 +25,7 @@ static SERVER: Rpc<String, String> = Rpc::server_streaming("/test.Own/Server");
 static X_OWN: AsciiKey = AsciiKey::from_static("x-own");
 static X_OWN_BIN: BinaryKey = BinaryKey::from_static("x-own-bin");
 
-/// As RFC 9113 (6.5.2) counts.
+/// The length by RFC 9113 (6.5.2).
 fn size(frame: &Frame) -> usize {
     frame.fields.iter().map(|(name, value)| name.len() + value.len() + 32).sum()
 }
@@ -40,7 +40,7 @@ async fn connect(server: &TestServer, limit: usize) -> Raw {
     Raw::connect_with(server.addr, &[(MAX_HEADER_LIST_SIZE, limit as u32)]).await
 }
 
-/// One call, for a client with this limit.
+/// One call by a client with this limit.
 async fn call(server: &TestServer, path: &str, message: &str, limit: usize) -> Vec<Frame> {
     let mut raw = connect(server, limit).await;
     raw.request(1, &head(path), &framed(message)).await;
@@ -50,7 +50,7 @@ async fn call(server: &TestServer, path: &str, message: &str, limit: usize) -> V
     answer
 }
 
-/// Echoes, with metadata of as many bytes as the message says: initial, then trailing.
+/// An echo with this many bytes of metadata: initial, then trailing.
 fn with_metadata() -> Router {
     unary((), |_, request: Request<String>| async move {
         let (initial, trailing) = request.message.split_once(' ').unwrap();
@@ -181,7 +181,7 @@ async fn stream_over_the_limit_ends_after_its_messages() {
     assert_eq!(answer.last().unwrap().field("x-own-bin"), None);
 }
 
-/// Sends headers that are too long, and would wait for ever after them.
+/// Sends headers that are too long, and would then wait for ever.
 fn waits() -> Service {
     Service::builder("test.Own", &[], ())
         .server_streaming(
@@ -211,7 +211,7 @@ async fn stream_with_headers_over_the_limit_ends_at_once() {
     }
 }
 
-/// Adds metadata to the response, on the way in or on the way out.
+/// Adds metadata to the response before or after the handler.
 struct Adds {
     initial: usize,
     trailing: usize,
@@ -250,7 +250,7 @@ async fn later_limit_applies_to_open_calls() {
     raw.send(SETTINGS, 0, 0, &settings).await;
     raw.data(1, &framed("metadata"), true).await;
     assert_eq!(status(&raw.answer(1).await), "8");
-    // And a higher one again.
+    // The limit is raised again.
     settings[2..].copy_from_slice(&8192_u32.to_be_bytes());
     raw.send(SETTINGS, 0, 0, &settings).await;
     raw.request(3, &head("/test.Echo/Unary"), &framed("metadata")).await;

@@ -1,4 +1,4 @@
-//! Messages on their way in.
+//! Request messages.
 
 use h2::Reason;
 
@@ -102,12 +102,12 @@ async fn size_limit_is_answered_while_the_client_sends() {
     let (_server, echo, mut raw) = echo().await;
     for (stream, path) in [(1, UNARY), (3, CLIENT)] {
         raw.headers(stream, &head(path), false).await;
-        // 4 MiB are the default, and a byte.
+        // The default limit is 4 MiB; this is a byte more.
         raw.data(stream, &[0, 0, 0x40, 0, 1], false).await;
         raw.data(stream, &[b'x'; 1000], false).await;
         assert_trailers_only(&raw.answer(stream).await, "8");
         assert!(raw.next_of(stream).await.is_reset(Reason::NO_ERROR));
-        // It goes on for a while: it has not yet seen the answer.
+        // The client goes on for a while, since it has not seen the answer.
         raw.data(stream, &[b'x'; 1000], false).await;
     }
     echo.until_running(0).await;

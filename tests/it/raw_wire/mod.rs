@@ -1,5 +1,5 @@
-//! The rules of the wire that a well-behaved client cannot put to the test, frame by frame. Which
-//! rule has its tests where: RULES.md.
+//! Rules of the wire that need a misbehaving client, frame by frame. RULES.md lists the test of
+//! each rule.
 
 mod connection;
 mod endings;
@@ -26,7 +26,7 @@ const SERVER: &str = "/test.Echo/Server";
 const CLIENT: &str = "/test.Echo/Client";
 const BIDI: &str = "/test.Echo/Bidi";
 
-/// A server that lets its clients ping, as [`Raw::settled`] does.
+/// A server that permits the pings of [`Raw::settled`].
 fn server() -> Server {
     Server::new().permit_pings(Duration::ZERO, true)
 }
@@ -50,7 +50,7 @@ async fn serve(router: Router) -> (TestServer, Raw) {
 
 static OWN_UNARY: Rpc<String, String> = Rpc::unary("/test.Own/Unary");
 
-/// A service of one method, `/test.Own/Unary`.
+/// A service with one method, `/test.Own/Unary`.
 fn unary<T, F, Fut>(target: T, function: F) -> Router
 where
     T: Send + Sync + 'static,
@@ -60,14 +60,14 @@ where
     Router::new().add(Service::builder("test.Own", &[], target).unary(&OWN_UNARY, function).build())
 }
 
-/// Answers with what `look` makes of the call.
+/// Answers with the text that `look` makes of the call.
 fn mirror(look: fn(&Call, &str) -> Result<String, Status>) -> Router {
     unary(look, |look, request: Request<String>| async move {
         Ok(Response::new(look(&request, &request.message)?))
     })
 }
 
-/// Keeps how each call ended, and the path that it had.
+/// Keeps the outcome and the path of each call.
 #[derive(Clone, Default)]
 struct Witness {
     seen: Arc<Mutex<Vec<(Code, String)>>>,
@@ -110,7 +110,7 @@ fn messages(frames: &[Frame]) -> Vec<String> {
     messages
 }
 
-/// The status of an answer, of which there has to be exactly one, in the last frame.
+/// The status of an answer. There has to be exactly one, in the last frame.
 fn status(frames: &[Frame]) -> &str {
     let (last, earlier) = frames.split_last().unwrap();
     assert!(earlier.iter().all(|frame| frame.all("grpc-status").is_empty()), "{frames:?}");
@@ -134,7 +134,7 @@ fn assert_served(frames: &[Frame], expected: &[&str]) {
     assert_eq!(messages(frames), expected);
 }
 
-/// The connection still serves.
+/// Asserts that the connection still serves calls.
 async fn assert_alive(raw: &mut Raw, stream: u32) {
     raw.request(stream, &head(UNARY), &framed("alive")).await;
     assert_served(&raw.answer(stream).await, &["alive"]);

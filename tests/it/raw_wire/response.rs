@@ -1,4 +1,4 @@
-//! What a response is made of.
+//! Responses, frame by frame.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ async fn status_comes_exactly_once() {
         raw.request(stream, &head(path), &framed(message)).await;
         let answer = raw.answer(stream).await;
         assert_eq!(answer[0].field(":status"), Some("200"));
-        // It counts them.
+        // It counts the attempts.
         assert_eq!(status(&answer), code, "{path} {message}");
         let all: Vec<_> = answer.iter().flat_map(|frame| frame.all(":status")).collect();
         assert_eq!(all.len(), 1);
@@ -125,7 +125,7 @@ async fn headers_leave_on_request_or_with_the_first_message() {
 #[tokio::test]
 async fn trailers_before_the_half_close_cause_no_error_reset() {
     let (_server, _, mut raw) = echo().await;
-    // With nothing sent before, and after a message.
+    // With no message before it, and after a message.
     raw.headers(1, &head(CLIENT), false).await;
     raw.data(1, &framed("fail"), false).await;
     assert_trailers_only(&raw.answer(1).await, "5");
@@ -138,7 +138,7 @@ async fn trailers_before_the_half_close_cause_no_error_reset() {
     assert_eq!((messages(&answer), status(&answer)), (vec!["a".to_string()], "5"));
     assert!(raw.next_of(3).await.is_reset(Reason::NO_ERROR));
 
-    // And none after an answer to all of a request.
+    // An answer to a complete request is followed by no reset.
     raw.request(5, &head(UNARY), &framed("a")).await;
     raw.answer(5).await;
     assert!(raw.settled().await.iter().all(|frame| frame.kind != RST_STREAM));

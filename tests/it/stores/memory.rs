@@ -2,7 +2,7 @@ use user_server::store::memory::MemoryStore;
 
 use super::contract::{Place, contract};
 
-/// The memory of the process: whoever opens it anew finds it empty.
+/// The memory of the process: a store that is opened again is empty.
 struct Memory;
 
 impl Place for Memory {

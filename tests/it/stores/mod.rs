@@ -1,4 +1,4 @@
-//! What every store promises (`contract`), asked of each of them.
+//! The contract of all stores, and tests of each store.
 
 mod contract;
 mod memory;

@@ -1,5 +1,5 @@
-//! The store in a file. What is its own beyond the contract: whom it lets in, and what becomes of
-//! disks that are full, read-only or damaged.
+//! The store in a file beyond the contract: access by other processes, and disks that are full,
+//! read-only or damaged.
 
 use std::fs;
 use std::future::Future;
@@ -35,7 +35,7 @@ impl InFile {
         SqliteStore::open(self.file(), Durability::Full)
     }
 
-    /// The file as any program of SQLite sees it.
+    /// The file as any SQLite program sees it.
     fn connection(&self) -> Connection {
         Connection::open(self.file()).unwrap()
     }
@@ -210,11 +210,11 @@ async fn symbolic_link_leads_to_one_file() {
     let store = SqliteStore::open(&link, Durability::Full).unwrap();
     assert!(store.get(id).await.unwrap().is_some());
     store.create(alice()).await.unwrap();
-    // One store, one lock, under whichever name.
+    // One store has one lock, under any name.
     assert!(place.try_open().unwrap_err().to_string().contains("in use"));
 }
 
-/// The users behind one, and how many were left out.
+/// The users after one, and the number of skipped users.
 async fn listed(store: &SqliteStore, after: Option<UserId>) -> (Vec<UserId>, u64) {
     let pages: Vec<Page> =
         store.scan(after, store.extent().await.unwrap()).try_collect().await.unwrap();
@@ -227,7 +227,7 @@ async fn damaged_users_are_not_listed_and_counted() {
     let place = InFile::new();
     let store = place.open().await;
     let ids = store.create_all(vec![alice(); 2 * PAGE_LEN]).await.unwrap();
-    // More than a page of them in a row, each kind of damage among them.
+    // More than a page of damaged users in a row, with each kind of damage.
     let damaged = 1..PAGE_LEN + 10;
     for (column, value) in [
         ("status", "7"),
@@ -275,9 +275,9 @@ async fn imported_ids_are_listed_before_created_ones() {
         "00000000-0000-0000-0000-000000000000",
         "1ec9414c-232a-6b00-b3c8-9e6bdeced846", // version 6
         "ffffffff-ffff-ffff-ffff-ffffffffffff",
-        "ffffffff-ffff-7fff-bfff-ffffffffffff", // version 7, of the last millisecond that there is
+        "ffffffff-ffff-7fff-bfff-ffffffffffff", // version 7, of the last millisecond that it can express
         "c232ab00-9414-11ec-b3c8-9f6bdeced846", // version 1
-        "01a2035c-fbdf-44b5-ac2d-30dbfd63b6c3", // version 4, in the midst of those created
+        "01a2035c-fbdf-44b5-ac2d-30dbfd63b6c3", // version 4, among the created ids
         "01a2035c-fbdf-74b5-0c2d-30dbfd63b6c3", // another variant
     ]
     .into_iter()
@@ -289,7 +289,7 @@ async fn imported_ids_are_listed_before_created_ones() {
     for n in 0..PAGE_LEN {
         brought_in.push(bring_in(Uuid::from_u128(u128::MAX - 1 - n as u128), 1000 + n as i64));
     }
-    // One of a clock that was ahead.
+    // From a clock that was ahead.
     created.push(bring_in("0fffffff-ffff-7fff-bfff-ffffffffffff".parse().unwrap(), 0));
 
     let store = place.open().await;
@@ -304,7 +304,7 @@ async fn imported_ids_are_listed_before_created_ones() {
         if round == 0 {
             created.push(store.create(alice()).await.unwrap().id);
         } else {
-            // While the store is open: it is noticed without any creation.
+            // While the store is open: it notices this without a creation.
             brought_in.push(bring_in(Uuid::from_u128(round as u128), 10_000 + round));
             let total = (brought_in.len() + created.len()) as u64;
             patiently(async {
@@ -315,7 +315,7 @@ async fn imported_ids_are_listed_before_created_ones() {
             .await;
         }
     }
-    // Nobody has this id: nothing that was brought in is missed.
+    // No user has this id: no imported user is missed.
     let unknown = UserId::from(Uuid::from_u128(99));
     assert!(listed(&store, Some(unknown)).await.0.starts_with(&brought_in));
 }

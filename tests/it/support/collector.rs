@@ -31,21 +31,21 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::patiently;
 use crate::tls::Identity;
 
-/// What a collector makes of a request.
+/// The answer of a collector to a request.
 #[derive(Clone, Copy, Default)]
 pub enum Answer {
     #[default]
     Accepted,
-    /// All but one span.
+    /// Accepts all spans but one.
     InPart,
     Status(u16),
-    /// It is to be asked again after so many seconds.
+    /// Asks for another attempt after this many seconds.
     RetryAfter(&'static str),
 }
 
 type Sender = mpsc::UnboundedSender<(HeaderMap, Bytes)>;
 
-/// One that answers what it is told to, in turn, and then accepts everything.
+/// Gives these answers in turn, and then accepts everything.
 pub struct Collector {
     addr: SocketAddr,
     listener: Option<TcpListener>,
@@ -64,7 +64,7 @@ impl Collector {
         collector
     }
 
-    /// One that can be connected to, but reads nothing.
+    /// Accepts connections, but reads nothing.
     pub async fn stopped() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -72,14 +72,14 @@ impl Collector {
         Self { addr, listener: Some(listener), received, sender }
     }
 
-    /// One behind TLS.
+    /// A collector behind TLS.
     pub async fn with(identity: &Identity) -> Self {
         let mut collector = Self::stopped().await;
         let listener = collector.listener.take().expect("it is stopped");
         let (sender, tls) = (collector.sender.clone(), acceptor(identity));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                // A client that trusts somebody else goes away.
+                // A client with another trust store closes the connection.
                 if let Ok(stream) = tls.accept(stream).await {
                     serve(stream, Answer::Accepted, &sender);
                 }
@@ -111,7 +111,7 @@ impl Collector {
         Exporter::start(endpoint, Resource::new("test")).unwrap()
     }
 
-    /// The next request, as it is on the wire.
+    /// The next request with its head and body.
     pub async fn bytes(&mut self) -> Bytes {
         self.headers_and_bytes().await.1
     }
@@ -129,7 +129,7 @@ impl Collector {
         spans(self.request().await)
     }
 
-    /// The spans of all requests that have come so far.
+    /// The spans of all requests so far.
     pub fn spans_so_far(&mut self) -> Vec<Span> {
         let mut all = Vec::new();
         while let Ok((_, bytes)) = self.received.try_recv() {
@@ -195,7 +195,7 @@ fn spans(request: ExportTraceServiceRequest) -> Vec<Span> {
     scopes.flat_map(|scope| scope.spans).collect()
 }
 
-/// The attribute of this name, as text.
+/// The attribute with this name, as text.
 pub fn attribute(attributes: &[KeyValue], key: &str) -> Option<String> {
     let found = attributes.iter().find(|attribute| attribute.key == key)?;
     match found.value.as_ref()?.value.as_ref()? {

@@ -1,4 +1,4 @@
-//! A service made by hand, without code generation, that does what a test asks of it.
+//! A service without code generation that follows the commands of a test.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ impl Echo {
         super::patiently(running.wait_for(|running| *running == count)).await.unwrap();
     }
 
-    /// The handlers that are running.
+    /// The number of running handlers.
     pub fn running(&self) -> usize {
         *self.running.borrow()
     }

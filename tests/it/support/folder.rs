@@ -2,8 +2,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A folder of a test's own, removed with all that is in it. Its path is short: that of a Unix
-/// socket has room for a hundred bytes.
+/// A folder of a single test, removed with its contents. Its path is short, because the path of a
+/// Unix socket has room for a hundred bytes.
 pub struct Folder(PathBuf);
 
 impl Folder {
@@ -11,7 +11,7 @@ impl Folder {
         Self::within(&std::env::temp_dir())
     }
 
-    /// For what is to be on a disk, which the system's folder for such files may not be.
+    /// A folder on a disk, unlike the system's folder for temporary files, which may be in memory.
     pub fn within(folder: &Path) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let (pid, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -24,7 +24,7 @@ impl Folder {
         self.0.join(name)
     }
 
-    /// Writes a file and gives its path as text.
+    /// Writes a file and returns its path as text.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let path = self.path(name);
         fs::write(&path, content).unwrap();

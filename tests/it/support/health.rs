@@ -3,9 +3,9 @@ use h2::{RecvStream, SendStream};
 
 use super::peer::Peer;
 
-/// What health says of the server: now, and whenever that changes.
+/// The health status of the server: now, and at each change.
 pub struct Health {
-    /// Kept: without it the stream would be reset.
+    /// Kept, because dropping it would reset the stream.
     _send: SendStream<Bytes>,
     statuses: RecvStream,
 }

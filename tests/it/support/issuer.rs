@@ -1,5 +1,5 @@
-//! An issuer that publishes its keys by HTTPS, on a thread of its own: a server waits for it where it
-//! starts.
+//! An issuer that publishes its keys by HTTPS, on a thread of its own, because a server waits for
+//! it at its start.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use super::collector::acceptor;
 use super::patiently;
 use crate::tls::Identity;
 
-/// What it answers.
+/// The answer to requests.
 #[derive(Clone)]
 struct Published {
     status: u16,
@@ -34,7 +34,7 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// One with this certificate, which answers with a failure until it has published keys.
+    /// An issuer with this certificate, which answers with a failure until it has published keys.
     pub fn with(identity: &Identity) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -46,7 +46,7 @@ impl Issuer {
         let serve = async move {
             let listener = TcpListener::from_std(listener).unwrap();
             while let Ok((stream, _)) = listener.accept().await {
-                // A client that trusts somebody else goes away.
+                // A client with another trust store closes the connection.
                 let Ok(stream) = tls.accept(stream).await else { continue };
                 let (counted, answers) = (counted.clone(), answers.clone());
                 let service = service_fn(move |_| {
@@ -82,12 +82,12 @@ impl Issuer {
         self.published.lock().unwrap().cache_control = Some(value);
     }
 
-    /// How often it was asked.
+    /// The number of requests so far.
     pub fn requests(&self) -> usize {
         *self.requests.borrow()
     }
 
-    /// Waits until it was asked so often more.
+    /// Waits for this many more requests.
     pub async fn asked(&mut self, times: usize) {
         let enough = self.requests() + times;
         patiently(self.requests.wait_for(|count| *count >= enough)).await.unwrap();

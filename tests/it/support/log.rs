@@ -10,8 +10,8 @@ use tracing_subscriber::fmt::MakeWriter;
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Takes what this thread logs, at this level or above. Tests have a thread each, and a runtime
-    /// on it.
+    /// Captures the log of this thread at this level or above. Each test has its own thread, with a
+    /// runtime on it.
     pub fn start(level: Level) -> (Self, DefaultGuard) {
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()

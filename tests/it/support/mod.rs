@@ -1,4 +1,4 @@
-//! What the tests share: servers on free ports, and clients for them.
+//! Shared parts of the tests: servers on free ports, and clients for them.
 
 pub mod collector;
 pub mod echo;
@@ -64,7 +64,7 @@ impl TestServer {
     }
 }
 
-/// Serves one end of a pipe, on whatever clock the test has. The task ends with the connection.
+/// Serves one end of a pipe, on the clock of the test. The task ends with the connection.
 pub fn serve_pipe(server: &Server, router: &Arc<Router>) -> (DuplexStream, JoinHandle<()>) {
     let (client, io) = tokio::io::duplex(64 * 1024);
     let (server, router) = (server.clone(), router.clone());

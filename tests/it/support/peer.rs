@@ -1,5 +1,5 @@
-//! A client that is nothing but HTTP/2: it sends what a gRPC client would not, and sees frames
-//! rather than results.
+//! A plain HTTP/2 client: it sends bytes that a gRPC client would not, and sees frames rather than
+//! results.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,13 +22,13 @@ pub struct Peer {
     connection: Arc<JoinHandle<Result<(), h2::Error>>>,
 }
 
-/// A call that has been opened: its response and the stream to send on.
+/// An open call: its response and its sending stream.
 pub struct Opened {
     response: ResponseFuture,
     pub send: SendStream<Bytes>,
 }
 
-/// Everything that came back.
+/// A whole response.
 #[derive(Debug)]
 pub struct Reply {
     pub status: StatusCode,
@@ -40,7 +40,7 @@ pub struct Reply {
 impl Peer {
     pub async fn connect(addr: SocketAddr) -> Self {
         let mut builder = h2::client::Builder::new();
-        // With the default, h2 takes a hundred small answers that are not yet read for an attack.
+        // With the default, h2 treats a hundred small unread answers as an attack.
         builder.data_frame_budget(1 << 20).initial_connection_window_size(1 << 20);
         Self::connect_with(addr, &builder).await
     }
@@ -49,7 +49,7 @@ impl Peer {
         Self::over(TcpStream::connect(addr).await.unwrap(), builder).await
     }
 
-    /// A client on a connection that is already there.
+    /// A client on an existing connection.
     pub async fn over<T>(io: T, builder: &h2::client::Builder) -> Self
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -57,7 +57,7 @@ impl Peer {
         Self::over_with_pings(io, builder).await.0
     }
 
-    /// The same, and the means to ping the server.
+    /// The same, with a handle to ping the server.
     pub async fn over_with_pings<T>(io: T, builder: &h2::client::Builder) -> (Self, PingPong)
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -67,14 +67,14 @@ impl Peer {
         (Self { h2, connection: Arc::new(tokio::spawn(connection)) }, ping_pong)
     }
 
-    /// How the server has closed the connection, which nobody else uses.
+    /// The way in which the server closes the connection, which has no other user.
     pub async fn closed(self) -> Result<(), h2::Error> {
         drop(self.h2);
         let connection = Arc::into_inner(self.connection).expect("there are no clones");
         patiently(connection).await.unwrap()
     }
 
-    /// Drops the connection without a word.
+    /// Drops the connection without a GOAWAY.
     pub fn vanish(self) {
         self.connection.abort();
     }
@@ -94,7 +94,7 @@ impl Peer {
         Ok(Opened { response, send })
     }
 
-    /// A whole call: these bytes, and what comes back.
+    /// A whole call: sends these bytes and returns the reply.
     pub async fn call(&mut self, request: http::request::Builder, body: Bytes) -> Reply {
         let mut opened = self.open_with(request).await;
         opened.send.send_data(body, true).unwrap();
@@ -111,14 +111,14 @@ impl Opened {
         self.send.send_data(framed(message), end).unwrap();
     }
 
-    /// The stream to send on and, once the headers have come, the one to read.
+    /// The sending stream and, once the headers have arrived, the receiving stream.
     pub async fn split(self) -> Result<(SendStream<Bytes>, RecvStream), h2::Error> {
         Ok((self.send, patiently(self.response).await?.into_body()))
     }
 
-    /// Everything until the end of the stream; an error if it was reset.
+    /// The reply up to the end of the stream; an error if the stream was reset.
     pub async fn reply(self) -> Result<Reply, h2::Error> {
-        // Kept: without it the stream would be reset at once.
+        // Kept, because dropping it would reset the stream at once.
         let _send = self.send;
         let (head, mut recv) = patiently(self.response).await?.into_parts();
         let mut body = BytesMut::new();
@@ -138,7 +138,7 @@ impl Reply {
         self.body.is_empty() && self.trailers.is_none()
     }
 
-    /// A header of the trailers, which are the headers if there is nothing else.
+    /// A field of the trailers, or of the headers in a Trailers-Only reply.
     pub fn trailer(&self, name: &str) -> Option<&str> {
         let trailers = self.trailers.as_ref().unwrap_or(&self.headers);
         assert!(trailers.get_all(name).iter().count() <= 1, "{name} came twice");
@@ -154,7 +154,7 @@ impl Reply {
         plain.into_iter().map(|(_, message)| message).collect()
     }
 
-    /// Each message, and whether it was compressed.
+    /// Each message with a flag: was it compressed?
     pub fn messages_by(&self, decompress: impl Fn(Bytes) -> Bytes) -> Vec<(bool, String)> {
         let mut decoder = frame::FrameDecoder::new(usize::MAX);
         decoder.push(self.body.clone());

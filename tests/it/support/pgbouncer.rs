@@ -1,4 +1,4 @@
-//! A PgBouncer of a test's own, from the program that is installed.
+//! A PgBouncer of a single test, from the installed program.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -10,14 +10,14 @@ use super::postgres;
 pub struct PgBouncer {
     child: Child,
     _folder: Folder,
-    /// That of the database, by way of the pooler.
+    /// The URL of the database, by way of the pooler.
     pub url: String,
 }
 
 impl PgBouncer {
-    /// In front of a database of the tests' PostgreSQL, with these lines in its configuration. `None`, and
-    /// the test is to end, where it is not installed. Where `CI` is set it has to be.
-    #[allow(clippy::print_stderr)] // A test that does not run should say so.
+    /// A pooler for a database of the tests' PostgreSQL, with these lines in its configuration.
+    /// `None` if it is not installed: then the test ends. With `CI` set that is a failure.
+    #[allow(clippy::print_stderr)] // The reason why a test does not run belongs in its output.
     pub fn start(database: &str, settings: &str) -> Option<Self> {
         let version = Command::new("pgbouncer").arg("--version").stdout(Stdio::null()).status();
         if version.is_err() {
@@ -42,7 +42,7 @@ impl PgBouncer {
             ),
         );
         let mut command = Command::new("pgbouncer");
-        // It refuses to run as root, and takes another user then.
+        // It refuses to run as root, and can switch to another user.
         let user: &[&str] = if postgres::is_root() { &["-u", "nobody"] } else { &[] };
         let mut child = command.args(user).arg(&file).stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
@@ -50,7 +50,7 @@ impl PgBouncer {
         while !said.contains("process up") {
             said += &lines.next().unwrap_or_else(|| panic!("PgBouncer does not start: {said}"));
         }
-        // What it has to say later must not fill the pipe.
+        // Its later output must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
         let url = format!("postgres://tests@127.0.0.1:{port}/{name}");
         Some(Self { child, _folder: folder, url })

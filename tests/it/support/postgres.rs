@@ -1,4 +1,4 @@
-//! A PostgreSQL server of the tests' own, from the programs that are installed.
+//! A PostgreSQL server of the tests, from the installed programs.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -18,8 +18,8 @@ pub struct Postgres {
     running: Mutex<Option<Child>>,
 }
 
-/// The server that tests share, each with a database of its own; `None` if there is no PostgreSQL
-/// here, which CI does not let pass.
+/// The server that tests share, each with its own database. `None` without PostgreSQL on this
+/// machine; with `CI` set that is a failure.
 pub fn shared() -> Option<Arc<Postgres>> {
     static SHARED: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
     let programs = programs()?;
@@ -31,12 +31,12 @@ pub fn shared() -> Option<Arc<Postgres>> {
     }))
 }
 
-/// A server for one test alone, which may stop it.
+/// A server for a single test, which may stop it.
 pub fn own() -> Option<Arc<Postgres>> {
     programs().map(|programs| Arc::new(Postgres::start(programs)))
 }
 
-/// The same, for whoever comes by TLS alone. It has this certificate, and this key.
+/// The same with TLS only, with this certificate and this key.
 pub fn own_with_tls(certificate: &str, key: &str) -> Option<Arc<Postgres>> {
     let server = Postgres::new(programs()?);
     server.configure("server.crt", certificate);
@@ -47,8 +47,8 @@ pub fn own_with_tls(certificate: &str, key: &str) -> Option<Arc<Postgres>> {
     Some(Arc::new(server))
 }
 
-/// Where `initdb`, `postgres` and `psql` are: Debian keeps them out of the path.
-#[allow(clippy::print_stderr)] // A test that does not run should say so.
+/// The folder of `initdb`, `postgres` and `psql`: on Debian they are not in `PATH`.
+#[allow(clippy::print_stderr)] // The reason why a test does not run belongs in its output.
 fn programs() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
@@ -88,7 +88,7 @@ impl Postgres {
         server
     }
 
-    /// Another server, which follows this one and can only be read until it is
+    /// Another server, which follows this one and is read-only until it is
     /// [promoted](Self::promote).
     pub fn standby(&self) -> Arc<Self> {
         let (programs, folder) = (self.programs.clone(), Folder::new());
@@ -114,7 +114,7 @@ impl Postgres {
         Arc::new(standby)
     }
 
-    /// Makes a standby a server that can be written, and waits until it is one.
+    /// Makes a standby a writable server, and waits until it is one.
     pub fn promote(&self) {
         assert_eq!(self.run_sql("postgres", "SELECT pg_promote()").unwrap(), "t\n");
     }
@@ -127,7 +127,7 @@ impl Postgres {
     fn configure(&self, file: &str, content: &str) {
         let path = self.data().join(file);
         std::fs::write(&path, content).unwrap();
-        // It does not take a key that others may read.
+        // It refuses a key that other users may read.
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         give_away(&text(&path));
     }
@@ -146,7 +146,7 @@ impl Postgres {
         command
     }
 
-    /// Starts it, if it was stopped, and waits until it says that it is ready.
+    /// Starts it, if it was stopped, and waits until it reports that it is ready.
     pub fn resume(&self) {
         let mut running = self.running.lock().unwrap();
         if running.is_some() {
@@ -156,7 +156,7 @@ impl Postgres {
             .command("postgres")
             .args(["-D", &text(&self.data()), "-p", &self.port.to_string()])
             .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
-            // That is about the disk, which no test here takes away.
+            // Only the disk needs it, and no test here cuts the power.
             .args(["-c", "fsync=off", "-c", "max_connections=400"])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -169,7 +169,7 @@ impl Postgres {
         while !said.contains("ready to accept") {
             said += &lines.next().unwrap_or_else(|| panic!("PostgreSQL does not start: {said}"));
         }
-        // What it has to say later must not fill the pipe.
+        // Its later output must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
     }
 
@@ -184,7 +184,7 @@ impl Postgres {
         }
     }
 
-    /// Lets it answer nothing, although it is there, until it [wakes up](Self::wake).
+    /// Stops all its processes, so that it answers nothing until it [wakes up](Self::wake).
     pub fn freeze(&self) {
         self.signal("STOP");
     }
@@ -193,7 +193,7 @@ impl Postgres {
         self.signal("CONT");
     }
 
-    /// To all its processes: the first one starts the others, none while it is stopped.
+    /// To all its processes: the first one starts the others, but not while it is stopped.
     fn signal(&self, name: &str) {
         let running = self.running.lock().unwrap();
         let first = running.as_ref().unwrap().id().to_string();
@@ -213,7 +213,7 @@ impl Postgres {
         format!("postgres://tests@127.0.0.1:{}/{name}", self.port)
     }
 
-    /// What psql prints for a statement.
+    /// The output of psql for a statement.
     pub fn run_sql(&self, database: &str, sql: &str) -> Result<String, String> {
         let output = Command::new(self.programs.join("psql"))
             .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--host", "127.0.0.1"])
@@ -227,8 +227,8 @@ impl Postgres {
     }
 }
 
-/// A free port that stays so while the server is stopped: below those that the system gives to
-/// whoever does not care, which are the clients and the other servers of the tests.
+/// A free port that stays free while the server is stopped: below the ports that the system assigns
+/// to clients and to the other servers of the tests.
 pub fn port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const PORTS: std::ops::Range<u16> = 20_000..30_000;
@@ -247,7 +247,7 @@ impl Drop for Postgres {
     }
 }
 
-/// To whom it runs as: it refuses to run as root.
+/// Gives the folder to the user that the server runs as: it refuses to run as root.
 fn give_away(path: &str) {
     if is_root() {
         assert!(Command::new("chown").args(["nobody", path]).status().unwrap().success());

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
-/// Without what the environment of the tests may set.
+/// Without the variables of the test environment that would be settings.
 pub fn user_server() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_user-server"));
     let ours = |name: &str| ["USER_SERVER_", "OTEL_"].iter().any(|start| name.starts_with(start));
@@ -13,7 +13,7 @@ pub fn user_server() -> Command {
     command
 }
 
-/// The same with what the shell command `limit` sets.
+/// The same under the limits that the shell command `limit` sets.
 #[cfg(target_os = "linux")]
 pub fn user_server_under(limit: &str) -> Command {
     let plain = user_server();
@@ -25,7 +25,7 @@ pub fn user_server_under(limit: &str) -> Command {
     command
 }
 
-/// In memory unless the arguments say where: tests at the same time would all open the default store.
+/// In memory unless the arguments name a store: concurrent tests would share the default store.
 pub fn fails(arguments: &[&str]) -> Output {
     let mut command = user_server();
     let output = command.env("USER_SERVER_STORE", "memory:").args(arguments).output().unwrap();
@@ -33,7 +33,7 @@ pub fn fails(arguments: &[&str]) -> Output {
     output
 }
 
-/// The one line that says why it did not start.
+/// The single line with the reason why it did not start.
 pub fn complaint(arguments: &[&str]) -> String {
     let output = fails(arguments);
     let text = String::from_utf8(output.stderr).unwrap();
@@ -49,7 +49,7 @@ pub struct Running {
     pub address: String,
     /// The address of the admin endpoint, if there is one.
     pub admin: Option<String>,
-    /// The line of the log that says so.
+    /// The log line with the address.
     pub listening: String,
     /// The lines before it.
     pub before: String,
@@ -64,7 +64,7 @@ impl Running {
 
     pub fn spawn(mut command: Command) -> Self {
         command.args(["--listen", "127.0.0.1:0", "--log-format", "json"]);
-        // Where a test does not say where to keep users, it leaves none behind.
+        // A test that names no store leaves no users behind.
         if !command.get_args().any(|argument| argument == "--store") {
             command.args(["--store", "memory:"]);
         }
@@ -97,16 +97,17 @@ impl Running {
         running
     }
 
-    /// The time that it has spent on a processor, in ticks of the kernel: a hundred a second.
+    /// The CPU time of the process in ticks of the kernel: a hundred a second.
     #[cfg(target_os = "linux")]
     pub fn ticks(&self) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        // The name, in parentheses, may hold anything; utime and stime are the fields 14 and 15.
+        // The name, in parentheses, may hold any character; utime and stime are the fields 14 and
+        // 15.
         let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
         fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum()
     }
 
-    /// What Linux says of its memory under `VmRSS`, `VmHWM` or the like, in KiB.
+    /// A memory figure of Linux, such as `VmRSS` or `VmHWM`, in KiB.
     #[cfg(target_os = "linux")]
     pub fn memory(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
@@ -125,7 +126,7 @@ impl Running {
         }
     }
 
-    /// What is left of the log, up to its end.
+    /// The rest of the log, up to its end.
     pub fn rest_of_log(&mut self) -> String {
         let mut rest = String::new();
         self.log.as_mut().unwrap().read_to_string(&mut rest).unwrap();

@@ -1,5 +1,5 @@
-//! A scripted HTTP/2 peer, byte by byte: it sends what no client library would, and sees each frame
-//! of the answer as it came.
+//! A scripted HTTP/2 peer, byte by byte: it sends bytes that no client library would, and sees each
+//! frame of the answer as it came.
 
 use std::net::SocketAddr;
 
@@ -20,7 +20,7 @@ pub const PING: u8 = 0x6;
 pub const GOAWAY: u8 = 0x7;
 pub const WINDOW_UPDATE: u8 = 0x8;
 pub const CONTINUATION: u8 = 0x9;
-/// Of no extension: to be ignored.
+/// A frame type of no extension, which receivers ignore.
 pub const UNKNOWN: u8 = 0xee;
 
 pub const END_STREAM: u8 = 0x1;
@@ -42,7 +42,7 @@ pub struct Raw<T = TcpStream> {
     io: T,
     read: BytesMut,
     hpack: Decoder<'static>,
-    /// What the server has set.
+    /// The settings of the server.
     pub settings: Vec<(u16, u32)>,
 }
 
@@ -61,7 +61,7 @@ impl Raw {
         Self::connect_with(addr, &[]).await
     }
 
-    /// A peer with these settings, of which it knows that the server has seen them.
+    /// A peer with these settings, which the server has acknowledged.
     pub async fn connect_with(addr: SocketAddr, settings: &[(u16, u32)]) -> Self {
         Self::over(TcpStream::connect(addr).await.unwrap(), settings).await
     }
@@ -133,11 +133,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
         self.send(WINDOW_UPDATE, 0, stream, &increment.to_be_bytes()).await;
     }
 
-    /// When this returns, the server has read all that was sent before, and what its connection had
-    /// to say to it at once is in what is returned.
+    /// When this returns, the server has read all frames that were sent before. The result has all
+    /// frames that its connection sent at once.
     pub async fn settled(&mut self) -> Vec<Frame> {
         let mut before = Vec::new();
-        // The first is answered together with what came before it, which may be written behind it.
+        // The first PING is answered together with the frames before it, which may be written after
+        // it.
         for payload in [*b"settling", *b"settled?"] {
             self.send(PING, 0, 0, &payload).await;
             loop {
@@ -179,7 +180,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
                     return Some(Frame { kind, flags, stream, payload, fields: Vec::new() });
                 }
             }
-            // An abrupt end is as good as an orderly one here.
+            // An abrupt end counts like an orderly one here.
             let count = patiently(self.io.read_buf(&mut self.read)).await.unwrap_or(0);
             if count == 0 {
                 return None;
@@ -187,7 +188,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
         }
     }
 
-    /// The next frame that is as wanted; those before it are passed over.
+    /// The next frame that meets the condition; earlier frames are skipped.
     pub async fn until(&mut self, wanted: impl Fn(&Frame) -> bool) -> Frame {
         loop {
             let frame = self.next().await.expect("the frame comes before the end");
@@ -215,13 +216,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
         }
     }
 
-    /// The next frame of this kind.
+    /// The next frame of this type.
     pub async fn next_kind(&mut self, kind: u8) -> Frame {
         self.until(|frame| frame.kind == kind).await
     }
 
-    /// Sends the same this many times, for as long as the server takes it, and gives the last
-    /// GOAWAY before the end of the connection.
+    /// Sends the same bytes this many times, as long as the server accepts them, and returns the
+    /// last GOAWAY before the end of the connection.
     pub async fn flood(self, bytes: &[u8], times: usize) -> Option<Frame> {
         let (reader, mut writer) = tokio::io::split(self.io);
         let io = tokio::io::join(reader, tokio::io::sink());
@@ -237,7 +238,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
         goaway
     }
 
-    /// Waits for the end of the connection and gives the last GOAWAY.
+    /// Waits for the end of the connection and returns the last GOAWAY.
     pub async fn goodbye(&mut self) -> Option<Frame> {
         let mut last = None;
         while let Some(frame) = self.next().await {
@@ -248,7 +249,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
 }
 
 impl Frame {
-    /// Whether it ends its stream in order.
+    /// Whether it has END_STREAM.
     pub fn ends(&self) -> bool {
         matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0
     }
@@ -257,13 +258,13 @@ impl Frame {
         self.kind == RST_STREAM && self.reason() == reason
     }
 
-    /// Of RST_STREAM and GOAWAY.
+    /// The error code of RST_STREAM or GOAWAY.
     pub fn reason(&self) -> Reason {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         (&self.payload[at..]).get_u32().into()
     }
 
-    /// Of GOAWAY.
+    /// The last stream id of GOAWAY.
     pub fn last_stream(&self) -> u32 {
         (&self.payload[..]).get_u32()
     }
@@ -273,7 +274,7 @@ impl Frame {
         std::str::from_utf8(&self.payload[8..]).unwrap()
     }
 
-    /// The one value of a header that comes at most once.
+    /// The value of a header that comes at most once.
     pub fn field(&self, name: &str) -> Option<&str> {
         let all = self.all(name);
         assert!(all.len() <= 1, "{name} came {} times", all.len());
@@ -298,12 +299,12 @@ pub fn head(path: &str) -> Vec<(&str, &str)> {
     ]
 }
 
-/// The same, and these.
+/// The same headers and these.
 pub fn head_with<'a>(path: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     [&head(path), more].concat()
 }
 
-/// Gives one of them another value.
+/// Gives one of the headers another value.
 pub fn set<'a>(fields: &mut [(&'a str, &'a str)], name: &str, value: &'a str) {
     let field = fields.iter_mut().find(|field| field.0 == name);
     field.expect("every client sends it").1 = value;
@@ -320,7 +321,7 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> BytesMut {
 pub fn block(fields: &[(impl AsRef<[u8]>, impl AsRef<[u8]>)]) -> BytesMut {
     let mut block = BytesMut::new();
     for (name, value) in fields {
-        // RFC 7541, 6.2.2: a literal that is not indexed, with a new name.
+        // RFC 7541, 6.2.2: a literal without indexing, with a new name.
         block.put_u8(0);
         put_string(&mut block, name.as_ref());
         put_string(&mut block, value.as_ref());
@@ -335,7 +336,7 @@ fn put_frame(buffer: &mut BytesMut, kind: u8, flags: u8, stream: u32, payload: &
     buffer.put_slice(payload);
 }
 
-/// RFC 7541, 5.2: without Huffman, after a length with a prefix of seven bits.
+/// RFC 7541, 5.2: without Huffman coding, after a length with a prefix of seven bits.
 fn put_string(block: &mut BytesMut, text: &[u8]) {
     let mut length = text.len();
     if length < 0x7f {

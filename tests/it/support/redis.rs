@@ -5,29 +5,29 @@ use std::process::{Child, Command, Stdio};
 use super::folder::Folder;
 use crate::tls::Identity;
 
-/// So that whoever shows the URL shows a secret.
+/// A password, so that a URL in a log would show a secret.
 const PASSWORD: &str = "hunter2";
 
-/// A Redis of a test's own, which keeps nothing.
+/// A Redis of a single test, without persistence.
 pub struct Redis {
     port: u16,
     folder: Folder,
     child: Option<Child>,
-    /// Of certificate and key, if it speaks TLS.
+    /// Certificate and key, if it speaks TLS.
     tls: Option<[String; 2]>,
     /// Further arguments.
     arguments: Vec<String>,
 }
 
 impl Redis {
-    /// `None`, and the test is to end, where it is not installed. Where `CI` is set it has to be.
+    /// `None` if it is not installed: then the test ends. With `CI` set that is a failure.
     pub fn start() -> Option<Self> {
         let mut redis = Self::stopped()?;
         redis.go_on();
         Some(redis)
     }
 
-    /// One that speaks TLS and nothing else.
+    /// A Redis that speaks TLS only.
     pub fn with(identity: &Identity) -> Option<Self> {
         let mut redis = Self::stopped()?;
         let write = |name, pem| redis.folder.write(name, pem);
@@ -36,7 +36,7 @@ impl Redis {
         Some(redis)
     }
 
-    /// One with further arguments.
+    /// A Redis with further arguments.
     pub fn with_arguments(arguments: &[&str]) -> Option<Self> {
         let mut redis = Self::stopped()?;
         redis.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
@@ -44,24 +44,24 @@ impl Redis {
         Some(redis)
     }
 
-    /// A sentinel that watches nothing.
+    /// A sentinel that watches no server.
     pub fn sentinel() -> Option<Self> {
         let mut redis = Self::stopped()?;
-        // It writes into its file.
+        // It writes into its configuration file.
         let file = redis.folder.write("sentinel.conf", "");
         redis.arguments = vec![file, "--sentinel".to_owned()];
         redis.go_on();
         Some(redis)
     }
 
-    /// Has it obey a command, such as `config set maxmemory 1`.
+    /// Runs a command on it, such as `config set maxmemory 1`.
     pub fn command(&self, words: &[&str]) {
         let client = ::redis::Client::open(self.url()).unwrap();
         let mut connection = client.get_connection().unwrap();
         let () = ::redis::cmd(words[0]).arg(&words[1..]).query(&mut connection).unwrap();
     }
 
-    /// The same before it is there.
+    /// The URL of a Redis that is not started yet.
     pub fn stopped() -> Option<Self> {
         let version = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
         if version.is_err() {
@@ -79,7 +79,7 @@ impl Redis {
         format!("{scheme}://:{PASSWORD}@127.0.0.1:{}/0", self.port)
     }
 
-    /// Starts it, on the same port as before.
+    /// Starts it on its former port.
     pub fn go_on(&mut self) {
         let (mut command, port) = (Command::new("redis-server"), self.port.to_string());
         command.args(&self.arguments);
@@ -101,11 +101,11 @@ impl Redis {
         let mut lines = log.lines().map_while(Result::ok);
         let is_ready = ["Ready to accept connections", "Sentinel ID is"];
         assert!(lines.any(|line| is_ready.iter().any(|text| line.contains(text))));
-        // What it has to say later must not fill the pipe.
+        // Its later output must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
     }
 
-    /// Ends it, with all that it knows.
+    /// Ends it, with all its data.
     pub fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();

@@ -3,11 +3,11 @@ use tokio::sync::mpsc;
 
 use super::patiently;
 
-/// An interceptor that tells how calls end.
+/// An interceptor that records the outcomes of calls.
 #[derive(Clone)]
 pub struct Witness(mpsc::UnboundedSender<Outcome>);
 
-/// What a [`Witness`] has seen, in order.
+/// The outcomes that a [`Witness`] has seen, in order.
 pub struct Seen(mpsc::UnboundedReceiver<Outcome>);
 
 impl Witness {
@@ -32,7 +32,7 @@ impl Seen {
         outcome.status.code()
     }
 
-    /// The code of a call that has ended and was not asked for yet.
+    /// The code of a call that has ended, if it was not returned before.
     pub fn now(&mut self) -> Option<Code> {
         self.0.try_recv().ok().map(|outcome| outcome.status.code())
     }

@@ -1,4 +1,4 @@
-//! How long certificates are still valid, as operators see it.
+//! The remaining validity of certificates, as operators see it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -43,7 +43,7 @@ fn certificates_near_expiry_are_warned_of_in_days() {
         (DAY / 2, "--tls-cert: a certificate expires in 1 days"),
     ] {
         let Identity { chain, key } = server(left);
-        // Of a bundle the first to expire counts.
+        // In a bundle the first certificate to expire counts.
         let bundle = authority("lasting", DAY * 1000) + &authority("ending", left);
         let arguments = [
             "--tls-cert",

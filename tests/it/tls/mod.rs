@@ -1,4 +1,4 @@
-//! TLS: h2 by ALPN or nothing, clients that prove who they are, handshakes that hold up nobody.
+//! TLS: h2 by ALPN or nothing, client certificates, and handshakes that delay no other connection.
 
 mod expiry;
 mod refused;
@@ -27,7 +27,7 @@ use crate::support::log::Log;
 use crate::support::peer::Peer;
 use crate::support::{TestServer, patiently};
 
-/// One that signs certificates.
+/// A certificate authority.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pub pem: String,
@@ -63,7 +63,7 @@ impl Authority {
         self.identity_of("test")
     }
 
-    /// Of a server with this name, or address.
+    /// A server identity with this name or address.
     pub fn identity_of(&self, name: &str) -> Identity {
         self.sign(CertificateParams::new([name.to_owned()]).unwrap())
     }
@@ -86,7 +86,7 @@ impl Identity {
     }
 }
 
-/// What a client brings.
+/// The settings of a client.
 pub struct Client<'a> {
     trusts: &'a Authority,
     identity: Option<&'a Identity>,
@@ -137,7 +137,7 @@ impl<'a> Client<'a> {
         self.connect_to(server.addr).await.0
     }
 
-    /// The same, and the server's certificate.
+    /// The same, with the server's certificate.
     pub async fn connect_to(&self, addr: SocketAddr) -> (Peer, CertificateDer<'static>) {
         let socket = TcpStream::connect(addr).await.unwrap();
         let stream = self.handshake(socket).await.unwrap();
@@ -147,8 +147,8 @@ impl<'a> Client<'a> {
         (Peer::over(stream, &h2::client::Builder::new()).await, certificate)
     }
 
-    /// How the server closes this connection, which it must do before it says anything in HTTP/2:
-    /// it would begin with its SETTINGS.
+    /// The close of this connection by the server. It must come before any HTTP/2 frame, the first
+    /// of which would be SETTINGS.
     async fn refusal(&self, server: &TestServer) -> String {
         self.refusal_from(server.addr).await.1
     }
@@ -170,7 +170,7 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Remembers the certificates that came with the last call.
+/// Keeps the certificates of the last call's client.
 #[derive(Clone, Default)]
 struct Certificates(Arc<Mutex<Vec<Bytes>>>);
 
@@ -270,7 +270,7 @@ async fn handshakes_are_limited_per_address() {
     let server = TestServer::start_with(server, router()).await;
     let client = Client::new(&authority);
     let mut open = client.connect(&server).await;
-    // Also those that fail, and those that never begin.
+    // Failed and unfinished handshakes count too.
     let _silent = TcpStream::connect(server.addr).await.unwrap();
     let refusal = client.alpn(&["http/1.1"]).refusal(&server).await;
     assert!(refusal.contains("NoApplicationProtocol"), "{refusal}");
@@ -280,7 +280,7 @@ async fn handshakes_are_limited_per_address() {
     }
     assert_eq!(log.text().matches("too many TLS handshakes").count(), 1, "{}", log.text());
     assert_served(&mut open).await;
-    // Another address, which Linux has without being asked.
+    // Another address, which Linux has without configuration.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
     let socket = socket.connect(server.addr).await.unwrap();

@@ -1,10 +1,10 @@
-//! What the log says of clients that are refused.
+//! Log lines about refused clients.
 
 use super::*;
 use crate::support::folder::Folder;
 use crate::support::program::Running;
 
-/// The program, which wants certificates of its clients.
+/// The program with required client certificates.
 fn start(server: &Identity, clients: &Authority) -> (Running, Folder) {
     let folder = Folder::new();
     let cert = folder.write("server.pem", &server.chain);
@@ -44,7 +44,7 @@ async fn repeated_refusals_do_not_fill_the_log() {
     let own = authority.identity();
     let (mut program, _folder) = start(&own, &authority);
     let addr = program.address.parse().unwrap();
-    // A look whether somebody listens, as load balancers take it, is no trouble at all.
+    // A connection without data, such as a load balancer's health check, is not logged.
     drop(TcpStream::connect(addr).await.unwrap());
     for _ in 0..50 {
         Client::new(&authority).refusal_from(addr).await;
@@ -52,7 +52,7 @@ async fn repeated_refusals_do_not_fill_the_log() {
     program.signal("TERM");
     let log = program.rest_of_log();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("handshake")).collect();
-    // Ten in five seconds, on a machine on which this may take some.
+    // The limit is ten lines in five seconds, and a busy machine may need several times that.
     assert!((10..50).contains(&lines.len()), "{log}");
     assert!(lines.iter().all(|line| line.contains("peer sent no certificates")), "{log}");
 }

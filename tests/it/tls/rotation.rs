@@ -36,7 +36,7 @@ async fn replaced_certificate_serves_new_connections_and_ends_none() {
     }
 }
 
-/// Opens connections all the time and makes a call on each, until `done`; gives their number. None
+/// Opens connections and makes a call on each, until `done`; returns their number. No connection
 /// may fail.
 async fn open_connections(client: &Client<'_>, addr: SocketAddr, done: &Cell<bool>) -> usize {
     let mut opened = 0;
@@ -106,11 +106,11 @@ fn certificate_is_judged_by_the_current_time() {
     assert!(tls.validity(at(30 * year)).unwrap_err().to_string().ends_with("not valid yet"));
     assert!(tls.validity(at(31 * year + 20 * 24 * 3600)).is_ok());
     assert!(tls.validity(at(40 * year)).unwrap_err().to_string().ends_with("has expired"));
-    // Chains are of no concern here.
+    // The validity of the chain does not matter here.
     assert!(authority.identity().server().validity(at(50 * year)).is_ok());
 }
 
-/// The program with files that can be written anew.
+/// The program with files that can be replaced.
 struct Rotating {
     running: Running,
     cert: PathBuf,
@@ -167,7 +167,7 @@ async fn unusable_files_leave_the_old_ones_in_use() {
     let (mut before, _) = client.connect_to(program.addr()).await;
     let kept = "going on with what was there before";
 
-    // The key is that of another certificate, as for the moment between two files.
+    // The key of another certificate, as in the moment between two writes.
     fs::write(&program.cert, &new.chain).unwrap();
     let line = program.running.line_with(kept);
     assert!(line.contains("does not belong to the first certificate"), "{line}");
@@ -184,7 +184,7 @@ async fn unusable_files_leave_the_old_ones_in_use() {
     assert!(program.running.line_with(kept).contains("cannot read"));
     assert_eq!(client.connect_to(program.addr()).await.1, old.der());
 
-    // Long enough to be complained of again.
+    // Long enough for another complaint.
     sleep(Duration::from_millis(2500)).await;
     program.write(&new);
     let line = program.running.line_with("TLS: ");

@@ -1,5 +1,5 @@
-//! Traces: what is exported of which calls, what handlers and logs learn, and what a collector can do
-//! to calls.
+//! Traces: the exported spans, the context that handlers and logs get, and the influence of a
+//! collector on calls.
 
 pub mod program;
 
@@ -25,7 +25,7 @@ use crate::support::{PATIENCE, TestServer};
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
 
-/// An interceptor that sees what a handler would.
+/// An interceptor with the view of a handler.
 #[derive(Clone, Default)]
 struct Contexts(Arc<Mutex<Vec<TraceContext>>>);
 
@@ -90,15 +90,15 @@ fn code(span: &Span) -> (String, StatusCode, &str) {
     (grpc, status.code(), &status.message)
 }
 
-/// Calls without a network. They are over long before a batch has waited for long enough, however busy
-/// the machine is.
+/// Calls without a network. They end long before a batch has waited long enough, however busy the
+/// machine is.
 async fn calls_at_once(traces: &Traces, count: usize) {
     for _ in 0..count {
         intercept(traces, call(&UNKNOWN_METHOD), |_| async { Outcome::ok() }).await;
     }
 }
 
-/// All that the collector has got when everything is exported.
+/// All spans that the collector has once everything is exported.
 async fn all_spans(exporter: Exporter, collector: &mut Collector) -> Vec<Span> {
     assert!(exporter.shut_down(PATIENCE).await);
     collector.spans_so_far()
@@ -128,7 +128,7 @@ async fn span_follows_the_semantic_conventions() {
     assert_eq!(span.trace_state, "a=1,b=2");
     assert_eq!(span.name, "test.Echo/Unary");
     assert_eq!(span.kind(), SpanKind::Server);
-    // Sampled, and with a parent that is known to be in another process.
+    // Sampled, with a parent that is known to be in another process.
     assert_eq!(span.flags, 0x301);
     assert!(before <= span.start_time_unix_nano);
     assert!(span.start_time_unix_nano < span.end_time_unix_nano);
@@ -146,7 +146,7 @@ async fn span_follows_the_semantic_conventions() {
     assert!(attribute(&span.attributes, "network.peer.port").is_some());
     assert_eq!(code(span), ("0".into(), StatusCode::Unset, ""));
 
-    // What the handler sends along makes this span the parent of the next.
+    // The context that the handler sends makes this span the parent of the next.
     let onward = format!("00-{TRACE}-{}-01", hex(&span.span_id));
     assert_eq!(context.traceparent(), onward);
     assert_eq!(context.tracestate(), Some("a=1,b=2"));
@@ -224,7 +224,7 @@ async fn sampling_exports_all_without_a_ratio() {
     let exporter = collector.exporter();
     let mut traced = Traced::start(Traces::new().export_to(&exporter)).await;
     let unset = traced.call(&[]).await;
-    // A header that is not valid is none.
+    // A malformed header counts as none.
     let invalid = traced.call(&[("traceparent", &traceparent("0x")), ("tracestate", "a=1")]).await;
     let refused = traced.call(&[("traceparent", &traceparent("00"))]).await;
     let spans = all_spans(exporter, &mut collector).await;
@@ -241,13 +241,13 @@ async fn context_is_propagated_without_an_exporter() {
     let parent = traceparent("01");
     let context = traced.call(&[("traceparent", &parent), ("tracestate", "a=1")]).await;
     assert_eq!((context.traceparent(), context.tracestate()), (parent, Some("a=1")));
-    // Nobody would ever find it.
+    // Without an exporter no server has spans of a new trace, so it is not sampled.
     assert!(!traced.call(&[]).await.is_sampled());
 }
 
 #[tokio::test]
 async fn stopped_collector_delays_no_call_and_drops_spans() {
-    // Those that may wait, and those of the request that is under way.
+    // The spans that may wait, and those of the request in progress.
     const HELD: usize = 2048 + 512;
     let mut collector = Collector::stopped().await;
     let exporter = collector.exporter();
@@ -297,7 +297,7 @@ async fn retry_after_is_honoured() {
     intercept(&traces, call(&UNKNOWN_METHOD), |_| async { Outcome::ok() }).await;
     collector.bytes().await;
     let told = std::time::Instant::now();
-    // By itself it would come back after 1.2 s at the latest.
+    // On its own schedule it would try again after 1.2 s at the latest.
     collector.bytes().await;
     assert!(told.elapsed() >= Duration::from_secs(2), "{:?}", told.elapsed());
     assert!(exporter.shut_down(Duration::from_secs(5)).await);

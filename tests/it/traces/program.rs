@@ -1,4 +1,4 @@
-//! Traces of the program `user-server`, and what its log says of calls.
+//! Traces of the program `user-server`, and its log lines about calls.
 
 use balafon::prost::Message;
 use http::HeaderMap;
@@ -12,13 +12,13 @@ use crate::support::folder::Folder;
 use crate::support::peer::{Peer, framed, request};
 use crate::support::program::{Running, complaint, user_server};
 
-/// The value of a field of a line of the log.
+/// The value of a field of a log line.
 fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     let (_, value) = line.split_once(&format!("\"{name}\":\""))?;
     Some(value.split_once('"')?.0)
 }
 
-/// Ends the program, and gives what is left of its log.
+/// Ends the program and returns the rest of its log.
 pub async fn end(mut running: Running) -> String {
     running.signal("TERM");
     let ended = tokio::task::spawn_blocking(move || {
@@ -77,12 +77,12 @@ async fn missing_collector_is_only_one_log_line() {
     let mut peer = Peer::connect(running.address.parse().unwrap()).await;
     for _ in 0..3 {
         let reply = peer.call(request(user_service::GET_USER.path), framed("nobody")).await;
-        // That it found nobody is an answer of the service.
+        // NOT_FOUND is an answer of the service.
         assert_eq!(reply.grpc_status(), "5");
     }
     let log = end(running).await;
     let lines: Vec<_> = log.lines().filter(|line| line.contains("balafon::traces")).collect();
-    // A first one at once, if it was tried before the end.
+    // The first retry comes at once, if there was an attempt before the end.
     assert!((1..=2).contains(&lines.len()), "{log}");
     assert!(lines.iter().all(|line| line.contains(&url)), "{log}");
     assert!(lines[lines.len() - 1].contains("\"failed\":3"), "{log}");
@@ -167,7 +167,7 @@ async fn standard_variables_apply_without_a_setting() {
         assert_eq!(named("deployment.environment.name").unwrap(), "a b");
         assert!(!log.contains("hunter2"), "{log}");
     }
-    // What is for traces alone comes first, as it is; and what a setting says before both.
+    // Variables for traces alone come first, unchanged; settings come before both.
     let away = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")];
     let traces = format!("{url}/v1/traces");
     let of_traces = [away[0], ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &*traces)];

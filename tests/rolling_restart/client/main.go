@@ -1,9 +1,9 @@
-// The program client calls the user service behind round_robin, all the time and in all ways, until its input ends:
+// The program client calls the methods of the user service through round_robin until its input ends:
 //
 //	client ADDRESS,ADDRESS
 //
-// Five times a second it prints what has been answered so far, as a line of JSON, and once more at the end. A call
-// that fails is a line on stderr; what a server has refused unread grpc-go sends elsewhere, and nothing else is retried.
+// Five times a second, and at the end, it prints the number of answered calls as a line of JSON. A failed call is a
+// line on stderr. grpc-go retries only calls that a server has refused unread.
 package main
 
 import (
@@ -31,12 +31,12 @@ const service = "ru.tinkoff.kora.example.UserService"
 // limit is longer than any call takes.
 const limit = 30 * time.Second
 
-// report is what has been answered.
+// report has the numbers of answered calls.
 type report struct {
 	Calls    int            `json:"calls"`
 	Failures int            `json:"failures"`
 	ByKind   map[string]int `json:"by_kind"`
-	// ByServer has for each server the calls of the client that has had fewest from it.
+	// ByServer has for each server the calls of the client with the fewest answers from it.
 	ByServer map[string]int `json:"by_server"`
 }
 
@@ -152,7 +152,7 @@ func unary(conn *grpc.ClientConn) (string, error) {
 	return name(&server), err
 }
 
-// batch sends requests that create nobody, so that no server fills up: every one is invalid, and the call succeeds.
+// batch sends requests that create no users, so that no server fills up: each is invalid, and the call succeeds.
 // With a pause between them it is often under way when its server begins to shut down.
 func batch(conn *grpc.ClientConn, pause time.Duration) (string, error) {
 	const messages = 20
@@ -171,7 +171,7 @@ func batch(conn *grpc.ClientConn, pause time.Duration) (string, error) {
 	})
 }
 
-// users creates a user, on whatever server, and reads all that there are on one.
+// users creates a user on any server, and reads all users of one server.
 func users(conn *grpc.ClientConn) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -205,7 +205,7 @@ func stream(conn *grpc.ClientConn, method string, talk func(grpc.ClientStream) e
 	if err == nil {
 		err = talk(s)
 	}
-	// Only when a stream has ended is its peer known.
+	// The peer of a stream is known only after its end.
 	for err == nil && server.Addr == nil {
 		err = s.RecvMsg(&message{})
 	}
@@ -222,7 +222,7 @@ func name(server *peer.Peer) string {
 	return server.Addr.String()
 }
 
-// message is one of protobuf as its bytes: this program needs no more of any than a text or two.
+// message is an encoded protobuf message: this program needs only a text or two of each.
 type message []byte
 
 // text is a message with this text as its only field.

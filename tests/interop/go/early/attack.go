@@ -98,14 +98,14 @@ func spend(ctx context.Context, connection *grpc.ClientConn, kind kind) error {
 		return err
 	}
 	var answer []byte
-	// Whatever it is: the calls after it are the ones that are looked at.
+	// Its result does not matter: only later calls are checked.
 	_ = stream.RecvMsg(&answer)
 	return nil
 }
 
 // early sends until its call is over, which has to be for the reason.
 func early(ctx context.Context, connection *grpc.ClientConn, kind kind) error {
-	// Nobody waits for ever for an answer that does not come.
+	// So that a missing answer does not block for ever.
 	timeout := 30 * time.Second
 	if kind.timeout > 0 {
 		timeout = kind.timeout
@@ -149,7 +149,7 @@ func (b *bystanders) watching(ctx context.Context, fail func(error)) {
 	}
 }
 
-// check makes one call after the other, a pause between.
+// check makes one call after the other, with a pause between them.
 func (b *bystanders) check(ctx context.Context, fail func(error)) {
 	for ctx.Err() == nil {
 		if _, err := b.health.Check(ctx, &grpc_health_v1.HealthCheckRequest{}); err != nil {

@@ -18,7 +18,7 @@ import (
 const (
 	service = "/ru.tinkoff.kora.example.UserService/"
 
-	// delay is that of the link, each way.
+	// delay is the delay of the link, each way.
 	delay = 25 * time.Millisecond
 
 	// atATime calls are open.

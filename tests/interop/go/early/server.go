@@ -44,7 +44,7 @@ func (s *server) stop() {
 	_ = s.command.Wait()
 }
 
-// link is a way to the server that takes a while.
+// link is a proxy to the server that adds a delay.
 type link struct {
 	net.Listener
 	to          string
@@ -76,7 +76,7 @@ func (l *link) close() {
 	_ = l.Listener.Close()
 }
 
-// carry copies what comes, a while later, and the end.
+// carry copies the bytes and the end of the stream after the delay.
 func carry(from, to net.Conn) {
 	type piece struct {
 		bytes []byte

@@ -1,6 +1,6 @@
-//! The contract of all stores: rules of [`UserStore`], each a function that is asked of an empty
-//! place. To hold a store to it, say where it keeps its users ([`Place`]), and `contract!`; for one
-//! that outlives its process, `durable!` as well.
+//! The contract of all stores: each rule of [`UserStore`] is a function that runs on an empty
+//! [`Place`]. A store is held to it by a `Place` and the macro `contract!`; a store that outlives
+//! its process uses `durable!` as well.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -21,15 +21,16 @@ use crate::support::{longest, patiently};
 mod scans;
 mod streams;
 
-/// Where a store keeps its users: empty at first.
+/// The place of a store's users: empty at first.
 pub trait Place {
     type Store: UserStore;
 
-    /// A store there. One store is open at a time, unless the place says otherwise.
+    /// A store at this place. One store is open at a time, unless the place says otherwise.
     fn open(&self) -> impl Future<Output = Self::Store>;
 }
 
-/// Makes a test of each rule. The future gives a new place, or `None` if there can be none here.
+/// Makes a test of each rule. The future returns a new place, or `None` where this store cannot
+/// run.
 macro_rules! contract {
     ($place:expr) => {
         $crate::stores::contract::rules! { $place;
@@ -69,7 +70,7 @@ macro_rules! contract {
 }
 pub(super) use contract;
 
-/// Makes a test of each rule for stores whose users outlive them.
+/// Makes a test of each rule for stores whose users outlive the process.
 macro_rules! durable {
     ($place:expr) => {
         $crate::stores::contract::rules! { $place;
@@ -110,7 +111,7 @@ async fn all(store: &impl UserStore) -> Vec<User> {
     after(store, None).await
 }
 
-/// The users that are there now with ids above `after`.
+/// The current users with ids above `after`.
 async fn after(store: &impl UserStore, after: Option<UserId>) -> Vec<User> {
     users(store.scan(after, store.extent().await.unwrap())).await
 }
@@ -166,7 +167,7 @@ pub async fn new_users_never_appear_before_seen_ones(place: &impl Place) {
             }
         });
     }
-    // Goes on behind the last that it has seen: one that appeared before that would be missed.
+    // Continues after the last seen id: a user that appeared before it would be missed.
     let (mut seen, mut last) = (0, None);
     while seen < 4 * 400 {
         let page = after(&*store, last).await;
@@ -215,7 +216,7 @@ pub async fn update_changes_only_the_named_fields(place: &impl Place) {
 pub async fn concurrent_updates_of_one_user_lose_nothing(place: &impl Place) {
     let store = Arc::new(place.open().await);
     let id = store.create(alice()).await.unwrap().id;
-    // Each task owns one field: nothing but a lost change can put an old value back.
+    // Each task owns one field, so only a lost change can put an old value back.
     let renamed = tokio::spawn({
         let store = store.clone();
         async move {
@@ -261,7 +262,7 @@ pub async fn batch_is_stored_in_order(place: &impl Place) {
 }
 
 pub async fn batch_is_never_seen_in_part(place: &impl Place) {
-    // Of which all full pages have a multiple.
+    // The number of users in each full page is a multiple of this.
     const LEN: usize = 16;
     const BATCHES: usize = 64;
     let store = Arc::new(place.open().await);
@@ -282,7 +283,7 @@ pub async fn batch_is_never_seen_in_part(place: &impl Place) {
         seen = 0;
         let mut scan = pin!(store.scan(None, Extent { total, newest: Some(any) }));
         while let Some(page) = scan.try_next().await.unwrap() {
-            // Of one moment.
+            // A consistent snapshot.
             assert_eq!(page.len() % LEN, 0);
             seen += page.len();
         }
@@ -387,7 +388,8 @@ pub async fn names_and_addresses_of_every_script_are_kept(place: &impl Place) {
         assert_eq!(updated.name, *email);
         assert_eq!(store.get(user.id).await.unwrap(), Some(updated));
     }
-    // NUL, which some stores cannot keep, is no part of a name; what only looks like it is.
+    // NUL, which some stores cannot keep, is not allowed in a name; characters that look like it
+    // are.
     assert!(NewUser::parse("a\0b", "a@b.co").is_err());
     assert!(store.create(NewUser::parse("a\u{2400}b", "a@b.co").unwrap()).await.is_ok());
 }

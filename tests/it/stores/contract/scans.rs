@@ -12,7 +12,7 @@ async fn ids(scan: impl Stream<Item = Scanned>) -> Vec<UserId> {
     users(scan).await.iter().map(|user| user.id).collect()
 }
 
-/// The next page of a scan that is not over.
+/// The next page of a scan that has one.
 async fn next(scan: &mut Pin<&mut impl Stream<Item = Scanned>>) -> Page {
     scan.try_next().await.unwrap().unwrap()
 }
@@ -44,7 +44,7 @@ pub async fn scan_begins_after_any_id_up_to_its_extent(place: &impl Place) {
         let until = Extent { newest: Some(*id), ..extent };
         assert_eq!(ids(store.scan(None, until)).await, created[..=position]);
     }
-    // No ids of users.
+    // These are no ids of users.
     let [older_than_all, newer_than_all] = ["00000000", "ffffffff"].map(|digits| {
         UserId::parse(&format!("{digits}-{0}-{0}-{0}-{0}{digits}", &digits[..4])).unwrap()
     });
@@ -63,7 +63,7 @@ pub async fn scan_has_the_users_of_its_beginning(place: &impl Place) {
     let (mut seen, mut created) = (Vec::new(), 0);
     while let Some(page) = scan.try_next().await.unwrap() {
         for user in page.iter() {
-            // As it was or as it is, never torn.
+            // The old or the new user, never a mixture.
             let changed = user.id == last && user.name == "changed meanwhile";
             assert!(changed || user.name == format!("user {}", seen.len()));
             seen.push(user.id);

@@ -1,4 +1,4 @@
-//! Streams with a key, of which a store keeps how far they have come.
+//! Streams with a key: a store keeps their progress.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +8,7 @@ use user_server::store::{Known, Mark, Part, StoreError, Stored, UserStore};
 
 use super::{Place, alice, all, key, named};
 
-/// A stream of so many users, whose parts begin and end anywhere.
+/// A stream with this many users, whose parts may begin and end anywhere.
 struct Stream {
     users: Vec<NewUser>,
 }
@@ -47,19 +47,19 @@ pub async fn keyed_stream_resumes_where_it_stopped(place: &impl Place) {
             Stored::Now(ids) => created.extend(ids),
             Stored::Before(known) => panic!("{known:?}"),
         }
-        // It has happened, once.
+        // It was stored once.
         assert!(matches!(stream.create(&store, from, to, ends).await, Ok(Stored::Before(_))));
     }
     assert_eq!(ids(&store).await, created);
     let ended = Known { ids: created, mark: stream.mark(7), ended: true };
     assert_eq!(stream.create(&store, 0, 7, true).await.unwrap(), Stored::Before(ended.clone()));
-    // There is no more of it.
+    // The stream has no more users.
     assert_eq!(Stream::new(8).create(&store, 7, 8, true).await.unwrap(), Stored::Before(ended));
 }
 
 pub async fn keyed_stream_repeated_gets_the_stored_users(place: &impl Place) {
     let (store, stream) = (Arc::new(place.open().await), Stream::new(5));
-    // Of one group, perhaps: one of them is stored.
+    // Perhaps in one group commit: one of them is stored.
     let first = async || stream.create(&*store, 0, 3, false).await.unwrap();
     let second = async || stream.create(&*store, 3, 5, true).await.unwrap();
     let (one, other, _) = tokio::join!(first(), first(), second());
@@ -105,7 +105,7 @@ pub async fn creator_gets_the_ids_before_they_are_visible(place: &impl Place) {
     store.create_one(alice(), None, changes()).await.unwrap();
     let stored = ids(&store).await;
     assert_eq!(*told.lock().unwrap(), stored);
-    // Also of what was created before.
+    // Also for the users that were created before.
     store.create_one(alice(), Some(key("", "k")), changes()).await.unwrap();
     assert_eq!(told.lock().unwrap().last(), Some(&first.id));
 }

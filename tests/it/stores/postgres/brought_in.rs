@@ -11,7 +11,7 @@ use super::{InDatabase, Place, alice};
 use crate::support::peer::{Peer, encoded, request};
 use crate::support::program::Running;
 
-/// The ids of all users behind one, and how many were left out.
+/// The ids of all users after one, and the number of skipped users.
 async fn list(store: &impl UserStore, after: Option<UserId>) -> (Vec<String>, u64) {
     let mut pages = pin!(store.scan(after, store.extent().await.unwrap()));
     let (mut ids, mut skipped) = (Vec::new(), 0);
@@ -22,7 +22,7 @@ async fn list(store: &impl UserStore, after: Option<UserId>) -> (Vec<String>, u6
     (ids, skipped)
 }
 
-/// That all are listed and counted, and that a listing goes on behind each of them.
+/// Asserts that all are listed and counted, and that a listing can resume after each of them.
 async fn holds(store: &impl UserStore, ids: &[String]) {
     assert_eq!(list(store, None).await, (ids.to_vec(), 0));
     let extent = store.extent().await.unwrap();
@@ -34,7 +34,7 @@ async fn holds(store: &impl UserStore, ids: &[String]) {
     }
 }
 
-/// A statement that brings in users with these ids, each created a second after the one before.
+/// A statement that imports users with these ids, each created a second after the one before.
 fn bring_in(ids: &[&str]) -> String {
     let row = |(second, id)| format!("('{id}', 'Bob', 'b@c.de', {second}, 0, 0)");
     let rows: Vec<_> = ids.iter().enumerate().map(row).collect();
@@ -69,7 +69,7 @@ async fn imported_ids_are_listed_in_order_and_counted() {
         }
         holds(&store, &ids).await;
     }
-    // As they are when the server is started again, or another one.
+    // The same after a restart of the server, and on another server.
     let another = place.open().await;
     create(&another, &mut ids).await;
     create(&store, &mut ids).await;
@@ -116,7 +116,7 @@ async fn concurrent_imports_and_creations_are_all_listed() {
     assert_eq!(distinct.len(), 3000);
 }
 
-/// As the version before this order has left it.
+/// The state that the version before this order has left.
 const UNDO: &str = "DROP FUNCTION users_came CASCADE; DROP FUNCTION users_went CASCADE;
     ALTER TABLE users DROP COLUMN place;
     ALTER TABLE user_sequence DROP COLUMN last_place, DROP COLUMN present;
@@ -132,7 +132,7 @@ async fn users_unlisted_by_an_older_version_are_listed() {
     place.run_sql(UNDO);
     place.run_sql(&bring_in(&[MIDDLE, HIGH, LOW]));
     let store = place.open().await;
-    // Where it was listed before, and then those that were not, by time of creation.
+    // First in the former order of the list, then the unlisted users by time of creation.
     ids.insert(0, LOW.to_owned());
     ids.extend([MIDDLE, HIGH].map(str::to_owned));
     holds(&store, &ids).await;
@@ -145,7 +145,7 @@ async fn older_server_version_works_beside_a_newer_one() {
     let Some(place) = InDatabase::new().await else { return };
     let (store, mut ids) = (place.open().await, Vec::new());
     create(&store, &mut ids).await;
-    // Its statements.
+    // The statements of the older version.
     let old = UserId::from(uuid::Uuid::now_v7()).to_string();
     place.run_sql(&format!(
         "BEGIN; SELECT newest FROM user_sequence FOR UPDATE; {};
@@ -179,7 +179,7 @@ async fn damaged_rows_are_skipped_and_counted() {
         .collect();
     let mut ids = store.create_all(users).await.unwrap();
     place.run_sql("ALTER TABLE users ALTER name DROP NOT NULL, ALTER status DROP NOT NULL");
-    // More than a page, the first one and the last one.
+    // More than a page of damaged rows, the first row and the last.
     place.run_sql(&format!(
         "UPDATE users SET status = 9 WHERE place BETWEEN {PAGE_LEN} AND {};
         UPDATE users SET name = NULL WHERE place = 1;

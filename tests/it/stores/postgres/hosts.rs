@@ -1,4 +1,4 @@
-//! Several hosts, hosts that say nothing, and hosts that can only be read.
+//! Several hosts, silent hosts, and read-only hosts.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use crate::support::peer::{Peer, encoded, request};
 use crate::support::postgres::Postgres;
 use crate::support::program::{Running, user_server};
 
-/// What the store waits for an address, unless the URL says otherwise.
+/// The store's timeout for each address, unless the URL sets another.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A host that takes connections, and never says anything.
+/// A host that accepts connections and never answers.
 fn silent() -> (TcpListener, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     (listener, port)
 }
 
-/// The same database, by way of these ports.
+/// The same database, reached through these ports.
 fn by_way_of(url: &str, ports: &[u16]) -> String {
     let (_, name) = url.rsplit_once('/').unwrap();
     let (name, _) = name.split_once('?').unwrap_or((name, ""));
@@ -45,7 +45,8 @@ async fn silent_first_host_costs_one_connect_timeout() {
         store.create(alice()).await.unwrap();
         store.extent().await.unwrap();
     }
-    // One for the check, one for the start: what was found is where the other connections go.
+    // One timeout for the check, one for the start: other connections go to the host that was
+    // found.
     assert!(started.elapsed() < 3 * CONNECT_TIMEOUT, "{:?}", started.elapsed());
 }
 
@@ -56,7 +57,7 @@ async fn unreachable_first_host_costs_one_connect_timeout() {
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
     let address = listener.local_addr().unwrap();
-    // As many as it has room for, and one that is not answered any more.
+    // Fills the queue of the listener; the next connection gets no answer.
     let mut waiting = Vec::new();
     while let Ok(connected) =
         tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
@@ -94,7 +95,7 @@ async fn unusable_hosts_are_all_named() {
     }
 }
 
-/// A database, and a server that follows it.
+/// A database, and a standby that follows it.
 async fn with_standby() -> Option<(InDatabase, Arc<Postgres>)> {
     let mut place = InDatabase::alone().await?;
     let primary = place.server.clone();
@@ -104,7 +105,7 @@ async fn with_standby() -> Option<(InDatabase, Arc<Postgres>)> {
     Some((place, standby))
 }
 
-/// Waits until a standby has as many users as were created.
+/// Waits until a standby has all created users.
 async fn follows(standby: &Arc<Postgres>, place: &InDatabase, users: u64) {
     let (_, database) = place.options.url.rsplit_once('/').unwrap();
     let (standby, database) = (standby.clone(), database.to_owned());
@@ -133,7 +134,7 @@ async fn failover_to_a_promoted_standby_takes_5_s() {
     patiently(available.wait_for(|available| *available)).await.unwrap();
     assert!(stopped.elapsed() < Duration::from_secs(5), "{:?}", stopped.elapsed());
 
-    // No call meets a connection to the one that says nothing.
+    // No call meets a connection to the silent host.
     for _ in 0..20 {
         let started = Instant::now();
         assert!(store.get(id).await.unwrap().is_some());
@@ -147,7 +148,7 @@ async fn failover_to_a_promoted_standby_takes_5_s() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writable_host_is_chosen_among_several() {
     let Some((mut place, standby)) = with_standby().await else { return };
-    // The tables are made on the primary, and have to be there first.
+    // The tables are made on the primary, and have to exist first.
     place.open().await.create(alice()).await.unwrap();
     follows(&standby, &place, 1).await;
     let ports = [standby.port(), place.server.port()];
@@ -194,7 +195,7 @@ async fn read_only_database_is_not_ready_and_answers_reads() {
         (running.admin.clone().unwrap(), Peer::connect(running.address.parse().unwrap()).await);
     let is_ready = || http(&admin, "GET /readyz").starts_with("HTTP/1.1 200");
     assert!(is_ready());
-    // Sessions that are there keep what they have.
+    // Existing sessions keep their settings.
     let all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid()";
     let read_only = |value: &str| {

@@ -1,4 +1,4 @@
-//! What operators are told of the store in PostgreSQL.
+//! The metrics of the store in PostgreSQL.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use user_server::store::UserStore;
 use super::{InDatabase, MOMENT, Place, alice, slow};
 use crate::support::patiently;
 
-/// What a registry would gather now: of histograms, how often something was counted.
+/// The values that a registry would gather now; for histograms, the count.
 fn gathered(collectors: &[Box<dyn Collector>]) -> HashMap<String, f64> {
     let families = collectors.iter().flat_map(|collector| collector.collect());
     let value = |family: &MetricFamily| match &family.get_metric()[0] {
@@ -47,7 +47,7 @@ async fn pool_queue_commits_and_breaker_are_metrics() {
         calls.spawn(async move { store.create(alice()).await.map(drop) });
     }
     let full = async {
-        // The first creation is being committed, perhaps with some of the others.
+        // The first creation is being committed, perhaps together with some of the others.
         while names[..3].iter().map(|name| is(name)).ne([2.0, 2.0, 3.0])
             || place.active("INSERT") == 0
         {

@@ -1,5 +1,5 @@
-//! The store in PostgreSQL. What is its own beyond the contract: several servers on one database,
-//! and a database that goes away.
+//! The store in PostgreSQL beyond the contract: several servers on one database, and outages of the
+//! database.
 
 mod brought_in;
 mod hosts;
@@ -26,13 +26,13 @@ use crate::support::peer::{Peer, encoded, request};
 use crate::support::postgres::{Postgres, own, shared};
 use crate::support::{TestServer, patiently};
 
-/// What the store sets.
+/// The timeout that the store sets.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// For a call to go on.
+/// A pause in which a call proceeds.
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// Makes a kind of statement take as long as it is let.
+/// Makes a kind of statement take as long as its timeout allows.
 fn slow(kind: &str) -> String {
     format!(
         "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS
@@ -51,7 +51,7 @@ impl InDatabase {
         Self::on(shared).await
     }
 
-    /// On a server that nobody else uses.
+    /// On a server that no other test uses.
     async fn alone() -> Option<Self> {
         Self::on(own).await
     }
@@ -66,7 +66,7 @@ impl InDatabase {
         PostgresStore::connect(&self.options).await
     }
 
-    /// Why a start fails, which is what a check says.
+    /// The error of a start, which is also the error of a check.
     async fn refusal(options: &Options) -> String {
         let error = PostgresStore::connect(options).await.unwrap_err().to_string();
         assert_eq!(PostgresStore::inspect(options).await.unwrap_err().to_string(), error);
@@ -79,7 +79,7 @@ impl InDatabase {
         self.server.run_sql(database, sql).unwrap()
     }
 
-    /// How many statements that begin so are being executed.
+    /// The number of running statements that begin with this text.
     fn active(&self, statement: &str) -> usize {
         let count = self.run_sql(&format!(
             "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'
@@ -88,8 +88,8 @@ impl InDatabase {
         count.trim().parse().unwrap()
     }
 
-    /// Drops a call in the middle of its statement. On a busy machine the database may seem to be away
-    /// before: then it is called again.
+    /// Drops a call in the middle of its statement. On a busy machine the database may seem to be
+    /// away before: then the call is repeated.
     async fn abandon<T>(
         &self,
         statement: &str,
@@ -110,7 +110,7 @@ impl InDatabase {
         }
     }
 
-    /// Waits until there are none, which must not take until they time out.
+    /// Waits until no statement runs, which must happen before they time out.
     async fn cancelled(&self, statement: &str) {
         let started = Instant::now();
         while self.active(statement) > 0 {
@@ -192,14 +192,14 @@ async fn scan_cut_short_does_not_end_cleanly() {
     let store = place.open().await;
     store.create_all(vec![alice(); 4 * PAGE_LEN]).await.unwrap();
     let extent = store.extent().await.unwrap();
-    // Of the caller, on which the reader runs.
+    // The reader runs on the caller's runtime.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let mut scan = pin!({
         let _inside = runtime.enter();
         store.scan(None, extent)
     });
     assert_eq!(scan.try_next().await.unwrap().unwrap().len(), PAGE_LEN);
-    // Until its tasks are dropped: they must not read on meanwhile.
+    // Until its tasks are dropped: they must not go on reading.
     tokio::task::spawn_blocking(|| drop(runtime)).await.unwrap();
     let rest = async {
         while scan.try_next().await?.is_some() {}
@@ -214,7 +214,7 @@ async fn updates_from_two_servers_lose_nothing() {
     let stores = [Arc::new(place.open().await), Arc::new(place.open().await)];
     let ids = Arc::new(stores[0].create_all(vec![alice(); 100]).await.unwrap());
     let mut updaters = JoinSet::new();
-    // Each server owns one field: nothing but a lost change can put an old value back.
+    // Each server owns one field, so only a lost change can put an old value back.
     for (server, store) in stores.iter().enumerate() {
         for worker in 0..4 {
             let (store, ids) = (store.clone(), ids.clone());
@@ -291,7 +291,7 @@ async fn statements_that_vanished_are_prepared_again() {
     place.options.connections = 1;
     let store = place.open().await;
     let id = store.create(alice()).await.unwrap().id;
-    // As a pooler does between sessions, or somebody who cleans up.
+    // As a pooler does between sessions, or an administrator.
     place.run_sql(
         "CREATE FUNCTION clean() RETURNS trigger LANGUAGE plpgsql AS
         'BEGIN DEALLOCATE ALL; RETURN NULL; END';
@@ -324,7 +324,7 @@ async fn scan_that_ended_keeps_its_connection() {
     for round in 0..50 {
         let mut scan = pin!(store.scan(None, extent));
         for _ in 0..round {
-            // Until its statement is at another stage each time.
+            // Until the statement is at another stage, each time.
             let _ = scan.try_next().now_or_never();
             tokio::task::yield_now().await;
         }
@@ -340,7 +340,7 @@ async fn scans_leave_connections_to_points() {
     let store = place.open().await;
     let ids = store.create_all(vec![alice(); 10]).await.unwrap();
     let extent = store.extent().await.unwrap();
-    // The first user is read at once, any other one never.
+    // The first user is read at once, any other never.
     place.run_sql(&format!(
         "CREATE FUNCTION slowly(id uuid) RETURNS boolean LANGUAGE plpgsql COST 100000 AS
         'BEGIN IF id <> ''{}'' THEN PERFORM pg_sleep(3600); END IF; RETURN true; END';
@@ -371,7 +371,7 @@ async fn statement_timeout_follows_the_calls_deadline() {
     let update = UserUpdate { user_id: id.to_string(), name: "Bob".into(), email: String::new() };
     let (create, update) = (encoded(&user), encoded(&update));
     let mut calls = JoinSet::new();
-    // More than there are connections: some wait for one.
+    // More calls than connections: some wait for one.
     for number in 0..2 * place.options.connections {
         let (path, message) = match number % 4 {
             0 => (user_service::CREATE_USER.path, create.clone()),
@@ -424,10 +424,10 @@ async fn commit_with_a_lost_answer_is_reported_unknown() {
     };
     let ((one, all), ()) = tokio::join!(both, stop);
     let errors = [one.unwrap_err(), all.unwrap_err()];
-    // They may share a transaction, or one waits for that of the other.
+    // They may share a transaction, or one waits for the transaction of the other.
     assert!(errors.iter().any(|error| error.is_unknown()));
     assert!(errors.iter().all(|error| error.is_unknown() || error.is_unavailable()));
-    // What was not about to be committed is not stored.
+    // Users that were not about to be committed are not stored.
     assert!(store.create(alice()).await.unwrap_err().is_unavailable());
 }
 
@@ -465,7 +465,7 @@ async fn hanging_database_holds_no_call_and_recovers() {
 
     place.server.freeze();
     let mut calls = JoinSet::new();
-    // More than there are connections: some wait for one.
+    // More calls than connections: some wait for one.
     for _ in 0..2 * place.options.connections {
         let store = store.clone();
         calls.spawn(async move { store.get(id).await.map(drop) });

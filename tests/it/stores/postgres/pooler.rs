@@ -1,4 +1,4 @@
-//! PgBouncer between the server and the database; and settings that are taken away from sessions.
+//! PgBouncer between the server and the database, and session settings that a pooler resets.
 
 use tokio::task::JoinSet;
 use user_server::domain::UserChange;
@@ -38,7 +38,7 @@ impl Place for ThroughPooler {
 contract!(ThroughPooler::new("pool_mode = transaction"));
 durable!(ThroughPooler::new("pool_mode = transaction"));
 
-/// More calls at once than there are connections, of all kinds.
+/// More concurrent calls, of all kinds, than there are connections.
 async fn all_calls_end_well(place: &impl Place<Store = PostgresStore>) {
     let store = std::sync::Arc::new(place.open().await);
     let mut calls = JoinSet::new();
@@ -104,7 +104,7 @@ async fn dropped_options_of_the_url_are_refused() {
     }
 }
 
-/// Notes the settings of each transaction that changes users.
+/// Records the settings of each transaction that changes users.
 const NOTE: &str = "CREATE TABLE noted (of text, settings text);
     CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
     'BEGIN INSERT INTO noted SELECT TG_OP, concat_ws('' '', current_setting(''statement_timeout''),
@@ -113,7 +113,7 @@ const NOTE: &str = "CREATE TABLE noted (of text, settings text);
         RETURN NULL; END';
     CREATE TRIGGER note AFTER INSERT OR UPDATE ON users FOR EACH STATEMENT EXECUTE FUNCTION note()";
 
-/// What the database would have without us.
+/// The settings that the database would use without the store's own.
 const DEFAULTS: [(&str, &str); 5] = [
     ("default_transaction_isolation", "serializable"),
     ("statement_timeout", "0"),

@@ -1,4 +1,4 @@
-//! Roles that may do no more than they need, and `user-server migrate`.
+//! Roles with the least rights, and `user-server migrate`.
 
 use user_server::store::postgres::{Options, PostgresStore};
 use user_server::store::{Found, UserStore};
@@ -74,7 +74,7 @@ async fn role_without_a_right_fails_check_and_start() {
     divided.grant("INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA app");
     assert!(PostgresStore::connect(&divided.server).await.is_ok());
 
-    // Of an older version, which only its owner can change.
+    // Tables of an older version, which only their owner can change.
     divided.place.run_sql("UPDATE app.user_schema SET version = version - 1");
     divided.grant("CREATE ON SCHEMA app");
     let error = InDatabase::refusal(&divided.server).await;

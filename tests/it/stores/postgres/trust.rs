@@ -1,4 +1,4 @@
-//! TLS to the database: whom it trusts, by the settings and by the URL.
+//! TLS to the database: the trust that the settings and the URL define.
 
 use std::mem;
 
@@ -16,7 +16,7 @@ fn trusting(authority: &Authority) -> Option<ClientTls> {
     Some(ClientTls::trusting(authority.pem.as_bytes()).unwrap())
 }
 
-/// A database that is reached by TLS alone, by an address for which this authority vouches, or not.
+/// A database that is reached by TLS only, at an address that its certificate names or not.
 async fn over_tls(authority: &Authority, name: &str) -> Option<InDatabase> {
     let Identity { chain, key } = authority.identity_of(name);
     let start = move || own_with_tls(&chain, &key);
@@ -103,7 +103,7 @@ async fn sslmode_and_sslrootcert_verify_like_libpq() {
             assert_eq!(error.is_none(), trusted, "{name}, {parameters}: {error:?}");
             assert!(error.is_none_or(|error| error.contains("invalid peer certificate")));
         }
-        // The CA of the settings is that of verify-full.
+        // The CA of the settings applies as with verify-full.
         place.options.tls = trusting(&authority);
         for mode in ["verify-full", "verify-ca"] {
             place.options.url = format!("{url}?sslmode={mode}");

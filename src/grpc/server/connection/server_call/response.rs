@@ -86,11 +86,10 @@ impl Response {
         context: &ConnectionContext,
         cx: &mut Context<'_>,
     ) -> Sent {
-        if self.is_unsent() {
-            if let Some(sent) = self.send_headers(outbound, context.shared_state.header_limit(), cx)
-            {
-                return sent;
-            }
+        if self.is_unsent()
+            && let Some(sent) = self.send_headers(outbound, context.shared_state.header_limit(), cx)
+        {
+            return sent;
         }
         let Stage::Body(stream) = &mut self.stage else { return Sent::Status };
         send_messages(stream, outbound, context, cx);
