@@ -82,8 +82,8 @@ fn store_that_must_exist_is_not_made() {
     for of_store in [store_of("users.db"), ["--store", "memory:"].map(str::to_owned)] {
         let of_store = of_store.each_ref().map(String::as_str);
         let line = complaint(&[&arguments[..], &of_store].concat());
-        assert!(line.contains("--store: there is no store"), "{line}");
-        assert!(line.contains("--store-must-exist asks for one"), "{line}");
+        assert!(line.contains("--store: the store"), "{line}");
+        assert!(line.contains("does not exist, and --store-must-exist requires it"), "{line}");
     }
     assert!(files(&folder).is_empty());
     let running = start(&folder);
@@ -348,7 +348,7 @@ fn files(folder: &Folder) -> BTreeMap<String, Vec<u8>> {
 async fn check_describes_the_store_and_changes_nothing() {
     let folder = Folder::new();
     let found = |suffix: &str| (format!("ok: store {}{suffix}", store(&folder)), 0);
-    assert_eq!(check(user_server(), &store(&folder)), found(": would be made"));
+    assert_eq!(check(user_server(), &store(&folder)), found(": would be created"));
     assert_eq!(files(&folder).len(), 0);
     for signal in ["KILL", "TERM"] {
         let mut running = start(&folder);
@@ -365,7 +365,7 @@ async fn check_describes_the_store_and_changes_nothing() {
     drop(file);
     set_version(&folder, 3);
     let before = files(&folder);
-    assert_eq!(check(user_server(), &store(&folder)), found(": would be brought up to date"));
+    assert_eq!(check(user_server(), &store(&folder)), found(": would be migrated"));
     assert!(files(&folder) == before);
 }
 
@@ -433,7 +433,7 @@ fn check_queries_the_database_and_changes_nothing() {
     let url = server.database();
     let (_, database) = url.rsplit_once('/').unwrap();
     let (line, code) = check(user_server(), &url);
-    assert!(line.starts_with("ok: store ") && line.ends_with(": would be made"), "{line}");
+    assert!(line.starts_with("ok: store ") && line.ends_with(": would be created"), "{line}");
     assert_eq!(code, 0);
     let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
     assert_eq!(server.run_sql(database, tables).unwrap(), "0\n");
@@ -444,7 +444,7 @@ fn check_queries_the_database_and_changes_nothing() {
     assert_eq!(code, 0);
     let read_only = format!("ALTER DATABASE {database} SET default_transaction_read_only = on");
     for (sql, finding, why, expected) in [
-        (read_only.as_str(), "warning", "can only be read", 0),
+        (read_only.as_str(), "warning", "is read-only", 0),
         (
             "BEGIN READ WRITE; UPDATE user_schema SET version = 99; COMMIT",
             "error",

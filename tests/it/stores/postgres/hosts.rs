@@ -211,7 +211,7 @@ async fn read_only_database_is_not_ready_and_answers_reads() {
     assert_eq!(reply.grpc_status(), "14");
     let check = user_server().args(["check", "--store", &place.options.url]).output().unwrap();
     let out = String::from_utf8(check.stdout).unwrap();
-    assert!(check.status.success() && out.contains("can only be read"), "{out}");
+    assert!(check.status.success() && out.contains("is read-only"), "{out}");
 
     place.run_sql(&format!("BEGIN READ WRITE; {}; COMMIT", read_only("off")));
     place.run_sql(all);

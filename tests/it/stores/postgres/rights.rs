@@ -89,8 +89,8 @@ async fn migrate_makes_the_tables_once_and_reports_it() {
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
     let (code, out) = run("check", &divided.owner);
-    assert!(code == Some(0) && out.contains("would be made"), "{out}");
-    for says in [": made\n", ": up to date already\n"] {
+    assert!(code == Some(0) && out.contains("would be created"), "{out}");
+    for says in [": created\n", ": already up to date\n"] {
         let (code, out) = run("migrate", &divided.owner);
         assert!(code == Some(0) && out.ends_with(says), "{out}");
     }
