@@ -87,10 +87,10 @@ fn store_that_must_exist_is_not_made() {
     }
     assert!(files(&folder).is_empty());
     let running = start(&folder);
-    assert!(running.before.contains("a new one is made"), "{}", running.before);
+    assert!(running.before.contains("a new one is created"), "{}", running.before);
     drop(running);
     let running = Running::start(&["--store", &store(&folder), "--store-must-exist", "true"], &[]);
-    assert!(!running.before.contains("a new one is made"), "{}", running.before);
+    assert!(!running.before.contains("a new one is created"), "{}", running.before);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn store_at_an_impossible_path_is_one_clear_line() {
     let folder = Folder::new();
     fs::create_dir(folder.path("data")).unwrap();
     for (name, why) in
-        [("no/users.db", "there is no folder"), ("data", "is a folder: wanted a file in it")]
+        [("no/users.db", "does not exist; create it"), ("data", "is a folder: use a file in it")]
     {
         let store = format!("sqlite:{}", text(&folder.path(name)));
         let line = complaint(&["--listen", "127.0.0.1:0", "--log-level", "off", "--store", &store]);
@@ -116,7 +116,7 @@ async fn second_server_is_refused_under_another_name() {
     fs::hard_link(folder.path("users.db"), &link).unwrap();
     let other = format!("sqlite:{link}");
     let line = complaint(&["--listen", "127.0.0.1:0", "--log-level", "off", "--store", &other]);
-    let holder = format!("is in use by another process: {pid}, which has it as");
+    let holder = format!("is in use by another process: {pid}, which has opened it as");
     assert!(line.contains(&link) && line.contains(&holder), "{line}");
     assert!(line.contains("/users.db"), "{line}");
     let (line, code) = check(user_server(), &other);
@@ -195,7 +195,7 @@ async fn health_follows_the_database() {
     assert!(!patiently(health.is_serving()).await);
     let refused = create(&mut peer, "Bob").await;
     assert_eq!(refused.grpc_status(), "14");
-    assert_eq!(refused.trailer("grpc-message"), Some("the user store is not available now"));
+    assert_eq!(refused.trailer("grpc-message"), Some("the user store is unavailable"));
     let details = refused.trailer("grpc-status-details-bin").unwrap();
     let details = BASE64.decode(details).unwrap();
     let details = balafon::rpc::Status::decode(&*details).unwrap();
@@ -323,7 +323,9 @@ async fn damaged_user_is_logged_and_counted_in_the_trailers() {
     assert_eq!(reply.trailer("users-skipped"), Some("1"));
     assert_eq!(UserResponse::decode(&reply.body[5..]).unwrap().id, ids[1]);
     assert!(
-        running.line_with("is left out").contains(&format!("user {} has a bad status", ids[0]))
+        running
+            .line_with("was left out")
+            .contains(&format!("user {} has an invalid status", ids[0]))
     );
 }
 
@@ -391,10 +393,10 @@ fn check_names_the_setting_of_an_unusable_store() {
         assert!(line.starts_with("error: --store: ") && line.contains(why), "{line}");
         assert_eq!(code, 2);
     };
-    refused(&format!("sqlite:{}", text(&folder.path("no/users.db"))), "cannot make");
+    refused(&format!("sqlite:{}", text(&folder.path("no/users.db"))), "cannot create");
     drop(start(&folder));
     set_version(&folder, 99);
-    refused(&store(&folder), "written by a newer version");
+    refused(&store(&folder), "of a newer program");
     set_version(&folder, 4);
     let content = fs::read(folder.path("users.db")).unwrap();
     let damaged = [&content[..4096], &vec![0x5a; content.len() - 4096]].concat();
@@ -421,7 +423,7 @@ fn check_reports_missing_write_access() {
     set_mode("", 0o500);
     let other = format!("sqlite:{}", text(&folder.path("other.db")));
     let (line, code) = check(user_server_like_anybody(), &other);
-    assert!(line.starts_with("error: --store: ") && line.contains("cannot make"), "{line}");
+    assert!(line.starts_with("error: --store: ") && line.contains("cannot create"), "{line}");
     assert_eq!(code, 2);
     set_mode("", 0o700);
 }
@@ -448,7 +450,7 @@ fn check_queries_the_database_and_changes_nothing() {
         (
             "BEGIN READ WRITE; UPDATE user_schema SET version = 99; COMMIT",
             "error",
-            "written by a newer version",
+            "of a newer program",
             2,
         ),
     ] {

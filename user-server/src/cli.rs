@@ -5,11 +5,13 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::commands::USAGE;
 use crate::config::{self, Config, FILE_VARIABLE, Layers, Problems};
 use crate::copies::{self, Copy};
 use crate::routes;
 use crate::token::{self, Claims};
+
+/// The exit code for an error that the user can fix, such as a wrong setting or a port in use.
+pub(super) const USAGE: u8 = 2;
 
 const ABOUT: &str = "\
 A gRPC user service: create, read, stream and update users.

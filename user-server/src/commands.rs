@@ -5,16 +5,13 @@ use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
 
 use crate::check::{self, Finding};
-use crate::cli::{Cli, Task};
+use crate::cli::{Cli, Task, USAGE};
 use crate::config::{self, Config, Layers, Problems};
 use crate::log::{self, AT_EXIT};
 use crate::serve;
 use crate::start_error::StartError;
 use crate::{copies, token};
 use tracing_subscriber::fmt::MakeWriter;
-
-/// The exit code for an error that the user can fix, such as a wrong setting or a port in use.
-pub(crate) const USAGE: u8 = 2;
 
 /// Runs `user-server` with the arguments of the process.
 pub fn main() -> ExitCode {

@@ -90,7 +90,7 @@ async fn serve(
             .map_err(|error| StartError::caused_by("cannot register the metrics", error))?;
         let services = &["", user_service::NAME];
         let admin = Admin { registry, health, services }.start(address).await?;
-        tracing::info!(%admin, "the admin endpoint is listening");
+        tracing::info!(%admin, "the admin endpoint is ready");
     }
     let tls = config.tls.cert.is_some();
     let store = &config.store.location;
