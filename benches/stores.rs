@@ -47,7 +47,7 @@ struct Bars {
 const CONNECTIONS: usize = 8;
 const BATCH: usize = 32;
 
-/// Users of one CreateUsers stream: what the window of a stream has room for.
+/// Users of one CreateUsers stream, as many as fit into the window of a stream.
 const CHUNK: usize = 4000;
 
 #[tokio::main(flavor = "current_thread")]
@@ -225,7 +225,7 @@ fn sqlite(folder: &Folder) -> String {
 /// The program that `command` starts, on a store. Nobody reads its lines.
 fn start(mut command: Command, store: &str) -> Running {
     command.args(["--store", store, "--store-durability", "full"]);
-    command.args(["--log-level", "info,balafon::access=off", "--chunk-size", &CHUNK.to_string()]);
+    command.args(["--log-level", "info,balafon::access=off"]);
     Running::spawn(command)
 }
 

@@ -9,8 +9,8 @@ use user_server::pb::{CreateUserRequest, UserResponse, user_service};
 
 use crate::server::Client;
 
-/// Users of a stream: several chunks of the tested server.
-const USERS: usize = 60;
+/// Users of a stream: several chunks of 256.
+const USERS: usize = 600;
 
 /// Creates users by one stream after the other, each with names of its own.
 pub(crate) struct Batcher {

@@ -23,8 +23,6 @@ impl Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_user-server"));
         command.args(["--listen", "127.0.0.1:0", "--log-format", "json", "--store", store]);
         command.args(["--log-level", "info,balafon::access=off"]);
-        // So that a stream has several chunks.
-        command.args(["--chunk-size", "16"]);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let listening = lines.by_ref().map_while(Result::ok).find(|it| it.contains("listening"));

@@ -252,7 +252,7 @@ async fn stream_without_room_reports_the_stored_users() {
     assert_eq!(reply.grpc_status(), "8");
     let message = reply.trailer("grpc-message").unwrap();
     assert!(message.contains("buffer limit"), "{message}");
-    assert!(message.ends_with("before it 20 users were created"), "{message}");
+    assert!(message.ends_with("in another stream: 20 users were created"), "{message}");
 }
 
 #[tokio::test]

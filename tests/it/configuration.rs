@@ -112,7 +112,7 @@ fn sample_in_the_repository_is_the_printed_one() {
     let committed = fs::read_to_string(SAMPLE).unwrap();
     assert!(
         committed == sample,
-        "write it anew: cargo run -- config --sample > config.sample.toml"
+        "write it anew: cargo run -p user-server -- config --sample > config.sample.toml"
     );
 }
 
@@ -142,12 +142,12 @@ fn unknown_keys_come_with_a_suggestion() {
     assert_eq!(
         wrong(file),
         [
-            "1: drain_timeout is no setting: is shutdown.drain-timeout meant?",
+            "1: drain_timeout is not a setting: did you mean shutdown.drain-timeout?",
             "2: log is a section: wanted [log] with format, level",
-            "4: tsl.cert is no setting: is tls.cert meant?",
-            "6: tls.crt is no setting: is tls.cert meant?",
-            "8: limits.frobnicate is no setting: `user-server config --sample` shows all there are",
-            "9: nothing is no setting: `user-server config --sample` shows all there are",
+            "4: tsl.cert is not a setting: did you mean tls.cert?",
+            "6: tls.crt is not a setting: did you mean tls.cert?",
+            "8: limits.frobnicate is not a setting: `user-server config --sample` lists all settings",
+            "9: nothing is not a setting: `user-server config --sample` lists all settings",
         ]
     );
 }
@@ -156,7 +156,7 @@ fn unknown_keys_come_with_a_suggestion() {
 fn values_of_the_wrong_type_name_the_accepted_ones() {
     let file = r#"
 workers = "many"
-unix-mode = 9
+store-connections = 0
 reflection = "yes"
 listen = []
 [limits]
@@ -187,8 +187,7 @@ level = "inof"
         // Malformed values are found as the file is parsed; the other errors come after that.
         format!("23: shutdown.drain-timeout is a list: wanted {duration}"),
         r#"2: workers is "many": wanted a whole number from 1 to 1024, or auto"#.to_owned(),
-        r#"3: unix-mode is "9": wanted permissions as three octal digits, such as 600 or 660"#
-            .to_owned(),
+        r#"3: store-connections is "0": wanted a whole number from 1 to 1024"#.to_owned(),
         r#"4: reflection is "yes": wanted true or false"#.to_owned(),
         "5: listen is an empty list".to_owned(),
         format!(r#"7: limits.max-receive-message is "4194304": wanted {size}, and not zero"#),
@@ -228,6 +227,15 @@ level = "inof"
 }
 
 #[test]
+fn settings_that_were_removed_are_unknown() {
+    let file = "unix-mode = \"660\"\n[limits]\nchunk-size = 16\nchunk-delay = \"1s\"\n[rate-limit]\n\
+                clients = 1\nredis-timeout = \"1s\"\n";
+    let lines = wrong(file);
+    assert_eq!(lines.len(), 5, "{lines:?}");
+    assert!(lines.iter().all(|line| line.contains("is not a setting: ")), "{lines:?}");
+}
+
+#[test]
 fn errors_name_the_flag_or_variable() {
     let wanted = "wanted a whole number from 1\n";
     assert_eq!(
@@ -244,7 +252,7 @@ fn unreadable_file_is_one_clear_line() {
     assert_eq!(wrong("workers = 2\nx = = 3\n"), ["2: not TOML: extra `=`, expected nothing"]);
     assert_eq!(wrong("workers = 2\nworkers = 3\n"), ["2: not TOML: duplicate key"]);
     let line = complaint(&["--config", "/no/such.toml"]);
-    let why = "cannot read it: No such file or directory (os error 2)";
+    let why = "cannot read the file: No such file or directory (os error 2)";
     assert_eq!(line, format!("user-server: /no/such.toml: {why}\n"));
 }
 
@@ -285,14 +293,9 @@ fn contradictions_name_both_settings() {
             "1: rate-limit.redis needs rate-limit.rules (--rate-limit), which is not set",
         ),
         (
-            "[rate-limit]\nrules = ['*=1/1s']\nredis-timeout = '1s'",
-            "3: rate-limit.redis-timeout needs rate-limit.redis (--rate-limit-redis), which is not \
-             set",
-        ),
-        (
             "[rate-limit]\nrules = ['*=1/1s']\nredis = 'rediss://:hunter2@redis'",
             "3: rate-limit.redis is rediss: this needs rate-limit.redis-ca (--rate-limit-redis-ca), \
-             the authorities to trust",
+             its certificate authorities",
         ),
         (
             "telemetry.otlp-endpoint = 'http://localhost'\ntelemetry.otlp-ca = 'ca.pem'",
@@ -306,18 +309,18 @@ fn contradictions_name_both_settings() {
         (
             "auth.revoked = 'r'\nauth.api-keys = 'k'",
             "1: auth.revoked needs one of auth.jwks (--auth-jwks), auth.public-key \
-             (--auth-public-key), auth.secret (--auth-secret), of which none is set",
+             (--auth-public-key), auth.secret (--auth-secret); none of them is set",
         ),
         (
             "auth.allow = ['admin=*']",
             "1: auth.allow needs one of auth.jwks (--auth-jwks), auth.public-key \
              (--auth-public-key), auth.secret (--auth-secret), auth.api-keys (--auth-api-keys), \
-             auth.certificates (--auth-certificates), of which none is set",
+             auth.certificates (--auth-certificates); none of them is set",
         ),
         (
             "auth.jwks = 'j'\nauth.allow = ['support=*']\nauth.limit = ['suport=active-only']",
-            "3: auth.limit has suport, to whom auth.allow (--auth-allow) allows nothing: is support \
-             meant?",
+            "3: auth.limit has suport, which auth.allow (--auth-allow) does not name: did you mean \
+             support?",
         ),
         (
             "[tls]\ncert = 'c'\nkey = 'k'\nclient-ca = 'a'\nclient-auth = 'off'\n\
@@ -337,20 +340,20 @@ fn unknown_methods_are_refused() {
     let [rule, short, unknown] = &wrong(file)[..] else { panic!("{:?}", wrong(file)) };
     assert_eq!(
         rule,
-        "2: rate-limit.rules has \"*/GetUsr=1/1s\": no method matches */GetUsr, is */GetUser meant?"
+        "2: rate-limit.rules has \"*/GetUsr=1/1s\": no method matches */GetUsr; did you mean */GetUser?"
     );
     assert_eq!(
         short,
-        "5: auth.allow has \"b=UserService/*\": no method matches UserService/*, is \
-         ru.tinkoff.kora.example.UserService/* meant?"
+        "5: auth.allow has \"b=UserService/*\": no method matches UserService/*; did you \
+         mean ru.tinkoff.kora.example.UserService/*?"
     );
-    let others = "5: auth.allow has \"c=*/Frobnicate\": no method matches */Frobnicate, the methods are \
+    let others = "5: auth.allow has \"c=*/Frobnicate\": no method matches */Frobnicate; the methods are \
                   grpc.health.v1.Health/Check, ";
     assert!(unknown.starts_with(others), "{unknown}");
     // The same at the start with flags.
     let line = complaint(&["--rate-limit", "*/CreateUsr=1/1s"]);
     let wanted = "user-server: --rate-limit has \"*/CreateUsr=1/1s\": no method matches \
-                  */CreateUsr, is */CreateUser meant?\n";
+                  */CreateUsr; did you mean */CreateUser?\n";
     assert_eq!(line, wanted);
     // Methods that are only disabled are no mistake.
     let off = [
@@ -383,7 +386,7 @@ fn misspelt_variables_are_a_warning() {
     // Kubernetes sets such variables for a service with this name.
     command.env("USER_SERVER_PORT_9090_TCP_ADDR", "10.0.0.1");
     let (out, _, code) = run(command.args(["check", "--store", "memory:"]));
-    let warning = "USER_SERVER_WORKRS is no setting: is USER_SERVER_WORKERS meant?";
+    let warning = "USER_SERVER_WORKRS is not a setting: did you mean USER_SERVER_WORKERS?";
     assert_eq!(out, format!("ok: configuration\nwarning: {warning}\nok: store memory:\n"));
     assert_eq!(code, 0);
     let mut running = Running::start(&[], &[("USER_SERVER_WORKRS", "3")]);
@@ -427,7 +430,7 @@ fn check_reads_certificates_and_keys() {
         assert_eq!((first, last), ("ok: configuration", "ok: store memory:\n"));
         (tls.to_owned(), code)
     };
-    let valid = "ok: TLS: the certificate is valid, and the key is its";
+    let valid = "ok: TLS: the certificate is valid, and the key matches it";
     assert_eq!(check(&good, &key), (valid.to_owned(), 0));
     let old = "error: --tls-cert: certificate chain: the certificate has expired";
     assert_eq!(check(&expired, &expired_key), (old.to_owned(), 2));
@@ -461,12 +464,12 @@ async fn listen_addresses_are_all_served() {
     let folder = Folder::new();
     let path = folder.path("users.sock");
     let listen = format!("unix:{}", path.display());
-    let mut running = Running::start(&["--listen", &listen, "--unix-mode", "660"], &[]);
-    // Before or after the address that `Running` adds.
+    let mut running = Running::start(&["--listen", &listen], &[]);
+    // Behind the address that `Running` adds, or before it.
     let also = running.line_with("listening");
     let both = format!("{} {also}", running.address);
     assert!(both.contains(&listen) && both.contains("127.0.0.1:"), "{both}");
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 
     let stream = UnixStream::connect(&path).await.unwrap();
     let mut peer = Peer::over(stream, &h2::client::Builder::new()).await;
@@ -530,12 +533,9 @@ fn values_of_several_lines_are_refused() {
 #[test]
 fn usual_mistakes_come_with_a_remedy() {
     for (arguments, way_out) in [
-        (
-            ["--store", "sqlite://x.db"],
-            "(the path follows directly, and is no URL: write sqlite:x.db)",
-        ),
+        (["--store", "sqlite://x.db"], "(the path is not a URL: write sqlite:x.db)"),
         (["--store", "sqlite::memory:"], "(write memory: for users"),
-        (["--listen", "tcp://127.0.0.1:9090"], "(there is no scheme: write 127.0.0.1:9090)"),
+        (["--listen", "tcp://127.0.0.1:9090"], "(an address has no scheme: write 127.0.0.1:9090)"),
         (["--admin-listen", ":9091"], "write 127.0.0.1:9091"),
         (["--store", "postgres://me:hun/ter2@db/users"], "%2F for /"),
     ] {

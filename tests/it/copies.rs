@@ -114,7 +114,7 @@ async fn backup_under_load_is_a_consistent_snapshot() {
     // The copy is a store of its own, and is never overwritten.
     let copy = text(&folder.path("copy-0.db"));
     let (said, code) = run(&source, &["backup", &copy]);
-    assert!(said.contains("copy-0.db is there already") && code == 2, "{said}");
+    assert!(said.contains("copy-0.db exists already") && code == 2, "{said}");
     let (said, code) = run(&format!("sqlite:{copy}"), &["check"]);
     assert_eq!((said.lines().last(), code), (Some(&*format!("ok: store sqlite:{copy}")), 0));
 }
@@ -200,10 +200,10 @@ async fn restore_of_no_backup_leaves_the_store_unchanged() {
     for (file, why) in [
         (text(&other.path("nothing")), "No such file"),
         (other.write("letter", "Dear database, ".repeat(1000)), "not a database"),
-        (other.write("empty", ""), "holds no users"),
+        (other.write("empty", ""), "is empty"),
         (other.write("damaged", damaged), "corrupt"),
         (text(&database), "another program"),
-        (text(&folder.path("users.db")), "that is to be replaced"),
+        (text(&folder.path("users.db")), "which the restore would replace"),
     ] {
         let (said, code) = run(&store(&folder), &["restore", &file]);
         assert!(said.contains(why) && code == 2, "{file}: {said}");
@@ -227,7 +227,7 @@ async fn backup_under_another_name_is_refused() {
     fs::hard_link(folder.path("users.db"), &link).unwrap();
     let copy = text(&folder.path("copy.db"));
     let (said, code) = run(&format!("sqlite:{link}"), &["backup", &copy]);
-    assert!(said.contains("under the name under which it is served") && code == 2, "{said}");
+    assert!(said.contains("under the name that the server uses") && code == 2, "{said}");
 }
 
 #[tokio::test]

@@ -104,7 +104,11 @@ async fn wal_kept_by_an_outside_reader_is_reported() {
         assert_eq!(create_many(&mut peer, 10_000).await, "0");
     }
     assert!(metric(&admin, "user_store_log_bytes") > f64::from(32 << 20));
-    assert!(running.line_with("checkpoints fail").contains("another program reads for long"));
+    assert!(
+        running
+            .line_with("checkpoints fail")
+            .contains("another program has a long read transaction")
+    );
     assert_eq!(create(&mut peer).await.0, "0");
     reader.execute_batch("COMMIT").unwrap();
     while metric(&admin, "user_store_checkpoint_failing") != 0.0 {

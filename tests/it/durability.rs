@@ -82,15 +82,15 @@ fn store_that_must_exist_is_not_made() {
     for of_store in [store_of("users.db"), ["--store", "memory:"].map(str::to_owned)] {
         let of_store = of_store.each_ref().map(String::as_str);
         let line = complaint(&[&arguments[..], &of_store].concat());
-        assert!(line.contains("--store: there is no store"), "{line}");
-        assert!(line.contains("--store-must-exist asks for one"), "{line}");
+        assert!(line.contains("--store: the store"), "{line}");
+        assert!(line.contains("does not exist, and --store-must-exist requires it"), "{line}");
     }
     assert!(files(&folder).is_empty());
     let running = start(&folder);
-    assert!(running.before.contains("a new one is made"), "{}", running.before);
+    assert!(running.before.contains("a new one is created"), "{}", running.before);
     drop(running);
     let running = Running::start(&["--store", &store(&folder), "--store-must-exist", "true"], &[]);
-    assert!(!running.before.contains("a new one is made"), "{}", running.before);
+    assert!(!running.before.contains("a new one is created"), "{}", running.before);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn store_at_an_impossible_path_is_one_clear_line() {
     let folder = Folder::new();
     fs::create_dir(folder.path("data")).unwrap();
     for (name, why) in
-        [("no/users.db", "there is no folder"), ("data", "is a folder: wanted a file in it")]
+        [("no/users.db", "does not exist; create it"), ("data", "is a folder: use a file in it")]
     {
         let store = format!("sqlite:{}", text(&folder.path(name)));
         let line = complaint(&["--listen", "127.0.0.1:0", "--log-level", "off", "--store", &store]);
@@ -116,7 +116,7 @@ async fn second_server_is_refused_under_another_name() {
     fs::hard_link(folder.path("users.db"), &link).unwrap();
     let other = format!("sqlite:{link}");
     let line = complaint(&["--listen", "127.0.0.1:0", "--log-level", "off", "--store", &other]);
-    let holder = format!("is in use by another process: {pid}, which has it as");
+    let holder = format!("is in use by another process: {pid}, which has opened it as");
     assert!(line.contains(&link) && line.contains(&holder), "{line}");
     assert!(line.contains("/users.db"), "{line}");
     let (line, code) = check(user_server(), &other);
@@ -195,7 +195,7 @@ async fn health_follows_the_database() {
     assert!(!patiently(health.is_serving()).await);
     let refused = create(&mut peer, "Bob").await;
     assert_eq!(refused.grpc_status(), "14");
-    assert_eq!(refused.trailer("grpc-message"), Some("the user store is not available now"));
+    assert_eq!(refused.trailer("grpc-message"), Some("the user store is unavailable"));
     let details = refused.trailer("grpc-status-details-bin").unwrap();
     let details = BASE64.decode(details).unwrap();
     let details = balafon::rpc::Status::decode(&*details).unwrap();
@@ -323,7 +323,9 @@ async fn damaged_user_is_logged_and_counted_in_the_trailers() {
     assert_eq!(reply.trailer("users-skipped"), Some("1"));
     assert_eq!(UserResponse::decode(&reply.body[5..]).unwrap().id, ids[1]);
     assert!(
-        running.line_with("is left out").contains(&format!("user {} has a bad status", ids[0]))
+        running
+            .line_with("was left out")
+            .contains(&format!("user {} has an invalid status", ids[0]))
     );
 }
 
@@ -348,7 +350,7 @@ fn files(folder: &Folder) -> BTreeMap<String, Vec<u8>> {
 async fn check_describes_the_store_and_changes_nothing() {
     let folder = Folder::new();
     let found = |suffix: &str| (format!("ok: store {}{suffix}", store(&folder)), 0);
-    assert_eq!(check(user_server(), &store(&folder)), found(": would be made"));
+    assert_eq!(check(user_server(), &store(&folder)), found(": would be created"));
     assert_eq!(files(&folder).len(), 0);
     for signal in ["KILL", "TERM"] {
         let mut running = start(&folder);
@@ -365,7 +367,7 @@ async fn check_describes_the_store_and_changes_nothing() {
     drop(file);
     set_version(&folder, 3);
     let before = files(&folder);
-    assert_eq!(check(user_server(), &store(&folder)), found(": would be brought up to date"));
+    assert_eq!(check(user_server(), &store(&folder)), found(": would be migrated"));
     assert!(files(&folder) == before);
 }
 
@@ -391,10 +393,10 @@ fn check_names_the_setting_of_an_unusable_store() {
         assert!(line.starts_with("error: --store: ") && line.contains(why), "{line}");
         assert_eq!(code, 2);
     };
-    refused(&format!("sqlite:{}", text(&folder.path("no/users.db"))), "cannot make");
+    refused(&format!("sqlite:{}", text(&folder.path("no/users.db"))), "cannot create");
     drop(start(&folder));
     set_version(&folder, 99);
-    refused(&store(&folder), "written by a newer version");
+    refused(&store(&folder), "of a newer program");
     set_version(&folder, 4);
     let content = fs::read(folder.path("users.db")).unwrap();
     let damaged = [&content[..4096], &vec![0x5a; content.len() - 4096]].concat();
@@ -421,7 +423,7 @@ fn check_reports_missing_write_access() {
     set_mode("", 0o500);
     let other = format!("sqlite:{}", text(&folder.path("other.db")));
     let (line, code) = check(user_server_like_anybody(), &other);
-    assert!(line.starts_with("error: --store: ") && line.contains("cannot make"), "{line}");
+    assert!(line.starts_with("error: --store: ") && line.contains("cannot create"), "{line}");
     assert_eq!(code, 2);
     set_mode("", 0o700);
 }
@@ -433,7 +435,7 @@ fn check_queries_the_database_and_changes_nothing() {
     let url = server.database();
     let (_, database) = url.rsplit_once('/').unwrap();
     let (line, code) = check(user_server(), &url);
-    assert!(line.starts_with("ok: store ") && line.ends_with(": would be made"), "{line}");
+    assert!(line.starts_with("ok: store ") && line.ends_with(": would be created"), "{line}");
     assert_eq!(code, 0);
     let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
     assert_eq!(server.run_sql(database, tables).unwrap(), "0\n");
@@ -444,11 +446,11 @@ fn check_queries_the_database_and_changes_nothing() {
     assert_eq!(code, 0);
     let read_only = format!("ALTER DATABASE {database} SET default_transaction_read_only = on");
     for (sql, finding, why, expected) in [
-        (read_only.as_str(), "warning", "can only be read", 0),
+        (read_only.as_str(), "warning", "is read-only", 0),
         (
             "BEGIN READ WRITE; UPDATE user_schema SET version = 99; COMMIT",
             "error",
-            "written by a newer version",
+            "of a newer program",
             2,
         ),
     ] {

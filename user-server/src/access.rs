@@ -1,8 +1,8 @@
-//! What callers may see and change of users, and the record of it.
+//! The data of users that each principal can see, and the audit log of changes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::config::Grantee;
+use crate::config::Grantee;
 use crate::domain::UserId;
 use crate::pb::user_service;
 use crate::service::{Caller, View};
@@ -11,22 +11,22 @@ use balafon::interceptors::auth::Principal;
 use balafon::interceptors::{ClientAddr, CorrelationId, MethodPattern};
 use balafon::{Call, Interceptor, Method, Next, Outcome};
 
-/// Users that one line of the audit log names. A longer call has several, so that a stream without
-/// end holds no more than this.
+/// The maximum number of users on a line of the audit log. A longer call has several lines, so that an
+/// endless stream does not use more memory.
 const AUDIT_LINE: usize = 100;
 
-/// What comes with a role or a scope.
+/// A permission of a role or a scope.
 #[derive(Debug, Clone)]
 pub(super) struct Grant {
     pub(super) to: Grantee,
-    /// Methods that may be called.
+    /// The methods that it allows.
     pub(super) allow: MethodPattern,
-    /// What those methods show.
+    /// The data that these methods show.
     pub(super) view: View,
 }
 
 impl Grant {
-    /// Whether it is by this that the principal may call the method.
+    /// Whether this grant allows the principal to call the method.
     fn covers(&self, principal: &Principal, method: &Method) -> bool {
         let is_granted = match &self.to {
             Grantee::Role(role) => principal.has_role(role),
@@ -36,11 +36,12 @@ impl Grant {
     }
 }
 
-/// What a principal means to the user service: how much it sees, and that its changes are on record.
+/// Limits the data that a principal sees, and logs the changes that it makes.
 ///
-/// A call that changes users is an event of target `balafon::audit`, with the fields `principal`,
-/// `method`, `users` (up to a hundred ids; a call with more has several lines, those of its end with
-/// the status; of a call without success, they may be there or not), `status`, `peer`, `client` (if a trusted proxy names one) and `correlation_id`.
+/// Each call that changes users is logged with the target `balafon::audit`. The fields are `principal`,
+/// `method`, `users`, `status`, `peer`, `client` (if a trusted proxy names one) and `correlation_id`.
+/// `users` has up to a hundred ids. A call with more has several lines, and the last one has its status.
+/// The users of a call that failed may or may not be stored.
 #[derive(Debug)]
 pub(super) struct UserAccess {
     grants: Vec<Grant>,
@@ -51,12 +52,12 @@ impl UserAccess {
         Self { grants }
     }
 
-    /// What the call shows: of all grants by which it may be made, the least limited one.
+    /// The view of the call: that of the least limited grant that allows it.
     fn view(&self, principal: &Principal, method: &Method) -> View {
         let grants = self.grants.iter().filter(|grant| grant.covers(principal, method));
-        // There is one, or the call would not have come so far.
-        let nothing_more = View { masked_email: true, active_only: true };
-        grants.map(|grant| grant.view).reduce(View::or).unwrap_or(nothing_more)
+        // At least one grant allows the call, or `Auth` would have refused it.
+        let most_limited = View { masked_email: true, active_only: true };
+        grants.map(|grant| grant.view).reduce(View::or).unwrap_or(most_limited)
     }
 }
 
@@ -67,7 +68,7 @@ impl Interceptor for UserAccess {
             return next.run(call).await;
         }
         let Some(principal) = call.extensions().get::<Principal>().cloned() else {
-            // It is open to everybody.
+            // The method is open to unauthenticated clients.
             return next.run(call).await;
         };
         let view = self.view(&principal, method);
@@ -78,36 +79,36 @@ impl Interceptor for UserAccess {
             return next.run(call).await;
         }
         if matches!(method.name, "CreateUser" | "CreateUsers") {
-            // Two ways to prove oneself may know two of the same name.
+            // Principals of different kinds may have the same name.
             let caller = format!("{:?} {}", principal.kind(), principal.name());
             call.extensions_mut().insert(Caller(caller.into()));
         }
         let record = Arc::new(Record::new(&call, principal));
-        let told = record.clone();
-        call.extensions_mut().insert(ChangeListener::new(move |id| told.add(id)));
+        let listening = record.clone();
+        call.extensions_mut().insert(ChangeListener::new(move |id| listening.add(id)));
         let outcome = next.run(call).await;
         record.end(outcome.status.code().name());
         outcome
     }
 }
 
-/// What goes into the audit log for one call.
+/// The audit lines of one call.
 struct Record {
     principal: Principal,
     method: &'static str,
     peer: String,
     client: Option<ClientAddr>,
     correlation_id: Option<CorrelationId>,
-    noted: Mutex<Noted>,
+    pending: Mutex<Pending>,
 }
 
-/// What is to be written.
+/// The part that is not written yet.
 #[derive(Default)]
-struct Noted {
+struct Pending {
     users: Vec<UserId>,
-    /// How the call has ended. Users that the store tells of later have a line of their own: it was
-    /// about to commit them when the client went away.
-    ended: Option<&'static str>,
+    /// The status of the call once it has ended. Users that are reported later get a line of their own: the
+    /// store was about to commit them when the client disconnected.
+    status: Option<&'static str>,
 }
 
 impl Record {
@@ -118,37 +119,37 @@ impl Record {
             peer: call.peer().to_string(),
             client: ClientAddr::of(call),
             correlation_id: call.extensions().get().cloned(),
-            noted: Mutex::default(),
+            pending: Mutex::default(),
         }
     }
 
     fn add(&self, user: UserId) {
-        let mut noted = self.noted();
-        noted.users.push(user);
-        if noted.users.len() >= AUDIT_LINE {
-            self.write(&mut noted);
+        let mut pending = self.pending();
+        pending.users.push(user);
+        if pending.users.len() >= AUDIT_LINE {
+            self.write(&mut pending);
         }
     }
 
     fn end(&self, status: &'static str) {
-        let mut noted = self.noted();
-        noted.ended = Some(status);
-        self.write(&mut noted);
+        let mut pending = self.pending();
+        pending.status = Some(status);
+        self.write(&mut pending);
     }
 
-    /// Nothing here is ever half done.
-    fn noted(&self) -> MutexGuard<'_, Noted> {
-        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    /// No panic can leave the data half changed, so a poisoned lock is harmless.
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, noted: &mut Noted) {
-        let users: Vec<_> = noted.users.drain(..).map(|user| user.to_string()).collect();
+    fn write(&self, pending: &mut Pending) {
+        let users: Vec<_> = pending.users.drain(..).map(|user| user.to_string()).collect();
         tracing::info!(
             target: "balafon::audit",
             principal = self.principal.name(),
             method = self.method,
             users = users.join(","),
-            status = noted.ended.unwrap_or("OPEN"),
+            status = pending.status.unwrap_or("OPEN"),
             peer = self.peer,
             client = self.client.map(tracing::field::display),
             correlation_id = self.correlation_id.as_ref().map(|id| &*id.0),
@@ -159,9 +160,9 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let mut noted = std::mem::take(&mut *self.noted());
-        if !noted.users.is_empty() {
-            self.write(&mut noted);
+        let mut pending = std::mem::take(&mut *self.pending());
+        if !pending.users.is_empty() {
+            self.write(&mut pending);
         }
     }
 }

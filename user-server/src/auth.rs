@@ -1,82 +1,77 @@
-//! Authentication and permissions, as they are configured.
+//! Authentication and permissions, from the settings.
 
 use std::path::Path;
 
-use super::StartError;
-use super::access::{Grant, UserAccess};
-use super::config::{Config, Discovery, Grantee, Jwks, Layers};
-use super::tls::trust_or_system;
+use crate::access::{Grant, UserAccess};
+use crate::config::{Config, Discovery, Grantee, Jwks, Layers};
 use crate::service::View;
-use balafon::Method;
+use crate::start_error::StartError;
+use crate::tls::trust_or_system;
+use balafon::interceptors::InvalidPattern;
 use balafon::interceptors::auth::{Auth, AuthError, JwksUrl, KeyFile, Permissions};
-use balafon::interceptors::{InvalidPattern, MethodPattern};
-use balafon::services::health::pb::health;
 
-/// Not limited: a server that is busy is not to be taken for one that is ill.
-pub(super) const HEALTH: &str = "grpc.health.v1.Health/*";
-
-/// What load balancers and orchestrators ask, without credentials.
+/// The methods that load balancers and orchestrators call without credentials.
 const PROBES: [&str; 2] = ["grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch"];
 
-/// What tells strangers what the server has.
+/// The methods that reveal the services and methods of the server.
 const DISCOVERY: [&str; 3] = [
     "grpc.health.v1.Health/List",
     "grpc.reflection.v1.ServerReflection/*",
     "grpc.reflection.v1alpha.ServerReflection/*",
 ];
 
-pub(super) fn is_health(method: &Method) -> bool {
-    method.service == health::NAME
-}
-
-/// The interceptors, to be registered in this order behind the access log, and what is to know who
-/// calls between them. `None` where nobody has to prove anything.
+/// The interceptors of authentication and of access to users. They are registered in this order inside the
+/// access log. An interceptor that needs the principal goes between them. `None` without authentication.
 pub(super) fn build(
     config: &Config,
     layers: &Layers,
 ) -> Result<Option<(Auth, UserAccess)>, StartError> {
-    if !config.asks_who_calls() {
+    if !config.auth.is_on() {
         return Ok(None);
     }
     let permissions = permissions(config)
-        .map_err(|error| StartError(format!("{} has an {error}", layers.place("auth.allow"))))?;
+        .map_err(|error| StartError::caused_by(layers.name_at_origin("auth.allow"), error))?;
     let issuer = issuer(config, layers)?;
     let auth = authentication(config, issuer, permissions).map_err(|error| {
-        let place = match error.file() {
-            Some(file) => place(config, layers, file),
+        let setting = match error.file() {
+            Some(file) => setting_of(config, layers, file),
             None => "authentication".to_owned(),
         };
-        StartError(format!("{place}: {error}"))
+        StartError::caused_by(setting, error)
     })?;
     Ok(Some((auth, UserAccess::new(grants(config)))))
 }
 
-/// The setting that names a file or a URL.
-pub(super) fn place(config: &Config, layers: &Layers, file: &Path) -> String {
-    let named = files(config).into_iter().find(|(_, named)| *named == Some(file));
-    named.map_or_else(|| "authentication".to_owned(), |(key, _)| layers.place(key).to_string())
+/// The setting that names a file or a URL, for errors.
+pub(super) fn setting_of(config: &Config, layers: &Layers, file: &Path) -> String {
+    for (key, path) in files(config) {
+        if path == Some(file) {
+            return layers.name_at_origin(key).to_string();
+        }
+    }
+    "authentication".to_owned()
 }
 
-/// Each setting that names a file or a URL, and which.
+/// Each setting that names a file or a URL, with its value.
 fn files(config: &Config) -> [(&'static str, Option<&Path>); 6] {
     [
-        ("auth.jwks", config.auth_jwks.as_ref().map(Jwks::name)),
-        ("auth.public-key", config.auth_public_key.as_deref()),
-        ("auth.secret", config.auth_secret.as_deref()),
-        ("auth.revoked", config.auth_revoked.as_deref()),
-        ("auth.api-keys", config.auth_api_keys.as_deref()),
-        ("auth.certificates", config.auth_certificates.as_deref()),
+        ("auth.jwks", config.auth.jwks.as_ref().map(Jwks::name)),
+        ("auth.public-key", config.auth.public_key.as_deref()),
+        ("auth.secret", config.auth.secret.as_deref()),
+        ("auth.revoked", config.auth.revoked.as_deref()),
+        ("auth.api-keys", config.auth.api_keys.as_deref()),
+        ("auth.certificates", config.auth.certificates.as_deref()),
     ]
 }
 
-/// Where the issuer publishes its keys, if it does, with whom to trust.
+/// The URL of the issuer's keys, if it is configured, with its certificate authorities.
 fn issuer(config: &Config, layers: &Layers) -> Result<Option<JwksUrl>, StartError> {
-    let Some(Jwks::Url(url)) = &config.auth_jwks else { return Ok(None) };
-    let url = url.clone().refresh_every(config.auth_jwks_refresh);
+    let Some(Jwks::Url(url)) = &config.auth.jwks else { return Ok(None) };
+    let url = url.clone().refresh_every(config.auth.jwks_refresh);
     if !url.is_tls() {
         return Ok(Some(url));
     }
-    let ca = ("auth.jwks-ca", config.auth_jwks_ca.as_deref());
+    let ca = ("auth.jwks-ca", config.auth.jwks_ca.as_deref());
     Ok(Some(url.trust(trust_or_system(ca, "auth.jwks", layers)?)))
 }
 
@@ -85,26 +80,40 @@ fn authentication(
     issuer: Option<JwksUrl>,
     permissions: Permissions,
 ) -> Result<Auth, AuthError> {
-    let jwks = match &config.auth_jwks {
-        Some(Jwks::File(path)) => Some(KeyFile::jwks(path)),
-        Some(Jwks::Url(_)) | None => None,
-    };
-    let keys = [
-        jwks,
-        config.auth_public_key.as_ref().map(KeyFile::pem),
-        config.auth_secret.as_ref().map(KeyFile::secret),
-    ];
-    let mut auth = Auth::builder().permissions(permissions).leeway(config.auth_leeway);
-    auth = keys.into_iter().flatten().fold(auth, |auth, keys| auth.keys(keys));
-    auth = issuer.into_iter().fold(auth, |auth, url| auth.jwks_url(url));
-    auth = auth.roles_claim(&config.auth_roles_claim);
-    auth = config.auth_issuer.iter().fold(auth, |auth, issuer| auth.issuer(issuer));
-    auth = config.auth_audience.iter().fold(auth, |auth, audience| auth.audience(audience));
-    auth = auth.failures_per_minute(config.auth_failures);
-    auth = config.trusted_proxies.iter().fold(auth, |auth, proxy| auth.trust_proxy(*proxy));
-    auth = config.auth_revoked.iter().fold(auth, |auth, file| auth.revoked(file));
-    auth = config.auth_api_keys.iter().fold(auth, |auth, file| auth.api_keys(file));
-    auth = config.auth_certificates.iter().fold(auth, |auth, file| auth.certificates(file));
+    let settings = &config.auth;
+    let mut auth = Auth::builder().permissions(permissions).leeway(settings.leeway);
+    if let Some(Jwks::File(path)) = &settings.jwks {
+        auth = auth.keys(KeyFile::jwks(path));
+    }
+    if let Some(path) = &settings.public_key {
+        auth = auth.keys(KeyFile::pem(path));
+    }
+    if let Some(path) = &settings.secret {
+        auth = auth.keys(KeyFile::secret(path));
+    }
+    if let Some(url) = issuer {
+        auth = auth.jwks_url(url);
+    }
+    auth = auth.roles_claim(&settings.roles_claim);
+    for issuer in &settings.issuer {
+        auth = auth.issuer(issuer);
+    }
+    for audience in &settings.audience {
+        auth = auth.audience(audience);
+    }
+    auth = auth.failures_per_minute(settings.failures_per_minute);
+    for proxy in &config.rate_limit.trusted_proxies {
+        auth = auth.trust_proxy(*proxy);
+    }
+    if let Some(file) = &settings.revoked {
+        auth = auth.revoked(file);
+    }
+    if let Some(file) = &settings.api_keys {
+        auth = auth.api_keys(file);
+    }
+    if let Some(file) = &settings.certificates {
+        auth = auth.certificates(file);
+    }
     auth.build()
 }
 
@@ -113,7 +122,7 @@ fn permissions(config: &Config) -> Result<Permissions, InvalidPattern> {
     for pattern in PROBES {
         permissions = permissions.open(pattern)?;
     }
-    match config.auth_discovery {
+    match config.auth.discovery {
         Discovery::Allowed | Discovery::Off => {}
         Discovery::Authenticated => permissions = permissions.authenticated(DISCOVERY)?,
         Discovery::Open => {
@@ -122,7 +131,7 @@ fn permissions(config: &Config) -> Result<Permissions, InvalidPattern> {
             }
         }
     }
-    for (to, pattern) in &config.auth_allow {
+    for (to, pattern) in &config.auth.allow {
         let pattern = pattern.to_string();
         permissions = match to {
             Grantee::Role(role) => permissions.role(role, [&*pattern])?,
@@ -133,10 +142,15 @@ fn permissions(config: &Config) -> Result<Permissions, InvalidPattern> {
 }
 
 fn grants(config: &Config) -> Vec<Grant> {
-    let grant = |(to, allow): &(Grantee, MethodPattern)| {
-        let limits = config.auth_limit.iter().filter(|(limited, _)| limited == to);
-        let view = limits.fold(View::default(), |view, (_, limit)| view.and(*limit));
-        Grant { to: to.clone(), allow: allow.clone(), view }
-    };
-    config.auth_allow.iter().map(grant).collect()
+    let mut grants = Vec::new();
+    for (to, allow) in &config.auth.allow {
+        let mut view = View::default();
+        for (limited, limit) in &config.auth.limit {
+            if limited == to {
+                view = view.and(*limit);
+            }
+        }
+        grants.push(Grant { to: to.clone(), allow: allow.clone(), view });
+    }
+    grants
 }

@@ -5,26 +5,26 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 
-use super::StartError;
-use super::config::{Config, Layers, Store};
+use crate::config::{Config, Layers, Store};
+use crate::start_error::StartError;
 use crate::store::sqlite::{Copied, SqliteStore};
 
 const BACKUP: &str = "\
-Copy the store, a file of SQLite, to another file, as it is at one moment; also while it is served";
+Copy a SQLite store to another file. The copy is a consistent snapshot, also while a server uses the store";
 
 const RESTORE: &str = "\
-Replace the store, a file of SQLite that is not served, by a copy of a backup: what it held is lost";
+Replace a SQLite store with a backup. No server may use the store, and its previous contents are lost";
 
 const EXAMPLE: &str = "\
-The store is that of the settings:
+The settings name the store:
 
   user-server --store sqlite:/var/lib/users.db backup users-2026-11-28.db
   user-server --store sqlite:/var/lib/users.db restore users-2026-11-28.db
 
-The copy is complete, checked and on the disk when the command ends with 0. Until then the file has
+Exit code 0 means that the copy is complete, verified and synced to the disk. Until then the file has
 another name.";
 
-/// What is to be copied.
+/// A copy between the store and a file.
 pub(super) enum Copy {
     Backup(PathBuf),
     Restore(PathBuf),
@@ -37,8 +37,8 @@ pub(super) fn commands() -> [Command; 2] {
         Command::new(name).about(about).after_help(EXAMPLE).arg(file)
     };
     [
-        command("backup", BACKUP, "The copy, which must not be there yet"),
-        command("restore", RESTORE, "A copy that `backup` has made"),
+        command("backup", BACKUP, "The path of the copy. The file must not exist"),
+        command("restore", RESTORE, "The path of a copy that `backup` has created"),
     ]
 }
 
@@ -46,14 +46,14 @@ pub(super) fn file(matches: &ArgMatches) -> PathBuf {
     matches.get_one("file").cloned().unwrap_or_default()
 }
 
-/// What has happened, as a line.
+/// Copies, and returns a line that describes the result.
 pub(super) fn run(copy: &Copy, config: &Config, layers: &Layers) -> Result<String, StartError> {
     let store = store(config, layers)?;
     let copied = match copy {
         Copy::Backup(to) => SqliteStore::backup(store, to, Progress::default().show()),
         Copy::Restore(from) => SqliteStore::restore(store, from, Progress::default().show()),
     };
-    let failed = |error| StartError(format!("{}: {error}", layers.place("store")));
+    let failed = |error| StartError::caused_by(layers.name_at_origin("store"), error);
     let Copied { users, bytes } = copied.map_err(failed)?;
     let (from, to) = match copy {
         Copy::Backup(to) => (store, to.as_path()),
@@ -64,18 +64,18 @@ pub(super) fn run(copy: &Copy, config: &Config, layers: &Layers) -> Result<Strin
 }
 
 fn store<'a>(config: &'a Config, layers: &Layers) -> Result<&'a Path, StartError> {
-    let instead = match &config.store {
+    let instead = match &config.store.location {
         Store::Sqlite(path) => return Ok(path),
-        Store::Memory => "users in memory are in no file",
+        Store::Memory => "memory: has no file",
         Store::Postgres(_) => "use pg_dump and pg_restore for PostgreSQL",
     };
-    Err(StartError(format!(
-        "{}: only a file of SQLite is copied: {instead}",
-        layers.place("store")
+    Err(StartError::new(format!(
+        "{}: only a SQLite store can be copied: {instead}",
+        layers.name_at_origin("store")
     )))
 }
 
-/// What is done so far, for somebody who watches.
+/// Shows the progress on a terminal.
 #[derive(Default)]
 struct Progress {
     percent: u32,
@@ -83,10 +83,10 @@ struct Progress {
 
 impl Progress {
     fn show(mut self) -> impl FnMut(f64) {
-        let is_watched = stderr().is_terminal();
+        let is_terminal = stderr().is_terminal();
         move |part| {
             let percent = (100.0 * part) as u32;
-            if is_watched && percent > self.percent {
+            if is_terminal && percent > self.percent {
                 self.percent = percent;
                 let end = if percent == 100 { ": checking\n" } else { "" };
                 let _ = write!(stderr(), "\r{percent:3} %{end}");

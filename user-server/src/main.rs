@@ -1,11 +1,11 @@
-//! The user service as a program: `user-server --help` says what it can do.
+//! The user service as a program: see `user-server --help`.
 
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
 
-/// A call makes a dozen small allocations, which cost it a tenth of its time less than with the
-/// allocator of the system.
+/// A call makes a dozen small allocations. With mimalloc it takes a tenth less time than with the system's
+/// allocator.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

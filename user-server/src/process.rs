@@ -1,3 +1,5 @@
+//! Metrics of the process itself.
+
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -5,12 +7,12 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Counter, Gauge, Result};
 
-/// The unit of processor times in `/proc`: a hundredth of a second, whatever the kernel's own clock
-/// does (USER_HZ).
+/// The unit of processor times in `/proc` (USER_HZ): a hundredth of a second, whatever the tick rate of the
+/// kernel is.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// What Linux says of this process, for Prometheus, under the names that its own libraries have for
-/// it. Elsewhere there is only when it started.
+/// The process metrics of Linux, under the standard names of Prometheus client libraries. Other systems have
+/// only the start time.
 #[derive(Debug)]
 pub(super) struct ProcessMetrics {
     cpu_seconds: Counter,
@@ -23,7 +25,7 @@ pub(super) struct ProcessMetrics {
 }
 
 impl ProcessMetrics {
-    /// For a process that starts now.
+    /// The start time of the process is now.
     pub(super) fn new() -> Result<Self> {
         let started = Gauge::new(
             "process_start_time_seconds",
@@ -57,7 +59,7 @@ impl ProcessMetrics {
         [cpu_seconds, resident, virtual_memory, open_fds, max_fds, threads, started]
     }
 
-    /// Reads what `/proc` says now; what it does not say stays as it was.
+    /// Reads the current values from `/proc`. A missing value leaves its metric unchanged.
     fn read(&self) {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let kilobytes = |name| number_after(&status, name).map(|kilobytes| kilobytes * 1024.0);
@@ -66,7 +68,7 @@ impl ProcessMetrics {
         set(&self.threads, number_after(&status, "Threads:"));
         let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
         set(&self.max_fds, number_after(&limits, "Max open files"));
-        // The folder itself is open while it is read.
+        // Reading the directory takes a file descriptor itself.
         let open = fs::read_dir("/proc/self/fd").map(|files| files.count().saturating_sub(1));
         set(&self.open_fds, open.ok().map(|count| count as f64));
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -101,8 +103,8 @@ fn number_after(text: &str, name: &str) -> Option<f64> {
 
 /// User and system time, from `/proc/self/stat` (proc_pid_stat(5)).
 fn cpu_seconds(stat: &str) -> Option<f64> {
-    // The name, in parentheses, may hold anything; utime and stime are the fields 14 and 15, the
-    // state behind the name is the third.
+    // The name, in parentheses, may contain any character. The state after the name is field 3; utime and
+    // stime are the fields 14 and 15.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace().skip(14 - 3);
     let mut ticks = || fields.next()?.parse::<f64>().ok();
@@ -114,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processor_time_is_found_behind_any_name() {
+    fn process_cpu_time_is_found_after_any_name() {
         let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 1 0 100 1000 200";
         assert_eq!(cpu_seconds(stat), Some(3.0));
         assert_eq!(cpu_seconds("7 (a) S 1"), None);
@@ -122,7 +124,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn the_process_is_there_with_all_that_is_told_of_it() {
+    fn process_metrics_all_have_values() {
         let registry = prometheus::Registry::new();
         registry.register(Box::new(ProcessMetrics::new().unwrap())).unwrap();
         let families = registry.gather();

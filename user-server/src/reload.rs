@@ -1,32 +1,62 @@
-//! SIGHUP: the files that are watched are looked at now.
+//! When files are read again: every second, and at SIGHUP.
+
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::sleep;
 
-/// Changes at each SIGHUP, which from now on does not end the process. Elsewhere than on Unix there is none.
-pub(super) fn listen() -> watch::Receiver<()> {
-    let (asked, asks) = watch::channel(());
+/// How often watched files are read. A renewed certificate is in use within two seconds, and reading a few
+/// small files costs nothing.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Requests to read all files now. Clones receive the same requests.
+#[derive(Clone)]
+pub(crate) struct Reloads(watch::Receiver<()>);
+
+/// Why files are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    Interval,
+    Requested,
+}
+
+/// Requests a reload at each SIGHUP, which no longer ends the process. There is no such signal on systems
+/// other than Unix.
+pub(crate) fn listen() -> Reloads {
+    let (request, requests) = watch::channel(());
     #[cfg(unix)]
     match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
         Ok(mut signal) => {
             tokio::spawn(async move {
                 while signal.recv().await.is_some() {
                     tracing::info!(
-                        "SIGHUP: reading certificates, keys and the other files that are watched"
+                        "SIGHUP: reading certificates, keys and all other watched files"
                     );
-                    asked.send_replace(());
+                    request.send_replace(());
                 }
             });
         }
-        Err(error) => tracing::warn!(%error, "cannot wait for SIGHUP"),
+        Err(error) => tracing::warn!(%error, "cannot handle SIGHUP"),
     }
     #[cfg(not(unix))]
-    drop(asked);
-    asks
+    drop(request);
+    Reloads(requests)
 }
 
-/// Waits until somebody has asked; for ever where nobody can.
-pub(super) async fn asked(asks: &mut watch::Receiver<()>) {
-    if asks.changed().await.is_err() {
-        std::future::pending::<()>().await;
+impl Reloads {
+    /// Waits for a request.
+    pub(crate) async fn requested(&mut self) {
+        if self.0.changed().await.is_err() {
+            // There is no sender any more, and so no request.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits until watched files are to be read.
+    pub(crate) async fn due(&mut self) -> Due {
+        tokio::select! {
+            () = sleep(INTERVAL) => Due::Interval,
+            () = self.requested() => Due::Requested,
+        }
     }
 }

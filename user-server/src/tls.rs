@@ -1,23 +1,20 @@
+//! TLS: the certificate files of the server, and the authorities for connections to other servers.
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
 
-use super::config::{ClientAuth, Config, Layers, TlsVersion};
-use super::{StartError, reload};
+use crate::config::{ClientAuth, Config, Layers, TlsVersion};
+use crate::reload::{Due, Reloads};
+use crate::start_error::StartError;
 use balafon::file_watch::{Change, FileWatch};
 use balafon::{ClientCertificate, ClientTls, SharedTls, Tls};
 
-/// How often the files are looked at. Whoever renews a certificate will not wait longer to see that
-/// it is in use, and three small files cost nothing.
-const INTERVAL: Duration = Duration::from_secs(1);
-
-/// The files that the configuration names, and what it says of their use.
+/// The files of the server's certificate, and the settings that apply to them.
 #[derive(Clone)]
-pub(super) struct Files {
+pub(crate) struct Files {
     cert: File,
     key: File,
     client_ca: Option<(File, ClientCertificate)>,
@@ -27,78 +24,76 @@ pub(super) struct Files {
 #[derive(Clone)]
 struct File {
     path: PathBuf,
-    /// The setting that names it, as whoever set it knows it.
-    place: String,
+    /// The setting that names the file, for errors.
+    setting: String,
 }
 
-/// What the files hold: certificate, key and client CA.
+/// The contents of the files: certificate, key and client CA.
 type Contents = (Vec<u8>, Vec<u8>, Option<Vec<u8>>);
 
 impl Files {
     /// `None` without a certificate.
-    pub(super) fn of(config: &Config, layers: &Layers) -> Option<Self> {
+    pub(crate) fn of(config: &Config, layers: &Layers) -> Option<Self> {
         let file = |key, path: &Option<PathBuf>| {
-            path.clone().map(|path| File { path, place: layers.place(key).to_string() })
+            path.clone().map(|path| File { path, setting: layers.name_at_origin(key).to_string() })
         };
-        let whether = match config.tls_client_auth {
+        let client_certificate = match config.tls.client_auth {
             Some(ClientAuth::Off) => None,
             Some(ClientAuth::Optional) => Some(ClientCertificate::Optional),
             Some(ClientAuth::Required) | None => Some(ClientCertificate::Required),
         };
         Some(Self {
-            cert: file("tls.cert", &config.tls_cert)?,
-            key: file("tls.key", &config.tls_key)?,
-            client_ca: file("tls.client-ca", &config.tls_client_ca).zip(whether),
-            tls13_only: config.tls_min_version == TlsVersion::V1_3,
+            cert: file("tls.cert", &config.tls.cert)?,
+            key: file("tls.key", &config.tls.key)?,
+            client_ca: file("tls.client-ca", &config.tls.client_ca).zip(client_certificate),
+            tls13_only: config.tls.min_version == TlsVersion::V1_3,
         })
     }
 
-    pub(super) fn read(&self) -> Result<Contents, StartError> {
+    pub(crate) fn read(&self) -> Result<Contents, StartError> {
         let client_ca = self.client_ca.as_ref().map(|(file, _)| file.read()).transpose()?;
         Ok((self.cert.read()?, self.key.read()?, client_ca))
     }
 
-    pub(super) fn parse(&self, (cert, key, client_ca): &Contents) -> Result<Tls, StartError> {
+    pub(crate) fn parse(&self, (cert, key, client_ca): &Contents) -> Result<Tls, StartError> {
         let unusable = |error| {
             let (cert, key) = (self.cert.path.display(), self.key.path.display());
-            StartError(format!("cannot use {cert} with {key}: {error}"))
+            StartError::caused_by(format_args!("cannot use {cert} with {key}"), error)
         };
         let mut tls = Tls::from_pem(cert, key).map_err(unusable)?;
-        if let (Some((file, whether)), Some(client_ca)) = (&self.client_ca, client_ca) {
-            tls = tls.client_ca(client_ca, *whether).map_err(|error| {
-                StartError(format!("cannot use {}: {error}", file.path.display()))
+        if let (Some((file, client_certificate)), Some(client_ca)) = (&self.client_ca, client_ca) {
+            let configured = tls.client_ca(client_ca, *client_certificate);
+            tls = configured.map_err(|error| {
+                StartError::caused_by(format_args!("cannot use {}", file.path.display()), error)
             })?;
         }
         Ok(if self.tls13_only { tls.tls13_only() } else { tls })
     }
 
-    /// Whether the certificate is valid at `time`.
-    pub(super) fn validity(&self, tls: &Tls, time: SystemTime) -> Result<(), StartError> {
-        tls.validity(time).map_err(|error| StartError(format!("{}: {error}", self.cert.place)))
+    /// # Errors
+    /// The certificate is not valid at `time`.
+    pub(crate) fn validity(&self, tls: &Tls, time: SystemTime) -> Result<(), StartError> {
+        tls.validity(time).map_err(|error| StartError::caused_by(&self.cert.setting, error))
     }
 
-    /// Replaces `tls`, made of `in_use`, when the files hold something else that can be used, for
-    /// ever. Until then it stays, and the log says why.
+    /// Replaces `tls`, which was created from `in_use`, whenever the files have new and valid contents. Invalid
+    /// contents are logged. Never returns.
     ///
-    /// What the files hold is what counts, not their times: they may be links to others, and their
-    /// file system may be that of another machine.
-    pub(super) async fn watch(
-        self,
-        in_use: Contents,
-        tls: SharedTls,
-        mut asks: watch::Receiver<()>,
-    ) {
-        let mut settled = FileWatch::new(in_use);
+    /// The contents are compared, not the modification times: a file may be a symbolic link, or on a network
+    /// file system.
+    pub(crate) async fn watch(self, in_use: Contents, tls: SharedTls, mut reloads: Reloads) {
+        let mut watch = FileWatch::new(in_use);
         loop {
-            // Contents count when two looks have found them: somebody who asks has written them all.
-            let looks = tokio::select! {
-                () = sleep(INTERVAL) => 1,
-                () = reload::asked(&mut asks) => 2,
+            // New contents take effect after two equal reads. At a request the files are complete, so both
+            // reads follow immediately.
+            let reads = match reloads.due().await {
+                Due::Interval => 1,
+                Due::Requested => 2,
             };
-            for _ in 0..looks {
+            for _ in 0..reads {
                 let files = self.clone();
                 let Ok(read) = spawn_blocking(move || files.read()).await else { return };
-                self.observe(read, &mut settled, &tls);
+                self.observe(read, &mut watch, &tls);
             }
         }
     }
@@ -106,19 +101,19 @@ impl Files {
     fn observe(
         &self,
         read: Result<Contents, StartError>,
-        settled: &mut FileWatch<Contents>,
+        watch: &mut FileWatch<Contents>,
         tls: &SharedTls,
     ) {
-        let look = settled.observe(read.map_err(|error| error.0), |contents| {
-            self.replace(contents, tls).map_err(|error| error.0)
+        let change = watch.observe(read.map_err(|error| error.to_string()), |contents| {
+            self.replace(contents, tls).map_err(|error| error.to_string())
         });
-        match look {
+        match change {
             Change::Unchanged => {}
-            Change::Replaced => tracing::info!(
-                "TLS: the files have changed, and new connections are served with them"
-            ),
+            Change::Replaced => {
+                tracing::info!("TLS: the files have changed; new connections use them")
+            }
             Change::Problem(problem) => {
-                tracing::warn!("TLS: {problem}; going on with what was there before");
+                tracing::warn!("TLS: {problem}; the previous files stay in use");
             }
         }
     }
@@ -131,22 +126,25 @@ impl Files {
     }
 }
 
-/// Whom to trust as a client, by the file of authorities that the setting `key` names.
-pub(super) fn trust(
+/// TLS for connections to another server. The setting `key` names the file of its certificate authorities.
+pub(crate) fn trust(
     key: &str,
     path: Option<&Path>,
     layers: &Layers,
 ) -> Result<Option<ClientTls>, StartError> {
     let Some(path) = path else { return Ok(None) };
-    let file = File { path: path.to_owned(), place: layers.place(key).to_string() };
+    let file = File { path: path.to_owned(), setting: layers.name_at_origin(key).to_string() };
     let tls = ClientTls::trusting(&file.read()?);
     tls.map(Some).map_err(|error| {
-        StartError(format!("{}: cannot use {}: {error}", file.place, path.display()))
+        StartError::caused_by(
+            format_args!("{}: cannot use {}", file.setting, path.display()),
+            error,
+        )
     })
 }
 
-/// The same, or the authorities of the system, for the server of the setting `server`.
-pub(super) fn trust_or_system(
+/// As [`trust`], with the trust store of the system if there is no file. The setting `server` has the URL.
+pub(crate) fn trust_or_system(
     (key, path): (&str, Option<&Path>),
     server: &str,
     layers: &Layers,
@@ -154,14 +152,17 @@ pub(super) fn trust_or_system(
     match trust(key, path, layers)? {
         Some(tls) => Ok(tls),
         None => ClientTls::trusting_the_system()
-            .map_err(|error| StartError(format!("{}: {error}", layers.place(server)))),
+            .map_err(|error| StartError::caused_by(layers.name_at_origin(server), error)),
     }
 }
 
 impl File {
     fn read(&self) -> Result<Vec<u8>, StartError> {
         fs::read(&self.path).map_err(|error| {
-            StartError(format!("{}: cannot read {}: {error}", self.place, self.path.display()))
+            StartError::caused_by(
+                format_args!("{}: cannot read {}", self.setting, self.path.display()),
+                error,
+            )
         })
     }
 }

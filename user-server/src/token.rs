@@ -1,17 +1,18 @@
-//! `user-server token`: a token that a server with the same settings accepts.
+//! `user-server token` prints a token that a server with the same settings accepts.
 
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
 
-use super::StartError;
-use super::config::{self, Config, Layers};
+use crate::config::{self, Config, Layers};
+use crate::start_error::StartError;
 use balafon::interceptors::auth::DevelopmentToken;
 
-const ABOUT: &str = "Print a token for trying things out, signed with the secret of auth.secret";
+const ABOUT: &str = "Print a token (JWT) for development, signed with the secret of auth.secret";
 
 const EXAMPLE: &str = "\
-It names the issuer and the audience of the settings, if there are any:
+The token names the issuer (auth.issuer) and the audience (auth.audience) of the settings, if they
+are set:
 
   (umask 077; head -c 48 /dev/urandom | base64 >secret)
   user-server --auth-secret secret --auth-allow 'admin=*' &
@@ -19,8 +20,8 @@ It names the issuer and the audience of the settings, if there are any:
   grpcurl -plaintext -H \"authorization: Bearer $TOKEN\" \\
     localhost:9090 ru.tinkoff.kora.example.UserService/GetAllUsers";
 
-/// What stands in the token.
-pub(super) struct Wanted {
+/// The claims of the token.
+pub(super) struct Claims {
     subject: String,
     roles: Vec<String>,
     scope: Option<String>,
@@ -31,17 +32,17 @@ pub(super) struct Wanted {
 pub(super) fn command() -> Command {
     let arg = |name, value, help| Arg::new(name).long(name).value_name(value).help(help);
     Command::new("token").about(ABOUT).after_help(EXAMPLE).args([
-        arg("subject", "NAME", "Whose token it is (sub)").required(true),
-        arg("roles", "ROLES", "Roles, separated by commas").value_delimiter(','),
-        arg("scope", "SCOPES", "Scopes, separated by spaces"),
-        arg("jti", "ID", "Its id, by which it can be revoked"),
-        arg("expires-in", "TIME", "How long it is good")
+        arg("subject", "NAME", "The subject of the token (sub)").required(true),
+        arg("roles", "ROLES", "The roles of the token, separated by commas").value_delimiter(','),
+        arg("scope", "SCOPES", "The scopes of the token, separated by spaces"),
+        arg("jti", "ID", "The id of the token (jti). A token can be revoked by its id"),
+        arg("expires-in", "TIME", "How long the token is valid")
             .default_value("1h")
             .value_parser(config::period),
     ])
 }
 
-impl Wanted {
+impl Claims {
     pub(super) fn of(matches: &ArgMatches) -> Self {
         let text = |name| matches.get_one::<String>(name).cloned();
         Self {
@@ -54,29 +55,29 @@ impl Wanted {
     }
 }
 
-/// The token, in the form in which clients send it.
+/// The token as clients send it.
 pub(super) fn sign(
-    wanted: &Wanted,
+    claims: &Claims,
     config: &Config,
     layers: &Layers,
 ) -> Result<String, StartError> {
-    let Some(secret) = &config.auth_secret else {
+    let Some(secret) = &config.auth.secret else {
         let problem = "a token needs auth.secret (--auth-secret), which is not set";
-        return Err(StartError(problem.to_owned()));
+        return Err(StartError::new(problem));
     };
-    let mut token = DevelopmentToken::new(&wanted.subject, wanted.expires_in)
-        .roles_in(&config.auth_roles_claim, wanted.roles.iter().map(String::as_str));
-    let claims = [
-        ("scope", wanted.scope.as_ref()),
-        ("jti", wanted.jti.as_ref()),
-        ("iss", config.auth_issuer.first()),
-        ("aud", config.auth_audience.first()),
+    let mut token = DevelopmentToken::new(&claims.subject, claims.expires_in)
+        .roles_in(&config.auth.roles_claim, claims.roles.iter().map(String::as_str));
+    let texts = [
+        ("scope", claims.scope.as_ref()),
+        ("jti", claims.jti.as_ref()),
+        ("iss", config.auth.issuer.first()),
+        ("aud", config.auth.audience.first()),
     ];
-    for (name, value) in claims {
+    for (name, value) in texts {
         if let Some(value) = value {
             token = token.claim(name, value);
         }
     }
-    let unusable = |error| StartError(format!("{}: {error}", layers.place("auth.secret")));
+    let unusable = |error| StartError::caused_by(layers.name_at_origin("auth.secret"), error);
     token.sign(secret, "HS256").map_err(unusable)
 }

@@ -77,8 +77,7 @@ async fn load_shedding_counts_calls_and_exempts_health() {
 async fn redis_shares_one_limit_between_two_programs() {
     let Some(mut redis) = Redis::start() else { return };
     let url = redis.url();
-    // Allows for a busy machine.
-    let arguments = ["--rate-limit-redis", &url, "--rate-limit-redis-timeout", "10s"];
+    let arguments = ["--rate-limit-redis", &url, "--trusted-proxies", "127.0.0.1"];
     // The access log would have too many lines.
     let quiet = ["--log-level", "info,balafon::access=warn", "--rate-limit", "*=500/1h"];
     let arguments = [&quiet[..], &arguments].concat();
@@ -87,9 +86,7 @@ async fn redis_shares_one_limit_between_two_programs() {
     assert!(one.before.contains("limits are shared by Redis"), "{}", one.before);
 
     let path = GET_USER.path;
-    let (a, b) =
-        tokio::join!(passed(&mut to_one, path, &[], 400), passed(&mut to_other, path, &[], 400));
-    assert!((490..=510).contains(&(a + b)), "{a} and {b} calls passed, of 500");
+    assert_one_limit(&mut to_one, &mut to_other, 1).await;
 
     redis.stop();
     for (program, peer) in [(&mut one, &mut to_one), (&mut other, &mut to_other)] {
@@ -102,9 +99,26 @@ async fn redis_shares_one_limit_between_two_programs() {
     redis.go_on();
     one.line_with("limits are shared by Redis");
     other.line_with("limits are shared by Redis");
-    let (a, b) =
-        tokio::join!(passed(&mut to_one, path, &[], 400), passed(&mut to_other, path, &[], 400));
-    assert!((490..=510).contains(&(a + b)), "{a} and {b} calls passed, of 500");
+    assert_one_limit(&mut to_one, &mut to_other, 2).await;
+}
+
+/// Two programs pass 500 calls of a client together. On a busy machine Redis may answer later than in 50 ms:
+/// each program then limits by itself for a moment. So it is tried with several clients of this `network`.
+async fn assert_one_limit(one: &mut Peer, other: &mut Peer, network: u8) {
+    let mut counts = Vec::new();
+    for client in 1..=10 {
+        let client = format!("10.0.{network}.{client}");
+        let headers = [("x-forwarded-for", &*client)];
+        let path = GET_USER.path;
+        let (a, b) =
+            tokio::join!(passed(one, path, &headers, 400), passed(other, path, &headers, 400));
+        if (490..=510).contains(&(a + b)) {
+            return;
+        }
+        counts.push(a + b);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    panic!("{counts:?} calls passed, of 500");
 }
 
 #[tokio::test]

@@ -109,7 +109,7 @@ fn file_of_a_newer_version_is_left_alone() {
     drop(place.try_open().unwrap());
     place.connection().pragma_update(None, "user_version", 99).unwrap();
     let error = place.try_open().unwrap_err().to_string();
-    assert!(error.contains("schema 99, written by a newer version"), "{error}");
+    assert!(error.contains("schema version 99 of a newer program"), "{error}");
     let version = place.connection().pragma_query_value(None, "user_version", |row| row.get(0));
     assert_eq!(version, Ok(99));
 }

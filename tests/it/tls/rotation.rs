@@ -165,7 +165,7 @@ async fn unusable_files_leave_the_old_ones_in_use() {
     let mut program = Rotating::start(&old);
     let client = Client::new(&authority);
     let (mut before, _) = client.connect_to(program.addr()).await;
-    let kept = "going on with what was there before";
+    let kept = "the previous files stay in use";
 
     // The key of another certificate, as in the moment between two writes.
     fs::write(&program.cert, &new.chain).unwrap();

@@ -1,6 +1,6 @@
-//! HTTP for those who operate the server: Prometheus, orchestrators, people with curl.
+//! The admin endpoint: HTTP for Prometheus, orchestrators and operators.
 
-mod room;
+mod slots;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -17,40 +17,41 @@ use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
-use self::room::{Place, Room};
-use super::StartError;
+use self::slots::{Slot, Slots};
+use crate::start_error::StartError;
 use balafon::services::health::{Health, ServingStatus};
 
-/// From `accept` to the last byte of the one response that a connection gets, for clients that stall
-/// on either way: as long as Prometheus waits for a scrape by default.
+/// The time limit of a connection, from `accept` to the last byte of its only response. It covers clients
+/// that stall while sending or reading. Prometheus waits as long for a scrape by default.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// For a request's line and headers to arrive: a connection that sends nothing is closed after this. A
-/// lost packet is sent again within a second, and then within two.
+/// The time limit for the request line and the headers. It leaves room for two lost packets: TCP sends a
+/// packet again after one second, and then after two.
 const HEAD_TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// For a request's line and headers: what hyper takes as the least.
+/// The maximum size of the request line and the headers, in bytes: the minimum that hyper accepts.
 const MAX_HEAD: usize = 8 * 1024;
 
-/// See `Listener` of the server, where calls come in.
+/// The pause after a failed `accept`, such as for lack of file descriptors, as for calls.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// What the endpoint tells.
+/// The sources of the endpoint's answers.
 pub(super) struct Admin {
     pub(super) registry: Registry,
     pub(super) health: Health,
-    /// Those that have to be SERVING for the server to be ready.
+    /// The server is ready if all of these are SERVING.
     pub(super) services: &'static [&'static str],
 }
 
 impl Admin {
-    /// Answers on `address` for as long as the runtime lives, also in a drain. Gives the address
-    /// that it is.
+    /// Serves on `address` for the lifetime of the runtime, also in a drain. Returns the actual address.
     pub(super) async fn start(self, address: &str) -> Result<SocketAddr, StartError> {
-        let cannot =
-            |error| StartError(format!("--admin-listen: cannot listen on {address}: {error}"));
+        let cannot = |error| {
+            let context = format_args!("--admin-listen: cannot listen on {address}");
+            StartError::caused_by(context, error)
+        };
         let listener = TcpListener::bind(address).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         tokio::spawn(Arc::new(self).serve(listener));
@@ -58,13 +59,13 @@ impl Admin {
     }
 
     async fn serve(self: Arc<Self>, listener: TcpListener) {
-        let room = Arc::new(Room::default());
+        let slots = Arc::new(Slots::default());
         loop {
             match listener.accept().await {
-                Ok((stream, peer)) => room.admit(peer.ip(), |place| {
+                Ok((stream, peer)) => slots.admit(peer.ip(), |slot| {
                     let admin = self.clone();
                     async move {
-                        match timeout(TIME_LIMIT, admin.serve_connection(stream, place)).await {
+                        match timeout(TIME_LIMIT, admin.serve_connection(stream, slot)).await {
                             Ok(Ok(())) => {}
                             Ok(Err(error)) => {
                                 tracing::debug!(%peer, %error, "admin request failed")
@@ -74,20 +75,20 @@ impl Admin {
                     }
                 }),
                 Err(error) => {
-                    tracing::debug!(%error, "cannot accept an admin connection, trying again");
+                    tracing::debug!(%error, "cannot accept an admin connection; retrying");
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
 
-    async fn serve_connection(&self, stream: TcpStream, place: Place) -> hyper::Result<()> {
+    async fn serve_connection(&self, stream: TcpStream, slot: Slot) -> hyper::Result<()> {
         let answer = |request| {
-            place.has_request();
+            slot.has_request();
             async move { Ok::<_, Infallible>(self.answer(&request)) }
         };
         http1::Builder::new()
-            // One request each: so the time limit is one for all that a client may do.
+            // One request per connection, so that one time limit covers everything a client does.
             .keep_alive(false)
             .max_buf_size(MAX_HEAD)
             .timer(TokioTimer::new())
@@ -107,12 +108,12 @@ impl Admin {
                 response(StatusCode::OK, "application/json", json)
             },
             _ => {
-                let there_is = "there is /metrics, /healthz, /readyz and /version\n";
-                return response(StatusCode::NOT_FOUND, PLAIN, there_is);
+                let text = "not found; the paths are /metrics, /healthz, /readyz and /version\n";
+                return response(StatusCode::NOT_FOUND, PLAIN, text);
             }
         };
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut refusal = response(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "GET or HEAD\n");
+            let mut refusal = response(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "use GET or HEAD\n");
             refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return refusal;
         }
@@ -124,16 +125,16 @@ impl Admin {
             Ok(text) => response(StatusCode::OK, TEXT_FORMAT, text),
             Err(error) => {
                 tracing::error!(%error, "cannot write the metrics");
-                let why = "the metrics cannot be written; the log says why\n";
+                let why = "cannot write the metrics; the log has the error\n";
                 response(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, why)
             }
         }
     }
 
-    /// Whether calls are welcome: not from the moment on at which a shutdown begins.
+    /// Whether the server is ready for calls. It is not once a shutdown has begun.
     fn readiness(&self) -> Response<String> {
-        let waiting = |service: &&&str| self.health.status(service) != ServingStatus::Serving;
-        match self.services.iter().find(waiting) {
+        let not_serving = |service: &&&str| self.health.status(service) != ServingStatus::Serving;
+        match self.services.iter().find(not_serving) {
             None => response(StatusCode::OK, PLAIN, "SERVING\n"),
             Some(&service) => {
                 let status = self.health.status(service).as_str_name();
@@ -176,7 +177,7 @@ mod tests {
         TcpStream::connect(address).await.unwrap()
     }
 
-    /// What comes back until the connection is closed, or lost.
+    /// Reads until the connection is closed or lost.
     async fn answer(mut stream: TcpStream) -> String {
         let mut answer = String::new();
         let _ = stream.read_to_string(&mut answer).await;
@@ -189,14 +190,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn admin_answers_beside_connections_that_are_silent() {
+    async fn admin_answers_despite_silent_connections() {
         let address = start().await;
         let mut silent = Vec::new();
-        for _ in 0..2 * room::MAX_CONNECTIONS {
+        for _ in 0..2 * slots::MAX_CONNECTIONS {
             silent.push(connect(address).await);
         }
         assert!(ask(connect(address).await).await.ends_with("ok\n"));
-        // It has not waited for them to time out.
+        // The answer did not wait for the silent connections to time out.
         let newest = silent.last().unwrap().try_read(&mut [0]);
         assert_eq!(newest.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     }
@@ -209,7 +210,7 @@ mod tests {
         socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
         let other = socket.connect(address).await.unwrap();
         let mut idle = Vec::new();
-        for _ in 0..2 * room::MAX_CONNECTIONS {
+        for _ in 0..2 * slots::MAX_CONNECTIONS {
             idle.push(connect(address).await);
         }
         assert!(ask(connect(address).await).await.ends_with("ok\n"));
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn admin_closes_connections_that_send_no_request() {
+    async fn admin_closes_connections_without_a_request() {
         let address = start().await;
         for part in [0, 1, HEALTHZ.len() - 1] {
             let started = tokio::time::Instant::now();

@@ -1,17 +1,16 @@
-//! The values of the settings of authentication.
+//! Kinds of values of the authentication settings.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::kind::{File, Kind};
-use super::table::Config;
 use super::units;
 use crate::service::View;
 use balafon::interceptors::MethodPattern;
 use balafon::interceptors::auth::JwksUrl;
 
-/// To whom something is allowed.
+/// The role or scope that a permission is granted to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Grantee {
     Role(String),
@@ -21,13 +20,13 @@ pub(crate) enum Grantee {
 /// Methods that a role or a scope may call: `support=*/GetUser`.
 pub(crate) enum Allow {}
 
-/// What a role or a scope does not see: `support=masked-email`.
+/// A limit on the data that a role or a scope can see: `support=masked-email`.
 pub(crate) enum Limit {}
 
-/// How far the clock of an issuer may be off.
+/// The tolerated clock difference to a token issuer: at most a day.
 pub(crate) enum Leeway {}
 
-/// Where the JWKS of an issuer is.
+/// The location of an issuer's JWKS.
 #[derive(Debug, Clone)]
 pub(crate) enum Jwks {
     File(PathBuf),
@@ -35,7 +34,7 @@ pub(crate) enum Jwks {
 }
 
 impl Jwks {
-    /// The file, or the URL.
+    /// The file or the URL, as a path.
     pub(crate) fn name(&self) -> &Path {
         match self {
             Self::File(path) => path,
@@ -48,27 +47,17 @@ impl Jwks {
     }
 }
 
-impl Config {
-    /// Whether clients can prove who they are in any way, so that they have to.
-    pub(crate) fn asks_who_calls(&self) -> bool {
-        self.accepts_tokens() || self.auth_api_keys.is_some() || self.auth_certificates.is_some()
-    }
-
-    /// Whether tokens are one of these ways.
-    pub(super) fn accepts_tokens(&self) -> bool {
-        self.auth_jwks.is_some() || self.auth_public_key.is_some() || self.auth_secret.is_some()
-    }
-}
-
 impl Grantee {
-    /// What stands before the last `=`, and what is behind it: a scope may have one in its name.
-    fn before(text: &str) -> Option<(Self, &str)> {
-        let (name, what) = text.rsplit_once('=')?;
-        let (to, name): (fn(String) -> Self, _) = match name.strip_prefix("scope:") {
-            Some(scope) => (Self::Scope, scope),
-            None => (Self::Role, name),
+    /// The grantee before the last `=`, and the text after it. The name of a scope may contain `=`.
+    fn split(text: &str) -> Option<(Self, &str)> {
+        let (name, grant) = text.rsplit_once('=')?;
+        let grantee = match name.strip_prefix("scope:") {
+            Some("") => return None,
+            Some(scope) => Self::Scope(scope.to_owned()),
+            None if name.is_empty() => return None,
+            None => Self::Role(name.to_owned()),
         };
-        (!name.is_empty()).then(|| (to(name.to_owned()), what))
+        Some((grantee, grant))
     }
 }
 
@@ -91,7 +80,7 @@ impl Kind for Allow {
     }
 
     fn parse(text: &str) -> Option<Self::Value> {
-        let (to, pattern) = Grantee::before(text)?;
+        let (to, pattern) = Grantee::split(text)?;
         Some((to, pattern.parse().ok()?))
     }
 }
@@ -104,7 +93,7 @@ impl Kind for Limit {
     }
 
     fn parse(text: &str) -> Option<Self::Value> {
-        let (to, limit) = Grantee::before(text)?;
+        let (to, limit) = Grantee::split(text)?;
         let view = match limit {
             "masked-email" => View { masked_email: true, ..View::default() },
             "active-only" => View { active_only: true, ..View::default() },
@@ -147,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_grant_is_to_a_role_or_a_scope() {
+    fn auth_allow_names_a_role_or_a_scope() {
         let to = |text| Allow::parse(text).map(|(to, _)| to);
         assert_eq!(to("admin=*"), Some(Grantee::Role("admin".to_owned())));
         assert_eq!(to("scope:a=b=*/Get"), Some(Grantee::Scope("a=b".to_owned())));
@@ -157,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jwks_is_a_file_or_a_url() {
+    fn jwks_is_a_file_or_a_url() {
         let is_url = |text| Jwks::parse(text).map(|it| matches!(it, Jwks::Url(_)));
         for file in ["jwks.json", "/etc/jwks.json", "a:b"] {
             assert_eq!(is_url(file), Some(false), "{file}");
@@ -171,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_one_of_two() {
+    fn auth_limit_is_masked_email_or_active_only() {
         assert!(Limit::parse("support=masked-email").unwrap().1.masked_email);
         assert!(Limit::parse("scope:a=active-only").unwrap().1.active_only);
         assert!(Limit::parse("support=nothing").is_none());

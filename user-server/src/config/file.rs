@@ -1,3 +1,5 @@
+//! The settings of a TOML file.
+
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
@@ -7,35 +9,35 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::{Problems, similar};
 use super::setting::Setting;
-use super::table::SETTINGS;
+use super::table::{SECTIONS, setting, settings};
 
-/// A setting that is in the file.
+/// A setting that was found in the file.
 pub(super) struct Found {
     pub(super) setting: &'static Setting,
     pub(super) texts: Vec<String>,
     pub(super) line: usize,
 }
 
-/// What a TOML file sets; what is wrong with it goes to `problems`, in the order of its lines.
+/// The settings of a TOML file. Errors go to `problems`, in the order of the lines.
 pub(super) fn read(path: &Path, problems: &mut Problems) -> Vec<Found> {
     let name = path.display().to_string();
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
-            problems.add(format_args!("{name}:"), format_args!("cannot read it: {error}"));
+            problems.add(format_args!("{name}:"), format_args!("cannot read the file: {error}"));
             return Vec::new();
         }
     };
-    let mut reader = Reader { text: &text, found: Vec::new(), wrong: Vec::new() };
+    let mut reader = Reader { text: &text, found: Vec::new(), errors: Vec::new() };
     match DeTable::parse(&text) {
         Ok(table) => reader.table("", table.get_ref()),
         Err(error) => {
             let message = error.message().replace('\n', ", ");
-            reader.wrong(error.span().unwrap_or_default(), format!("not TOML: {message}"));
+            reader.add_error(error.span().unwrap_or_default(), format!("not TOML: {message}"));
         }
     }
-    reader.wrong.sort_by_key(|(line, _)| *line);
-    for (line, problem) in reader.wrong {
+    reader.errors.sort_by_key(|(line, _)| *line);
+    for (line, problem) in reader.errors {
         problems.add(format_args!("{name}:{line}:"), problem);
     }
     reader.found.sort_by_key(|found| found.line);
@@ -45,8 +47,8 @@ pub(super) fn read(path: &Path, problems: &mut Problems) -> Vec<Found> {
 struct Reader<'a> {
     text: &'a str,
     found: Vec<Found>,
-    /// By line.
-    wrong: Vec<(usize, String)>,
+    /// Each with its line.
+    errors: Vec<(usize, String)>,
 }
 
 impl Reader<'_> {
@@ -61,25 +63,25 @@ impl Reader<'_> {
     }
 
     fn entry(&mut self, key: &str, span: Range<usize>, value: &Spanned<DeValue<'_>>) {
-        if let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) {
+        if let Some(setting) = setting(key) {
             return self.setting(setting, span, value.get_ref());
         }
         match value.get_ref() {
-            // Of an unknown section each key, so that each may be recognized.
+            // Each key of an unknown section is an error of its own, with its own suggestion.
             DeValue::Table(table) if is_section(key) || !table.is_empty() => self.table(key, table),
             _ if is_section(key) => {
                 let names: Vec<_> = names(key).collect();
                 let names = names.join(", ");
-                self.wrong(span, format!("{key} is a section: wanted [{key}] with {names}"));
+                self.add_error(span, format!("{key} is a section: wanted [{key}] with {names}"));
             }
             _ => {
                 let problem = match meant(key) {
-                    Some(meant) => format!("{key} is no setting: is {meant} meant?"),
+                    Some(meant) => format!("{key} is not a setting: did you mean {meant}?"),
                     None => format!(
-                        "{key} is no setting: `user-server config --sample` shows all there are"
+                        "{key} is not a setting: `user-server config --sample` lists all settings"
                     ),
                 };
-                self.wrong(span, problem);
+                self.add_error(span, problem);
             }
         }
     }
@@ -93,16 +95,16 @@ impl Reader<'_> {
         };
         let Some(texts) = texts else {
             let (key, wanted) = (setting.key, (setting.kind.wanted)());
-            let what = if matches!(value, DeValue::Array(_)) { "a list" } else { "a section" };
-            return self.wrong(span, format!("{key} is {what}: wanted {wanted}"));
+            let found = if matches!(value, DeValue::Array(_)) { "a list" } else { "a section" };
+            return self.add_error(span, format!("{key} is {found}: wanted {wanted}"));
         };
         let line = self.line(span);
         self.found.push(Found { setting, texts, line });
     }
 
-    fn wrong(&mut self, span: Range<usize>, problem: String) {
+    fn add_error(&mut self, span: Range<usize>, problem: String) {
         let line = self.line(span);
-        self.wrong.push((line, problem));
+        self.errors.push((line, problem));
     }
 
     fn line(&self, span: Range<usize>) -> usize {
@@ -111,7 +113,7 @@ impl Reader<'_> {
     }
 }
 
-/// A value as one would write it in a flag.
+/// A value as the text of a flag.
 fn text(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
@@ -124,30 +126,31 @@ fn text(value: &DeValue<'_>) -> Option<String> {
 }
 
 fn is_section(key: &str) -> bool {
-    names(key).next().is_some()
+    SECTIONS.iter().any(|section| !section.name.is_empty() && section.name == key)
 }
 
 /// The names of the settings in a section.
 fn names(section: &str) -> impl Iterator<Item = &'static str> {
-    SETTINGS
-        .iter()
+    settings()
         .map(Setting::section_and_name)
         .filter(move |(of, _)| *of == section)
         .map(|(_, name)| name)
 }
 
-/// The setting that somebody may have meant by `key`: one with the same name elsewhere, one that is
-/// spelled almost like it, or one whose name is.
+/// The setting that an unknown `key` probably means. In this order: a setting of the same name in another
+/// section, a flag of that name, a similar key, a similar name.
 fn meant(key: &str) -> Option<&'static str> {
     let name = key.rsplit_once('.').map_or(key, |(_, name)| name);
-    let keys = || SETTINGS.iter().map(|setting| setting.key);
-    let elsewhere = || keys().find(|key| key.rsplit_once('.').is_some_and(|(_, it)| it == name));
-    let flag = || SETTINGS.iter().find(|it| it.flag == name).map(|it| it.key);
-    let spelled = || similar(key, keys());
-    let named = || {
-        let names = SETTINGS.iter().map(|setting| setting.section_and_name().1);
-        let name = similar(name, names)?;
-        SETTINGS.iter().find(|it| it.section_and_name().1 == name).map(|it| it.key)
+    let same_name = settings().find(|setting| setting.key.ends_with(&format!(".{name}")));
+    let flag = || settings().find(|setting| setting.flag == name);
+    let similar_key = || {
+        let key = similar(key, settings().map(|setting| setting.key))?;
+        setting(key)
     };
-    elsewhere().or_else(flag).or_else(spelled).or_else(named)
+    let similar_name = || {
+        let name = similar(name, settings().map(|setting| setting.section_and_name().1))?;
+        settings().find(|setting| setting.section_and_name().1 == name)
+    };
+    let meant = same_name.or_else(flag).or_else(similar_key).or_else(similar_name)?;
+    Some(meant.key)
 }

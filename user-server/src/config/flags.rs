@@ -1,26 +1,32 @@
+//! The command-line flags of all settings.
+
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction};
 
-use super::setting::Setting;
-use super::table::{SECTIONS, SETTINGS};
+use super::setting::{Section, Setting};
+use super::table::SECTIONS;
 
-/// The flags of all settings, with the help for each.
-pub(crate) fn flags() -> impl Iterator<Item = Arg> {
-    SETTINGS.iter().map(flag)
+/// The flags of all settings, with their help.
+pub(crate) fn flags() -> Vec<Arg> {
+    let mut flags = Vec::new();
+    for section in SECTIONS {
+        for setting in section.settings {
+            flags.push(flag(section, setting));
+        }
+    }
+    flags
 }
 
-fn flag(setting: &'static Setting) -> Arg {
-    let (section, _) = setting.section_and_name();
-    let title = SECTIONS.iter().find(|(name, _)| *name == section).map_or("", |(_, title)| title);
+fn flag(section: &Section, setting: &'static Setting) -> Arg {
     let action = if setting.kind.list { ArgAction::Append } else { ArgAction::Set };
     let default = setting.default.map(|it| format!(" [default: {it}]")).unwrap_or_default();
     let arg = Arg::new(setting.flag)
         .long(setting.flag)
         .value_name(setting.value)
         .help(format!("{} [env: {}]{default}", setting.help, setting.variable()))
-        .help_heading(title)
+        .help_heading(section.title)
         .action(action)
-        // The setting itself says what it accepts.
+        // `Layers` checks the value, as for every other source.
         .value_parser(ValueParser::string())
         .allow_negative_numbers(true)
         .global(true);

@@ -1,4 +1,4 @@
-//! The kinds of values that settings have: what is accepted, and what the program gets.
+//! The kinds of values of settings: the texts that are accepted, and the types that they become.
 
 use std::marker::PhantomData;
 use std::path::PathBuf;
@@ -6,28 +6,28 @@ use std::time::Duration;
 
 use super::units;
 
-/// What a setting accepts. A value is a text, from wherever it comes; in a file, numbers and
-/// booleans are accepted for theirs.
+/// The values that a setting accepts. Every source provides texts. In a file, numbers and booleans are
+/// accepted without quotes.
 pub(crate) trait Kind {
     type Value;
 
-    /// Whether a file has numbers and booleans without quotes.
+    /// Whether the sample writes numbers and booleans without quotes.
     const BARE: bool = false;
 
-    /// Whether a file has a list, flags may be repeated, and variables have commas.
+    /// Whether it is a list: an array in a file, a repeated flag, a variable with commas.
     const LIST: bool = false;
 
-    /// What is accepted: behind "wanted".
+    /// The accepted values, as the text after "wanted" in an error.
     fn wanted() -> String;
 
     fn parse(text: &str) -> Option<Self::Value>;
 
-    /// What is wrong with a text that is not accepted, and what to write instead, where that is known.
+    /// Why a text is not accepted and what to write instead, for common mistakes.
     fn mistake(_: &str) -> Option<String> {
         None
     }
 
-    /// The value of all that was given: one text, but for lists and for what may be unset.
+    /// The value of all texts. There is one text, except for lists and for optional settings.
     fn gather(texts: &[String]) -> Option<Self::Value> {
         texts.first().and_then(|text| Self::parse(text))
     }
@@ -39,39 +39,39 @@ pub(crate) enum Switch {}
 /// A whole number.
 pub(crate) enum Count<const MIN: u32, const MAX: u32> {}
 
-/// A part of a whole, from 0 to 1.
+/// A fraction from 0 to 1.
 pub(crate) enum Share {}
 
-/// A time that may be none at all.
+/// A duration. Zero is accepted.
 pub(crate) enum Time {}
 
-/// A time, but not none.
+/// A duration above zero.
 pub(crate) enum Period {}
 
-/// Bytes, from `MIN`.
+/// A number of bytes, at least `MIN`.
 pub(crate) enum Size<const MIN: usize> {}
 
-/// A file.
+/// The path of a file.
 pub(crate) enum File {}
 
-/// Any text but none.
+/// Any text that is not empty.
 pub(crate) enum Text {}
 
-/// One of the words of a type.
+/// One of the words of [`Choices`].
 pub(crate) struct Choice<T>(PhantomData<T>);
 
-/// What can be chosen from.
+/// A type whose values each have a word.
 pub(crate) trait Choices: Copy + 'static {
     const ALL: &[(&str, Self)];
 }
 
-/// What has no value unless it is set.
+/// A setting that can be unset.
 pub(crate) struct Optional<K>(PhantomData<K>);
 
-/// Any number of values, but at least one where it is set.
+/// A list of values: at least one if it is set.
 pub(crate) struct Many<K>(PhantomData<K>);
 
-/// A word that stands for no value, or else a value.
+/// A value, or a word that stands for `None`.
 pub(crate) struct Or<W, K>(PhantomData<(W, K)>);
 
 pub(crate) trait Word {

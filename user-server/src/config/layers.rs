@@ -1,12 +1,15 @@
+//! The values of all settings from all sources, and which source wins.
+
+use std::error::Error;
 use std::fmt;
 use std::path::Path;
 
 use super::file;
 use super::problem::{Problems, similar};
 use super::setting::{PREFIX, Setting};
-use super::table::SETTINGS;
+use super::table::settings;
 
-/// What every setting is set to, and where: the last layer that sets it is what counts.
+/// The value of every setting and its origin. A layer overrides the layers that were added before it.
 pub(crate) struct Layers {
     /// In the order of the table.
     entries: Vec<Entry>,
@@ -15,16 +18,16 @@ pub(crate) struct Layers {
 
 pub(super) struct Entry {
     pub(super) setting: &'static Setting,
-    /// More than one in a list; none if it is unset.
+    /// Several for a list; none if the setting is unset.
     pub(super) texts: Vec<String>,
     pub(super) origin: Origin,
 }
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
     Default,
-    /// A variable of the environment that others have specified.
+    /// An environment variable that OpenTelemetry specifies.
     Standard(&'static str),
     File {
         name: String,
@@ -34,11 +37,11 @@ pub(super) enum Origin {
     Flag,
 }
 
-/// A setting as whoever set it knows it: `server.toml:7: tls.cert`, `USER_SERVER_TLS_CERT` or
+/// A setting by the name of its source: `server.toml:7: tls.cert`, `USER_SERVER_TLS_CERT` or
 /// `--tls-cert`.
-pub(super) struct Place<'a>(pub(super) &'static Setting, pub(super) &'a Origin);
+pub(super) struct NameAtOrigin<'a>(pub(super) &'static Setting, pub(super) &'a Origin);
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for NameAtOrigin<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(setting, origin) = self;
         match origin {
@@ -53,12 +56,12 @@ impl fmt::Display for Place<'_> {
 
 impl Layers {
     pub(super) fn defaults() -> Self {
-        let entry = |setting: &'static Setting| Entry {
-            setting,
-            texts: setting.default.iter().map(ToString::to_string).collect(),
-            origin: Origin::Default,
-        };
-        Self { entries: SETTINGS.iter().map(entry).collect(), warnings: Vec::new() }
+        let mut entries = Vec::new();
+        for setting in settings() {
+            let texts = setting.default.iter().map(ToString::to_string).collect();
+            entries.push(Entry { setting, texts, origin: Origin::Default });
+        }
+        Self { entries, warnings: Vec::new() }
     }
 
     pub(super) fn add_file(&mut self, path: &Path, problems: &mut Problems) {
@@ -77,7 +80,7 @@ impl Layers {
             if name == super::FILE_VARIABLE {
                 continue;
             }
-            match SETTINGS.iter().find(|setting| setting.variable() == name) {
+            match settings().find(|setting| setting.variable() == name) {
                 Some(setting) => {
                     let texts = if setting.kind.list {
                         value.split(',').map(str::to_owned).collect()
@@ -91,14 +94,14 @@ impl Layers {
         }
     }
 
-    /// Others may set such variables: Kubernetes does for a service of the name `user-server`. So
-    /// an unknown one is no error, and one that nobody can have meant is not worth a word.
+    /// An unknown variable is not an error: Kubernetes sets variables with this prefix for a service named
+    /// `user-server`. It is a warning if its name is similar to that of a setting.
     fn warn_of_variable(&mut self, name: &str) {
-        let known: Vec<_> = SETTINGS.iter().map(Setting::variable).collect();
-        // The prefix, which all share, would make all of them similar.
+        let known: Vec<_> = settings().map(Setting::variable).collect();
+        // With the common prefix, all names would be similar.
         let names = known.iter().map(|known| &known[PREFIX.len()..]);
         if let Some(meant) = similar(&name[PREFIX.len()..], names) {
-            self.warnings.push(format!("{name} is no setting: is {PREFIX}{meant} meant?"));
+            self.warnings.push(format!("{name} is not a setting: did you mean {PREFIX}{meant}?"));
         }
     }
 
@@ -107,7 +110,7 @@ impl Layers {
         flags: impl Fn(&str) -> Vec<String>,
         problems: &mut Problems,
     ) {
-        for setting in SETTINGS {
+        for setting in settings() {
             let texts = flags(setting.flag);
             if !texts.is_empty() {
                 self.set(setting, texts, Origin::Flag, problems);
@@ -122,46 +125,49 @@ impl Layers {
         origin: Origin,
         problems: &mut Problems,
     ) {
-        let place = Place(setting, &origin);
-        // Files that orchestrators mount as variables end with a newline: with it a path is another one.
+        let name = NameAtOrigin(setting, &origin);
+        // A variable that an orchestrator fills from a file ends with a newline. It is not part of a path.
         for text in &mut texts {
             *text = text.trim().to_owned();
         }
-        let is_no_text = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
-        if texts.iter().any(|text| text.contains(is_no_text)) {
-            problems.add(place, "has a control character, or is no UTF-8: wanted one line of text");
+        let is_not_text = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
+        if texts.iter().any(|text| text.contains(is_not_text)) {
+            problems.add(name, "has a control character, or is not UTF-8: wanted one line of text");
             return;
         }
         if texts.is_empty() {
-            problems.add(place, "is an empty list");
+            problems.add(name, "is an empty list");
             return;
         }
-        if let Some(wrong) = unaccepted(setting, &texts) {
-            problems.add(place, wrong);
+        if let Some(problem) = unaccepted(setting, &texts) {
+            problems.add(name, problem);
             return;
         }
         self.replace(setting, texts, origin);
     }
 
-    /// Sets a setting to values that somebody may have meant for another program, or says what is
-    /// wrong with them.
+    /// Sets a setting from a variable that may have been meant for another program.
+    ///
+    /// # Errors
+    /// The setting does not accept the values.
     pub(super) fn set_if_accepted(
         &mut self,
         key: &str,
         texts: Vec<String>,
         origin: Origin,
-    ) -> Result<(), String> {
+    ) -> Result<(), Unaccepted> {
         let setting = self.entry(key).setting;
-        if let Some(wrong) = unaccepted(setting, &texts) {
-            return Err(format!("{} {wrong}", Place(setting, &origin)));
+        if let Some(problem) = unaccepted(setting, &texts) {
+            let name = NameAtOrigin(setting, &origin).to_string();
+            return Err(Unaccepted { name, problem });
         }
         self.replace(setting, texts, origin);
         Ok(())
     }
 
     fn replace(&mut self, setting: &'static Setting, texts: Vec<String>, origin: Origin) {
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.setting.key == setting.key)
-        {
+        let mut entries = self.entries.iter_mut();
+        if let Some(entry) = entries.find(|entry| entry.setting.key == setting.key) {
             *entry = Entry { setting, texts, origin };
         }
     }
@@ -172,46 +178,67 @@ impl Layers {
 
     fn entry(&self, key: &str) -> &Entry {
         let found = self.entries.iter().find(|entry| entry.setting.key == key);
-        found.expect("keys are those of the table")
+        found.expect("the key is one of the table")
     }
 
-    /// What a setting is set to, none if it is unset.
+    /// The texts of a setting: none if it is unset.
     pub(super) fn texts(&self, key: &str) -> &[String] {
         &self.entry(key).texts
     }
 
-    /// Whether anybody has set it to something else than its default: who writes a default down,
-    /// as `config` does, does not ask for anything.
+    /// Whether the value differs from the default. A file that `config` has printed names the defaults,
+    /// which requests nothing.
     pub(super) fn is_set(&self, key: &str) -> bool {
         let Entry { setting, texts, .. } = self.entry(key);
         !texts.iter().map(String::as_str).eq(setting.default)
     }
 
-    /// Whether anybody has asked for it of this program: not by a variable that is for others as well.
-    pub(super) fn is_asked_for(&self, key: &str) -> bool {
+    /// Whether it [is set](Self::is_set) by a source of this program, not by a variable that other programs
+    /// read too.
+    pub(super) fn is_set_for_us(&self, key: &str) -> bool {
         self.is_set(key) && !matches!(self.entry(key).origin, Origin::Standard(_))
     }
 
-    /// A setting as whoever set it knows it.
-    pub(crate) fn place(&self, key: &str) -> impl fmt::Display {
+    /// A setting by the name of its source, for errors: `--tls-cert`, `USER_SERVER_TLS_CERT` or
+    /// `server.toml:7: tls.cert`.
+    pub(crate) fn name_at_origin(&self, key: &str) -> impl fmt::Display {
         let Entry { setting, origin, .. } = self.entry(key);
-        Place(setting, origin)
+        NameAtOrigin(setting, origin)
     }
 
     pub(super) fn add_warnings(&mut self, warnings: Vec<String>) {
         self.warnings.extend(warnings);
     }
 
-    /// What is odd, but no error.
+    /// Suspicious settings that are not errors.
     pub(crate) fn warnings(&self) -> &[String] {
         &self.warnings
     }
 }
 
-/// What is wrong with the first of these values that the setting does not accept.
+/// The values of a variable are not accepted by its setting.
+#[derive(Debug)]
+pub(super) struct Unaccepted {
+    name: String,
+    problem: String,
+}
+
+impl fmt::Display for Unaccepted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.problem)
+    }
+}
+
+impl Error for Unaccepted {}
+
+/// Describes the first value that the setting does not accept, if there is one.
 fn unaccepted(setting: &Setting, texts: &[String]) -> Option<String> {
-    let wrong = texts.iter().find(|text| !(setting.kind.accepts)(text))?;
-    let (shown, wanted) = (setting.shown(wrong), (setting.kind.wanted)());
-    let mistake = (setting.kind.mistake)(wrong).map(|way_out| format!(" ({way_out})"));
-    Some(format!("is {shown:?}: wanted {wanted}{}", mistake.unwrap_or_default()))
+    let text = texts.iter().find(|text| !(setting.kind.accepts)(text))?;
+    let shown = setting.redacted(text);
+    let wanted = (setting.kind.wanted)();
+    let advice = match (setting.kind.mistake)(text) {
+        Some(advice) => format!(" ({advice})"),
+        None => String::new(),
+    };
+    Some(format!("is {shown:?}: wanted {wanted}{advice}"))
 }

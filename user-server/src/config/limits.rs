@@ -1,4 +1,4 @@
-//! The values of the settings of rate limits.
+//! Kinds of values of the rate limit settings.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -7,25 +7,25 @@ use super::kind::{Kind, Period};
 use balafon::interceptors::MethodPattern;
 use balafon::interceptors::rate_limit::{RedisUrl, TrustedProxy};
 
-/// How often methods may be called: `*/GetUser=100/1m`.
+/// A rate limit for methods: `*/GetUser=100/1m`.
 pub(crate) enum RateRule {}
 
-/// Where a Redis is.
+/// The URL of a Redis server.
 pub(crate) enum Redis {}
 
-/// Whose `x-forwarded-for` counts.
+/// A peer whose headers about the client's address are trusted.
 pub(crate) enum Proxy {}
 
-/// So many calls or messages in each period.
+/// A number of calls or messages per period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Limited {
+pub(crate) enum Rate {
     Calls(u32, Duration),
     Messages(u32, Duration),
 }
 
-/// The methods, and how often, or any number of both.
+/// The methods and their rate. `None` means unlimited, for calls and for messages.
 impl Kind for RateRule {
-    type Value = (MethodPattern, Option<Limited>);
+    type Value = (MethodPattern, Option<Rate>);
 
     fn wanted() -> String {
         "METHODS=CALLS/TIME, METHODS=COUNTmessages/TIME or METHODS=unlimited, such as *=100/1m or \
@@ -43,8 +43,8 @@ impl Kind for RateRule {
                 let period = Period::parse(period)?;
                 let number = |text: &str| text.parse().ok().map(NonZeroU32::get);
                 Some(match count.strip_suffix("messages") {
-                    Some(messages) => Limited::Messages(number(messages.trim_end())?, period),
-                    None => Limited::Calls(number(count)?, period),
+                    Some(messages) => Rate::Messages(number(messages.trim_end())?, period),
+                    None => Rate::Calls(number(count)?, period),
                 })
             }
         };
@@ -83,14 +83,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_is_methods_and_a_rate() {
+    fn rate_limit_rule_is_methods_and_a_rate() {
         let rate = |text| RateRule::parse(text).map(|(_, rate)| rate);
         let minute = Duration::from_secs(60);
-        assert_eq!(rate("*=100/1m"), Some(Some(Limited::Calls(100, minute))));
-        let calls = Limited::Calls(1, Duration::from_millis(500));
+        assert_eq!(rate("*=100/1m"), Some(Some(Rate::Calls(100, minute))));
+        let calls = Rate::Calls(1, Duration::from_millis(500));
         assert_eq!(rate("a.B/*=1/500ms"), Some(Some(calls)));
         for text in ["*/C=7messages/1m", "*/C=7 messages/1m"] {
-            assert_eq!(rate(text), Some(Some(Limited::Messages(7, minute))), "{text}");
+            assert_eq!(rate(text), Some(Some(Rate::Messages(7, minute))), "{text}");
         }
         assert_eq!(rate("*/C=unlimited"), Some(None));
         for text in [

@@ -1,14 +1,14 @@
-//! What people write in the place of a value, and what they should write instead.
+//! Common mistakes in values, and advice for each.
 
-/// What is wrong with a store, if it is one of the usual mistakes. Says nothing of what may be a password.
+/// Advice for a mistake in the setting `store`. It never contains text that may be a password.
 pub(super) fn of_store(text: &str) -> Option<String> {
     let (scheme, rest) = text.split_once(':').unwrap_or(("", text));
     let lower = scheme.to_ascii_lowercase();
     match (&*lower, rest) {
         ("sqlite" | "sqlite3" | "file", ":memory:" | "//:memory:") | ("", "memory" | "memory:") => {
-            Some("write memory: for users that are kept until the server stops".to_owned())
+            Some("write memory: for users that are kept in memory".to_owned())
         }
-        ("memory", _) if !rest.is_empty() => Some("write memory: alone".to_owned()),
+        ("memory", _) if !rest.is_empty() => Some("write memory: without a path".to_owned()),
         ("sqlite" | "sqlite3" | "file", _) => of_path(scheme, rest),
         ("postgres" | "postgresql", _) => of_password(rest).or_else(|| {
             (scheme != lower || !rest.starts_with("//")).then(|| LIKE_POSTGRES.to_owned())
@@ -16,7 +16,7 @@ pub(super) fn of_store(text: &str) -> Option<String> {
         ("jdbc" | "psql" | "pg", _) => Some(LIKE_POSTGRES.to_owned()),
         (scheme, _) if scheme.starts_with("postgres") => Some(LIKE_POSTGRES.to_owned()),
         ("", path) if path.contains('/') || path.contains('.') => {
-            Some(format!("write sqlite:{path} for a file of SQLite"))
+            Some(format!("write sqlite:{path} for a SQLite file"))
         }
         _ => None,
     }
@@ -26,7 +26,7 @@ const LIKE_POSTGRES: &str = "write postgres://USER:PASSWORD@HOST/DATABASE";
 
 fn of_path(scheme: &str, path: &str) -> Option<String> {
     let plain = path.strip_prefix("file:").unwrap_or(path);
-    // A URL with a host that is empty has three slashes before a path from the root.
+    // A URL with an empty host has three slashes before an absolute path.
     let plain = match plain.strip_prefix("//") {
         Some(rest) if rest.starts_with('/') => format!("/{}", rest.trim_start_matches('/')),
         Some(rest) => rest.to_owned(),
@@ -39,22 +39,23 @@ fn of_path(scheme: &str, path: &str) -> Option<String> {
     if plain.ends_with('/') {
         Some(format!("it ends with a slash: name a file, such as sqlite:{plain}users.db"))
     } else if plain.starts_with("~/") {
-        Some("~ stands for a home in shells alone: write the whole path".to_owned())
+        Some("only shells expand ~: write the whole path".to_owned())
     } else if query || plain != path || scheme != "sqlite" {
-        Some(format!("the path follows directly, and is no URL: write sqlite:{plain}"))
+        Some(format!("the path is not a URL: write sqlite:{plain}"))
     } else {
         None
     }
 }
 
-/// Of what follows the scheme of a URL: a user or a password with a character that has a meaning in URLs.
+/// Advice for a user or a password with a character that has a meaning in URLs. `rest` is the URL without
+/// its scheme.
 pub(super) fn of_password(rest: &str) -> Option<String> {
     let rest = rest.strip_prefix("//")?;
     let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let is_wrong = match authority.rsplit_once('@') {
         Some((user, _)) => user.contains('@') || !is_encoded(user),
-        // Behind the first part of a password that has a slash or a question mark there is an @; so there may
-        // be in a query, but not behind a port that is no number.
+        // A password with a slash or a question mark ends the authority too early, so an @ follows later. A
+        // query may have an @ too, but not after a port that is not a number.
         None => {
             let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
             let is_port =
@@ -71,7 +72,7 @@ pub(super) fn of_password(rest: &str) -> Option<String> {
     })
 }
 
-/// Whether each % begins two hexadecimal digits.
+/// Whether two hexadecimal digits follow each %.
 fn is_encoded(text: &str) -> bool {
     let mut parts = text.split('%');
     parts.next();
@@ -79,32 +80,32 @@ fn is_encoded(text: &str) -> bool {
         .all(|part| part.as_bytes().iter().take(2).filter(|it| it.is_ascii_hexdigit()).count() == 2)
 }
 
-/// What is wrong with an address to listen on.
+/// Advice for a mistake in an address to listen on.
 pub(super) fn of_address(text: &str) -> Option<String> {
     if let Some((scheme, rest)) = text.split_once("://") {
         let address = rest.split('/').next().unwrap_or(rest);
         return Some(match scheme {
             "unix" => format!("write unix:/{}", rest.trim_start_matches('/')),
-            _ => format!("there is no scheme: write {address}"),
+            _ => format!("an address has no scheme: write {address}"),
         });
     }
     let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
     if port.parse::<u16>().is_err() {
         return (!text.contains(':') && !text.is_empty())
-            .then(|| format!("a port is missing: write {text}:9090"));
+            .then(|| format!("the port is missing: write {text}:9090"));
     }
     match host {
         "" | "*" => Some(format!(
-            "write 127.0.0.1:{port} for this machine alone, or 0.0.0.0:{port} for all its addresses"
+            "write 127.0.0.1:{port} to listen on this machine only, or 0.0.0.0:{port} to listen on all its addresses"
         )),
         _ if host.contains(':') && !host.starts_with('[') => {
-            Some(format!("an IPv6 address is written in brackets: [{host}]:{port}"))
+            Some(format!("write an IPv6 address in brackets: [{host}]:{port}"))
         }
         _ => None,
     }
 }
 
-/// Variables by which programs of PostgreSQL learn what this URL does not say.
+/// Warnings about libpq variables that would complete the URL, and that this program does not read.
 pub(super) fn of_variables<'a>(url: &str, variables: impl Iterator<Item = &'a str>) -> Vec<String> {
     let rest = url.split_once("://").map_or("", |(_, rest)| rest);
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
@@ -117,7 +118,9 @@ pub(super) fn of_variables<'a>(url: &str, variables: impl Iterator<Item = &'a st
         _ => false,
     };
     let line = |name| {
-        format!("{name} is not read: the store's URL has to say it, also in USER_SERVER_STORE")
+        format!(
+            "{name} is not read: put its value into the URL of the store (--store or USER_SERVER_STORE)"
+        )
     };
     variables.filter(missed).map(line).collect()
 }
@@ -127,8 +130,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mistakes_with_stores_come_with_the_way_out() {
-        for (text, way_out) in [
+    fn store_mistakes_have_advice() {
+        for (text, advice) in [
             ("sqlite://x.db", "write sqlite:x.db"),
             ("sqlite:///var/lib/x.db", "write sqlite:/var/lib/x.db"),
             ("sqlite:////var/lib/x.db", "write sqlite:/var/lib/x.db"),
@@ -143,7 +146,7 @@ mod tests {
             ("sqlite://:memory:", "write memory:"),
             (":memory:", "write memory:"),
             ("memory", "write memory:"),
-            ("memory:x", "write memory: alone"),
+            ("memory:x", "write memory: without a path"),
             ("users.db", "write sqlite:users.db"),
             ("/var/lib/users.db", "write sqlite:/var/lib/users.db"),
             ("jdbc:postgresql://db/users", "write postgres://"),
@@ -151,8 +154,8 @@ mod tests {
             ("postgres:users", "write postgres://"),
             ("Postgres://db/users", "write postgres://"),
         ] {
-            let said = of_store(text).unwrap_or_default();
-            assert!(said.contains(way_out), "{text}: {said}");
+            let given = of_store(text).unwrap_or_default();
+            assert!(given.contains(advice), "{text}: {given}");
         }
         for text in ["sqlite:x.db", "sqlite:/x.db", "sqlite:a:b", "sqlite:what?", "memory:"] {
             assert_eq!(of_store(text), None, "{text}");
@@ -160,13 +163,13 @@ mod tests {
     }
 
     #[test]
-    fn passwords_that_are_not_encoded_are_found_and_not_shown() {
+    fn store_password_not_encoded_has_advice_without_it() {
         for password in ["p@ss", "p/ss", "p?ss", "p#ss", "p%ss", "@", "a/b@c", "50%"] {
             for host in ["db", "db:5432/users", "db/users?sslmode=require", "a,b/users"] {
-                let said =
+                let given =
                     of_store(&format!("postgres://me:{password}@{host}")).unwrap_or_default();
-                assert!(said.contains("%40 for @"), "{password} at {host}: {said}");
-                assert!(password.len() < 2 || !said.contains(password), "{said}");
+                assert!(given.contains("%40 for @"), "{password} at {host}: {given}");
+                assert!(password.len() < 2 || !given.contains(password), "{given}");
             }
         }
         for url in [
@@ -183,8 +186,8 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_with_addresses_come_with_the_way_out() {
-        for (text, way_out) in [
+    fn address_mistakes_have_advice() {
+        for (text, advice) in [
             ("tcp://127.0.0.1:9090", "write 127.0.0.1:9090"),
             ("http://localhost:9090/", "write localhost:9090"),
             ("unix://run/x.sock", "write unix:/run/x.sock"),
@@ -194,8 +197,8 @@ mod tests {
             ("localhost", "write localhost:9090"),
             ("::1:9090", "[::1]:9090"),
         ] {
-            let said = of_address(text).unwrap_or_default();
-            assert!(said.contains(way_out), "{text}: {said}");
+            let given = of_address(text).unwrap_or_default();
+            assert!(given.contains(advice), "{text}: {given}");
         }
         for text in ["127.0.0.1:9090", "[::1]:9090", "localhost:0"] {
             assert_eq!(of_address(text), None, "{text}");

@@ -1,10 +1,10 @@
-//! The variables of the environment that OpenTelemetry has specified. They count where no setting of
-//! ours is given, and one that cannot be used is a warning: somebody may have set it for others.
+//! The environment variables that OpenTelemetry specifies. They apply where a setting of this program is
+//! unset. An unusable one is only a warning, because it may be meant for another program.
 
 use super::layers::{Layers, Origin};
 
-/// Those that have one value for each signal, and the setting that each stands for. The first that is
-/// there counts: what is for traces comes before what is for all signals.
+/// Variables with one value, each with its setting. The first that is set applies: a variable for traces
+/// before the one for all signals.
 const SIMPLE: [(&str, &str); 5] = [
     ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "telemetry.otlp-endpoint"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp-endpoint"),
@@ -18,11 +18,11 @@ const HEADERS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_
 const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
 const ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
 
-/// The path of traces below that of a collector.
+/// The path of traces at a collector.
 const PATH: &str = "/v1/traces";
 
 pub(super) fn add(layers: &mut Layers, variables: &[(String, String)]) {
-    // By the specification an empty value is none.
+    // By the specification an empty value counts as unset.
     let value = |name: &str| {
         let found = variables.iter().find(|(it, _)| it == name);
         found.map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
@@ -37,16 +37,15 @@ pub(super) fn add(layers: &mut Layers, variables: &[(String, String)]) {
         && protocol != "http/protobuf"
     {
         if first(&["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]).is_some() {
-            let why =
-                "traces are exported by http/protobuf alone, so OTEL_EXPORTER_OTLP_* is ignored";
+            let why = "only http/protobuf is supported, so OTEL_EXPORTER_OTLP_* is ignored";
             layers.add_warnings(vec![format!("{name} is {protocol:?}: {why}")]);
         }
     } else {
-        // From the last to the first, so that the first counts.
+        // In reverse, so that the first overrides the others.
         for (name, key) in SIMPLE.into_iter().rev() {
             let Some(text) = value(name) else { continue };
             match (name, text.strip_suffix(PATH)) {
-                // As it is, where the setting has the path added.
+                // This variable includes the path. The setting does not.
                 ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", Some(base)) => {
                     set(layers, key, vec![base.to_owned()], name);
                 }
@@ -80,11 +79,11 @@ pub(super) fn add(layers: &mut Layers, variables: &[(String, String)]) {
 
 fn set(layers: &mut Layers, key: &str, texts: Vec<String>, name: &'static str) {
     if let Err(problem) = layers.set_if_accepted(key, texts, Origin::Standard(name)) {
-        layers.add_warnings(vec![format!("{problem}; it is ignored")]);
+        layers.add_warnings(vec![format!("{problem}; the variable is ignored")]);
     }
 }
 
-/// `key1=value1,key2=value2`, as in W3C Baggage: white space around each is none of it, and values are
+/// Parses `key1=value1,key2=value2`, as in W3C Baggage: names and values are trimmed, and values are
 /// percent-encoded.
 fn pairs(text: &str) -> Vec<String> {
     let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
@@ -96,7 +95,7 @@ fn pairs(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// What is no percent-encoding stays as it is.
+/// Decodes percent-encoding. Invalid sequences stay as they are.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -114,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pairs_are_trimmed_and_decoded() {
+    fn otel_pairs_are_trimmed_and_decoded() {
         let text = " authorization = Bearer%20a%3Db , x-team=b%2Cc,,odd%=%zz%4";
         let wanted = ["authorization=Bearer a=b", "x-team=b,c", "odd%=%zz%4"];
         assert_eq!(pairs(text), wanted);

@@ -1,58 +1,62 @@
+//! What `user-server config` prints.
+
 use std::fmt::{self, Write};
 
 use super::layers::{Entry, Layers, Origin};
 use super::setting::Setting;
-use super::table::{SECTIONS, SETTINGS};
+use super::table::SECTIONS;
 
-/// Lines of the sample are at most this long.
+/// The maximum length of a line of the sample.
 const WIDTH: usize = 100;
 
 const ABOUT_SAMPLE: &str = "\
-# The configuration of user-server: all its settings, as they are by default. Flags come before
-# variables of the environment, these before this file: user-server --config FILE. What is in
-# effect, and why, is shown by `user-server config`; `user-server check` looks for mistakes.
+# The configuration of user-server: all settings, with their defaults.
+#
+# A flag overrides an environment variable, and a variable overrides this file. Use the file with
+# user-server --config FILE. `user-server config` prints the effective configuration and the origin
+# of each value. `user-server check` looks for mistakes.
 ";
 
 /// A file with every setting, commented out.
 pub(crate) fn sample() -> String {
     let mut out = ABOUT_SAMPLE.to_owned();
-    let mut section = "";
-    for setting in SETTINGS {
-        begin_section(&mut out, &mut section, setting);
-        let (_, name) = setting.section_and_name();
-        let value = setting.default.unwrap_or(setting.example).to_owned();
-        let origin = format!("--{}, {}", setting.flag, setting.variable());
-        let unset = if setting.default.is_none() { " Unset by default." } else { "" };
-        let _ = write!(out, "\n{}", comment(&format!("{}.{unset}", setting.help)));
-        let _ = writeln!(out, "# {origin}\n#{name} = {}", value_of(setting, &[value], false));
+    let mut heading = "";
+    for section in SECTIONS {
+        begin_section(&mut out, &mut heading, section.name);
+        for setting in section.settings {
+            let (_, name) = setting.section_and_name();
+            let value = setting.default.unwrap_or(setting.example).to_owned();
+            let flag_and_variable = format!("--{}, {}", setting.flag, setting.variable());
+            let unset = if setting.default.is_none() { " Unset by default." } else { "" };
+            let _ = write!(out, "\n{}", comment(&format!("{}.{unset}", setting.help)));
+            let value = toml_value(setting, &[value], false);
+            let _ = writeln!(out, "# {flag_and_variable}\n#{name} = {value}");
+        }
     }
     out
 }
 
-/// What is in effect, as a file, with where each value comes from. Nothing that is secret.
+/// The effective configuration as a file, with the origin of each value and without secrets.
 pub(crate) fn effective(layers: &Layers) -> String {
     let mut out = String::new();
-    let mut section = "";
+    let mut heading = "";
     for Entry { setting, texts, origin } in layers.entries() {
-        begin_section(&mut out, &mut section, setting);
-        let (_, name) = setting.section_and_name();
-        let _ = match texts[..] {
-            [] => writeln!(out, "#{name} is not set"),
-            _ => writeln!(
-                out,
-                "{name} = {}  # {}",
-                value_of(setting, texts, true),
-                Told(setting, origin)
-            ),
-        };
+        let (section, name) = setting.section_and_name();
+        begin_section(&mut out, &mut heading, section);
+        if texts.is_empty() {
+            let _ = writeln!(out, "#{name} is not set");
+            continue;
+        }
+        let value = toml_value(setting, texts, true);
+        let _ = writeln!(out, "{name} = {value}  # {}", OriginComment(setting, origin));
     }
     out
 }
 
-/// Where a value comes from.
-struct Told<'a>(&'a Setting, &'a Origin);
+/// The origin of a value, as a comment on its line.
+struct OriginComment<'a>(&'a Setting, &'a Origin);
 
-impl fmt::Display for Told<'_> {
+impl fmt::Display for OriginComment<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.1 {
             Origin::Default => f.write_str("default"),
@@ -64,20 +68,20 @@ impl fmt::Display for Told<'_> {
     }
 }
 
-fn begin_section(out: &mut String, section: &mut &'static str, setting: &Setting) {
-    let (name, _) = setting.section_and_name();
-    if *section != name {
-        *section = name;
-        let title = SECTIONS.iter().find(|(it, _)| *it == name).map_or("", |(_, title)| title);
+/// Writes the heading of a section, unless it is the current one.
+fn begin_section(out: &mut String, current: &mut &'static str, name: &'static str) {
+    if *current != name {
+        *current = name;
+        let title = SECTIONS.iter().find(|it| it.name == name).map_or("", |it| it.title);
         let _ = writeln!(out, "\n# {title}\n[{name}]");
     }
 }
 
-/// What stands behind the equals sign.
-fn value_of(setting: &Setting, texts: &[String], redacted: bool) -> String {
+/// The value of a key in TOML.
+fn toml_value(setting: &Setting, texts: &[String], redacted: bool) -> String {
     let each: Vec<_> = texts
         .iter()
-        .map(|text| if redacted { setting.shown(text) } else { text.into() })
+        .map(|text| if redacted { setting.redacted(text) } else { text.into() })
         .map(|text| match text.parse::<u64>() {
             Ok(number) if setting.kind.bare => number.to_string(),
             _ if setting.kind.bare && text.parse::<bool>().is_ok() => text.into_owned(),
@@ -87,7 +91,7 @@ fn value_of(setting: &Setting, texts: &[String], redacted: bool) -> String {
     if setting.kind.list { format!("[{}]", each.join(", ")) } else { each.concat() }
 }
 
-/// A basic string of TOML.
+/// A basic string in TOML.
 fn quoted(text: &str) -> String {
     let mut out = String::from('"');
     for c in text.chars() {
@@ -101,7 +105,7 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// Text as lines of a comment.
+/// Wraps a text into the lines of a comment.
 fn comment(text: &str) -> String {
     let mut out = String::new();
     let mut line = String::from("#");

@@ -1,6 +1,8 @@
+//! The errors of a configuration, and suggestions for misspelt names.
+
 use std::fmt;
 
-/// What is wrong with a configuration, a line each.
+/// The errors of a configuration, one line each.
 #[derive(Debug, Default)]
 pub(crate) struct Problems(Vec<String>);
 
@@ -9,11 +11,12 @@ impl Problems {
         Self(vec![line])
     }
 
-    pub(super) fn add(&mut self, place: impl fmt::Display, problem: impl fmt::Display) {
-        self.0.push(format!("{place} {problem}"));
+    /// `origin` is the source of the setting: a flag, a variable, or a line of the file.
+    pub(super) fn add(&mut self, origin: impl fmt::Display, problem: impl fmt::Display) {
+        self.0.push(format!("{origin} {problem}"));
     }
 
-    /// What was found so far, as an error if there is anything.
+    /// The errors so far, as an `Err` if there are any.
     pub(super) fn none_yet(&mut self) -> Result<(), Self> {
         if self.0.is_empty() { Ok(()) } else { Err(std::mem::take(self)) }
     }
@@ -23,15 +26,15 @@ impl Problems {
     }
 }
 
-/// The likeness from which a name may be meant by another. What clap asks of the flags that it
-/// suggests, a little stricter: keys share their sections.
-pub(super) const ALIKE: f64 = 0.8;
+/// The similarity above which a name is suggested for another one. It is a little stricter than clap's for
+/// flags, because keys share their sections.
+pub(super) const MIN_SIMILARITY: f64 = 0.8;
 
-/// A name that somebody may have meant by `unknown`.
+/// The name that is most similar to `unknown`, if it is similar enough.
 pub(super) fn similar<'a>(unknown: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     names
         .map(|name| (strsim::jaro(unknown, name), name))
-        .filter(|(likeness, _)| *likeness > ALIKE)
+        .filter(|(similarity, _)| *similarity > MIN_SIMILARITY)
         .max_by(|(one, _), (other, _)| one.total_cmp(other))
         .map(|(_, name)| name)
 }

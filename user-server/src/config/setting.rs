@@ -1,24 +1,32 @@
-//! What a setting is, and the macro that makes the table of all settings and a struct of their
-//! values from one list.
+//! A setting, and the macro that creates a section of the table and a struct of its values from one list.
 
 use std::borrow::Cow;
 
 use super::kind::Kind;
 
-/// Variables of the environment begin with this.
+/// The prefix of the environment variables of this program.
 pub(super) const PREFIX: &str = "USER_SERVER_";
 
-/// One setting: a key in the file, a flag, a variable of the environment.
+/// A section of the file.
+pub(super) struct Section {
+    /// Empty for the top of the file.
+    pub(super) name: &'static str,
+    /// The heading in the help and in the sample.
+    pub(super) title: &'static str,
+    pub(super) settings: &'static [Setting],
+}
+
+/// One setting: a key in the file, a flag, an environment variable.
 pub(super) struct Setting {
-    /// With the section that it is in, such as `tls.cert`.
+    /// Includes the section, as in `tls.cert`.
     pub(super) key: &'static str,
-    /// Without the dashes before it; the variable is named after it.
+    /// Without the leading dashes. The name of the variable is derived from it.
     pub(super) flag: &'static str,
-    /// What stands for the value in the help.
+    /// The placeholder of the value in the help.
     pub(super) value: &'static str,
-    /// As one would write it; `None` is unset.
+    /// As a user would write it; `None` means unset.
     pub(super) default: Option<&'static str>,
-    /// For the sample, of what has no default.
+    /// Shown in the sample if there is no default.
     pub(super) example: &'static str,
     pub(super) secret: Secret,
     /// Sentences, the last without its full stop.
@@ -26,17 +34,17 @@ pub(super) struct Setting {
     pub(super) kind: KindOf,
 }
 
-/// What of a value nobody should read, in errors and in what `config` prints.
+/// The part of a value that errors and `config` must not print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Secret {
     Nothing,
     /// The password of a URL.
     Password,
-    /// What stands behind the name of a header, or in its place.
+    /// The value of a header. If there is no header name, the whole text.
     Header,
 }
 
-/// What the table knows of a [`Kind`].
+/// The properties of a [`Kind`] that the table needs.
 pub(super) struct KindOf {
     pub(super) bare: bool,
     pub(super) list: bool,
@@ -62,13 +70,13 @@ impl Setting {
         format!("{PREFIX}{}", self.flag.to_uppercase().replace('-', "_"))
     }
 
-    /// The key's section, empty for the top of the file, and its name therein.
+    /// The section of the key (empty for the top of the file) and the name in it.
     pub(super) fn section_and_name(&self) -> (&'static str, &'static str) {
         self.key.split_once('.').unwrap_or(("", self.key))
     }
 
-    /// A value as it may be shown.
-    pub(super) fn shown<'a>(&self, text: &'a str) -> Cow<'a, str> {
+    /// The value without its secret part.
+    pub(super) fn redacted<'a>(&self, text: &'a str) -> Cow<'a, str> {
         match self.secret {
             Secret::Nothing => text.into(),
             Secret::Header => match text.split_once('=') {
@@ -80,14 +88,14 @@ impl Setting {
     }
 }
 
-/// A URL as it may be shown, or what somebody has written in its place.
+/// A URL without its password. Also safe for a text that is not a URL.
 pub(super) fn without_password(text: &str) -> Cow<'_, str> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text
             .rsplit_once('@')
             .map_or(text.into(), |(_, host)| format!("(secret)@{host}").into());
     };
-    // Some have it in the query; what stands before that may be a part of it.
+    // The password may be in the query. The text before the query may be a part of it.
     if rest.split_once('?').is_some_and(|(_, query)| query.contains("pass")) {
         return format!("{scheme}://(secret)").into();
     }
@@ -96,31 +104,36 @@ pub(super) fn without_password(text: &str) -> Cow<'_, str> {
     format!("{scheme}://{user}:(secret)@{host}").into()
 }
 
-/// Makes of a list of settings
-/// - `SETTINGS`, the table, and
-/// - `Config`, a struct with a field for each.
+/// Creates a section: a struct with a field for each setting, and its `SECTION` for the table.
 ///
 /// ```text
-/// field: Kind = "key" { flag: "...", value: "...", default: Some("..."), help: "..." }
+/// struct NAME in "section", "Title";
+///
+/// field: Kind = "section.key" { flag: "...", value: "...", default: Some("..."), help: "..." }
 /// ```
 macro_rules! settings {
-    ($($field:ident: $kind:ty = $key:literal { $($rest:tt)* })*) => {
-        /// Every setting, in the order in which they are shown.
-        pub(super) static SETTINGS: &[Setting] = &[$(Setting {
-            key: $key,
-            kind: KindOf::of::<$kind>(),
-            $($rest)*
-            ..Setting::NEW
-        },)*];
-
-        /// The value of every setting.
-        pub(crate) struct Config {
+    (
+        struct $group:ident in $section:literal, $title:literal;
+        $($field:ident: $kind:ty = $key:literal { $($rest:tt)* })*
+    ) => {
+        #[doc = concat!("The values of the settings under \"", $title, "\".")]
+        pub(crate) struct $group {
             $(pub(crate) $field: <$kind as Kind>::Value,)*
         }
 
-        impl Config {
-            /// `texts` gives what a setting is set to, or its default.
-            pub(super) fn gather<'a>(texts: impl Fn(&str) -> &'a [String]) -> Self {
+        impl $group {
+            pub(in crate::config) const SECTION: Section = Section {
+                name: $section,
+                title: $title,
+                settings: &[$(Setting {
+                    key: $key,
+                    kind: KindOf::of::<$kind>(),
+                    $($rest)*
+                    ..Setting::NEW
+                },)*],
+            };
+
+            pub(in crate::config) fn gather<'a>(texts: &impl Fn(&str) -> &'a [String]) -> Self {
                 Self {
                     $($field: <$kind>::gather(texts($key)).expect("values are checked as they are read"),)*
                 }
@@ -131,7 +144,7 @@ macro_rules! settings {
 pub(super) use settings;
 
 impl Setting {
-    /// What an entry of the table leaves out.
+    /// The defaults of an entry.
     pub(super) const NEW: Self = Self {
         key: "",
         flag: "",
@@ -155,17 +168,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_not_shown() {
-        let shown = |secret, text| Setting { secret, ..Setting::NEW }.shown(text).into_owned();
-        assert_eq!(shown(Secret::Nothing, "a://b:c@d"), "a://b:c@d");
-        assert_eq!(shown(Secret::Header, "authorization=Bearer a=b"), "authorization=(secret)");
-        assert_eq!(shown(Secret::Header, "a://b:c@d"), "(secret)");
-        assert_eq!(shown(Secret::Password, "a://b:c@d:1/2"), "a://b:(secret)@d:1/2");
-        assert_eq!(shown(Secret::Password, "a://:c@e@d"), "a://:(secret)@d");
-        assert_eq!(shown(Secret::Password, "a://d:1"), "a://d:1");
-        assert_eq!(shown(Secret::Password, "memory:"), "memory:");
-        assert_eq!(shown(Secret::Password, "a:b@c"), "(secret)@c");
-        assert_eq!(shown(Secret::Password, "a:///b?db=1&pass=c"), "a://(secret)");
-        assert_eq!(shown(Secret::Password, "a:///b?db=1"), "a:///b?db=1");
+    fn secret_is_redacted() {
+        let redacted =
+            |secret, text| Setting { secret, ..Setting::NEW }.redacted(text).into_owned();
+        assert_eq!(redacted(Secret::Nothing, "a://b:c@d"), "a://b:c@d");
+        assert_eq!(redacted(Secret::Header, "authorization=Bearer a=b"), "authorization=(secret)");
+        assert_eq!(redacted(Secret::Header, "a://b:c@d"), "(secret)");
+        assert_eq!(redacted(Secret::Password, "a://b:c@d:1/2"), "a://b:(secret)@d:1/2");
+        assert_eq!(redacted(Secret::Password, "a://:c@e@d"), "a://:(secret)@d");
+        assert_eq!(redacted(Secret::Password, "a://d:1"), "a://d:1");
+        assert_eq!(redacted(Secret::Password, "memory:"), "memory:");
+        assert_eq!(redacted(Secret::Password, "a:b@c"), "(secret)@c");
+        assert_eq!(redacted(Secret::Password, "a:///b?db=1&pass=c"), "a://(secret)");
+        assert_eq!(redacted(Secret::Password, "a:///b?db=1"), "a:///b?db=1");
     }
 }

@@ -1,5 +1,5 @@
-//! Durations and sizes as people write them, always with their units: a plain number would be
-//! seconds to one and milliseconds to another.
+//! Durations and sizes as users write them. A unit is required: a plain number could be seconds or
+//! milliseconds.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ pub(super) const DURATIONS: &str =
 
 pub(super) const SIZES: &str = "a size with its unit (B, KiB, MiB, GiB), such as 16KiB or 4MiB";
 
-/// `1h30m`: numbers, each with a unit.
+/// Parses `1h30m`: numbers, each with a unit.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut sum = Duration::ZERO;
@@ -29,7 +29,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     (!text.is_empty()).then_some(sum)
 }
 
-/// `4MiB`: one number and a unit, in bytes.
+/// Parses `4MiB`, one number and a unit, to bytes.
 pub(super) fn size(text: &str) -> Option<usize> {
     let (number, unit) = number(text)?;
     let bytes: u64 = match unit {
@@ -42,7 +42,7 @@ pub(super) fn size(text: &str) -> Option<usize> {
     number.checked_mul(bytes)?.try_into().ok()
 }
 
-/// A whole number, and what follows it.
+/// The whole number at the start, and the rest of the text.
 fn number(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     Some((text[..end].parse().ok()?, &text[end..]))
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_units_and_add_up() {
+    fn duration_needs_units() {
         for (text, millis) in
             [("0s", 0), ("500ms", 500), ("30s", 30_000), ("1h30m", 5_400_000), ("2d", 172_800_000)]
         {
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_have_units_of_two_to_the_ten() {
+    fn size_needs_a_binary_unit() {
         for (text, bytes) in [("0B", 0), ("512B", 512), ("16KiB", 16384), ("1GiB", 1 << 30)] {
             assert_eq!(size(text), Some(bytes), "{text}");
         }

@@ -1,4 +1,4 @@
-//! The values of the program's own kinds.
+//! Kinds of values of this program.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,8 +15,8 @@ use crate::store::sqlite::Durability;
 use balafon::Encoding;
 use balafon::interceptors::traces::Endpoint;
 
-/// HOST:PORT or `unix:PATH`, as [`Listeners::bind`](balafon::Listeners::bind) takes it, behind `proxy:`
-/// where the PROXY protocol is spoken.
+/// HOST:PORT or `unix:PATH`, as [`Listeners::bind`](balafon::Listeners::bind) takes it. The prefix `proxy:`
+/// turns the PROXY protocol on.
 pub(crate) enum Address {}
 
 /// HOST:PORT.
@@ -31,29 +31,26 @@ pub(crate) enum OtlpHeader {}
 /// An attribute of all spans: `NAME=VALUE`.
 pub(crate) enum Attribute {}
 
-/// The permissions of a file.
-pub(crate) enum Mode {}
-
-/// Where users are kept.
+/// Where users are stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Store {
     Memory,
     Sqlite(PathBuf),
-    /// The URL, maybe with a password.
+    /// The URL, which may have a password.
     Postgres(String),
 }
 
-/// What is logged.
+/// The levels that are logged.
 pub(crate) enum LogLevel {}
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogFormat {
     Pretty,
     Json,
 }
 
-/// Whether clients are to have certificates.
+/// Whether clients need certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClientAuth {
     Off,
@@ -61,20 +58,20 @@ pub(crate) enum ClientAuth {
     Required,
 }
 
-/// Who may ask what the server has, under authentication.
+/// The clients that may call reflection and `Health/List` while authentication is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Discovery {
-    /// As with all other methods: those whom something allows it.
+    /// Clients that are allowed these methods, as for any other method.
     Allowed,
-    /// Everybody.
+    /// Every client.
     Open,
-    /// Everybody who has proved who they are.
+    /// Every authenticated client.
     Authenticated,
-    /// Nobody.
+    /// No client.
     Off,
 }
 
-/// In which encodings requests are accepted.
+/// The accepted encodings of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequestCompression {
     All,
@@ -82,7 +79,7 @@ pub(crate) enum RequestCompression {
     Accept(Encoding),
 }
 
-/// How responses are compressed.
+/// The encoding of responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ResponseCompression {
     Mirror,
@@ -90,14 +87,14 @@ pub(crate) enum ResponseCompression {
     Prefer(Encoding),
 }
 
-/// The oldest version of TLS that is spoken.
+/// The lowest TLS version that is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TlsVersion {
     V1_2,
     V1_3,
 }
 
-/// Only the form: names are resolved when the server listens.
+/// Checks only the form. Names are resolved when the server listens.
 impl Kind for Address {
     type Value = String;
 
@@ -122,10 +119,10 @@ impl Kind for Address {
     }
 }
 
-/// What stands before an address where connections begin with a PROXY header.
+/// The prefix of an address whose connections start with a PROXY header.
 pub(crate) const PROXY: &str = "proxy:";
 
-/// Only the form here as well.
+/// Checks only the form.
 impl Kind for HostPort {
     type Value = String;
 
@@ -188,18 +185,6 @@ impl Kind for Attribute {
     }
 }
 
-impl Kind for Mode {
-    type Value = u32;
-
-    fn wanted() -> String {
-        "permissions as three octal digits, such as 600 or 660".to_owned()
-    }
-
-    fn parse(text: &str) -> Option<u32> {
-        u32::from_str_radix(text, 8).ok().filter(|_| text.len() == 3)
-    }
-}
-
 impl Kind for Store {
     type Value = Self;
 
@@ -245,7 +230,7 @@ impl Kind for LogLevel {
     }
 
     fn parse(text: &str) -> Option<String> {
-        // A word that is no level would be taken for a target, and everything else be off.
+        // The filter would read an unknown word as a target, and turn everything else off.
         let levels = |part: &str| part.contains('=') || LevelFilter::from_str(part).is_ok();
         (text.split(',').all(levels) && EnvFilter::try_new(text).is_ok()).then(|| text.to_owned())
     }
@@ -302,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_a_host_with_a_port_or_a_path() {
+    fn address_is_host_and_port_or_path() {
         for text in [
             "127.0.0.1:9090",
             "[::1]:0",
@@ -330,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_is_named_by_its_kind_and_its_place() {
+    fn store_has_a_scheme() {
         assert_eq!(Store::parse("memory:"), Some(Store::Memory));
         for path in ["users.db", "/var/lib/users.db", "a:b"] {
             let store = Store::parse(&format!("sqlite:{path}"));
@@ -342,14 +327,6 @@ mod tests {
         for text in ["", "memory", "memory:x", "postgres:users", "sqlite:", "users.db", "floppy:a"]
         {
             assert!(Store::parse(text).is_none(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_mode_is_octal() {
-        assert_eq!(Mode::parse("660"), Some(0o660));
-        for text in ["", "66", "0660", "680", "rw-", "-66"] {
-            assert!(Mode::parse(text).is_none(), "{text}");
         }
     }
 }

@@ -1,9 +1,10 @@
-//! The users themselves: what they are, and which names and e-mail addresses are accepted.
+//! Users, and the rules for their names and e-mail addresses.
 //!
-//! Nothing here knows of gRPC or of a database. A [`NewUser`] or a [`UserChange`] exists only if its
-//! values are valid, so that no store has to check them again. Names and addresses are personal
-//! data: neither `Debug` output nor error texts contain them.
+//! This module knows neither gRPC nor databases, and imports no other module of the crate. The values of a
+//! [`NewUser`] and of a [`UserChange`] are always valid, so stores do not check them again. Names and
+//! addresses are personal data: neither `Debug` output nor error texts contain them.
 
+mod email;
 mod validation;
 mod visible;
 
@@ -12,12 +13,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
-pub use self::validation::{Invalid, MAX_EMAIL_BYTES, MAX_NAME_CHARS, Violation};
-use self::validation::{collect, valid_email, valid_name};
+pub use self::email::MAX_EMAIL_BYTES;
+use self::email::valid_email;
+pub use self::validation::{Invalid, MAX_NAME_CHARS, Violation};
+use self::validation::{collect, valid_name};
 
 /// Identifies a user: a UUID of version 7 (RFC 9562 section 5.7).
 ///
-/// Stores issue ids that strictly increase, so the order of ids is the order of creation.
+/// Stores issue strictly increasing ids, so the order of ids is the order of creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(Uuid);
 
@@ -25,7 +28,7 @@ impl UserId {
     /// The length of the textual form, in bytes.
     pub const TEXT_LEN: usize = 36;
 
-    /// Reads the hyphenated form of 36 characters, in upper or lower case. Any other text is `None`.
+    /// Parses the hyphenated form of 36 characters, in upper or lower case. Any other text is `None`.
     ///
     /// Every UUID version is accepted: an id that no store has issued is unknown, not malformed.
     pub fn parse(text: &str) -> Option<Self> {
@@ -36,7 +39,7 @@ impl UserId {
         Uuid::try_parse(text).ok().map(Self)
     }
 
-    /// Writes the lower-case hyphenated form to `buffer`, without allocation.
+    /// Writes the lower-case hyphenated form to `buffer`, without an allocation.
     pub fn encode<'a>(&self, buffer: &'a mut [u8; Self::TEXT_LEN]) -> &'a str {
         self.0.as_hyphenated().encode_lower(buffer)
     }
@@ -60,8 +63,8 @@ impl From<UserId> for Uuid {
     }
 }
 
-/// A moment in UTC, in the shape and the range of a protobuf `Timestamp`, so that every value
-/// converts to one: years 1 to 9999, to the nanosecond.
+/// A time in UTC, with the fields and the range of a protobuf `Timestamp`: years 1 to 9999, in nanoseconds.
+/// So every value can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp {
     seconds: i64,
@@ -74,8 +77,8 @@ impl Timestamp {
     /// 9999-12-31T23:59:59.999999999Z.
     pub const MAX: Self = Self { seconds: 253_402_300_799, nanos: 999_999_999 };
 
-    /// The moment `seconds` after the Unix epoch plus `nanos` (0 to 999,999,999, counted forward
-    /// before the epoch too). `None` if it is outside of [`MIN`](Self::MIN) and
+    /// The time `seconds` after the Unix epoch, plus `nanos`. `seconds` is negative before the epoch. `nanos` is
+    /// 0 to 999,999,999 and counts forward, also before the epoch. `None` outside of [`MIN`](Self::MIN) to
     /// [`MAX`](Self::MAX).
     pub fn new(seconds: i64, nanos: i32) -> Option<Self> {
         let seconds_in_range = (Self::MIN.seconds..=Self::MAX.seconds).contains(&seconds);
@@ -83,7 +86,7 @@ impl Timestamp {
         (seconds_in_range && nanos_in_range).then_some(Self { seconds, nanos })
     }
 
-    /// The system clock's time.
+    /// The time of the system clock.
     pub fn now() -> Self {
         SystemTime::now().into()
     }
@@ -99,13 +102,13 @@ impl Timestamp {
     }
 }
 
-/// Times outside of the range become its nearest end.
+/// A time outside of the range becomes the nearest end of the range.
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         let (seconds, nanos) = match time.duration_since(UNIX_EPOCH) {
             Ok(after) => (i64::try_from(after.as_secs()), after.subsec_nanos()),
             Err(before) => {
-                // Nanoseconds count forwards also before the epoch.
+                // Nanoseconds count forward before the epoch too.
                 let before = before.duration();
                 let nanos = (1_000_000_000 - before.subsec_nanos()) % 1_000_000_000;
                 let seconds = i64::try_from(before.as_secs()).map(|seconds| -seconds);
@@ -121,33 +124,32 @@ impl From<SystemTime> for Timestamp {
 /// Whether a user may use the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum UserStatus {
-    /// In use; every user starts so.
+    /// In use: the status of a new user.
     Active,
-    /// Out of use, by the user's own choice or for lack of use.
+    /// Not in use, by the user's choice or for lack of activity.
     Inactive,
-    /// Barred by an operator.
+    /// Blocked by an operator.
     Suspended,
 }
 
-/// A stored user, or as `User<&str>` one whose texts are kept elsewhere. Its `Debug` output leaves out
-/// the personal data.
+/// A stored user. `User<&str>` borrows its texts. The `Debug` output leaves out the personal data.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct User<Text = String> {
-    /// Given by the store at creation; never changes.
+    /// Issued by the store at creation. It never changes.
     pub id: UserId,
     /// Valid under the rules of [`NewUser::parse`].
     pub name: Text,
     /// Valid under the rules of [`NewUser::parse`]; not unique.
     pub email: Text,
-    /// The system clock at creation. If that clock steps back, a later user can have an earlier
-    /// time: the order of creation is the order of ids.
+    /// The time of the system clock at creation. If the clock steps back, a later user can have an earlier
+    /// time. The order of creation is the order of ids.
     pub created_at: Timestamp,
     /// Whether the user may use the service.
     pub status: UserStatus,
 }
 
 impl User {
-    /// The same user, whose texts stay here.
+    /// The same user with borrowed texts.
     pub fn borrowed(&self) -> User<&str> {
         let Self { id, ref name, ref email, created_at, status } = *self;
         User { id, name, email, created_at, status }
@@ -155,7 +157,7 @@ impl User {
 }
 
 impl User<&str> {
-    /// The same user with texts of its own.
+    /// The same user with owned texts.
     pub fn into_owned(self) -> User {
         let Self { id, name, email, created_at, status } = self;
         User { id, name: name.to_owned(), email: email.to_owned(), created_at, status }
@@ -172,7 +174,7 @@ impl<Text> fmt::Debug for User<Text> {
     }
 }
 
-/// The valid name and e-mail address of a user that is to be created.
+/// The valid name and e-mail address of a user to create.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NewUser {
     name: String,
@@ -180,34 +182,34 @@ pub struct NewUser {
 }
 
 impl NewUser {
-    /// Takes the white space off both ends of the values, brings them to Normalization Form C, and
-    /// validates them.
+    /// Trims the values, converts them to Unicode Normalization Form C, and validates them.
     ///
-    /// - A name has 1 to [`MAX_NAME_CHARS`] characters of any script, no control characters, and none
-    ///   that is not seen or that overrides the direction of others.
-    /// - An e-mail address has at most [`MAX_EMAIL_BYTES`] bytes: a local part of 1 to 64 bytes (RFC
-    ///   5321 dot-string or quoted string without white space, or RFC 6531 for other scripts), `@`,
-    ///   and a domain of two labels or more. Whether it exists is not checked.
+    /// - A name has 1 to [`MAX_NAME_CHARS`] characters of any script. Control characters, invisible
+    ///   characters and direction overrides are refused.
+    /// - An e-mail address has at most [`MAX_EMAIL_BYTES`] bytes: a local part of 1 to 64 bytes, `@`, and a
+    ///   domain of at least two labels. The local part is a dot-string or a quoted string without white
+    ///   space (RFC 5321), or their extension to other scripts (RFC 6531). The existence of the address is not
+    ///   checked.
     ///
     /// # Errors
     ///
-    /// [`Invalid`] with one violation for each field that is not acceptable.
+    /// [`Invalid`] with one violation for each invalid field.
     pub fn parse(name: &str, email: &str) -> Result<Self, Invalid> {
         let (name, email) = collect(valid_name(name), valid_email(email))?;
         Ok(Self { name, email })
     }
 
-    /// The name, normalized and without surrounding white space.
+    /// The name, normalized and trimmed.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The e-mail address, likewise.
+    /// The e-mail address, normalized and trimmed.
     pub fn email(&self) -> &str {
         &self.email
     }
 
-    /// The user that a store keeps once it has chosen the id; active from the start.
+    /// The active user with the id that the store has chosen.
     pub fn into_user(self, id: UserId, created_at: Timestamp) -> User {
         let Self { name, email } = self;
         User { id, name, email, created_at, status: UserStatus::Active }
@@ -220,7 +222,7 @@ impl fmt::Debug for NewUser {
     }
 }
 
-/// What an update changes: valid values for some of a user's fields.
+/// An update of a user: valid new values for some of its fields.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UserChange {
     name: Option<String>,
@@ -228,12 +230,12 @@ pub struct UserChange {
 }
 
 impl UserChange {
-    /// As [`NewUser::parse`], except that an empty value keeps what is stored. A value of white
-    /// space alone is a violation: it was meant to change something.
+    /// As [`NewUser::parse`], but an empty value keeps the stored one. A value of only white space is a
+    /// violation: it was meant to change the field.
     ///
     /// # Errors
     ///
-    /// [`Invalid`] with one violation for each field that is not acceptable.
+    /// [`Invalid`] with one violation for each invalid field.
     pub fn parse(name: &str, email: &str) -> Result<Self, Invalid> {
         let name = (!name.is_empty()).then(|| valid_name(name)).transpose();
         let email = (!email.is_empty()).then(|| valid_email(email)).transpose();
@@ -251,12 +253,12 @@ impl UserChange {
         self.email.as_deref()
     }
 
-    /// Whether everything is kept.
+    /// Whether no field changes.
     pub fn is_empty(&self) -> bool {
         self.name.is_none() && self.email.is_none()
     }
 
-    /// The user as it is after the change.
+    /// The user after the change.
     pub fn apply(&self, user: &User) -> User {
         User {
             name: self.name.as_ref().unwrap_or(&user.name).clone(),
@@ -284,7 +286,7 @@ mod tests {
     const TEXT: &str = "018f3c2a-7b1d-7e4f-8a90-b1c2d3e4f506";
 
     #[test]
-    fn an_id_is_read_in_any_case_and_written_in_lower_case() {
+    fn id_parses_any_case_and_prints_lower_case() {
         let id = UserId::parse(TEXT).unwrap();
         assert_eq!(UserId::parse(&TEXT.to_uppercase()), Some(id));
         assert_eq!(id.to_string(), TEXT);
@@ -293,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn no_other_notation_is_an_id() {
+    fn id_refuses_other_notations() {
         let urn = format!("urn:uuid:{TEXT}");
         let braces = format!("{{{TEXT}}}");
         let digits = TEXT.replace('-', "");
@@ -313,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timestamp_counts_nanoseconds_forward_on_both_sides_of_the_epoch() {
+    fn timestamp_nanoseconds_count_forward_before_the_epoch() {
         let nano = Duration::from_nanos(1);
         let parts = |time| {
             let timestamp = Timestamp::from(time);
@@ -326,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timestamp_stays_in_the_range_of_protobuf() {
+    fn timestamp_stays_in_the_protobuf_range() {
         let eons = Duration::from_secs(1 << 40);
         assert_eq!(Timestamp::from(UNIX_EPOCH + eons), Timestamp::MAX);
         assert_eq!(Timestamp::from(UNIX_EPOCH - eons), Timestamp::MIN);
@@ -340,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_holds_no_personal_data() {
+    fn debug_output_has_no_personal_data() {
         let new = NewUser::parse("Alice", "alice@example.com").unwrap();
         let user = new.clone().into_user(UserId::parse(TEXT).unwrap(), Timestamp::MIN);
         let change = UserChange::parse("Alice", "alice@example.com").unwrap();

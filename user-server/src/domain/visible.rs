@@ -1,10 +1,10 @@
-//! Text of which a reader sees every character, in the order in which they stand.
+//! Checks that all characters of a text are visible and in their order.
 
 use std::borrow::Cow;
 
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
-/// The same text in Normalization Form C (UAX #15): `é` is one character, however it was typed.
+/// The text in Normalization Form C (UAX #15): `é` is then one character, however it was typed.
 pub(super) fn normalized(text: &str) -> Cow<'_, str> {
     if is_nfc_quick(text.chars()) == IsNormalized::Yes {
         return text.into();
@@ -12,23 +12,23 @@ pub(super) fn normalized(text: &str) -> Cow<'_, str> {
     text.nfc().collect::<String>().into()
 }
 
-/// The first character that nobody sees, or that puts others out of their order: by it, two texts that
-/// look the same are different, or one reads as another.
+/// The first character that is invisible or that changes the order of others. With such characters, different
+/// texts look the same, or a text reads as another one.
 ///
-/// Some belong to good text, and are accepted there: joiners and variation selectors behind characters
-/// that join, and marks of direction in text that has letters from right to left. What opens there has
-/// to be closed, and overrides are accepted nowhere.
-pub(super) fn first_unseen(text: &str) -> Option<char> {
-    let runs_leftward = text.chars().any(is_right_to_left);
+/// Some of them are accepted where a language needs them. Joiners and variation selectors may follow
+/// characters that join. Direction marks may be in text with right-to-left letters, where every embedding
+/// and isolate must be closed. Direction overrides are never accepted.
+pub(super) fn first_invisible(text: &str) -> Option<char> {
+    let has_right_to_left = text.chars().any(is_right_to_left);
     let (mut open, mut before) = (Vec::new(), None);
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {
-        let is_good = match Format::of(c) {
+        let is_accepted = match Format::of(c) {
             None => true,
-            Some(Format::Mark) => runs_leftward,
+            Some(Format::Mark) => has_right_to_left,
             Some(opening @ (Format::Embedding | Format::Isolate)) => {
                 open.push((opening, c));
-                runs_leftward
+                has_right_to_left
             }
             Some(Format::EndOfEmbedding) => {
                 open.pop().is_some_and(|(opening, _)| opening == Format::Embedding)
@@ -40,13 +40,13 @@ pub(super) fn first_unseen(text: &str) -> Option<char> {
                 before.is_some_and(joins) && rest.peek().copied().is_some_and(joins)
             }
             Some(Format::Selector) => before.is_some_and(|c| joins(c) || is_keycap(c)),
-            // England is a black flag and the tags of `gbeng`.
+            // The flag of England is a black flag and the tags of `gbeng`.
             Some(Format::Tag) => {
                 before.is_some_and(|c| c == '\u{1f3f4}' || Format::of(c) == Some(Format::Tag))
             }
-            Some(Format::Unseen) => false,
+            Some(Format::Useless) => false,
         };
-        if !is_good {
+        if !is_accepted {
             return Some(c);
         }
         before = Some(c);
@@ -54,27 +54,27 @@ pub(super) fn first_unseen(text: &str) -> Option<char> {
     open.pop().map(|(_, c)| c)
 }
 
-/// What a character that is not seen is for.
+/// The function of an invisible character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
-    /// A direction, without extent.
+    /// A direction mark, which has no extent.
     Mark,
     Embedding,
     EndOfEmbedding,
     Isolate,
     EndOfIsolate,
-    /// Makes its neighbours one sign, or keeps them apart.
+    /// Joins its neighbours into one sign, or separates them.
     Joiner,
-    /// Chooses among the forms of the character before it.
+    /// Selects a form of the character before it.
     Selector,
     Tag,
-    /// Nothing that a name needs.
-    Unseen,
+    /// Never needed in a name.
+    Useless,
 }
 
 impl Format {
-    /// `None` for what is seen. Of Unicode 17: `Default_Ignorable_Code_Point`, the separators of lines
-    /// and paragraphs, annotations, and the signs that are empty.
+    /// `None` for a visible character. The invisible ones are, by Unicode 17: `Default_Ignorable_Code_Point`, the
+    /// separators of lines and paragraphs, annotations, and empty signs.
     fn of(c: char) -> Option<Self> {
         Some(match c {
             '\u{200e}' | '\u{200f}' | '\u{61c}' => Self::Mark,
@@ -86,21 +86,21 @@ impl Format {
             '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}' => Self::Selector,
             '\u{180b}'..='\u{180d}' | '\u{180f}' => Self::Selector,
             '\u{e0020}'..='\u{e007f}' => Self::Tag,
-            '\u{ad}' | '\u{34f}' | '\u{180e}' | '\u{200b}' | '\u{feff}' => Self::Unseen,
-            '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => Self::Unseen,
-            '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' => Self::Unseen,
-            '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}' => Self::Unseen,
-            // Fillers of Hangul, Khmer and Khitan, an empty pattern of Braille, a note without a head.
-            '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' => Self::Unseen,
-            '\u{17b4}' | '\u{17b5}' | '\u{16fe4}' | '\u{2800}' | '\u{1d159}' => Self::Unseen,
+            '\u{ad}' | '\u{34f}' | '\u{180e}' | '\u{200b}' | '\u{feff}' => Self::Useless,
+            '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => Self::Useless,
+            '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' => Self::Useless,
+            '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}' => Self::Useless,
+            // Fillers of Hangul, Khmer and Khitan, the empty Braille pattern, a note without a head.
+            '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' => Self::Useless,
+            '\u{17b4}' | '\u{17b5}' | '\u{16fe4}' | '\u{2800}' | '\u{1d159}' => Self::Useless,
             _ => return None,
         })
     }
 }
 
-/// Whether joiners and selectors mean something beside it: not beside white space, and not beside
-/// letters of ASCII, Latin, Greek, Cyrillic, Armenian and Hebrew, which stand by themselves. Of what
-/// comes before Arabic, a few symbols have two forms.
+/// Whether joiners and selectors have a meaning next to this character. They have none next to white space, nor
+/// next to letters of ASCII, Latin, Greek, Cyrillic, Armenian and Hebrew, which never join. Of the characters
+/// before Arabic, only a few symbols have two forms.
 fn joins(c: char) -> bool {
     let selected = matches!(Format::of(c), Some(Format::Selector | Format::Tag));
     let is_symbol = !c.is_alphanumeric() && c >= '\u{a0}';
@@ -111,7 +111,7 @@ fn joins(c: char) -> bool {
             && (c >= '\u{600}' || is_symbol && !('\u{300}'..'\u{600}').contains(&c))
 }
 
-/// Letters of the extensions of Latin, Greek and Cyrillic.
+/// Whether it is a letter of the extended blocks of Latin, Greek and Cyrillic.
 fn is_latin(c: char) -> bool {
     let extended = matches!(c, '\u{1c80}'..='\u{1c8f}' | '\u{1d00}'..='\u{1fff}'
         | '\u{2c60}'..='\u{2c7f}' | '\u{a640}'..='\u{a69f}' | '\u{a720}'..='\u{a7ff}'
@@ -119,13 +119,13 @@ fn is_latin(c: char) -> bool {
     extended && !c.is_numeric()
 }
 
-/// `1`, a selector and U+20E3 are a key with a one.
+/// Whether it can begin a keycap: `1`, a selector and U+20E3 are a key with a one.
 fn is_keycap(c: char) -> bool {
     c.is_ascii_digit() || c == '#' || c == '*'
 }
 
-/// Letters of Hebrew, Arabic, Syriac, Thaana, N'Ko and their like: the blocks in which unassigned
-/// characters run from right to left as well (UAX #9, table 3).
+/// Whether it is a right-to-left letter, as of Hebrew, Arabic, Syriac, Thaana and N'Ko. These are the blocks in
+/// which unassigned characters are right-to-left too (UAX #9, table 3).
 fn is_right_to_left(c: char) -> bool {
     let is_letter = c.is_alphabetic();
     is_letter
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn composed_and_decomposed_text_are_the_same() {
+    fn normalized_text_is_composed() {
         for (text, expected) in [
             ("Zoe\u{308}", "Zoë"),
             ("A\u{30a}ngstro\u{308}m", "Ångström"),
@@ -154,8 +154,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_seen_is_found() {
-        for unseen in [
+    fn invisible_characters_are_found() {
+        for invisible in [
             '\u{200b}',
             '\u{feff}',
             '\u{3164}',
@@ -196,22 +196,24 @@ mod tests {
             '\u{16fe4}',
             '\u{1bca0}',
         ] {
-            for text in
-                [format!("Ali{unseen}ce"), format!("{unseen}Alice"), format!("Alice{unseen}")]
-            {
-                assert_eq!(first_unseen(&text), Some(unseen), "U+{:04X}", unseen as u32);
+            for text in [
+                format!("Ali{invisible}ce"),
+                format!("{invisible}Alice"),
+                format!("Alice{invisible}"),
+            ] {
+                assert_eq!(first_invisible(&text), Some(invisible), "U+{:04X}", invisible as u32);
             }
-            assert!(first_unseen(&unseen.to_string()).is_some());
+            assert!(first_invisible(&invisible.to_string()).is_some());
         }
-        // Overrides are of no use in any text.
-        assert_eq!(first_unseen("שרה\u{202e}abc\u{202c}"), Some('\u{202e}'));
-        assert_eq!(first_unseen("محمد\u{200b}"), Some('\u{200b}'));
-        assert_eq!(first_unseen("Иван\u{200d}ов"), Some('\u{200d}'));
-        assert_eq!(first_unseen("é\u{fe0f}"), Some('\u{fe0f}'));
+        // Overrides are never accepted.
+        assert_eq!(first_invisible("שרה\u{202e}abc\u{202c}"), Some('\u{202e}'));
+        assert_eq!(first_invisible("محمد\u{200b}"), Some('\u{200b}'));
+        assert_eq!(first_invisible("Иван\u{200d}ов"), Some('\u{200d}'));
+        assert_eq!(first_invisible("é\u{fe0f}"), Some('\u{fe0f}'));
     }
 
     #[test]
-    fn what_good_text_needs_is_accepted() {
+    fn invisible_characters_that_languages_need_are_accepted() {
         for text in [
             "می\u{200c}خواهم",
             "क्\u{200d}ष",
@@ -229,12 +231,12 @@ mod tests {
             "山田\u{3000}太郎",
             "\u{fffd}",
         ] {
-            assert_eq!(first_unseen(text), None, "{text}");
+            assert_eq!(first_invisible(text), None, "{text}");
         }
     }
 
     #[test]
-    fn what_opens_is_closed() {
+    fn embeddings_and_isolates_must_be_closed() {
         for (text, wrong) in [
             ("שרה\u{2067}", '\u{2067}'),
             ("שרה\u{2069}", '\u{2069}'),
@@ -244,7 +246,7 @@ mod tests {
             ("\u{202b}שרה\u{2069}", '\u{2069}'),
             ("\u{2067}\u{2068}שרה\u{2069}", '\u{2067}'),
         ] {
-            assert_eq!(first_unseen(text), Some(wrong));
+            assert_eq!(first_invisible(text), Some(wrong));
         }
     }
 }

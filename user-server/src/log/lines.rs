@@ -1,8 +1,7 @@
-//! Log lines for files and pipes.
+//! The formats of log lines for files and pipes.
 //!
-//! tracing-subscriber's own formats are made for terminals and for spans, of which this program has
-//! none: on one line of the access log they spend two fifths of what a unary call takes. What these
-//! write is the same.
+//! The output equals that of tracing-subscriber's own formats. Those support terminals and spans, which this
+//! program does not need: a line of the access log takes them two fifths of the time of a unary call.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::{self, Debug, Write as _};
@@ -18,26 +17,25 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::escaped::Escaped;
 
-/// The name that tracing gives to an event's text.
+/// The name of the field with an event's text.
 const MESSAGE: &str = "message";
 
-/// Characters of a value, as they stand in the line. Clients write some of them, and by HPACK a few
-/// bytes of theirs can be thousands here.
+/// The maximum number of characters of a value, after escaping. Clients control some values, and with HPACK a
+/// few bytes of a request can be thousands of characters.
 const LONGEST: usize = 256;
 
-/// The same of an event's own text on a terminal, where nobody knows whose event it is.
+/// The maximum number of characters of an event's text on a terminal, where its target is not known.
 const LONGEST_MESSAGE: usize = 1024;
 
-/// Values that no client writes, and that are of use only if they are whole.
+/// Values that are never cut: no client controls them, and only the whole value is useful.
 const WHOLE: [&str; 2] = ["users", "backtrace"];
 
-/// How lines look.
+/// A format of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lines {
-    /// `2026-11-22T13:12:19.348865Z  INFO balafon::app: listening address=127.0.0.1:9090 tls=false`
+    /// `2026-11-22T13:12:19.348865Z  INFO user_server::serve: listening address=127.0.0.1:9090 tls=false`
     Text,
-    /// An object a line: `timestamp`, `level`, the event's fields, of which `message` is one,
-    /// `target`.
+    /// One object per line: `timestamp`, `level`, the fields of the event (with `message`), and `target`.
     Json,
 }
 
@@ -53,7 +51,7 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         thread_local! {
-            /// Kept for its memory. It is taken while in use: what is logged may log in its turn.
+            /// Reused for its memory. It is taken out while in use, because formatting a value may log too.
             static LINE: Cell<String> = const { Cell::new(String::new()) };
         }
         let mut line = LINE.take();
@@ -71,7 +69,7 @@ impl Lines {
         match self {
             Self::Text => {
                 write_time(line);
-                // As wide as the longest of them.
+                // Padded to the width of the longest level.
                 line.push_str(match *metadata.level() {
                     Level::ERROR => " ERROR ",
                     Level::WARN => "  WARN ",
@@ -107,14 +105,15 @@ impl Lines {
     }
 }
 
-/// Events of this crate have what clients write in fields.
+/// The maximum length of an event's text. It is unlimited for events of this project, which put the data of
+/// clients only into fields.
 fn message_room(metadata: &Metadata<'_>) -> usize {
     let target = metadata.target();
     let is_ours = target.starts_with("balafon") || target.starts_with("user_server");
     if is_ours { usize::MAX } else { LONGEST }
 }
 
-/// The values of a line that a terminal shows in the library's format.
+/// The values of a line on a terminal. The rest of the line has tracing-subscriber's format.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TerminalFields;
 
@@ -124,7 +123,7 @@ impl FormatFields<'_> for TerminalFields {
         let mut visitor =
             Fields { lines: Lines::Text, line: &mut line, message_room: LONGEST_MESSAGE };
         fields.record(&mut visitor);
-        // The library has put a space there.
+        // tracing-subscriber has written a space already.
         writer.write_str(line.strip_prefix(' ').unwrap_or(&line))
     }
 }
@@ -132,7 +131,7 @@ impl FormatFields<'_> for TerminalFields {
 struct Fields<'a> {
     lines: Lines,
     line: &'a mut String,
-    /// Characters of the event's own text.
+    /// The maximum number of characters of the event's text.
     message_room: usize,
 }
 
@@ -174,7 +173,7 @@ impl Fields<'_> {
         if quoted {
             self.line.push('"');
         }
-        // It fails where it is cut.
+        // A cut value ends with an error, which is not a failure here.
         let _ = write(&mut Escaped::new(self.line, quoted, room));
         if quoted {
             self.line.push('"');
@@ -208,21 +207,21 @@ impl Visit for Fields<'_> {
         self.text(field, true, |it| it.write_str(value));
     }
 
-    /// What has no form in JSON is a text there.
+    /// JSON has no form for other types, so they are texts there.
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.text(field, self.lines == Lines::Json, |it| write!(it, "{value:?}"));
     }
 }
 
-/// The time, in UTC and with microseconds.
+/// Writes the time in UTC, with microseconds.
 fn write_time(line: &mut String) {
     thread_local! {
-        /// The text of the second that was written last.
+        /// The last second and its text.
         static SECOND: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
     }
     SECOND.with_borrow_mut(|(second, text)| {
         let (mut now, mut micros) = since_epoch();
-        // Again if the clock moved on to the next one meanwhile.
+        // Repeated if the next second has begun meanwhile.
         while *second != now {
             text.clear();
             let _ = time::SystemTime.format_time(&mut Writer::new(text));
@@ -231,7 +230,7 @@ fn write_time(line: &mut String) {
             (now, micros) = since_epoch();
         }
         line.push_str(text);
-        // With its leading zeros, behind a digit that stands where the point is to be.
+        // The added million keeps the leading zeros. The point then replaces its digit 1.
         let start = line.len();
         line.push_str(itoa::Buffer::new().format(1_000_000 + micros));
         line.replace_range(start..=start, ".");
@@ -239,7 +238,7 @@ fn write_time(line: &mut String) {
     })
 }
 
-/// Whole seconds since 1970, negative before it, and the microseconds after them.
+/// The whole seconds since 1970 (negative before it), and the microseconds after them.
 fn since_epoch() -> (i64, u32) {
     let of = |time: Duration| (time.as_secs() as i64, time.subsec_micros());
     match SystemTime::now().duration_since(UNIX_EPOCH) {
@@ -277,7 +276,7 @@ mod tests {
     }
 
     impl Output {
-        /// Logs an event of each kind of value.
+        /// Logs events with every kind of value, and returns the lines.
         fn of(log: impl FnOnce(Self) -> tracing::Dispatch) -> String {
             let lines = Self::default();
             tracing::dispatcher::with_default(&log(lines.clone()), || {
@@ -289,13 +288,13 @@ mod tests {
         }
     }
 
-    /// Without the time, which every line begins with.
+    /// The lines without their times.
     fn untimed(lines: &str) -> Vec<&str> {
         lines.lines().map(|line| line.split_once('Z').unwrap().1).collect()
     }
 
     #[test]
-    fn a_line_of_text_is_that_of_the_library() {
+    fn text_line_equals_the_library_format() {
         let builder = |lines: Output| fmt().with_ansi(false).with_writer(move || lines.clone());
         let ours = Output::of(|lines| builder(lines).event_format(Lines::Text).finish().into());
         let theirs = Output::of(|lines| builder(lines).finish().into());
@@ -303,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_json_is_an_object_of_typed_values() {
+    fn json_line_is_an_object_of_typed_values() {
         let lines = Output::of(|lines| {
             fmt().with_writer(move || lines.clone()).event_format(Lines::Json).finish().into()
         });
@@ -324,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_sends_begins_no_line_and_rings_no_bell() {
+    fn log_value_of_a_client_is_escaped() {
         let attack = "x\nINFO forged \u{1b}[31m\u{9b}1m\u{7f}";
         let lines = Output::default();
         let writer = lines.clone();
@@ -336,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_cut_after_256_characters() {
+    fn log_values_are_cut_after_256_characters() {
         let long = "é".repeat(3_700);
         let users = "u".repeat(3_700);
         for format in [Lines::Text, Lines::Json] {
@@ -353,16 +352,16 @@ mod tests {
             let lengths = runs.iter().map(|run| run.chars().count()).filter(|length| *length > 0);
             let mut lengths: Vec<_> = lengths.collect();
             lengths.sort_unstable();
-            // A list begins with two characters of its own, of which JSON escapes one.
+            // A list begins with two characters. JSON escapes one of them.
             let list = if format == Lines::Json { 253 } else { 254 };
             assert_eq!(lengths, [list, 256, 256, 3_700], "{ours}");
-            assert!(ours.contains(&users), "nobody can use half of a list of ids");
+            assert!(ours.contains(&users), "the list of ids is cut");
             assert_eq!(theirs.matches('é').count(), 255, "{theirs}");
         }
     }
 
     #[test]
-    fn a_terminal_cuts_values_as_well() {
+    fn terminal_line_cuts_values() {
         let lines = Output::default();
         let writer = lines.clone();
         let log = fmt().with_writer(move || writer.clone()).fmt_fields(TerminalFields);
@@ -376,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_is_that_of_the_library_to_the_second() {
+    fn log_time_equals_the_library_time() {
         let (mut before, mut ours, mut after) = (String::new(), String::new(), String::new());
         time::SystemTime.format_time(&mut Writer::new(&mut before)).unwrap();
         write_time(&mut ours);

@@ -1,4 +1,4 @@
-//! The one place where errors of the domain and of stores become statuses.
+//! Converts errors of the domain and of stores to statuses. This happens only here.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,28 +10,28 @@ use balafon::LogThrottle;
 use balafon::rpc::{BadRequest, ErrorInfo, RetryInfo};
 use balafon::{Code, Status};
 
-/// When a store that is away may be back: it is looked at twice a second.
+/// The retry delay while the store is unavailable. Its health is checked twice a second.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// While a store is away, every call fails, and soon.
-static AWAY: Mutex<LogThrottle> = Mutex::new(LogThrottle::new(10));
+/// Throttles the error line of each call while the store is unavailable: every call then fails, and fast.
+static UNAVAILABLE: Mutex<LogThrottle> = Mutex::new(LogThrottle::new(10));
 
 impl From<StoreError> for Status {
     fn from(error: StoreError) -> Self {
         if error.is_key_reused() {
             let detail = ErrorInfo::new("IDEMPOTENCY_KEY_REUSED", pb::user_service::NAME);
             return Status::failed_precondition(
-                "idempotency-key was given before, with another name or e-mail address, or for \
+                "the idempotency-key was used before, for another name or e-mail address, or for \
                  another stream",
             )
             .with_detail(&detail);
         }
         let (code, message) = if error.is_unavailable() {
-            (Code::Unavailable, "the user store is not available now")
+            (Code::Unavailable, "the user store is unavailable")
         } else if error.is_unknown() {
             (
                 Code::Unknown,
-                "the user store lost an answer: it is unknown whether the change is stored",
+                "the answer of the user store was lost: the change may or may not be stored",
             )
         } else if error.is_full() {
             (Code::ResourceExhausted, "the user store is full")
@@ -40,10 +40,10 @@ impl From<StoreError> for Status {
         } else {
             (Code::Internal, "the user store failed")
         };
-        // The cause is for the operator: it may name hosts, files and statements.
+        // The cause is only logged: it may contain hosts, files and statements.
         if error.is_unavailable() || error.is_unknown() {
-            let mut away = AWAY.lock().unwrap_or_else(PoisonError::into_inner);
-            away.log(|times| tracing::error!(%error, times, "user store"));
+            let mut throttle = UNAVAILABLE.lock().unwrap_or_else(PoisonError::into_inner);
+            throttle.log(|times| tracing::error!(%error, times, "user store"));
         } else {
             tracing::error!(%error, "user store");
         }
@@ -55,15 +55,14 @@ impl From<StoreError> for Status {
     }
 }
 
-/// The status of a change that its client may repeat, whatever has become of it: an update, or a
-/// creation with a key.
+/// The status of a change that is safe to repeat, even if it was stored: an update, or a creation with a key.
 pub(super) fn repeatable(error: StoreError) -> Status {
     let is_unknown = error.is_unknown();
     let status = Status::from(error);
     if !is_unknown {
         return status;
     }
-    let message = format!("{}; it is safe to repeat the call as it is", status.message());
+    let message = format!("{}; the call is safe to repeat", status.message());
     Status::unavailable(message).with_detail(&RetryInfo::after(RETRY_AFTER))
 }
 
@@ -74,20 +73,22 @@ impl From<Invalid> for Status {
     }
 }
 
-/// Adds the violations to `detail`, their fields below `path`.
+/// Adds the violations to `detail`, with `path` before the names of their fields.
 pub(super) fn bad_request(detail: BadRequest, path: &str, invalid: Invalid) -> BadRequest {
-    invalid.violations.into_iter().fold(detail, |detail, violation| {
-        detail.violation(format!("{path}{}", violation.field), violation.description)
-    })
+    let mut detail = detail;
+    for violation in invalid.violations {
+        detail = detail.violation(format!("{path}{}", violation.field), violation.description);
+    }
+    detail
 }
 
-/// An id is repeated as it came, so that the client knows which one was meant; but not megabytes of
-/// it, which no client takes as a header.
-const REPEATED: usize = 64 * 1024;
+/// The maximum length of an id in a status message, in bytes. The message repeats the id so that the client
+/// knows which id failed. No client accepts megabytes of it in a header.
+const MAX_REPEATED_ID: usize = 64 * 1024;
 
-/// `text` is what the client has sent: what is no id may be anything, and is not for the log.
+/// `text` is the id that the client has sent. If it is not a UUID it may be any text, so it is not logged.
 pub(super) fn user_not_found(text: &str) -> Status {
-    let mut ends = (0..=REPEATED.min(text.len())).rev();
+    let mut ends = (0..=MAX_REPEATED_ID.min(text.len())).rev();
     let text = &text[..ends.find(|end| text.is_char_boundary(*end)).unwrap_or(0)];
     let status = Status::not_found(format!("User not found: {text}"));
     match UserId::parse(text) {

@@ -1,4 +1,4 @@
-//! The gRPC service in front of a store.
+//! The gRPC service: it converts between messages and the domain, and calls a store.
 
 mod batch;
 mod error;
@@ -28,31 +28,31 @@ use crate::store::{ChangeListener, StoreError, UserStore};
 use balafon::rpc::BadRequest;
 use balafon::{AsciiKey, Call, Metadata, Request, Response, Sink, Status, Streaming};
 
-/// Initial metadata of `GetAllUsers`: how many users there were when the call began. A caller who may
-/// not see all of them does not get it.
+/// Initial metadata of `GetAllUsers`: the number of users at the start of the call. It is left out if the caller
+/// cannot see all users.
 pub static USERS_TOTAL: AsciiKey = AsciiKey::from_static("users-total");
 
-/// Trailing metadata of `GetAllUsers`: how many users were left out because what is stored of them is damaged.
-/// Absent if there were none.
+/// Trailing metadata of `GetAllUsers`: the number of users that were left out because their stored data is
+/// damaged. Absent if there are none.
 pub static USERS_SKIPPED: AsciiKey = AsciiKey::from_static("users-skipped");
 
-/// Request metadata of `GetAllUsers`: the id of the last user that the client has.
+/// Request metadata of `GetAllUsers`: the id of the last user that the client has received.
 pub static USERS_RESUME_AFTER: AsciiKey = AsciiKey::from_static("users-resume-after");
 
-/// The user service on any store.
+/// The user service, on any store.
 #[derive(Debug)]
 pub struct Users<S> {
     store: S,
     batch_limits: Limits,
 }
 
-/// Bytes of a text that are kept for the next message: enough for the longest name.
-const KEPT: usize = 4 * MAX_NAME_CHARS;
+/// The capacity of a text that is kept for the next message, in bytes: enough for the longest name.
+const KEPT_CAPACITY: usize = 4 * MAX_NAME_CHARS;
 
-/// Pages that a scan has in memory at the most: the one that is sent, and what is read ahead.
+/// The maximum number of pages of a scan in memory: the page that is sent, and those that are read ahead.
 const SCANNED_PAGES: usize = 3;
 
-/// What the first of them may take, in bytes, which counts before they are read.
+/// The memory of the first pages, in bytes. It is charged before they are read.
 const FIRST_PAGES: usize = 16 * 1024;
 
 impl<S: UserStore> Users<S> {
@@ -61,15 +61,15 @@ impl<S: UserStore> Users<S> {
         Self { store, batch_limits: Limits::default() }
     }
 
-    /// Sets how many messages a `CreateUsers` stream may have.
+    /// Sets the maximum number of messages in a `CreateUsers` stream.
     #[must_use]
     pub fn max_batch(mut self, messages: usize) -> Self {
         self.batch_limits.messages = messages;
         self
     }
 
-    /// Sets how many users of a `CreateUsers` stream are stored at a time, unless it is all or
-    /// nothing, and how long the first of them waits for the last.
+    /// Sets the size of a chunk: the number of users of a `CreateUsers` stream that are stored together, unless
+    /// the stream is atomic. A chunk that is not full after `delay` is stored as it is.
     #[must_use]
     pub fn chunks(mut self, size: usize, delay: Duration) -> Self {
         self.batch_limits.chunk_size = size;
@@ -77,7 +77,7 @@ impl<S: UserStore> Users<S> {
         self
     }
 
-    /// Changes a user, if the caller may see it.
+    /// Changes a user, if the caller can see it.
     async fn update(
         &self,
         id: UserId,
@@ -97,7 +97,7 @@ impl<S: UserStore> pb::UserService for Users<S> {
         mut request: Request<CreateUserRequest>,
     ) -> Result<Response<UserResponse>, Status> {
         let user = {
-            // Not held while the store is waited for.
+            // The message is freed before the store is called.
             let CreateUserRequest { name, email } = mem::take(&mut request.message);
             NewUser::parse(&name, &email)?
         };
@@ -116,7 +116,7 @@ impl<S: UserStore> pb::UserService for Users<S> {
         mut request: Request<GetUserRequest>,
     ) -> Result<Response<UserResponse>, Status> {
         let (id, view) = (parse_id(&request.message.user_id)?, view(&request));
-        // It may have been a longer one earlier in its message.
+        // The message may have had the field twice, first with a longer text.
         request.message.user_id.shrink_to_fit();
         match self.store.get(id).await? {
             Some(user) if view.shows(&user) => Ok(Response::new(message_of(&user, view))),
@@ -130,20 +130,20 @@ impl<S: UserStore> pb::UserService for Users<S> {
         mut out: Sink<UserResponse>,
     ) -> Result<(), Status> {
         let (after, view) = (resume_after(request.metadata())?, view(&request));
-        let mut held = request.charge(FIRST_PAGES);
+        let mut charge = request.charge(FIRST_PAGES);
         let extent = self.store.extent().await?;
-        // It would tell how many are hidden.
+        // The total would reveal the number of hidden users.
         if !view.active_only {
             out.metadata_mut().insert(&USERS_TOTAL, extent.total);
         }
         out.flush_headers();
 
         let mut pages = pin!(self.store.scan(after, extent));
-        // One message for all users: its strings keep their memory.
+        // The message is reused for all users: its strings keep their memory.
         let mut message = UserResponse::default();
         let mut skipped = 0;
         while let Some(page) = pages.try_next().await? {
-            held.set(FIRST_PAGES.max(SCANNED_PAGES * page.memory()));
+            charge.set(FIRST_PAGES.max(SCANNED_PAGES * page.memory()));
             if page.skipped() > 0 {
                 skipped += page.skipped();
                 out.trailers_mut().insert(&USERS_SKIPPED, skipped);
@@ -177,14 +177,14 @@ impl<S: UserStore> pb::UserService for Users<S> {
             let UserUpdate { user_id, name, email } = &mut update;
             let id = parse_id(user_id)?;
             let change = UserChange::parse(name, email)?;
-            // Not held while the store or the client is waited for.
+            // Long texts are freed before the store is called and the client is waited for.
             user_id.shrink_to_fit();
             for text in [name, email] {
-                if text.capacity() > KEPT {
+                if text.capacity() > KEPT_CAPACITY {
                     *text = String::new();
                 }
             }
-            // First: if the call ends in the middle of it, the change may have happened.
+            // Before the change: if the call ends during it, the change may have happened.
             notify(&request, id);
             let Some(user) = self.update(id, change, view).await.map_err(repeatable)? else {
                 return Err(user_not_found(user_id));
@@ -206,7 +206,7 @@ fn notify(call: &Call, id: UserId) {
     }
 }
 
-/// An id that is no UUID names no user, as far as the client is concerned.
+/// Parses an id. For the client, an id that is not a UUID is an unknown user.
 fn parse_id(text: &str) -> Result<UserId, Status> {
     if text.is_empty() {
         return Err(empty_user_id());

@@ -1,37 +1,39 @@
+//! Limits on the data of users that a caller can see.
+
 use std::borrow::Cow;
 
 use crate::domain::{User, UserStatus};
 
-/// What a caller may see of users. The service looks for it in a call's extensions, and shows
-/// everything if there is none.
+/// The data of users that a caller can see. The service takes it from the extensions of a call. Without it, the
+/// caller sees everything.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct View {
-    /// E-mail addresses are shown as `a***@example.com`.
+    /// E-mail addresses are masked, as in `a***@example.com`.
     pub masked_email: bool,
-    /// Users who are not active are as if they were not there.
+    /// Users who are not active are hidden, as if they did not exist.
     pub active_only: bool,
 }
 
 impl View {
-    /// Whether this user is there.
+    /// Whether this user is visible.
     pub fn shows<Text>(self, user: &User<Text>) -> bool {
         !self.active_only || user.status == UserStatus::Active
     }
 
-    /// The address as it is shown.
+    /// The address, masked if required.
     pub fn email(self, address: &str) -> Cow<'_, str> {
         if !self.masked_email {
             return address.into();
         }
-        // A local part in quotes may have an `@` as well.
+        // A quoted local part may contain an `@` too.
         let (local, domain) = address.rsplit_once('@').unwrap_or_default();
         let mut characters = local.chars();
-        // One character alone would be the whole of it.
+        // The first character of a local part of one would reveal all of it.
         let first = characters.next().filter(|_| characters.next().is_some());
         format!("{}***@{domain}", first.map(String::from).unwrap_or_default()).into()
     }
 
-    /// What those see for whom the limits of both hold.
+    /// The view with the limits of both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -40,7 +42,7 @@ impl View {
         }
     }
 
-    /// What those see who may have either view.
+    /// The view with the limits that both have in common.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
@@ -57,7 +59,7 @@ mod tests {
     const LIMITED: View = View { masked_email: true, active_only: true };
 
     #[test]
-    fn a_masked_address_keeps_its_domain_and_a_character() {
+    fn masked_email_keeps_domain_and_first_character() {
         for (address, masked) in [
             ("alice@example.com", "a***@example.com"),
             ("al@example.com", "a***@example.com"),
@@ -71,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_views_the_less_limited_counts() {
+    fn view_or_keeps_common_limits() {
         let masked = View { masked_email: true, active_only: false };
         assert_eq!(LIMITED.or(masked), masked);
         assert_eq!(LIMITED.or(LIMITED), LIMITED);

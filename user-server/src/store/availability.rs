@@ -1,14 +1,14 @@
-//! Whether a store is there.
+//! The availability of a store.
 
 use std::fmt;
 
 use tokio::sync::watch;
 
-/// What a store's probe has found last, for whoever wants to know.
+/// The last result of a store's probe.
 pub(super) struct Availability(watch::Sender<bool>);
 
 impl Availability {
-    /// Of a store that was just opened.
+    /// A store that was just opened is available.
     pub(super) fn new() -> Self {
         Self(watch::Sender::new(true))
     }
@@ -17,17 +17,17 @@ impl Availability {
         self.0.subscribe()
     }
 
-    /// Logs what is new.
+    /// Sets the result, and logs a change.
     pub(super) fn set(&self, found: Result<(), impl fmt::Display>) {
-        self.0.send_if_modified(|there| match (*there, found) {
+        self.0.send_if_modified(|is_available| match (*is_available, found) {
             (true, Err(error)) => {
-                tracing::warn!(%error, "the database is away");
-                *there = false;
+                tracing::warn!(%error, "the database is unavailable");
+                *is_available = false;
                 true
             }
             (false, Ok(())) => {
-                tracing::info!("the database is back");
-                *there = true;
+                tracing::info!("the database is available again");
+                *is_available = true;
                 true
             }
             _ => false,

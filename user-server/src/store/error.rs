@@ -1,10 +1,9 @@
-//! Why stores fail.
+//! Errors of stores.
 
 use std::error::Error;
 use std::fmt;
 
-/// Why a store could not do what it was asked. It never holds a user's personal data, provided that
-/// the given cause does not.
+/// An error of a store. It contains no personal data, provided that its cause does not.
 #[derive(Debug)]
 pub struct StoreError {
     kind: Kind,
@@ -22,52 +21,52 @@ enum Kind {
 }
 
 impl StoreError {
-    /// The store cannot be reached or is too busy at present; the same call may succeed later.
+    /// The store is unreachable or too busy. The same call may succeed later.
     pub fn unavailable(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { kind: Kind::Unavailable, cause: cause.into() }
     }
 
-    /// The answer to a change was lost: it may be stored, or not.
+    /// The answer to a change was lost. The change may or may not be stored.
     pub fn unknown(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { kind: Kind::Unknown, cause: cause.into() }
     }
 
-    /// The store has no room for what was to be written.
+    /// The store has no space left.
     pub fn full(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { kind: Kind::Full, cause: cause.into() }
     }
 
-    /// What the store holds cannot be a user.
+    /// Stored data is damaged.
     pub fn corrupt(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { kind: Kind::Corrupt, cause: cause.into() }
     }
 
-    /// The key was given before, for another user.
+    /// The idempotency key was used before, for another creation.
     pub fn key_reused() -> Self {
-        Self { kind: Kind::KeyReused, cause: "it was given for another user".into() }
+        Self { kind: Kind::KeyReused, cause: "it was used for another creation".into() }
     }
 
-    /// A fault that no caller can do anything about, such as a refused statement.
+    /// A fault that the caller cannot fix, such as a refused statement.
     pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { kind: Kind::Internal, cause: cause.into() }
     }
 
-    /// The same of a change that may be stored all the same.
+    /// The same error, for a change that may be stored nevertheless.
     pub(super) fn into_unknown(self) -> Self {
         Self { kind: Kind::Unknown, ..self }
     }
 
-    /// The same for another caller.
+    /// A copy for another caller.
     pub(super) fn copied(&self) -> Self {
         Self { kind: self.kind, cause: self.cause.to_string().into() }
     }
 
-    /// The same, with the place where it happened.
-    pub(super) fn within(self, place: &str) -> Self {
-        Self { kind: self.kind, cause: format!("{place}: {}", self.cause).into() }
+    /// The same error with the host where it happened.
+    pub(super) fn at_host(self, host: &str) -> Self {
+        Self { kind: self.kind, cause: format!("{host}: {}", self.cause).into() }
     }
 
-    /// Of several places that were tried, of which none would do. It is of the first one's kind.
+    /// One error for several hosts that all failed. It has the kind of the first one.
     pub(super) fn all(faults: Vec<Self>) -> Self {
         let kind = faults.first().map_or(Kind::Unavailable, |fault| fault.kind);
         let causes: Vec<_> = faults.iter().map(|fault| fault.cause.to_string()).collect();
@@ -79,27 +78,27 @@ impl StoreError {
         self.kind == Kind::Unavailable
     }
 
-    /// Whether it is unknown if the change is stored.
+    /// Whether the change may or may not be stored.
     pub fn is_unknown(&self) -> bool {
         self.kind == Kind::Unknown
     }
 
-    /// Whether the store has no room for what was to be written.
+    /// Whether the store has no space left.
     pub fn is_full(&self) -> bool {
         self.kind == Kind::Full
     }
 
-    /// Whether stored data was lost or damaged.
+    /// Whether stored data is damaged.
     pub fn is_corrupt(&self) -> bool {
         self.kind == Kind::Corrupt
     }
 
-    /// Whether the key was given before, for another user.
+    /// Whether the idempotency key was used before, for another creation.
     pub fn is_key_reused(&self) -> bool {
         self.kind == Kind::KeyReused
     }
 
-    /// Whether it is none of the other kinds.
+    /// Whether it has none of the other kinds.
     pub fn is_internal(&self) -> bool {
         self.kind == Kind::Internal
     }
@@ -107,7 +106,7 @@ impl StoreError {
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.kind {
+        let kind = match self.kind {
             Kind::Unavailable => "user store unavailable",
             Kind::Unknown => "user store lost an answer",
             Kind::Full => "user store full",
@@ -115,12 +114,12 @@ impl fmt::Display for StoreError {
             Kind::KeyReused => "idempotency key reused",
             Kind::Internal => "user store failed",
         };
-        write!(f, "{what}: {}", self.cause)
+        write!(f, "{kind}: {}", self.cause)
     }
 }
 
 impl Error for StoreError {
-    /// The cause of the cause: the cause itself is part of the `Display` text.
+    /// The cause of the cause: the `Display` text includes the cause itself.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.cause.source()
     }
@@ -131,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_has_one_kind_and_names_its_cause() {
+    fn store_error_has_one_kind_and_its_cause() {
         let kinds = |e: &StoreError| -> Vec<u8> {
             let others = [e.is_full(), e.is_corrupt(), e.is_key_reused(), e.is_internal()];
             [e.is_unavailable(), e.is_unknown()].into_iter().chain(others).map(u8::from).collect()

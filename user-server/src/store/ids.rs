@@ -1,16 +1,16 @@
-//! The ids of users.
+//! The sequence of user ids.
 
 use uuid::{ClockSequence, ContextV7, Uuid};
 
 use crate::domain::{Timestamp, UserId};
 
-/// Issues ids that strictly increase, also within a millisecond and when the clock steps back.
+/// Issues strictly increasing ids, also within a millisecond and when the clock steps back.
 ///
-/// A store keeps one, and issues an id and stores its user as one step, so that no user appears
-/// behind a newer one.
+/// A store has one sequence. It issues an id and stores its user in one step, so that no user appears after a
+/// newer one.
 #[derive(Debug, Default)]
 pub struct IdSequence {
-    /// Never goes back: it keeps the greatest time that it has seen, and counts within it.
+    /// It keeps the latest time, and counts within its millisecond.
     context: ContextV7,
 }
 
@@ -20,12 +20,12 @@ impl IdSequence {
         Self::default()
     }
 
-    /// A sequence whose ids are all greater than `newest` (one that a sequence has issued), for a
-    /// store that has users from before it was opened: the clock may have been stepped back since.
+    /// A sequence for a store with users: all ids are greater than `newest`, even if the clock has stepped back
+    /// since. A sequence must have issued `newest`.
     pub fn resume(newest: UserId) -> Self {
         let sequence = Self::new();
         if let Some((seconds, nanos)) = Uuid::from(newest).get_timestamp().map(|t| t.to_unix()) {
-            // The millisecond of `newest` has a counter that is not known any more, the next is free.
+            // The counter of the millisecond of `newest` is not known, so the next millisecond is used.
             let nanos = u64::from(nanos) + 1_000_000;
             let (seconds, nanos) = (seconds + nanos / 1_000_000_000, nanos % 1_000_000_000);
             sequence.context.generate_timestamp_sequence(seconds, nanos as u32);
@@ -33,8 +33,8 @@ impl IdSequence {
         sequence
     }
 
-    /// The next id. It carries `now`, or the latest time given so far if that is later; times
-    /// before 1970, which no id can carry, count as 1970.
+    /// The next id. Its time is `now`, or the latest earlier `now` if that is greater. An id cannot have a time
+    /// before 1970, so such times count as 1970.
     pub fn next(&mut self, now: Timestamp) -> UserId {
         let seconds = u64::try_from(now.seconds()).unwrap_or(0);
         let nanos = u32::try_from(now.nanos()).unwrap_or(0);
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_increase_when_the_clock_stands_or_steps_back() {
+    fn ids_increase_when_the_clock_steps_back() {
         let noon = Timestamp::new(1_700_000_000, 0).unwrap();
         let morning = Timestamp::new(1_699_990_000, 0).unwrap();
         let mut sequence = IdSequence::new();
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_carries_its_time_of_creation() {
+    fn id_has_its_time_of_creation() {
         let now = Timestamp::new(1_700_000_000, 123_456_789).unwrap();
         let uuid = Uuid::from(IdSequence::new().next(now));
         assert_eq!(uuid.get_version_num(), 7);
@@ -66,10 +66,10 @@ mod tests {
     }
 
     #[test]
-    fn a_resumed_sequence_continues_above_the_newest_id() {
+    fn ids_resume_above_the_newest() {
         let now = Timestamp::new(1_700_000_000, 999_999_999).unwrap();
         let hour_ago = Timestamp::new(1_699_996_400, 0).unwrap();
-        // Counters start at random: going on within the same millisecond would fail half the time.
+        // Counters start at random, so continuing in the same millisecond would fail half the time.
         for _ in 0..64 {
             let newest = IdSequence::new().next(now);
             for clock in [now, hour_ago] {

@@ -1,15 +1,17 @@
+//! Notification of changed users.
+
 use std::fmt;
 use std::sync::Arc;
 
 use crate::domain::UserId;
 
-/// Hears the id of each user that a call creates, and of each one that it is about to change. The service takes it from
-/// the call's extensions.
+/// Receives the id of each user that a call creates or is about to change. The service takes it from the
+/// extensions of the call.
 #[derive(Clone)]
 pub struct ChangeListener(Arc<dyn Fn(UserId) + Send + Sync>);
 
 impl ChangeListener {
-    /// Calls `listener` for each user. It runs inside the call's own future, so it must not block.
+    /// Calls `listener` for each user. It runs on the path of the call, so it must not block.
     pub fn new(listener: impl Fn(UserId) + Send + Sync + 'static) -> Self {
         Self(Arc::new(listener))
     }

@@ -1,44 +1,44 @@
-//! What stores that commit tell operators, for Prometheus.
+//! Metrics of stores that commit changes, for Prometheus.
 
 use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntGauge};
 
-/// Commits of a store that gathers changes. Clones are the same metrics.
+/// The commits of a store with group commit. Clones share the metrics.
 #[derive(Clone)]
 pub(super) struct CommitMetrics {
-    /// From its first statement until the changes are durable, also if it fails.
+    /// The time from the first statement until the changes are durable. Failed commits are included.
     pub(super) seconds: Histogram,
     pub(super) users: Histogram,
     pub(super) queued: IntGauge,
 }
 
-/// A call that waits to be committed, until this is dropped.
-pub(super) struct Waiting(IntGauge);
+/// Counts a queued call until this is dropped.
+pub(super) struct Queued(IntGauge);
 
-impl Drop for Waiting {
+impl Drop for Queued {
     fn drop(&mut self) {
         self.0.dec();
     }
 }
 
 impl CommitMetrics {
-    pub(super) fn waiting(&self) -> Waiting {
+    pub(super) fn queued(&self) -> Queued {
         self.queued.inc();
-        Waiting(self.queued.clone())
+        Queued(self.queued.clone())
     }
 
     pub(super) fn new() -> Self {
-        // From an fsync of a fast disk to what health takes for a store that hangs.
+        // From an fsync of a fast disk to the time after which health considers a store stuck.
         let seconds = vec![0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
         let users = vec![1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1000.0, 10_000.0];
         Self {
-            seconds: histogram("user_store_commit_seconds", "Time that commits take.", seconds),
+            seconds: histogram("user_store_commit_seconds", "Duration of commits.", seconds),
             users: histogram(
                 "user_store_commit_users",
-                "Users that are created by a commit, of those that create any.",
+                "Number of users created by a commit, for commits that create users.",
                 users,
             ),
-            queued: gauge("user_store_queue", "Calls that wait to be committed."),
+            queued: gauge("user_store_queue", "Number of calls that wait for their commit."),
         }
     }
 
@@ -53,9 +53,9 @@ impl CommitMetrics {
 
 fn histogram(name: &str, help: &str, buckets: Vec<f64>) -> Histogram {
     let options = HistogramOpts::new(name, help).buckets(buckets);
-    Histogram::with_opts(options).expect("the name is a valid one")
+    Histogram::with_opts(options).expect("the name is valid")
 }
 
 pub(super) fn gauge(name: &str, help: &str) -> IntGauge {
-    IntGauge::new(name, help).expect("the name is a valid one")
+    IntGauge::new(name, help).expect("the name is valid")
 }

@@ -1,4 +1,4 @@
-//! Where users are kept: the trait that every store implements, and what they share.
+//! Stores of users: the trait, and the parts that several stores share.
 
 use std::sync::Arc;
 
@@ -7,46 +7,45 @@ use prometheus::core::Collector;
 use tokio::sync::watch;
 
 pub use self::error::StoreError;
+use self::idempotency::{Creation, Progress, Remembered, forgotten};
+pub use self::idempotency::{IdempotencyKey, Known, Mark, Part, Stored};
 pub use self::ids::IdSequence;
 pub use self::listener::ChangeListener;
-use self::once::{Creation, Progress, Remembered, forgotten};
-pub use self::once::{IdempotencyKey, Known, Mark, Part, Stored};
 pub use self::page::{PAGE_LEN, Packed, Page};
 use crate::domain::{NewUser, User, UserChange, UserId};
 
 mod availability;
 mod error;
+mod idempotency;
 mod ids;
 mod listener;
 pub mod memory;
 pub mod metrics;
-mod once;
 mod page;
 pub mod postgres;
 pub mod sqlite;
-mod turns;
+mod write_queue;
 
-/// Keeps users. None is ever deleted. Every store is held to `tests/it/stores/contract/`.
+/// Stores users. A store never deletes a user. The contract tests in `tests/it/stores/contract/` apply to every
+/// store.
 ///
-/// Users appear in order of their ids: once a user is seen, by whatever method, no user with a
-/// smaller id ever appears. So whoever goes through them in that order (see [`scan`](Self::scan)),
-/// with whatever pauses, misses none.
+/// Users appear in order of their ids: once any method has shown a user, no user with a smaller id appears later.
+/// So a [`scan`](Self::scan) with any number of pauses misses no user.
 ///
-/// A future may be dropped at any time (its caller's call has ended): then a change has either
-/// happened as a whole or not at all.
+/// A future may be dropped at any time, because its call has ended. A change has then happened completely or not
+/// at all.
 pub trait UserStore: Send + Sync + 'static {
-    /// Stores a new user under a new id, greater than all ids before it. With a key that was given
-    /// before, within a day, it stores nothing and returns the user as it was created then, whatever
-    /// has become of it.
+    /// Stores a new user with a new id, greater than all earlier ids. If the key was used before, within a day, it
+    /// stores nothing. It returns the user as it was created then, without later changes.
     ///
-    /// When the future is ready, the user is as durable as the store makes anything, and every
-    /// other method sees it. `listener` is told its id before it is stored: whoever drops the future
-    /// knows all that may have happened.
+    /// When the future is ready, the user is as durable as the store can make it, and every other method sees
+    /// it. `listener` receives the id before the user is stored. So the owner of a dropped future knows which
+    /// users may be stored.
     ///
     /// # Errors
     ///
-    /// Any [`StoreError`]. After all but [unknown](StoreError::is_unknown) the user is not stored.
-    /// [Key reused](StoreError::is_key_reused) if something else was to be created with that key.
+    /// Any [`StoreError`]. Only after [unknown](StoreError::is_unknown) the user may be stored.
+    /// [Key reused](StoreError::is_key_reused) if the key was used for another creation.
     fn create_one(
         &self,
         user: NewUser,
@@ -54,9 +53,9 @@ pub trait UserStore: Send + Sync + 'static {
         listener: Option<ChangeListener>,
     ) -> impl Future<Output = Result<Arc<User>, StoreError>> + Send;
 
-    /// Stores new users in one step, each under a new id, greater than that of the one before it:
-    /// either all of them or none, and no other method ever sees a part of them. Gives their ids, in
-    /// the same order. Of a stream with a key they are only stored if they are its next part.
+    /// Stores new users in one step, with increasing new ids: either all or none. No other method ever sees only
+    /// some of them. Returns their ids in the same order. The users of a stream with a key are stored only if
+    /// `part` is the next part of the stream.
     ///
     /// # Errors
     ///
@@ -90,7 +89,7 @@ pub trait UserStore: Send + Sync + 'static {
         self.create_one(user, Some(key), None)
     }
 
-    /// As [`create_many`](Self::create_many), of no stream.
+    /// As [`create_many`](Self::create_many), without a stream.
     ///
     /// # Errors
     ///
@@ -107,7 +106,7 @@ pub trait UserStore: Send + Sync + 'static {
         }
     }
 
-    /// The user with this id, if there is one.
+    /// The user with this id, if it exists.
     ///
     /// # Errors
     ///
@@ -115,52 +114,50 @@ pub trait UserStore: Send + Sync + 'static {
     fn get(&self, id: UserId)
     -> impl Future<Output = Result<Option<Arc<User>>, StoreError>> + Send;
 
-    /// Changes the user with this id, if there is one, and returns it as it is then.
+    /// Changes the user with this id, if it exists, and returns the changed user.
     ///
-    /// Reading and writing are one step: of concurrent changes to one user none is lost, and where
-    /// they set the same field the last one stays.
+    /// The change is atomic. No concurrent change to the same user is lost. If two changes set the same field,
+    /// the last one wins.
     ///
     /// # Errors
     ///
-    /// Any [`StoreError`]. After all but [unknown](StoreError::is_unknown) nothing has changed.
+    /// Any [`StoreError`]. Only after [unknown](StoreError::is_unknown) the user may have changed.
     fn update(
         &self,
         id: UserId,
         change: UserChange,
     ) -> impl Future<Output = Result<Option<Arc<User>>, StoreError>> + Send;
 
-    /// How many users there are, and the newest of them, both at one moment.
+    /// The number of users and the newest user, as a consistent snapshot.
     ///
     /// # Errors
     ///
     /// Any [`StoreError`] but full.
     fn extent(&self) -> impl Future<Output = Result<Extent, StoreError>> + Send;
 
-    /// Goes through the users of `extent` in order of their ids, from the first one above `after`, which
-    /// need not be the id of a user (from the oldest, if `None`).
+    /// Streams the users of `extent` in order of their ids, from the first id above `after`. `after` need not be
+    /// the id of a user. `None` starts with the oldest user.
     ///
-    /// Those created later are not among them, however long it takes. It is no snapshot of their
-    /// values: a user changed meanwhile is returned either as it was or as it is.
+    /// Users that are created later are left out, however long the scan takes. The values are not a snapshot: a
+    /// user that changes during the scan is returned in its old or its new state.
     ///
-    /// It reads a page or two ahead while the caller is busy with one, and no more. From page to page it
-    /// has no transaction open, nor anything that others may wait for, however long its caller rests.
-    /// If the future of a page is dropped, that page is the next one all the same.
+    /// The scan reads at most two pages ahead while the caller uses a page. Between pages it holds no
+    /// transaction and no lock, however long the caller pauses. If the future of a page is dropped, that page is
+    /// still the next one.
     ///
-    /// A user that cannot be read is left out, logged, and counted in [`Page::skipped`]. A page may have no
-    /// users.
+    /// A user that cannot be read is left out, logged, and counted in [`Page::skipped`]. A page can be empty.
     ///
     /// # Errors
     ///
-    /// Any [`StoreError`] but full; with it the stream ends, and stays so.
+    /// Any [`StoreError`] but full. The stream then ends.
     fn scan(
         &self,
         after: Option<UserId>,
         extent: Extent,
     ) -> impl Stream<Item = Result<Page, StoreError>> + Send;
 
-    /// Whether users can be read and written, now and later on: what calls would find that came now.
-    /// Changes are seen within about a second. One that is closed stays as it is; so does this one,
-    /// for stores that are always there.
+    /// Whether users can be read and written at present. A change is noticed within about a second. A closed
+    /// receiver keeps its last value. The default is for stores that are always available.
     fn availability(&self) -> watch::Receiver<bool> {
         watch::Sender::new(true).subscribe()
     }
@@ -177,42 +174,42 @@ fn notify(listener: Option<&ChangeListener>, id: UserId) {
     }
 }
 
-/// What there is for a store to open.
+/// The state of a store before it is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// Nothing yet: it would be made.
+    /// It does not exist, and would be created.
     Nothing,
-    /// What an older version of this program has left: its schema would be brought up to date.
+    /// It has the schema of an older version of this program, and would be migrated.
     Older,
-    /// What this version can use as it is.
+    /// This version can use it as it is.
     Current,
-    /// What this version can use as it is, but for changes: users are read, and health is NOT_SERVING.
+    /// It has the current schema but is read-only: users are read, and health is NOT_SERVING.
     ReadOnly,
-    /// What another process has open, and nobody can look into meanwhile.
+    /// Another process has it open, so it cannot be inspected.
     InUse,
 }
 
 impl Found {
-    /// Whether opening it would make or change anything.
+    /// Whether opening would create or migrate it.
     pub fn would_change(self) -> bool {
         matches!(self, Self::Nothing | Self::Older)
     }
 
-    /// Of the migrations that a store has seen, and those that there are.
-    fn of(seen: usize, known: usize) -> Self {
-        match seen {
+    /// The state of a store with `applied` of the `known` migrations.
+    fn of(applied: usize, known: usize) -> Self {
+        match applied {
             0 => Self::Nothing,
-            seen if seen < known => Self::Older,
+            applied if applied < known => Self::Older,
             _ => Self::Current,
         }
     }
 }
 
-/// What a store holds at one moment.
+/// The size of a store at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// How many users.
+    /// The number of users.
     pub total: u64,
-    /// The user created last; `None` if there are no users.
+    /// The user that was created last; `None` without users.
     pub newest: Option<UserId>,
 }

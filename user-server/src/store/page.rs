@@ -1,4 +1,4 @@
-//! Users on their way out of a store.
+//! Pages of users, the result of a scan.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,34 +7,34 @@ use super::StoreError;
 use crate::domain::{MAX_EMAIL_BYTES, MAX_NAME_CHARS, User, UserId};
 use balafon::LogThrottle;
 
-/// How many users a [`Page`] has at most. While it is read others wait who want the same thread or
-/// connection: a third of a millisecond with SQLite. Whoever sends it is woken once for it: with a
-/// quarter of this, SQLite has four fifths of the rate.
+/// The maximum number of users in a [`Page`]. A page occupies its thread or connection while it is read: a third
+/// of a millisecond with SQLite. Its sender is woken once per page. With a quarter of this size, SQLite reaches
+/// four fifths of the rate.
 pub const PAGE_LEN: usize = 1024;
 
-/// How many bytes of texts a page has at most: twice those of a page of typical users. It is what
-/// bounds a page of long ones.
+/// The maximum size of the texts of a page, in bytes: twice that of a full page of typical users. It bounds a page
+/// of long users.
 const PAGE_TEXTS: usize = 64 * 1024;
 
-/// Those of the longest user; a character has up to four bytes.
+/// The texts of the longest user, in bytes. A character has up to four bytes.
 const LONGEST: usize = 4 * MAX_NAME_CHARS + MAX_EMAIL_BYTES;
 
-/// What a typical user has of them.
-const TEXTS: usize = 32;
+/// The texts of a typical user, in bytes.
+const TYPICAL_TEXTS: usize = 32;
 
-/// Every listing finds the same damaged users again.
+/// Throttles the lines about damaged users: every scan finds the same users again.
 static SKIPPED: Mutex<LogThrottle> = Mutex::new(LogThrottle::new(10));
 
-/// Some users, in the order of a scan.
+/// Users in the order of a scan.
 pub enum Page {
-    /// Of a store that has them in memory.
+    /// From a store that has them in memory.
     Shared(Vec<Arc<User>>),
-    /// Of one that has read them for this page.
+    /// From a store that has read them for this page.
     Packed(Packed),
 }
 
 impl Page {
-    /// How many users it has.
+    /// The number of users.
     pub fn len(&self) -> usize {
         match self {
             Self::Shared(users) => users.len(),
@@ -47,7 +47,7 @@ impl Page {
         self.len() == 0
     }
 
-    /// How many users were left out because what is stored of them is damaged.
+    /// The number of users that were left out because their stored data is damaged.
     pub fn skipped(&self) -> u64 {
         match self {
             Self::Shared(_) => 0,
@@ -55,7 +55,7 @@ impl Page {
         }
     }
 
-    /// Bytes of memory that it holds; shared users are counted where they are stored.
+    /// The memory of the page, in bytes. Shared users are not included, because the store holds them anyway.
     pub fn memory(&self) -> usize {
         match self {
             Self::Shared(users) => users.capacity() * size_of::<Arc<User>>(),
@@ -65,7 +65,7 @@ impl Page {
         }
     }
 
-    /// The user at a position, from 0 on.
+    /// The user at a position, counted from 0.
     pub fn get(&self, position: usize) -> Option<User<&str>> {
         match self {
             Self::Shared(users) => users.get(position).map(|user| user.borrowed()),
@@ -73,12 +73,12 @@ impl Page {
         }
     }
 
-    /// Its users.
+    /// The users.
     pub fn iter(&self) -> impl Iterator<Item = User<&str>> {
         (0..self.len()).map_while(|position| self.get(position))
     }
 
-    /// The id of its last user.
+    /// The id of the last user.
     pub fn last(&self) -> Option<UserId> {
         self.get(self.len().checked_sub(1)?).map(|user| user.id)
     }
@@ -90,35 +90,35 @@ impl From<Packed> for Page {
     }
 }
 
-/// Without the users, whose texts are personal data.
+/// Leaves out the users, whose texts are personal data.
 impl fmt::Debug for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Page").field("users", &self.len()).finish_non_exhaustive()
     }
 }
 
-/// Users in two pieces of memory, however many they are.
+/// Any number of users in two allocations.
 ///
-/// With texts of their own they would be in thousands, made by the thread that reads and then given
-/// back to it one by one by the thread that sends them.
+/// Owned texts would be thousands of allocations, made by the thread that reads and freed by the thread that
+/// sends.
 pub struct Packed {
-    /// In the place of each text, where it ends.
+    /// Each text is replaced with the position of its end in `texts`.
     users: Vec<User<usize>>,
     texts: String,
-    /// How many users are enough.
-    room: usize,
+    /// The number of users at which the page is full.
+    capacity: usize,
     skipped: u64,
 }
 
 impl Packed {
-    /// No users, and room for so many, or for a whole page if that is less.
+    /// An empty page for this number of users, but at most [`PAGE_LEN`].
     pub fn with_room_for(users: usize) -> Self {
-        let room = users.min(PAGE_LEN);
-        let texts = String::with_capacity(TEXTS * room);
-        Self { users: Vec::with_capacity(room), texts, room, skipped: 0 }
+        let capacity = users.min(PAGE_LEN);
+        let texts = String::with_capacity(TYPICAL_TEXTS * capacity);
+        Self { users: Vec::with_capacity(capacity), texts, capacity, skipped: 0 }
     }
 
-    /// Adds a user, with an id above those of all others.
+    /// Adds a user. Its id must be above all others.
     pub fn push(&mut self, user: User<&str>) {
         let User { id, name, email, created_at, status } = user;
         let mut end = |text| {
@@ -129,7 +129,7 @@ impl Packed {
         self.users.push(User { id, name, email, created_at, status });
     }
 
-    /// How many users it has.
+    /// The number of users.
     pub fn len(&self) -> usize {
         self.users.len()
     }
@@ -139,17 +139,18 @@ impl Packed {
         self.users.is_empty()
     }
 
-    /// Leaves out a user that cannot be read, and logs why: `error` names it.
+    /// Leaves out a user that cannot be read, and logs the error, which names the user.
     pub fn skip(&mut self, error: &StoreError) {
         self.skipped += 1;
         let mut skipped = SKIPPED.lock().unwrap_or_else(PoisonError::into_inner);
-        skipped
-            .log(|times| tracing::error!(%error, times, "a damaged user is left out of a listing"));
+        skipped.log(
+            |times| tracing::error!(%error, times, "a damaged user was left out of GetAllUsers"),
+        );
     }
 
-    /// Whether they are as many as there was room for, or so long that another one may be too much.
+    /// Whether the number of users has reached the capacity, or another long user may not fit.
     pub fn is_full(&self) -> bool {
-        self.users.len() >= self.room || self.texts.len() + LONGEST > PAGE_TEXTS
+        self.users.len() >= self.capacity || self.texts.len() + LONGEST > PAGE_TEXTS
     }
 
     fn get(&self, position: usize) -> Option<User<&str>> {
@@ -160,7 +161,7 @@ impl Packed {
     }
 }
 
-/// Likewise.
+/// Leaves out the users, whose texts are personal data.
 impl fmt::Debug for Packed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Packed").field("users", &self.users.len()).finish_non_exhaustive()
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn users_come_out_of_a_page_as_they_went_in() {
+    fn page_returns_its_users() {
         let users = [user("Alice", "a@b.co"), user("", ""), user("Юля", "юля@пример.рф")];
         let mut packed = Packed::with_room_for(1);
         users.iter().for_each(|user| packed.push(*user));
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_full_of_many_users_or_of_long_ones() {
+    fn page_is_full_of_many_or_long_users() {
         let long = ("😀".repeat(MAX_NAME_CHARS), "e".repeat(MAX_EMAIL_BYTES));
         let long = user(&long.0, &long.1);
         let many = PAGE_TEXTS / LONGEST;
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_holds_no_personal_data() {
+    fn page_debug_output_has_no_personal_data() {
         let mut packed = Packed::with_room_for(1);
         packed.push(user("Alice", "a@b.co"));
         assert_eq!(format!("{packed:?}"), "Packed { users: 1, .. }");

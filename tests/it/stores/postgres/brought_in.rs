@@ -212,6 +212,6 @@ async fn damaged_user_is_logged_and_counted_in_the_trailers() {
     assert_eq!(reply.grpc_status(), "0");
     assert_eq!(reply.headers["users-total"], "3");
     assert_eq!(reply.trailer("users-skipped"), Some("1"));
-    let line = running.line_with("is left out");
-    assert!(line.contains(&format!("user {} has a bad status", ids[1])), "{line}");
+    let line = running.line_with("was left out");
+    assert!(line.contains(&format!("user {} has an invalid status", ids[1])), "{line}");
 }

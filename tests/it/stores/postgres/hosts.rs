@@ -90,7 +90,8 @@ async fn unusable_hosts_are_all_named() {
     let url = format!("postgres://me:hunter2@127.0.0.1:1,127.0.0.1:{port},nowhere.invalid/users");
     let options = Options { url, tls: None, connections: 1 };
     let error = InDatabase::refusal(&options).await;
-    for part in ["127.0.0.1:1: error connecting", "no answer within 2s", "of nowhere.invalid"] {
+    for part in ["127.0.0.1:1: error connecting", "no answer within 2s", "look up nowhere.invalid"]
+    {
         assert!(error.contains(part) && !error.contains("hunter2"), "{error}");
     }
 }
@@ -161,7 +162,7 @@ async fn writable_host_is_chosen_among_several() {
     place.options.url =
         by_way_of(&place.options.url, &ports[..1]) + "?target_session_attrs=primary";
     let error = InDatabase::refusal(&place.options).await;
-    assert!(error.contains("can only be read, and target_session_attrs excludes that"), "{error}");
+    assert!(error.contains("is read-only, and target_session_attrs excludes that"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -212,7 +213,7 @@ async fn read_only_database_is_not_ready_and_answers_reads() {
     assert_eq!(reply.grpc_status(), "14");
     let check = user_server().args(["check", "--store", &place.options.url]).output().unwrap();
     let out = String::from_utf8(check.stdout).unwrap();
-    assert!(check.status.success() && out.contains("can only be read"), "{out}");
+    assert!(check.status.success() && out.contains("is read-only"), "{out}");
 
     place.run_sql(&format!("BEGIN READ WRITE; {}; COMMIT", read_only("off")));
     place.run_sql(all);

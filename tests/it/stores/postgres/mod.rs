@@ -155,7 +155,7 @@ async fn schema_of_a_newer_version_is_left_alone() {
     drop(place.open().await);
     place.run_sql("UPDATE user_schema SET version = 99");
     let error = place.try_open().await.unwrap_err().to_string();
-    assert!(error.contains("schema 99, written by a newer version"), "{error}");
+    assert!(error.contains("schema version 99 of a newer program"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -55,10 +55,13 @@ async fn role_with_row_rights_only_serves() {
 async fn role_without_a_right_fails_check_and_start() {
     let Some(divided) = Divided::new().await else { return };
     let error = InDatabase::refusal(&divided.server).await;
-    assert!(error.contains("may use no schema of its search_path"), "{error}");
+    assert!(error.contains("has no usable schema in its search_path"), "{error}");
     divided.grant("USAGE ON SCHEMA app");
     let error = InDatabase::refusal(&divided.server).await;
-    assert!(error.contains("may make none in schema app: run user-server migrate"), "{error}");
+    assert!(
+        error.contains("may not create tables in schema app: run user-server migrate"),
+        "{error}"
+    );
     drop(PostgresStore::connect(&divided.owner).await.unwrap());
     let error = InDatabase::refusal(&divided.server).await;
     assert!(
@@ -89,8 +92,8 @@ async fn migrate_makes_the_tables_once_and_reports_it() {
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
     let (code, out) = run("check", &divided.owner);
-    assert!(code == Some(0) && out.contains("would be made"), "{out}");
-    for says in [": made\n", ": up to date already\n"] {
+    assert!(code == Some(0) && out.contains("would be created"), "{out}");
+    for says in [": created\n", ": already up to date\n"] {
         let (code, out) = run("migrate", &divided.owner);
         assert!(code == Some(0) && out.ends_with(says), "{out}");
     }

@@ -1,27 +1,29 @@
+//! The status of a `CreateUsers` stream that ends with an error.
+
 use super::Mode;
 use crate::pb::user_service;
 use crate::service::error::RETRY_AFTER;
 use balafon::rpc::{ErrorInfo, RetryInfo};
 use balafon::{Code, Status};
 
-/// What a stream that ends with an error has done.
+/// The result of a stream that ends with an error.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ending {
     pub(super) mode: Mode,
-    /// Whether it has an idempotency key: then it may be repeated.
+    /// Whether the stream has an idempotency key. It is then safe to repeat.
     pub(super) keyed: bool,
-    /// How many users are stored.
+    /// The number of stored users.
     pub(super) created: usize,
-    /// How many messages, from the first one on, are stored or were refused.
+    /// The number of messages, from the first, that are stored or refused.
     pub(super) messages: usize,
-    /// How many more users may be stored, or not.
+    /// The number of further users that may or may not be stored.
     pub(super) unknown: usize,
 }
 
 impl Ending {
-    /// The status with all of this, and how to go on: clients that obey it create no user twice.
+    /// Adds the result to a status, and how to continue without creating a user twice.
     pub(super) fn explain(self, status: Status) -> Status {
-        // These say by themselves that nothing was stored, or that nothing more will be.
+        // These codes already say that nothing was stored, or that a repetition would fail.
         if matches!(status.code(), Code::InvalidArgument | Code::FailedPrecondition) {
             return status;
         }
@@ -42,7 +44,7 @@ impl Ending {
         explained
     }
 
-    /// UNAVAILABLE is a code after which many clients try again by themselves.
+    /// UNAVAILABLE only if the stream is safe to repeat: many clients retry it automatically.
     fn code(self, code: Code) -> Code {
         match code {
             Code::Unknown if self.keyed => Code::Unavailable,
@@ -67,11 +69,11 @@ impl Ending {
         if keyed {
             text += "repeat the stream with the same idempotency-key: ";
         } else if mode == Mode::Chunked && unknown == 0 && created > 0 {
-            text += &format!("go on from messages[{messages}] in another stream: before it ");
+            text += &format!("continue with messages[{messages}] in another stream: ");
         }
         text += &format!("{created} users were created");
         if unknown > 0 {
-            text += &format!(", and it is unknown whether the next {unknown} were");
+            text += &format!(", and the next {unknown} may or may not have been");
         }
         text
     }
@@ -90,15 +92,15 @@ mod tests {
         Ending { mode: Mode::Chunked, keyed: false, created: 0, messages: 0, unknown: 0 };
 
     #[test]
-    fn only_what_may_be_repeated_says_so() {
+    fn batch_error_is_unavailable_only_if_repeatable() {
         let partial = Ending { created: 520, messages: 523, ..NOTHING };
-        let doubtful = Ending { unknown: 80, ..partial };
+        let uncertain = Ending { unknown: 80, ..partial };
         for (ending, code, repeatable) in [
             (NOTHING, Code::Unavailable, true),
             (partial, Code::Aborted, false),
-            (doubtful, Code::Unknown, false),
+            (uncertain, Code::Unknown, false),
             (Ending { keyed: true, ..partial }, Code::Unavailable, true),
-            (Ending { keyed: true, ..doubtful }, Code::Unavailable, true),
+            (Ending { keyed: true, ..uncertain }, Code::Unavailable, true),
         ] {
             let status = ending.explain(unavailable());
             assert_eq!(status.code(), code, "{ending:?}");
@@ -107,20 +109,19 @@ mod tests {
             assert_eq!(info.metadata["created"], ending.created.to_string());
             assert_eq!(info.metadata["messages"], ending.messages.to_string());
             assert_eq!(info.metadata.contains_key("unknown"), ending.unknown > 0);
-            let says_unknown = status.message().contains("unknown whether the next 80");
+            let says_unknown = status.message().contains("the next 80 may or may not");
             assert_eq!(says_unknown, ending.unknown > 0, "{status}");
         }
         let lost = Status::unknown("an answer was lost");
-        let status = Ending { keyed: true, ..doubtful }.explain(lost);
+        let status = Ending { keyed: true, ..uncertain }.explain(lost);
         assert!(status.code() == Code::Unavailable && status.detail::<RetryInfo>().is_some());
     }
 
     #[test]
-    fn the_text_says_how_to_go_on() {
+    fn batch_error_says_how_to_continue() {
         let partial = Ending { created: 2, messages: 3, ..NOTHING };
         let text = |ending: Ending| ending.explain(unavailable()).message().to_owned();
-        let expected =
-            "away; go on from messages[3] in another stream: before it 2 users were created";
+        let expected = "away; continue with messages[3] in another stream: 2 users were created";
         assert_eq!(text(partial), expected);
         let keyed = "away; repeat the stream with the same idempotency-key: 2 users were created";
         assert_eq!(text(Ending { keyed: true, ..partial }), keyed);

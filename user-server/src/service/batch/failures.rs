@@ -1,14 +1,16 @@
+//! The invalid messages of a `CreateUsers` stream.
+
 use balafon::prost::Message;
 
 use super::{USERS_FAILED, USERS_FAILURES};
 use balafon::Metadata;
 use balafon::rpc::BadRequest;
 
-/// The largest `users-failures-bin`, encoded but not yet in base64: with the rest of the trailers
-/// it stays below 8 KiB, the least that clients accept by default (grpc-java, C-core).
+/// The maximum size of `users-failures-bin` in bytes, before base64. The trailers then stay below 8 KiB, the
+/// smallest default limit of clients (grpc-java, C-core).
 const MAX_FAILURES_LEN: usize = 4 * 1024;
 
-/// Messages of a stream that made no user.
+/// The invalid messages of a stream.
 #[derive(Default)]
 pub(super) struct Failures {
     messages: u64,
@@ -17,7 +19,7 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    /// Counts a message; its violations are named as long as the trailers have room.
+    /// Counts a message. Its violations are listed as long as they fit into the trailers.
     pub(super) fn add(&mut self, violations: BadRequest) {
         self.messages += 1;
         let len = self.detail.encoded_len() + violations.encoded_len();

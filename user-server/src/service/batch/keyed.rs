@@ -1,21 +1,23 @@
+//! A `CreateUsers` stream with an idempotency key, and how it continues an earlier attempt.
+
 use crate::domain::NewUser;
 use crate::store::{IdempotencyKey, Known, Mark, Part, StoreError};
 
-/// A stream with an idempotency key, of which some may be stored already.
+/// A stream with an idempotency key. An earlier attempt may have stored some of its users.
 ///
 /// ```text
 ///   users:  0 ─────────── stored ─────────── read ─────────── ahead.mark
-///             are the same        pending       of a stream of before: skipped, and compared there
+///             known to be equal     pending      stored by the earlier attempt: skipped, compared at the end
 /// ```
 pub(super) struct Keyed {
     key: IdempotencyKey,
-    /// Up to here the users of this stream are known to be those that are stored.
+    /// Up to here, the users of this stream are equal to the stored ones.
     stored: Mark,
-    /// Behind the last user that was read.
+    /// After the last user that was read.
     read: Mark,
-    /// How far an earlier stream has come, if that is further than this one.
+    /// The end of the earlier attempt, if it is ahead of this one.
     ahead: Option<Ahead>,
-    /// Whether all users of the stream are stored, and no others may follow.
+    /// Whether the stream is complete, so that no user may follow.
     ended: bool,
 }
 
@@ -29,10 +31,10 @@ impl Keyed {
         Self { key, stored: Mark::START, read: Mark::START, ahead: None, ended: false }
     }
 
-    /// Whether this user, the next one, is still to be stored.
+    /// Reads the next user, and returns whether it must be stored.
     ///
     /// # Errors
-    /// The key is that of another stream.
+    /// The key belongs to another stream.
     pub(super) fn take(&mut self, user: &NewUser) -> Result<bool, StoreError> {
         if self.ended {
             return Err(StoreError::key_reused());
@@ -45,45 +47,50 @@ impl Keyed {
         Ok(false)
     }
 
-    /// What is to be stored now that this is `pending`; `None` if nothing is. `ends` is whether the
-    /// client has half-closed.
+    /// The part to store, with the users that are `pending`; `None` if there is nothing to store. `ends` is
+    /// whether the client has half-closed.
     ///
     /// # Errors
-    /// The key is that of a longer stream.
+    /// The key belongs to a longer stream.
     pub(super) fn part(&self, pending: &[NewUser], ends: bool) -> Result<Option<Part>, StoreError> {
         if self.ahead.is_some() && ends {
             return Err(StoreError::key_reused());
         }
-        // Of a stream without users nothing is remembered.
-        let is_news = !pending.is_empty() || ends && self.read.users() > 0;
-        let wanted = is_news && self.ahead.is_none() && !self.ended;
-        let part = || Part { key: self.key.clone(), from: self.stored, to: self.read, ends };
-        Ok(wanted.then(part))
+        // A stream without users is not remembered.
+        let has_changed = !pending.is_empty() || ends && self.read.users() > 0;
+        if !has_changed || self.ahead.is_some() || self.ended {
+            return Ok(None);
+        }
+        Ok(Some(Part { key: self.key.clone(), from: self.stored, to: self.read, ends }))
     }
 
-    /// The part is stored.
+    /// Notes that the part is stored.
     pub(super) fn store(&mut self, part: &Part) {
-        (self.stored, self.ended) = (part.to, part.ends);
+        self.stored = part.to;
+        self.ended = part.ends;
     }
 
-    /// How many of the `pending` users are stored already.
+    /// Compares with the earlier attempt, and returns how many of the `pending` users it has stored.
     ///
     /// # Errors
-    /// The key is that of another stream.
-    pub(super) fn learn(
+    /// The key belongs to another stream.
+    pub(super) fn compare(
         &mut self,
         known: &Known,
         pending: &[NewUser],
     ) -> Result<usize, StoreError> {
         let &Known { mark, ended, .. } = known;
-        // It is less only if the key was forgotten meanwhile.
+        // It is less only if the key has expired meanwhile.
         let more = mark.users().checked_sub(self.stored.users());
         let more = more.ok_or_else(StoreError::key_reused)?;
         if more > pending.len() {
             self.ahead = Some(Ahead { mark, ended });
             return Ok(pending.len());
         }
-        let reached = pending[..more].iter().fold(self.stored, Mark::then);
+        let mut reached = self.stored;
+        for user in &pending[..more] {
+            reached = reached.then(user);
+        }
         self.reach(reached, mark, ended)?;
         if ended && more < pending.len() {
             return Err(StoreError::key_reused());
@@ -91,12 +98,14 @@ impl Keyed {
         Ok(more)
     }
 
-    /// This stream has come as far as the earlier one.
+    /// This stream has reached the end of the earlier attempt. Its users must be the same.
     fn reach(&mut self, reached: Mark, mark: Mark, ended: bool) -> Result<(), StoreError> {
         if reached != mark {
             return Err(StoreError::key_reused());
         }
-        (self.stored, self.ended, self.ahead) = (mark, ended, None);
+        self.stored = mark;
+        self.ended = ended;
+        self.ahead = None;
         Ok(())
     }
 }
@@ -116,30 +125,30 @@ mod tests {
         Keyed::new(IdempotencyKey { principal: String::new(), key: "k".to_owned() })
     }
 
-    /// Of an earlier stream of so many users.
+    /// The earlier attempt, with this number of users.
     fn known(users: usize, ended: bool) -> Known {
         let mark = (0..users).fold(Mark::START, |mark, n| mark.then(&user(n)));
         Known { ids: vec![Uuid::nil().into(); users], mark, ended }
     }
 
-    /// How many users of a stream, read up to here, are still to be stored.
+    /// The number of users, of those read, that are not stored yet.
     fn left(read: usize, known: Known) -> Result<usize, StoreError> {
         let mut keyed = keyed();
         let pending: Vec<_> = (0..read).map(user).collect();
         for user in &pending {
             assert!(keyed.take(user)?);
         }
-        Ok(pending.len() - keyed.learn(&known, &pending)?)
+        Ok(pending.len() - keyed.compare(&known, &pending)?)
     }
 
     #[test]
-    fn a_stream_goes_on_where_the_earlier_one_has_broken_off() {
+    fn keyed_stream_continues_an_earlier_attempt() {
         for (read, stored, expected) in [(5, 0, 5), (5, 3, 2), (5, 5, 0), (5, 8, 0)] {
             assert_eq!(left(read, known(stored, false)).unwrap(), expected);
         }
         let mut keyed = keyed();
         assert!(keyed.take(&user(0)).unwrap());
-        assert_eq!(keyed.learn(&known(3, false), &[user(0)]).unwrap(), 1);
+        assert_eq!(keyed.compare(&known(3, false), &[user(0)]).unwrap(), 1);
         assert!(keyed.part(&[], false).unwrap().is_none());
         let new = [1, 2, 3].map(|n| keyed.take(&user(n)).unwrap());
         assert_eq!(new, [false, false, true]);
@@ -148,15 +157,15 @@ mod tests {
     }
 
     #[test]
-    fn another_stream_with_the_same_key_is_refused() {
+    fn keyed_stream_with_other_users_is_refused() {
         // One user more than the earlier one had.
         assert!(left(4, known(3, true)).unwrap_err().is_key_reused());
-        // One less.
+        // One user less.
         let mut keyed = keyed();
         keyed.take(&user(0)).unwrap();
-        keyed.learn(&known(2, true), &[user(0)]).unwrap();
+        keyed.compare(&known(2, true), &[user(0)]).unwrap();
         assert!(keyed.part(&[], true).unwrap_err().is_key_reused());
-        // Another one, among those that were stored.
+        // Another user among the stored ones.
         assert!(keyed.take(&user(7)).unwrap_err().is_key_reused());
         let mut other = known(3, false);
         other.mark = Mark::START.then(&user(1)).then(&user(0)).then(&user(2));
@@ -164,10 +173,10 @@ mod tests {
     }
 
     #[test]
-    fn after_its_end_there_is_nothing_left_to_store() {
+    fn keyed_stream_that_is_complete_stores_nothing() {
         let mut keyed = keyed();
         keyed.take(&user(0)).unwrap();
-        keyed.learn(&known(1, true), &[user(0)]).unwrap();
+        keyed.compare(&known(1, true), &[user(0)]).unwrap();
         assert!(keyed.part(&[], true).unwrap().is_none());
         assert!(keyed.take(&user(1)).unwrap_err().is_key_reused());
     }

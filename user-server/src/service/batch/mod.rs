@@ -1,9 +1,9 @@
-//! `CreateUsers`: a stream of users to create, committed in chunks or all at once.
+//! `CreateUsers`: a stream of users to create, stored in chunks or all at once.
 
 mod ending;
 mod failures;
-mod held;
 mod keyed;
+mod memory_charge;
 
 use std::mem;
 use std::pin::pin;
@@ -14,8 +14,8 @@ use tokio::time::{Instant, timeout_at};
 
 use self::ending::Ending;
 use self::failures::Failures;
-use self::held::Held;
 use self::keyed::Keyed;
+use self::memory_charge::MemoryCharge;
 use super::error::bad_request;
 use crate::domain::{NewUser, UserId};
 use crate::pb::{self, CreateUserRequest, CreateUsersResponse};
@@ -23,30 +23,29 @@ use crate::store::{ChangeListener, IdempotencyKey, Known, StoreError, Stored, Us
 use balafon::rpc::{BadRequest, ErrorInfo};
 use balafon::{AsciiKey, BinaryKey, Call, CallHandle, Metadata, Response, Status, Streaming};
 
-/// Request metadata of `CreateUsers`: `atomic` for all or nothing, `chunked` (or nothing at all) for
-/// chunks that are stored as they come.
+/// Request metadata of `CreateUsers`: `atomic` stores all users or none. `chunked`, the default, stores chunks
+/// as they arrive.
 pub static USERS_BATCH: AsciiKey = AsciiKey::from_static("users-batch");
 
-/// Trailing metadata of `CreateUsers`: how many messages were not valid.
+/// Trailing metadata of `CreateUsers`: the number of invalid messages.
 pub static USERS_FAILED: AsciiKey = AsciiKey::from_static("users-failed");
 
 /// Trailing metadata of `CreateUsers`: a `google.rpc.BadRequest` with fields such as
 /// `messages[3].email`, counted from zero.
 pub static USERS_FAILURES: BinaryKey = BinaryKey::from_static("users-failures-bin");
 
-/// Messages that one `CreateUsers` stream may have, unless it is set otherwise. The ids of so many
-/// users make a response of 380 KB, a tenth of what clients accept by default.
+/// The default maximum number of messages in a `CreateUsers` stream. The ids of as many users take 380 KB in
+/// the response, a tenth of the default limit of clients.
 pub const DEFAULT_MAX_BATCH: usize = 10_000;
 
-/// Users that a stream commits at a time, unless it is set otherwise: what a wait for the disk costs
-/// each of them is a small part of what it takes to insert it.
+/// The default number of users in a chunk. The share of each user in the wait for the disk is then small,
+/// compared with its insertion.
 pub const DEFAULT_CHUNK_SIZE: usize = 256;
 
-/// How long a user waits for others before it is committed without them, unless it is set otherwise:
-/// a few times as long as a wait for the disk.
+/// The default time after which an incomplete chunk is stored: a few times as long as a wait for the disk.
 pub const DEFAULT_CHUNK_DELAY: Duration = Duration::from_millis(10);
 
-/// What streams are held to.
+/// The limits of a stream.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) messages: usize,
@@ -67,9 +66,9 @@ impl Default for Limits {
 /// When the users of a stream are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// As they come; messages that are not valid are skipped.
+    /// As they arrive. Invalid messages are skipped.
     Chunked,
-    /// When the client has half-closed, if all of its messages are valid.
+    /// After the client has half-closed, if all messages are valid.
     Atomic,
 }
 
@@ -82,7 +81,7 @@ impl Mode {
             Some(_) => {
                 let wanted = "wanted atomic or chunked";
                 let detail = BadRequest::new().violation(USERS_BATCH.as_str(), wanted);
-                let message = format!("users-batch is neither: {wanted}");
+                let message = format!("users-batch is invalid: {wanted}");
                 Err(Status::invalid_argument(message).with_detail(&detail))
             }
         }
@@ -94,31 +93,31 @@ pub(super) struct Batch<'a, S> {
     store: &'a S,
     mode: Mode,
     limits: Limits,
-    /// How many messages were read.
+    /// The number of messages that were read.
     messages: usize,
-    /// How many of them were stored or refused.
+    /// The number of messages that were stored or refused.
     settled: usize,
-    /// What is not stored yet: a chunk, or all.
+    /// The users that are not stored yet: a chunk, or all.
     pending: Vec<NewUser>,
-    /// When `pending` is to be stored although it is short.
+    /// When `pending` is stored although the chunk is not full.
     due: Option<Instant>,
-    /// Of the users that are stored.
+    /// The ids of the stored users.
     ids: Vec<UserId>,
-    /// How many users may be stored, or not.
+    /// The number of users that may or may not be stored.
     unknown: usize,
     keyed: Option<Keyed>,
     failures: Failures,
     changes: Option<ChangeListener>,
     handle: CallHandle,
-    held: Held,
-    /// Bytes of texts of the users that are not stored.
+    memory: MemoryCharge,
+    /// The bytes of the texts of `pending`.
     texts: usize,
 }
 
-/// What comes next in a stream.
+/// The next event of a stream.
 enum Next {
     Message,
-    /// Nothing for now, and `pending` has waited long enough.
+    /// The chunk is due before the next message has arrived.
     Due,
     HalfClose,
 }
@@ -145,14 +144,14 @@ impl<'a, S: UserStore> Batch<'a, S> {
             failures: Failures::default(),
             changes: call.extensions().get().cloned(),
             handle: call.handle(),
-            held: Held::new(call),
+            memory: MemoryCharge::new(call),
             texts: 0,
         }
     }
 
-    /// Stores the users of a stream. Dropped, or ended by an error, it leaves what its mode says:
-    /// whole chunks, the first of the valid messages up to some point; or nothing. An error says how
-    /// many users there are.
+    /// Stores the users of a stream. If the future is dropped, or ends with an error, a chunked stream has
+    /// stored whole chunks: the valid messages up to a point. An atomic stream has stored nothing. An error
+    /// names the number of stored users.
     pub(super) async fn create(
         mut self,
         messages: Streaming<CreateUserRequest>,
@@ -182,7 +181,7 @@ impl<'a, S: UserStore> Batch<'a, S> {
         &mut self,
         mut messages: Streaming<CreateUserRequest>,
     ) -> Result<(), Status> {
-        // One message for all: its strings keep their memory, but not while the store is waited for.
+        // The message is reused: its strings keep their memory, except while the store is called.
         let mut message = CreateUserRequest::default();
         loop {
             match self.next(&mut messages, &mut message).await? {
@@ -209,8 +208,8 @@ impl<'a, S: UserStore> Batch<'a, S> {
         message: &mut CreateUserRequest,
     ) -> Result<Next, Status> {
         let mut read = pin!(messages.read_into(message));
-        // Most messages are there already, and need no timer.
-        let there_is_one = match (poll_immediate(&mut read).await, self.due) {
+        // Most messages have arrived already, and need no timer.
+        let has_message = match (poll_immediate(&mut read).await, self.due) {
             (Some(read), _) => read?,
             (None, None) => read.await?,
             (None, Some(due)) => match timeout_at(due, read).await {
@@ -218,7 +217,7 @@ impl<'a, S: UserStore> Batch<'a, S> {
                 Err(_) => return Ok(Next::Due),
             },
         };
-        Ok(if there_is_one { Next::Message } else { Next::HalfClose })
+        Ok(if has_message { Next::Message } else { Next::HalfClose })
     }
 
     fn take(&mut self, message: &CreateUserRequest) -> Result<(), Status> {
@@ -237,7 +236,7 @@ impl<'a, S: UserStore> Batch<'a, S> {
                 match self.mode {
                     Mode::Chunked => self.failures.add(violations),
                     Mode::Atomic => {
-                        let message = "a message is not valid, so no user was created";
+                        let message = "a message is invalid, so no user was created";
                         return Err(Status::invalid_argument(message).with_detail(&violations));
                     }
                 }
@@ -250,13 +249,13 @@ impl<'a, S: UserStore> Batch<'a, S> {
         Ok(())
     }
 
-    /// Charges the call for the users that are not stored and the ids of those that are.
+    /// Charges the call for the pending users and for the ids of the stored users.
     fn charge(&mut self) {
         let pending = self.texts + self.pending.capacity() * size_of::<NewUser>();
-        self.held.set(pending + self.ids.capacity() * size_of::<UserId>());
+        self.memory.set(pending + self.ids.capacity() * size_of::<UserId>());
     }
 
-    /// Stores what is pending. `ends` is whether the client has half-closed.
+    /// Stores the pending users. `ends` is whether the client has half-closed.
     async fn store_pending(&mut self, ends: bool) -> Result<(), Status> {
         self.due = None;
         match &self.keyed {
@@ -274,7 +273,7 @@ impl<'a, S: UserStore> Batch<'a, S> {
         Ok(())
     }
 
-    /// The same for a stream that has a key: only what is not stored yet.
+    /// As [`store_pending`](Self::store_pending), for a stream with a key: skips the users that are stored.
     async fn store_keyed(&mut self, ends: bool) -> Result<(), Status> {
         while let Some(keyed) = &self.keyed
             && let Some(part) = keyed.part(&self.pending, ends)?
@@ -289,12 +288,12 @@ impl<'a, S: UserStore> Batch<'a, S> {
                     self.pending.clear();
                     break;
                 }
-                // All or nothing of it is stored, or else it was another stream.
+                // An atomic stream is stored completely or not at all, so this is another stream.
                 Some(known) if self.mode == Mode::Atomic && !known.ended => {
                     return Err(StoreError::key_reused().into());
                 }
                 Some(known) => {
-                    let stored = keyed.learn(&known, &self.pending)?;
+                    let stored = keyed.compare(&known, &self.pending)?;
                     self.pending.drain(..stored);
                     self.ids = known.ids;
                 }
@@ -304,8 +303,8 @@ impl<'a, S: UserStore> Batch<'a, S> {
         Ok(())
     }
 
-    /// Waits for the creation of so many users, and notes what has become of them. Gives what is stored
-    /// of the stream, if it is not what was thought.
+    /// Waits for the creation of this number of users, and notes its result. Returns the earlier attempt if
+    /// the store knows more of the stream than this one.
     async fn settle(
         &mut self,
         users: usize,
@@ -314,7 +313,7 @@ impl<'a, S: UserStore> Batch<'a, S> {
         let outcome = tokio::select! {
             biased;
             outcome = creation => outcome,
-            // The client learns what it can: the transaction may be under way.
+            // The transaction may be in progress, so its result is unknown to the client.
             reason = self.handle.ended() => {
                 self.unknown = users;
                 return Err(reason);
@@ -335,7 +334,7 @@ impl<'a, S: UserStore> Batch<'a, S> {
         }
     }
 
-    /// Why there are no more messages read. What was read before is stored, or else nothing.
+    /// The status of a stream with too many messages. A chunked stream stores the messages up to the limit.
     async fn too_large(&mut self) -> Result<Status, Status> {
         if self.mode == Mode::Chunked {
             self.store_pending(false).await?;
@@ -343,7 +342,7 @@ impl<'a, S: UserStore> Batch<'a, S> {
         let max = self.limits.messages;
         let detail =
             ErrorInfo::new("BATCH_TOO_LARGE", pb::user_service::NAME).with("max_batch", max);
-        Ok(Status::resource_exhausted(format!("a stream may have at most {max} messages"))
+        Ok(Status::resource_exhausted(format!("a stream can have at most {max} messages"))
             .with_detail(&detail))
     }
 }

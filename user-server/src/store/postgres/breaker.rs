@@ -1,12 +1,12 @@
-//! Whether the database is there.
+//! The circuit breaker: whether the database is available.
 //!
 //! ```text
-//!                         the probe is not answered
-//!   there ────────────────────────────────────────────────────────> away: calls fail at once,
-//!    |  ^                                                             |   also those that wait
-//!    |  `────────────────── the probe is answered ────────────────────'
+//!                         the probe fails
+//!   available ────────────────────────────────────────────────────> unavailable: calls fail immediately,
+//!    |  ^                                                             |   and so do waiting calls
+//!    |  `────────────────── the probe succeeds ───────────────────────'
 //!    v
-//!   read-only: calls go on, and health is NOT_SERVING
+//!   read-only: calls continue, and health is NOT_SERVING
 //! ```
 
 use std::pin::pin;
@@ -20,67 +20,71 @@ use super::StoreError;
 use super::connection::Connection;
 use super::connector::Connector;
 
-/// How long an answer of the probe is taken for the truth.
+/// The interval between probes.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long the probe waits for it.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The time limit of a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The longest that a statement without a deadline, or a transaction of creations, waits: for a connection to be free (5 s), and for the
-/// longest statement (10 s). That is for connections that hang alone; PostgreSQL itself is sooner.
-const LONGEST: Duration = Duration::from_secs(15);
+/// The time limit of a statement without a deadline, and of a transaction of creations. It is the time limit for a free
+/// connection (5 s) plus that of a statement (10 s). It only matters for a single connection that hangs, because
+/// PostgreSQL itself ends statements earlier.
+const TIME_LIMIT: Duration = Duration::from_secs(15);
 
-/// What the probe has found last.
+/// The result of the last probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    There,
+    Available,
     ReadOnly,
-    Away,
+    Unavailable,
 }
 
-/// Lets calls through, or not.
+/// Fails calls while the database is unavailable.
 pub(super) struct Breaker {
     state: watch::Sender<State>,
-    /// What health is told.
+    /// The availability for health.
     available: watch::Sender<bool>,
-    /// Asks the probe to look at once.
+    /// Triggers a probe.
     suspected: Notify,
 }
 
 impl Breaker {
     pub(super) fn new() -> Self {
-        let (state, available) = (watch::Sender::new(State::There), watch::Sender::new(true));
-        Self { state, available, suspected: Notify::new() }
+        Self {
+            state: watch::Sender::new(State::Available),
+            available: watch::Sender::new(true),
+            suspected: Notify::new(),
+        }
     }
 
     pub(super) fn state(&self) -> State {
         *self.state.borrow()
     }
 
-    /// Logs what is new.
+    /// Sets the state, and logs a change.
     fn set(&self, state: State, why: &str) {
         if self.state.send_replace(state) == state {
             return;
         }
         match state {
-            State::There => tracing::info!("the database is back"),
+            State::Available => tracing::info!("the database is available again"),
             State::ReadOnly => tracing::warn!(
-                "the database can only be read: users are read, and health is NOT_SERVING"
+                "the database is read-only: users are read, and health is NOT_SERVING"
             ),
-            State::Away => tracing::warn!(error = why, "the database is away"),
+            State::Unavailable => tracing::warn!(error = why, "the database is unavailable"),
         }
-        self.available.send_replace(state == State::There);
+        self.available.send_replace(state == State::Available);
     }
 
-    /// A call has lost its connection: it may be that connection alone.
+    /// Triggers a probe, because a call has lost its connection. Perhaps only that connection is lost.
     pub(super) fn suspect(&self) {
         self.suspected.notify_one();
     }
 
-    /// What `work` gives, unless the database is away, or goes away meanwhile.
+    /// The result of `work`.
     ///
     /// # Errors
-    /// Those of `work`; and unavailable, then or after the longest time.
+    /// Those of `work`. Unavailable if the database is or becomes unavailable, or after the time limit.
     pub(super) async fn guard<T>(
         &self,
         work: impl Future<Output = Result<T, StoreError>>,
@@ -88,13 +92,13 @@ impl Breaker {
         let mut state = self.state.subscribe();
         tokio::select! {
             biased;
-            // The sender is here, so it is not gone.
-            _ = state.wait_for(|state| *state == State::Away) => {
-                Err(StoreError::unavailable("the database is away"))
+            // The sender is a field of `self`, so the wait cannot fail.
+            _ = state.wait_for(|state| *state == State::Unavailable) => {
+                Err(StoreError::unavailable("the database is unavailable"))
             }
-            outcome = timeout(LONGEST, work) => outcome.unwrap_or_else(|_| {
+            outcome = timeout(TIME_LIMIT, work) => outcome.unwrap_or_else(|_| {
                 self.suspect();
-                Err(StoreError::unavailable("the database takes too long"))
+                Err(StoreError::unavailable("the database did not answer within 15 s"))
             }),
         }
     }
@@ -104,53 +108,53 @@ impl Breaker {
     }
 }
 
-/// Looks whether the database is there, for as long as it is let.
+/// Probes the database until the task is dropped.
 pub(super) async fn probe(connector: Arc<Connector>, breaker: Arc<Breaker>) {
     let mut known = None;
     loop {
-        let found = look(&mut known, &connector, &breaker).await;
+        let found = check(&mut known, &connector, &breaker).await;
         connector.set_can_write(matches!(found, Ok(true)));
         match found {
-            Ok(true) => breaker.set(State::There, ""),
+            Ok(true) => breaker.set(State::Available, ""),
             Ok(false) => breaker.set(State::ReadOnly, ""),
-            Err(error) => breaker.set(State::Away, &error.to_string()),
+            Err(error) => breaker.set(State::Unavailable, &error.to_string()),
         }
-        // Sooner if a call has noticed something.
+        // Earlier if a call has lost its connection.
         let _ = timeout(INTERVAL, breaker.suspected.notified()).await;
     }
 }
 
-/// Whether it can be written, asked on the connection of before if that is still good. There is none when
-/// this was dropped, or has failed.
-async fn look(
+/// Whether the database is writable. The check uses the `known` connection if that still works. There is none after a
+/// failure.
+async fn check(
     known: &mut Option<Connection>,
     connector: &Connector,
     breaker: &Breaker,
 ) -> Result<bool, StoreError> {
-    const SILENT: &str = "it does not answer";
+    const TIMEOUT: &str = "it did not answer within 1 s";
     if let Some(connection) = known.take() {
-        match timeout(PATIENCE, connection.is_writable()).await {
+        match timeout(PROBE_TIMEOUT, connection.is_writable()).await {
             // Another host may have taken over.
-            Ok(Ok(false)) if connector.has_choice() => {}
+            Ok(Ok(false)) if connector.has_several_hosts() => {}
             Ok(Ok(can_write)) => {
                 *known = Some(connection);
                 return Ok(can_write);
             }
-            // The connection may have been ended alone, by whoever looks after the database.
+            // Perhaps an administrator has ended only this connection.
             Ok(Err(_)) => {}
-            // Others to the same host would not answer either.
+            // Other connections to the same host would not answer either.
             Err(_) => {
-                breaker.set(State::Away, SILENT);
+                breaker.set(State::Unavailable, TIMEOUT);
                 connector.renew();
             }
         }
     }
     let mut connecting = pin!(connector.connect_to_any());
-    let connected = match timeout(PATIENCE, &mut connecting).await {
+    let connected = match timeout(PROBE_TIMEOUT, &mut connecting).await {
         Ok(connected) => connected,
-        // Calls do not wait until all hosts were tried.
+        // Calls fail before all hosts were tried.
         Err(_) => {
-            breaker.set(State::Away, SILENT);
+            breaker.set(State::Unavailable, TIMEOUT);
             connecting.await
         }
     };
@@ -169,10 +173,10 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_hangs_alone_holds_no_call_for_ever() {
+    async fn breaker_ends_calls_on_a_hanging_connection() {
         let (breaker, started) = (Breaker::new(), Instant::now());
         let outcome = breaker.guard(pending::<Result<(), _>>()).await;
         assert!(outcome.unwrap_err().is_unavailable());
-        assert_eq!(started.elapsed(), LONGEST);
+        assert_eq!(started.elapsed(), TIME_LIMIT);
     }
 }

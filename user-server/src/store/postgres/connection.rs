@@ -13,19 +13,18 @@ use super::error;
 /// A value of a statement.
 pub(super) type Value<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// Whose the settings are that statements depend on.
+/// Where the settings of statements are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Settings {
-    /// They are those of the session, which keeps its prepared statements as well.
+    /// In the session, which keeps prepared statements too.
     OfSession,
-    /// A pooler is between, and each transaction may have another session: no statement is prepared, and
-    /// each transaction sets what it needs.
+    /// In each transaction: a pooler may give each transaction another session. Statements are not prepared.
     OfTransaction,
 }
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
-/// As the options of a session.
+/// Begins a transaction with the settings of `OPTIONS` in `connector.rs`.
 const BEGIN_WITH_SETTINGS: &str = "BEGIN ISOLATION LEVEL READ COMMITTED;
     SET LOCAL statement_timeout = 10000; SET LOCAL lock_timeout = 5000;
     SET LOCAL idle_in_transaction_session_timeout = 10000; SET LOCAL client_min_messages = warning";
@@ -42,12 +41,19 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(client: Client, task: JoinHandle<()>, generation: u64) -> Self {
-        let (settings, prepared) = (Settings::OfTransaction, Mutex::default());
-        Self { client, task, settings, can_write: false, generation, prepared }
+        Self {
+            client,
+            task,
+            settings: Settings::OfTransaction,
+            can_write: false,
+            generation,
+            prepared: Mutex::default(),
+        }
     }
 
     pub(super) fn with(mut self, settings: Settings, can_write: bool) -> Self {
-        (self.settings, self.can_write) = (settings, can_write);
+        self.settings = settings;
+        self.can_write = can_write;
         self
     }
 
@@ -55,7 +61,7 @@ impl Connection {
         &self.client
     }
 
-    /// Whether it could be written when it was connected.
+    /// Whether the database was writable at the time of the connection.
     pub(super) fn can_write(&self) -> bool {
         self.can_write
     }
@@ -68,7 +74,7 @@ impl Connection {
         self.client.is_closed()
     }
 
-    /// Whether it can be written now: the least that shows that statements are answered.
+    /// Whether the database is writable now. This is also the cheapest check that statements are answered.
     pub(super) async fn is_writable(&self) -> Result<bool, Error> {
         let messages = self.client.simple_query("SHOW transaction_read_only").await?;
         Ok(messages.iter().any(
@@ -76,7 +82,7 @@ impl Connection {
         ))
     }
 
-    /// The rows of one statement, in a transaction of its own.
+    /// The rows of one statement, in its own transaction.
     pub(super) async fn query(
         &self,
         sql: &'static str,
@@ -84,15 +90,15 @@ impl Connection {
     ) -> Result<Vec<Row>, Error> {
         match self.settings {
             Settings::OfSession => match self.run(sql, values).await {
-                // It was not executed.
+                // The statement was not executed.
                 Err(error) if error::is_stale(&error) => {
-                    self.forget();
+                    self.forget_prepared();
                     self.client.query_typed(sql, values).await
                 }
                 outcome => outcome,
             },
             Settings::OfTransaction => {
-                // All three are sent at once.
+                // All three are sent in one round trip.
                 let (begin, rows, commit) = join3(
                     self.client.batch_execute(BEGIN_WITH_SETTINGS),
                     self.client.query_typed(sql, values),
@@ -123,7 +129,7 @@ impl Connection {
         self.client.batch_execute("ROLLBACK").await
     }
 
-    /// The rows of one statement of a transaction.
+    /// The rows of one statement in a transaction.
     pub(super) async fn run(
         &self,
         sql: &'static str,
@@ -146,18 +152,18 @@ impl Connection {
         self.client.query(&statement, &values).await
     }
 
-    /// Statements without values or rows, of a transaction.
+    /// Runs statements without values and rows in a transaction.
     pub(super) async fn execute(&self, sql: &str) -> Result<(), Error> {
         self.client.batch_execute(sql).await
     }
 
-    /// Forgets what was prepared, which is not there any more or is not what it was.
-    pub(super) fn forget(&self) {
+    /// Forgets the prepared statements, which no longer exist or have changed.
+    pub(super) fn forget_prepared(&self) {
         self.prepared().clear();
     }
 
-    /// Whether it has answered all that it was asked.
-    pub(super) async fn answers(&self) -> bool {
+    /// Waits until all statements are answered. False if the connection is lost.
+    pub(super) async fn has_answered(&self) -> bool {
         self.client.simple_query("").await.is_ok()
     }
 
@@ -172,7 +178,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // It would go on until all is answered that was asked.
+        // The task would run until all statements are answered.
         self.task.abort();
     }
 }

@@ -1,14 +1,14 @@
-//! New connections: to which host, and with which settings.
+//! New connections: the choice of a host, and the settings of the session.
 //!
 //! ```text
-//!   each address, the one that did last first ── TCP, TLS, login ──> what is it?
+//!   each address, the last successful first ── TCP, TLS, login ──> inspect the session
 //!                     ^                              |                  |
-//!                     |   nothing within the timeout |                  | can be written: that one
-//!                     `──────────────────────────────┴──────────────────' can be read: if there is no other
+//!                     |   timeout or error           |                  | writable: use it
+//!                     `──────────────────────────────┴──────────────────' read-only: use it if there is no other
 //! ```
 //!
-//! The settings of a session are part of the login (`options`), where nothing that is set elsewhere
-//! overrides them. A pooler such as PgBouncer refuses or ignores them. Then each transaction has them
+//! The settings of a session are part of the login (`options`), because nothing overrides them there. A pooler
+//! such as PgBouncer refuses or ignores them. Each transaction then sets them
 //! ([`Settings::OfTransaction`]).
 
 use std::net::{IpAddr, SocketAddr};
@@ -29,18 +29,18 @@ use super::tls::Tls;
 use super::url::Target;
 use super::{StoreError, error};
 
-/// The longest that a statement may take, for those that a cancellation does not reach, is in
-/// milliseconds: a page of the largest users takes a few. The order of creations depends on the isolation
-/// level. That a table is there already is no news.
+/// The settings of a session. The timeouts are in milliseconds, for statements that a cancellation does not reach. A
+/// page of the largest users takes a few. The order of creations depends on the isolation level. Notices are off,
+/// such as that a table exists already.
 const OPTIONS: &str = "-c statement_timeout=10000 -c lock_timeout=5000 \
      -c idle_in_transaction_session_timeout=10000 -c client_min_messages=warning \
      -c default_transaction_isolation=read\\ committed";
 
-/// What a session is, in one row. The first column is that which nobody but us has set.
-const WHAT: &str = "SELECT current_setting('user_server.connection', true),
+/// Inspects a session, in one row. Only this program sets the first column.
+const SESSION_INFO: &str = "SELECT current_setting('user_server.connection', true),
     current_setting('transaction_read_only'), current_setting('server_encoding')";
 
-/// Of a host.
+/// An address of a host.
 #[derive(Clone, PartialEq, Eq)]
 enum Address {
     Tcp { host: String, ip: IpAddr, port: u16 },
@@ -50,13 +50,13 @@ enum Address {
 /// Makes connections.
 pub(super) struct Connector {
     target: Target,
-    /// Where the last connection was made.
+    /// The address of the last connection.
     last: Mutex<Option<Address>>,
-    /// Whether a pooler was met.
+    /// Whether a pooler was detected.
     pooled: AtomicBool,
-    /// Connections of earlier ones are not used again.
+    /// Connections of an earlier generation are not used again.
     generation: AtomicU64,
-    /// Whether a host is known that can be written: then no other will do.
+    /// Whether a writable host is known. Read-only hosts are then excluded.
     can_write: AtomicBool,
 }
 
@@ -75,8 +75,8 @@ impl Connector {
         Tls(self.target.tls.clone())
     }
 
-    /// Whether there are several hosts, of which another one may do.
-    pub(super) fn has_choice(&self) -> bool {
+    /// Whether there are several hosts.
+    pub(super) fn has_several_hosts(&self) -> bool {
         let config = &self.target.config;
         config.get_hosts().len().max(config.get_hostaddrs().len()) > 1
     }
@@ -89,51 +89,51 @@ impl Connector {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Lets no connection be used again that was made before.
+    /// Starts a new generation: no earlier connection is used again.
     pub(super) fn renew(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether the probe has found a host that can be written.
+    /// Sets whether the probe has found a writable host.
     pub(super) fn set_can_write(&self, can_write: bool) {
         self.can_write.store(can_write, Ordering::Relaxed);
     }
 
-    /// Connects for calls: to a host that can only be read if none is known that can be written. A standby
-    /// may lack what a call has just been told.
+    /// Connects for calls. A read-only host is used only if no writable one is known: a standby may lack the data
+    /// that a call has just read.
     pub(super) async fn connect(&self) -> Result<Connection, StoreError> {
         self.connect_to(!self.can_write.load(Ordering::Relaxed)).await
     }
 
-    /// Connects to the first host that can be written, or else to the first that can be read.
+    /// Connects to the first writable host, or else to the first read-only one.
     pub(super) async fn connect_to_any(&self) -> Result<Connection, StoreError> {
         self.connect_to(true).await
     }
 
-    async fn connect_to(&self, any: bool) -> Result<Connection, StoreError> {
+    async fn connect_to(&self, allow_read_only: bool) -> Result<Connection, StoreError> {
         let generation = self.generation();
         let (addresses, mut faults) = self.addresses().await;
-        let (several, mut readable) = (addresses.len() + faults.len() > 1, None);
+        let has_several = addresses.len() + faults.len() > 1;
+        let mut read_only = None;
         for address in addresses {
             match self.login(&address, generation).await {
                 Ok(connection) if connection.can_write() => {
                     self.remember(address);
                     return Ok(connection);
                 }
-                Ok(connection) if readable.is_none() => readable = Some((address, connection)),
+                Ok(connection) if read_only.is_none() => read_only = Some((address, connection)),
                 Ok(_) => {}
-                Err(error) if several => faults.push(error.within(&address.to_string())),
+                Err(error) if has_several => faults.push(error.at_host(&address.to_string())),
                 Err(error) => faults.push(error),
             }
         }
-        match readable {
+        match read_only {
             Some((address, _)) if self.target.must_write => {
-                let why =
-                    format!("{address} can only be read, and target_session_attrs excludes that");
+                let why = format!("{address} is read-only, and target_session_attrs excludes that");
                 Err(StoreError::unavailable(why))
             }
-            Some((address, _)) if !any => {
-                Err(StoreError::unavailable(format!("{address} can only be read")))
+            Some((address, _)) if !allow_read_only => {
+                Err(StoreError::unavailable(format!("{address} is read-only")))
             }
             Some((address, connection)) => {
                 self.remember(address);
@@ -143,7 +143,7 @@ impl Connector {
         }
     }
 
-    /// If it is another one than before, what is connected to that is not used any more.
+    /// Remembers the address. If it differs from the last one, earlier connections are not used again.
     fn remember(&self, address: Address) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.as_ref().is_some_and(|last| *last != address) {
@@ -152,9 +152,10 @@ impl Connector {
         *last = Some(address);
     }
 
-    /// All addresses of all hosts, in the order in which they are tried; and why some have none.
+    /// All addresses of all hosts, in the order of attempts, and the errors of name lookups.
     async fn addresses(&self) -> (Vec<Address>, Vec<StoreError>) {
-        let (mut addresses, mut faults) = (Vec::new(), Vec::new());
+        let mut addresses = Vec::new();
+        let mut faults = Vec::new();
         for host in self.hosts() {
             match host.addresses(self.target.connect_timeout).await {
                 Ok(found) => addresses.extend(found),
@@ -173,24 +174,24 @@ impl Connector {
         (addresses, faults)
     }
 
-    fn hosts(&self) -> Vec<Named> {
+    fn hosts(&self) -> Vec<HostEntry> {
         let config = &self.target.config;
         let (hosts, ips) = (config.get_hosts(), config.get_hostaddrs());
         let of = |index: usize| {
             let ports = config.get_ports();
             let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
-            Named { host: hosts.get(index).cloned(), ip: ips.get(index).copied(), port }
+            HostEntry { host: hosts.get(index).cloned(), ip: ips.get(index).copied(), port }
         };
         (0..hosts.len().max(ips.len())).map(of).collect()
     }
 
-    /// Logs in, and looks what it is. All of this in the time that it may take to connect.
+    /// Logs in and inspects the session, all within the connect timeout.
     async fn login(&self, address: &Address, generation: u64) -> Result<Connection, StoreError> {
         let login = async {
             match self.try_login(address, generation, self.is_pooled()).await {
-                Err(Refused::Options(_)) => self.try_login(address, generation, true).await,
-                // It may be that session alone.
-                Err(Refused::Ended(_)) => {
+                Err(LoginError::Options(_)) => self.try_login(address, generation, true).await,
+                // Perhaps only this session was ended.
+                Err(LoginError::Ended(_)) => {
                     self.try_login(address, generation, self.is_pooled()).await
                 }
                 outcome => outcome,
@@ -198,10 +199,10 @@ impl Connector {
         };
         match timeout(self.target.connect_timeout, login).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(Refused::Options(error))) => Err(StoreError::internal(format!(
-                "{error}: leave the options out of the URL, and have them set by ALTER ROLE ... SET"
+            Ok(Err(LoginError::Options(error))) => Err(StoreError::internal(format!(
+                "{error}: remove options from the URL, and set them with ALTER ROLE ... SET"
             ))),
-            Ok(Err(Refused::For(error) | Refused::Ended(error))) => Err(error),
+            Ok(Err(LoginError::Other(error) | LoginError::Ended(error))) => Err(error),
             Err(_) => {
                 let after = self.target.connect_timeout;
                 Err(StoreError::unavailable(format!("no answer within {after:?}")))
@@ -209,48 +210,54 @@ impl Connector {
         }
     }
 
-    /// Asks for no settings if it is `pooled`.
+    /// Sends no options if `pooled`, because poolers refuse them.
     async fn try_login(
         &self,
         address: &Address,
         generation: u64,
         pooled: bool,
-    ) -> Result<Connection, Refused> {
+    ) -> Result<Connection, LoginError> {
         let own = Uuid::now_v7().to_string();
         let config = self.config(address, (!pooled).then_some(&*own));
         let connected = config.connect(self.tls()).await;
-        let (client, connection) = connected.map_err(|error| Refused::by(&error, &config))?;
+        let (client, connection) =
+            connected.map_err(|error| LoginError::from_error(&error, &config))?;
         let task = tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to the database has ended");
+                tracing::debug!(%error, "a database connection has ended");
             }
         });
         let session = Connection::new(client, task, generation);
-        let what = what(session.client()).await.map_err(|error| match error::is_lost(&error) {
-            true => Refused::Ended(error::of_login(&error)),
-            false => Refused::For(error::of_login(&error)),
-        })?;
-        let settings = match what.connection == own {
+        let info =
+            inspect_session(session.client()).await.map_err(|error| {
+                match error::is_lost(&error) {
+                    true => LoginError::Ended(error::of_login(&error)),
+                    false => LoginError::Other(error::of_login(&error)),
+                }
+            })?;
+        let settings = match info.connection == own {
             true => Settings::OfSession,
             false => Settings::OfTransaction,
         };
         if settings == Settings::OfTransaction {
             if self.target.config.get_options().is_some() {
-                return Err(Refused::Options("a pooler ignores the options of the URL".to_owned()));
+                return Err(LoginError::Options(
+                    "a pooler ignores the options of the URL".to_owned(),
+                ));
             }
             self.pooled.store(true, Ordering::Relaxed);
         }
-        if !["UTF8", "SQL_ASCII"].contains(&&*what.encoding) {
-            return Err(Refused::For(StoreError::internal(format!(
-                "the database has the encoding {}, in which not every name can be written: it has to be \
-                 made WITH ENCODING 'UTF8'",
-                what.encoding
+        if !["UTF8", "SQL_ASCII"].contains(&&*info.encoding) {
+            return Err(LoginError::Other(StoreError::internal(format!(
+                "the database has the encoding {}, which cannot store every name: create it WITH ENCODING \
+                 'UTF8'",
+                info.encoding
             ))));
         }
-        Ok(session.with(settings, !what.is_read_only))
+        Ok(session.with(settings, !info.is_read_only))
     }
 
-    /// For one address.
+    /// The configuration for one address.
     fn config(&self, address: &Address, own: Option<&str>) -> Config {
         let of_url = &self.target.config;
         let mut config = Config::new();
@@ -279,7 +286,7 @@ impl Connector {
         if let Some(retries) = of_url.get_keepalives_retries() {
             config.keepalives_retries(retries);
         }
-        // What comes last counts.
+        // If an option is set twice, the last one applies.
         let of_url_options = of_url.get_options().unwrap_or_default();
         match own {
             Some(own) => {
@@ -293,7 +300,7 @@ impl Connector {
             Address::Tcp { host, ip, port } => {
                 config.host(host).hostaddr(*ip).port(*port).ssl_mode(of_url.get_ssl_mode())
             }
-            // Without TLS, as with libpq.
+            // A Unix socket has no TLS, as with libpq.
             Address::Unix { folder, port } => {
                 config.host_path(folder).port(*port).ssl_mode(SslMode::Disable)
             }
@@ -303,14 +310,14 @@ impl Connector {
 }
 
 /// A host of the URL.
-struct Named {
+struct HostEntry {
     host: Option<Host>,
     ip: Option<IpAddr>,
     port: u16,
 }
 
-impl Named {
-    async fn addresses(self, patience: Duration) -> Result<Vec<Address>, StoreError> {
+impl HostEntry {
+    async fn addresses(self, time_limit: Duration) -> Result<Vec<Address>, StoreError> {
         let port = self.port;
         let (host, ip) = match (self.host, self.ip) {
             (Some(Host::Tcp(host)), ip) => (host, ip),
@@ -323,14 +330,12 @@ impl Named {
             Some(ip) => vec![ip],
             None => {
                 let cannot = |why: String| {
-                    Err(StoreError::unavailable(format!(
-                        "the address of {host} is not known: {why}"
-                    )))
+                    Err(StoreError::unavailable(format!("cannot look up {host}: {why}")))
                 };
-                match timeout(patience, lookup_host((&*host, port))).await {
+                match timeout(time_limit, lookup_host((&*host, port))).await {
                     Ok(Ok(found)) => found.map(|address| address.ip()).collect(),
                     Ok(Err(error)) => return cannot(error.to_string()),
-                    Err(_) => return cannot(format!("no answer within {patience:?}")),
+                    Err(_) => return cannot(format!("no answer within {time_limit:?}")),
                 }
             }
         };
@@ -350,44 +355,44 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// Why there is no connection.
-enum Refused {
-    /// Perhaps only because it was to have options.
+/// Why a login failed.
+enum LoginError {
+    /// Perhaps only because of the options.
     Options(String),
-    /// Somebody has ended the session.
+    /// An administrator has ended the session.
     Ended(StoreError),
-    For(StoreError),
+    Other(StoreError),
 }
 
-impl Refused {
-    fn by(error: &Error, config: &Config) -> Self {
-        // PgBouncer: "unsupported startup parameter: options", with the code of a protocol violation, which
-        // it has for much else.
+impl LoginError {
+    fn from_error(error: &Error, config: &Config) -> Self {
+        // PgBouncer answers "unsupported startup parameter: options", with the general code of a protocol
+        // violation.
         let is_of_pooler = error.code().is_some_and(|state| state.code() == "08P01");
         match config.get_options() {
             Some(_) if is_of_pooler => Self::Options(error::text(error)),
             _ if error.code() == Some(&SqlState::ADMIN_SHUTDOWN) => {
                 Self::Ended(error::of_login(error))
             }
-            _ => Self::For(error::of_login(error)),
+            _ => Self::Other(error::of_login(error)),
         }
     }
 }
 
-/// What a session is.
-struct What {
+/// The properties of a session.
+struct SessionInfo {
     connection: String,
     is_read_only: bool,
     encoding: String,
 }
 
-/// Without a statement that is prepared: it may be a pooler's session.
-async fn what(client: &Client) -> Result<What, Error> {
-    let messages = client.simple_query(WHAT).await?;
+/// Inspects a session, without a prepared statement: a pooler may not support those.
+async fn inspect_session(client: &Client) -> Result<SessionInfo, Error> {
+    let messages = client.simple_query(SESSION_INFO).await?;
     let row = messages.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
     });
     let column = |index| row.and_then(|row| row.get(index)).unwrap_or_default().to_owned();
-    Ok(What { connection: column(0), is_read_only: column(1) == "on", encoding: column(2) })
+    Ok(SessionInfo { connection: column(0), is_read_only: column(1) == "on", encoding: column(2) })
 }

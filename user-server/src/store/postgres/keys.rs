@@ -1,4 +1,4 @@
-//! What was created with keys.
+//! Idempotency keys in PostgreSQL.
 
 use std::collections::HashMap;
 
@@ -7,34 +7,38 @@ use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use super::connection::{Connection, Value};
-use super::plan::Fault;
+use super::error::Fault;
 use super::{
     IdempotencyKey, Known, Part, Progress, Remembered, StoreError, error, forgotten, rows,
 };
 use crate::domain::{NewUser, Timestamp, User, UserId};
 
-/// What the keys of one transaction stand for, before it and after it.
+/// The creations of the keys in one transaction, before and after it.
 pub(super) struct Keys {
     now: Timestamp,
     known: HashMap<IdempotencyKey, Remembered>,
-    /// Known, but to be forgotten.
+    /// Stored keys that have expired.
     expired: Vec<IdempotencyKey>,
-    /// What the transaction creates, and the first user of each.
+    /// The keys of new creations, each with its first user.
     changed: HashMap<IdempotencyKey, Uuid>,
-    /// Parts of streams: how many users come before, and the ids of theirs.
+    /// New parts of streams: the key, the number of users before the part, and the ids of its users.
     parts: Vec<(IdempotencyKey, usize, Vec<Uuid>)>,
 }
 
 impl Keys {
-    /// With all that was created with these keys.
+    /// Reads the creations of these keys.
     pub(super) async fn recall(
         transaction: &Connection,
         now: Timestamp,
         keys: impl Iterator<Item = &IdempotencyKey>,
     ) -> Result<Self, Fault> {
-        let (known, expired) = (HashMap::new(), Vec::new());
-        let (changed, parts) = (HashMap::new(), Vec::new());
-        let mut recalled = Self { now, known, expired, changed, parts };
+        let mut recalled = Self {
+            now,
+            known: HashMap::new(),
+            expired: Vec::new(),
+            changed: HashMap::new(),
+            parts: Vec::new(),
+        };
         let (principals, keys) = names(keys);
         if keys.is_empty() {
             return Ok(recalled);
@@ -58,7 +62,7 @@ impl Keys {
         Ok(recalled)
     }
 
-    /// What this user was answered before, if its key was given before.
+    /// The first answer for this user, if its key was used before.
     pub(super) fn answer(
         &self,
         key: &IdempotencyKey,
@@ -71,7 +75,7 @@ impl Keys {
         self.known.get(key).map(Remembered::stream).transpose()
     }
 
-    /// What is stored of a stream, or will be with this transaction.
+    /// The users of a stream that are stored, or will be with this transaction.
     pub(super) async fn known(
         &self,
         transaction: &Connection,
@@ -93,19 +97,19 @@ impl Keys {
         Ok(Known::new(ids, progress))
     }
 
-    /// A key stands for this, of which this is the first user.
-    pub(super) fn remember(&mut self, key: &IdempotencyKey, what: Remembered, first: Uuid) {
-        self.known.insert(key.clone(), what);
+    /// Remembers the creation of a key. `first` is its first user.
+    pub(super) fn remember(&mut self, key: &IdempotencyKey, creation: Remembered, first: Uuid) {
+        self.known.insert(key.clone(), creation);
         self.changed.entry(key.clone()).or_insert(first);
     }
 
-    /// A stream has come as far as this part.
+    /// Remembers another part of a stream.
     pub(super) fn extend(&mut self, part: &Part, ids: Vec<Uuid>) {
         let before = part.from.users();
         if before == 0 && ids.is_empty() {
             return;
         }
-        // Only of the first part does the first user count.
+        // Only the first user of the first part is stored.
         let first = ids.first().copied().unwrap_or_default();
         self.remember(&part.key, Remembered::Stream(part.progress()), first);
         if !ids.is_empty() {
@@ -113,7 +117,7 @@ impl Keys {
         }
     }
 
-    /// Stores the keys, and forgets two old ones for each.
+    /// Stores the keys, and removes two expired keys for each.
     pub(super) async fn store(&self, transaction: &Connection) -> Result<(), Error> {
         if self.changed.is_empty() {
             return Ok(());
@@ -130,7 +134,9 @@ impl Keys {
                 created_seconds = excluded.created_seconds, created_nanos = excluded.created_nanos";
         let (principals, keys) = names(self.changed.keys());
         let first: Vec<_> = self.changed.values().collect();
-        let (mut fingerprints, mut users, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+        let mut fingerprints = Vec::new();
+        let mut users = Vec::new();
+        let mut ended = Vec::new();
         for key in self.changed.keys() {
             let (fingerprint, progress) = match &self.known[key] {
                 Remembered::One(creation) => (&creation.fingerprint[..], None),
@@ -185,7 +191,7 @@ impl Keys {
     }
 }
 
-/// Of several keys, the principals and the keys.
+/// The principals and the keys, as two lists.
 fn names<'a>(keys: impl Iterator<Item = &'a IdempotencyKey>) -> (Vec<&'a str>, Vec<&'a str>) {
     keys.map(|key| (&*key.principal, &*key.key)).unzip()
 }

@@ -1,4 +1,4 @@
-//! What operators are told of the store.
+//! Metrics of the store.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
 use super::breaker::{Breaker, State};
+use super::creation::Job;
 use super::pool::Pool;
-use super::turns::Queue;
-use super::writer::Job;
+use super::write_queue::Queue;
 use crate::store::metrics::{CommitMetrics, gauge};
 
-/// Looked at when Prometheus asks.
+/// Read at each scrape.
 pub(super) struct StoreMetrics {
     pool: Pool,
     breaker: Arc<Breaker>,
@@ -23,7 +23,7 @@ pub(super) struct StoreMetrics {
     waiting: IntGauge,
     open: IntGauge,
     read_only: IntGauge,
-    /// These, and those of commits.
+    /// All metrics above, and those of commits.
     all: Vec<Box<dyn Collector>>,
 }
 
@@ -42,22 +42,22 @@ impl StoreMetrics {
         };
         let connections = gauge(
             "user_store_connections",
-            "Connections to the database at most, besides those of the writer and of the probe.",
+            "Maximum number of connections to the database, without those of the writer and the probe.",
         );
         let in_use = gauge(
             "user_store_connections_in_use",
-            "Connections to the database that are being used or made.",
+            "Number of connections to the database that are in use or being made.",
         );
         let waiting = gauge(
             "user_store_connections_waiting",
-            "Calls that wait for a connection to the database.",
+            "Number of calls that wait for a connection to the database.",
         );
         let open = gauge(
             "user_store_breaker_open",
-            "1 while the database is away and calls fail at once, otherwise 0.",
+            "1 while the database is unavailable and calls fail immediately, otherwise 0.",
         );
         let read_only =
-            gauge("user_store_read_only", "1 while the database can only be read, otherwise 0.");
+            gauge("user_store_read_only", "1 while the database is read-only, otherwise 0.");
         let queued = commits.queued.clone();
         Self {
             pool,
@@ -82,11 +82,11 @@ impl Collector for StoreMetrics {
     fn collect(&self) -> Vec<MetricFamily> {
         let state = self.breaker.state();
         for (gauge, value) in [
-            (&self.queued, self.creations.waiting()),
+            (&self.queued, self.creations.len()),
             (&self.connections, self.pool.size()),
             (&self.in_use, self.pool.in_use()),
             (&self.waiting, self.pool.waiting()),
-            (&self.open, usize::from(state == State::Away)),
+            (&self.open, usize::from(state == State::Unavailable)),
             (&self.read_only, usize::from(state == State::ReadOnly)),
         ] {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));

@@ -1,24 +1,25 @@
-//! Users in PostgreSQL, or in what speaks its protocol: for many servers on one database.
+//! Users in PostgreSQL, or in a database with its protocol: for several servers on one database.
 //!
 //! ```text
 //!  creations ──> queue ──> one task: BEGIN; lock the sequence; a group; COMMIT
 //!  get, update, extent ──> a connection of the pool each ──> one statement
-//!  scan ──> a task ──> the same for each page, of half of the connections at the most
-//!  every half second ──> a connection of its own ──> can it be written? ──> breaker ──> health
+//!  scan ──> a task ──> the same for each page, on at most half of the connections
+//!  every half second ──> the probe's own connection ──> is it writable? ──> circuit breaker ──> health
 //! ```
 //!
-//! Users appear in order of their places, across servers: whoever creates some locks the one row of
-//! `user_sequence`, which has the last place and the newest id, until they are committed. So creations of
-//! one server are gathered, as they are for SQLite, and share that turn and its wait for the disk. A trigger
-//! gives places to rows that other programs add, whatever ids those have.
+//! Users appear in order of their places, across servers. A creation locks the single row of `user_sequence`, with
+//! the last place and the newest id, until the commit. So each server groups its creations, as for SQLite, and a
+//! group shares the lock and the wait for the disk. A trigger assigns places to rows that other programs insert,
+//! with any ids.
 //!
-//! A call that is over cancels its statement, but lets a read of up to 2 s end, which keeps the connection.
-//! Creations are cancelled when all of their calls are over.
-//! While the database is away calls fail at once, and when it goes away those that wait for it.
+//! If a call ends, its statement is cancelled. A read may continue for up to 2 s, which keeps its connection.
+//! Creations are cancelled when all calls of their group have ended. While the database is unavailable, calls fail
+//! immediately. When it becomes unavailable, waiting calls fail too.
 
 mod breaker;
 mod connection;
 mod connector;
+mod creation;
 mod error;
 mod keys;
 mod metrics;
@@ -48,13 +49,14 @@ use uuid::Uuid;
 use self::breaker::Breaker;
 use self::connection::Value;
 use self::connector::Connector;
+use self::creation::{CreateRequest, Created, Job, Users};
 use self::metrics::StoreMetrics;
 use self::pool::Pool;
-use self::queries::{ATTEMPTS, Again, Queries};
+use self::queries::{ATTEMPTS, Queries, Retry};
 use self::url::Target;
-use self::writer::{Done, Job, What, Write, Writer};
+use self::writer::Writer;
 use super::metrics::CommitMetrics;
-use super::turns::{self, Queue, Size};
+use super::write_queue::{self, Queue, Size};
 use super::{
     Creation, Extent, Found, IdSequence, IdempotencyKey, Known, Mark, PAGE_LEN, Packed, Page, Part,
     Progress, Remembered, StoreError, Stored, UserStore, forgotten, notify,
@@ -63,26 +65,24 @@ use crate::domain::{NewUser, User, UserChange, UserId};
 use crate::store::ChangeListener;
 use balafon::ClientTls;
 
-/// How long a look at the database may take once there is a connection.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The time limit for an inspection of the database, after the connection is made.
+const INSPECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How to reach a database.
+/// How to connect to a database.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full&sslrootcert=FILE`, or whatever else
-    /// libpq takes, such as several hosts, and `connect_timeout` for each of their addresses.
+    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full&sslrootcert=FILE`, or any other URL that
+    /// libpq accepts. It can have several hosts, and a `connect_timeout` for each of their addresses.
     pub url: String,
-    /// With this connections are TLS, to the host that the certificate names, and `sslmode=disable` is
-    /// an error. Without it that is what the URL says, and there is no TLS if it says nothing; an `sslmode`
-    /// that would trust whoever answers is an error.
+    /// If set, connections use TLS, the certificate must match the host, and `sslmode=disable` is an error. If unset,
+    /// the URL decides, and its default is no TLS. An `sslmode` without verification is an error.
     pub tls: Option<ClientTls>,
-    /// Connections at a time, besides one that creates users and one that looks whether the database
-    /// is there.
+    /// The maximum number of connections, besides one that creates users and one for the probe.
     pub connections: usize,
 }
 
-/// A [`UserStore`] in PostgreSQL. Its tasks run on the runtime on which it was connected, and end
-/// when it is dropped; that of a scan runs on the caller's runtime, of which there has to be one.
+/// A [`UserStore`] in PostgreSQL. Its tasks run on the runtime of [`connect`](Self::connect), and end when it is
+/// dropped. The task of a scan runs on the runtime of its caller.
 pub struct PostgresStore {
     queries: Queries,
     creations: Queue<Job>,
@@ -91,17 +91,17 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Connects, and brings the schema up to date; of servers that do so at once, one does. A database that
-    /// can only be read will do, if its schema is up to date.
+    /// Connects, and creates or migrates the schema. If several servers start at once, only one of them does. A
+    /// read-only database is accepted if its schema is up to date.
     ///
     /// # Errors
     ///
-    /// Unavailable if the database cannot be reached; internal if the URL is wrong, if the schema is that
-    /// of a newer version of this program, or if the role lacks a right that it needs.
+    /// Unavailable if the database cannot be reached. Internal if the URL is wrong, if the schema belongs to a
+    /// newer version of this program, or if the role lacks a privilege.
     pub async fn connect(options: &Options) -> Result<Self, StoreError> {
         let connector = Arc::new(Connector::new(Target::parse(options)?));
         let pool = Pool::new(connector.clone(), options.connections);
-        // Creations have a connection of their own: they do not queue for one while others queue for
+        // Creations have their own connection, so that they do not wait for one while other calls wait for
         // them.
         let own = Pool::new(connector.clone(), 1);
         let session = pool.get().await?;
@@ -110,22 +110,22 @@ impl PostgresStore {
         }
         session.release();
         if connector.is_pooled() {
-            enough(&[&pool, &own], options.connections + 2).await?;
+            check_connections(&[&pool, &own], options.connections + 2).await?;
         }
 
         let breaker = Arc::new(Breaker::new());
-        let (creations, turns) = turns::queue();
+        let (creations, groups) = write_queue::queue();
         let mut tasks = JoinSet::new();
         let (ids, commits) = (IdSequence::new(), CommitMetrics::new());
         let metrics = commits.clone();
         let writer = Writer { pool: own, breaker: breaker.clone(), ids, metrics };
-        tasks.spawn(writer.run(turns));
+        tasks.spawn(writer.run(groups));
         tasks.spawn(breaker::probe(connector, breaker.clone()));
         let queries = Queries::new(pool, breaker);
         Ok(Self { queries, creations, commits, _tasks: tasks })
     }
 
-    /// What [`connect`](Self::connect) would find, and all of its errors, without changing anything.
+    /// The state that [`connect`](Self::connect) would find, and its errors, without any change.
     ///
     /// # Errors
     ///
@@ -135,8 +135,8 @@ impl PostgresStore {
         in_time(schema::inspect(&connection)).await
     }
 
-    /// Makes the tables, or brings them up to date, and gives what there was: for an owner of the tables
-    /// who keeps the rights to do so from the role that serves.
+    /// Creates or migrates the tables, and returns the state before. For an owner of the tables that does not grant
+    /// these privileges to the serving role.
     ///
     /// # Errors
     ///
@@ -153,26 +153,29 @@ impl PostgresStore {
     async fn write(
         &self,
         size: Size,
-        what: What,
+        users: Users,
         listener: Option<ChangeListener>,
-    ) -> Result<Done, StoreError> {
-        self.creations.ask(size, |reply| (Write { what, listener }, reply)).await
+    ) -> Result<Created, StoreError> {
+        let request = CreateRequest { users, listener };
+        self.creations.ask(size, |reply| (request, reply)).await
     }
 }
 
-/// What a look at the database finds, unless that takes too long.
-async fn in_time<T>(look: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    let late = |_| Err(StoreError::unavailable("the database does not answer in time"));
-    timeout(PATIENCE, look).await.unwrap_or_else(late)
+/// Runs an inspection with a time limit.
+async fn in_time<T>(
+    inspection: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let late = |_| Err(StoreError::unavailable("the database did not answer within 5 s"));
+    timeout(INSPECTION_TIMEOUT, inspection).await.unwrap_or_else(late)
 }
 
-/// Makes all connections: a pooler may have fewer for us, and the others would wait for ever.
-async fn enough(pools: &[&Pool], wanted: usize) -> Result<(), StoreError> {
+/// Makes all connections. A pooler may allow fewer, and the others would wait forever.
+async fn check_connections(pools: &[&Pool], wanted: usize) -> Result<(), StoreError> {
     let filled = try_join_all(pools.iter().map(|pool| pool.fill())).await;
     filled.map(drop).map_err(|error| {
         StoreError::unavailable(format!(
-            "the pooler does not give all of {wanted} connections ({error}): raise its default_pool_size, \
-             let it have pool_mode=transaction, or lower --store-connections"
+            "the pooler does not allow all {wanted} connections ({error}): raise its default_pool_size, set \
+             pool_mode=transaction, or lower --store-connections"
         ))
     })
 }
@@ -190,9 +193,11 @@ impl UserStore for PostgresStore {
         key: Option<IdempotencyKey>,
         listener: Option<ChangeListener>,
     ) -> Result<Arc<User>, StoreError> {
-        match self.write(Size::ONE, What::One(user, key), listener).await? {
-            Done::One(user) => Ok(user),
-            Done::Many(_) => Err(StoreError::internal("another answer was given")),
+        match self.write(Size::ONE, Users::One(user, key), listener).await? {
+            Created::One(user) => Ok(user),
+            Created::Many(_) => {
+                Err(StoreError::internal("the writer gave the answer of another call"))
+            }
         }
     }
 
@@ -202,15 +207,17 @@ impl UserStore for PostgresStore {
         part: Option<Part>,
         listener: Option<ChangeListener>,
     ) -> Result<Stored, StoreError> {
-        match self.write(Size::of(&users), What::Many(users, part), listener).await? {
-            Done::Many(stored) => Ok(stored),
-            Done::One(_) => Err(StoreError::internal("another answer was given")),
+        match self.write(Size::of(&users), Users::Many(users, part), listener).await? {
+            Created::Many(stored) => Ok(stored),
+            Created::One(_) => {
+                Err(StoreError::internal("the writer gave the answer of another call"))
+            }
         }
     }
 
     async fn get(&self, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
         let values: [Value<'_>; 1] = [(&Uuid::from(id), Type::UUID)];
-        let rows = self.queries.query(GET, &values, Again::Reads).await?;
+        let rows = self.queries.query(GET, &values, Retry::Reads).await?;
         rows::first(&rows)
     }
 
@@ -221,7 +228,7 @@ impl UserStore for PostgresStore {
     ) -> Result<Option<Arc<User>>, StoreError> {
         let (id, name, email) = (Uuid::from(id), change.name(), change.email());
         let values: [Value<'_>; 3] = [(&id, Type::UUID), (&name, Type::TEXT), (&email, Type::TEXT)];
-        let rows = self.queries.query(UPDATE, &values, Again::Writes).await?;
+        let rows = self.queries.query(UPDATE, &values, Retry::Writes).await?;
         rows::first(&rows)
     }
 
@@ -229,7 +236,7 @@ impl UserStore for PostgresStore {
         let sql =
             "SELECT (SELECT id FROM users WHERE place <= last_place ORDER BY place DESC LIMIT 1),
             present FROM user_sequence";
-        let rows = self.queries.query(sql, &[], Again::Reads).await?;
+        let rows = self.queries.query(sql, &[], Retry::Reads).await?;
         let row = rows.first().ok_or_else(|| StoreError::corrupt("its sequence is missing"))?;
         rows::extent(row)
     }
@@ -247,7 +254,7 @@ impl UserStore for PostgresStore {
         vec![Box::new(StoreMetrics::new(pool, breaker, self.creations.clone(), &self.commits))]
     }
 
-    /// Looked at twice a second.
+    /// Checked twice a second.
     fn availability(&self) -> watch::Receiver<bool> {
         self.queries.breaker.watch()
     }

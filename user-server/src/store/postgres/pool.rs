@@ -1,4 +1,4 @@
-//! Connections that are kept, and one of them for one piece of work.
+//! The connection pool, and sessions that use a connection of it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,48 +14,47 @@ use super::connection::Connection;
 use super::connector::Connector;
 use super::tls::Tls;
 
-/// How long a call waits for a connection to be free. Calls that have a deadline wait no longer than
-/// that.
+/// How long a call waits for a free connection. A call with an earlier deadline ends at that deadline.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a cancellation may take: the server has other ways to find out, `statement_timeout`.
+/// The time limit of a cancellation. If it fails, `statement_timeout` ends the statement.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a statement that only reads may go on when its call is over: a page takes a few
-/// milliseconds, a new connection as long and more of the database.
+/// How long a read may continue after its call has ended. A page takes a few milliseconds. A new connection takes
+/// as long, and more work of the database.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Connections to one database. Clones are the same pool.
+/// Connections to one database. Clones share the pool.
 #[derive(Clone)]
 pub(super) struct Pool(Arc<Shared>);
 
 struct Shared {
     connector: Arc<Connector>,
-    /// Nobody uses them. The last one is the one that was used last.
+    /// The most recently used connection is the last one.
     idle: Mutex<Vec<Connection>>,
-    /// One for each connection that may be used, in the order in which they are asked for.
+    /// A permit for each connection, granted in order of requests.
     turns: Arc<Semaphore>,
     size: usize,
     waiting: AtomicUsize,
 }
 
 impl Pool {
-    /// Of at most so many connections, which are made when they are needed.
+    /// A pool with at most `size` connections, which are made on demand.
     pub(super) fn new(connector: Arc<Connector>, size: usize) -> Self {
         let turns = Arc::new(Semaphore::new(size));
         let (idle, waiting) = (Mutex::default(), AtomicUsize::new(0));
         Self(Arc::new(Shared { connector, idle, turns, size, waiting }))
     }
 
-    /// Waits for a connection to be free, or makes one.
+    /// Waits for a free connection, or makes one.
     pub(super) async fn get(&self) -> Result<Session, StoreError> {
         let turn = self.turn().await?;
-        let known = self.known();
-        let connection = match known {
+        let idle = self.take_idle();
+        let connection = match idle {
             Some(connection) => connection,
             None => self.0.connector.connect().await?,
         };
-        Ok(Session { pool: self.clone(), turn, connection: Some(connection), only_reads: false })
+        Ok(Session { pool: self.clone(), turn, connection: Some(connection), read_only: false })
     }
 
     async fn turn(&self) -> Result<Option<OwnedSemaphorePermit>, StoreError> {
@@ -66,28 +65,28 @@ impl Pool {
         let _waiting = Waiting::new(&self.0.waiting);
         match timeout(WAIT_TIMEOUT, turns.acquire_owned()).await {
             Ok(turn) => turn.map(Some).map_err(StoreError::internal),
-            Err(_) => Err(StoreError::unavailable("no connection is free in time")),
+            Err(_) => Err(StoreError::unavailable("no connection became free within 5 s")),
         }
     }
 
-    /// One that nobody uses, and that can be used.
-    fn known(&self) -> Option<Connection> {
+    /// An idle connection that is usable.
+    fn take_idle(&self) -> Option<Connection> {
         let mut idle = self.idle();
-        idle.retain(|connection| self.is_good(connection));
+        idle.retain(|connection| self.is_usable(connection));
         idle.pop()
     }
 
-    fn is_good(&self, connection: &Connection) -> bool {
+    fn is_usable(&self, connection: &Connection) -> bool {
         !connection.is_closed() && connection.generation() == self.0.connector.generation()
     }
 
     fn put_back(&self, connection: Connection) {
-        if self.is_good(&connection) {
+        if self.is_usable(&connection) {
             self.idle().push(connection);
         }
     }
 
-    /// Makes all of its connections.
+    /// Makes all connections.
     pub(super) async fn fill(&self) -> Result<(), StoreError> {
         let all = try_join_all((0..self.0.size).map(|_| self.get())).await?;
         all.into_iter().for_each(Session::release);
@@ -98,12 +97,12 @@ impl Pool {
         self.0.size
     }
 
-    /// How many connections are being used, or made.
+    /// The number of connections that are in use or being made.
     pub(super) fn in_use(&self) -> usize {
         self.0.size - self.0.turns.available_permits()
     }
 
-    /// How many calls wait for one.
+    /// The number of calls that wait for a connection.
     pub(super) fn waiting(&self) -> usize {
         self.0.waiting.load(Ordering::Relaxed)
     }
@@ -113,7 +112,7 @@ impl Pool {
     }
 }
 
-/// Counts one who waits, for as long as it is there.
+/// Counts a waiting call until this is dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
@@ -129,30 +128,30 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// A connection of the pool. If it is dropped before it is [released](Self::release), its statement is
-/// cancelled, and it is not used again: an answer may still come. A statement that only reads gets a
-/// moment to end, and the connection goes back to the pool.
+/// A connection of the pool. If it is dropped before it is [released](Self::release), its statement is cancelled.
+/// The connection is not used again, because an answer may still arrive. A read may finish within two seconds, and
+/// the connection then returns to the pool.
 pub(super) struct Session {
     pool: Pool,
-    /// Until another call may have one.
+    /// The permit for the connection.
     turn: Option<OwnedSemaphorePermit>,
-    /// `None` once it is released.
+    /// `None` after the release.
     connection: Option<Connection>,
-    only_reads: bool,
+    read_only: bool,
 }
 
 impl Session {
-    /// Each of its statements is one that only reads.
-    pub(super) fn only_reads(mut self) -> Self {
-        self.only_reads = true;
+    /// Declares that all statements of the session only read.
+    pub(super) fn read_only(mut self) -> Self {
+        self.read_only = true;
         self
     }
 
     pub(super) fn connection(&self) -> &Connection {
-        self.connection.as_ref().expect("nobody has it after its release")
+        self.connection.as_ref().expect("a released session is consumed")
     }
 
-    /// All is answered. The pool throws away those that are closed.
+    /// Returns the connection to the pool, after all statements were answered. The pool drops a closed one.
     pub(super) fn release(mut self) {
         if let Some(connection) = self.connection.take() {
             self.pool.put_back(connection);
@@ -163,11 +162,13 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
-        let (pool, turn, only_reads) = (self.pool.clone(), self.turn.take(), self.only_reads);
+        let pool = self.pool.clone();
+        let turn = self.turn.take();
+        let read_only = self.read_only;
         // Without a runtime the process is about to end, and its connections with it.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
-                if only_reads && timeout(READ_TIMEOUT, connection.answers()).await == Ok(true) {
+                if read_only && timeout(READ_TIMEOUT, connection.has_answered()).await == Ok(true) {
                     pool.put_back(connection);
                     return;
                 }
@@ -178,13 +179,13 @@ impl Drop for Session {
     }
 }
 
-/// Closes a connection, and cancels its statement.
+/// Closes a connection and cancels its statement.
 async fn cancel(connection: Connection, tls: Tls) {
     let cancel = connection.cancel_token();
     drop(connection);
     match timeout(CANCEL_TIMEOUT, cancel.cancel_query(tls)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "cannot cancel a statement"),
-        Err(_) => tracing::debug!("a cancellation is not taken"),
+        Err(_) => tracing::debug!("the cancellation of a statement timed out"),
     }
 }

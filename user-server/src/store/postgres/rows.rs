@@ -1,4 +1,4 @@
-//! Users as rows.
+//! Conversion of rows.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Creation, Extent, Mark, Progress, Remembered, StoreError, error};
 use crate::domain::{Timestamp, User, UserId, UserStatus};
 
-/// As the column has it.
+/// The value of the column `status`.
 pub(super) fn status(status: UserStatus) -> i16 {
     match status {
         UserStatus::Active => 0,
@@ -17,10 +17,10 @@ pub(super) fn status(status: UserStatus) -> i16 {
     }
 }
 
-/// Of the columns id, name, email, created_seconds, created_nanos and status.
+/// Reads a user from the columns id, name, email, created_seconds, created_nanos and status.
 pub(super) fn read(row: &Row) -> Result<User<&str>, StoreError> {
     let id = id(row)?;
-    let corrupt = |what| StoreError::corrupt(format!("user {id} has a bad {what}"));
+    let corrupt = |field| StoreError::corrupt(format!("user {id} has an invalid {field}"));
     let seconds = row.try_get(3).map_err(|_| corrupt("creation time"))?;
     let nanos = row.try_get(4).map_err(|_| corrupt("creation time"))?;
     let number: i16 = row.try_get(5).map_err(|_| corrupt("status"))?;
@@ -37,23 +37,23 @@ pub(super) fn read(row: &Row) -> Result<User<&str>, StoreError> {
     })
 }
 
-/// Of the column id, the first.
+/// Reads the id from the first column.
 pub(super) fn id(row: &Row) -> Result<UserId, StoreError> {
     Ok(value::<Uuid>(row, 0)?.into())
 }
 
-/// The user of the first row, if there is one.
+/// The user of the first row, if there is a row.
 pub(super) fn first(rows: &[Row]) -> Result<Option<Arc<User>>, StoreError> {
     rows.first().map(|row| Ok(Arc::new(read(row)?.into_owned()))).transpose()
 }
 
-/// Of the columns newest and present.
+/// Reads the columns newest and present.
 pub(super) fn extent(row: &Row) -> Result<Extent, StoreError> {
     let total: i64 = value(row, 1)?;
     Ok(Extent { total: total.unsigned_abs(), newest: newest(row)? })
 }
 
-/// Of the columns newest and last_place.
+/// Reads the columns newest and last_place.
 pub(super) fn sequence(row: &Row) -> Result<(Option<UserId>, i64), StoreError> {
     Ok((newest(row)?, value(row, 1)?))
 }
@@ -62,10 +62,10 @@ fn newest(row: &Row) -> Result<Option<UserId>, StoreError> {
     Ok(value::<Option<Uuid>>(row, 0)?.map(UserId::from))
 }
 
-/// Of the columns fingerprint, user_id, created_seconds, created_nanos, users and ended: what was
-/// created with a key, and in which second.
+/// Reads the creation of a key, and its second, from the columns fingerprint, user_id, created_seconds, created_nanos,
+/// users and ended.
 pub(super) fn remembered(row: &Row) -> Result<(Remembered, i64), StoreError> {
-    let corrupt = || StoreError::corrupt("a remembered creation is damaged");
+    let corrupt = || StoreError::corrupt("the creation of an idempotency key is damaged");
     let fingerprint: &[u8] = value(row, 0)?;
     let fingerprint = fingerprint.try_into().map_err(|_| corrupt())?;
     let created_at = Timestamp::new(value(row, 2)?, value(row, 3)?).ok_or_else(corrupt)?;
@@ -85,7 +85,7 @@ pub(super) fn remembered(row: &Row) -> Result<(Remembered, i64), StoreError> {
     Ok((remembered, created_at.seconds()))
 }
 
-/// Of the column ids, the first.
+/// Reads the ids from the first column.
 pub(super) fn ids(row: &Row) -> Result<Vec<UserId>, StoreError> {
     Ok(value::<Vec<Uuid>>(row, 0)?.into_iter().map(UserId::from).collect())
 }

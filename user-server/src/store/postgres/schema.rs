@@ -1,4 +1,4 @@
-//! What is in the database, and how an older schema becomes a newer one.
+//! The schema of the database, and its migrations.
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
@@ -7,7 +7,7 @@ use tokio_postgres::{Error, Row};
 use super::connection::Connection;
 use super::{Found, StoreError, error};
 
-/// How the schema came about, as for SQLite: an entry that was released is never changed.
+/// The migrations, in order. A released entry never changes, because databases have applied it.
 const MIGRATIONS: &[&str] = &[
     "CREATE TABLE users (
         id              uuid PRIMARY KEY,
@@ -24,7 +24,7 @@ const MIGRATIONS: &[&str] = &[
         total  bigint NOT NULL
     );
     INSERT INTO user_sequence (total) VALUES (0);",
-    // What was created with a key, for a day. Nothing here says who it was.
+    // The creations of idempotency keys, for a day. It has no personal data.
     "CREATE TABLE idempotency_keys (
         principal       text NOT NULL,
         key             text NOT NULL,
@@ -35,7 +35,7 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (principal, key)
     );
     CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_seconds);",
-    // The same of streams: how many users are stored, whether there are no more, and their ids.
+    // Keys of streams: the number of stored users, whether the stream is complete, and the ids.
     "ALTER TABLE idempotency_keys ADD COLUMN users bigint;  -- none, if it is no stream
     ALTER TABLE idempotency_keys ADD COLUMN ended boolean;
     CREATE TABLE idempotency_parts (
@@ -46,9 +46,9 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (principal, key, first),
         FOREIGN KEY (principal, key) REFERENCES idempotency_keys ON DELETE CASCADE
     );",
-    // The order of users is that in which they came, whatever their ids are. Whoever adds or removes rows, a
-    // trigger keeps the order and the number of users, under the lock under which users are created. What
-    // servers before this version read and write stays as it is.
+    // The order of users is that of their insertion, with any ids. Triggers maintain the order and the number of
+    // users for all programs that insert or delete rows. They take the same lock as creations. The columns that
+    // older servers read and write do not change.
     "ALTER TABLE users ADD COLUMN place bigint;  -- none until the statement ends
     ALTER TABLE user_sequence ADD COLUMN last_place bigint NOT NULL DEFAULT 0;
     ALTER TABLE user_sequence ADD COLUMN present    bigint NOT NULL DEFAULT 0;  -- how many users
@@ -101,7 +101,7 @@ const MIGRATIONS: &[&str] = &[
         FOR EACH STATEMENT EXECUTE PROCEDURE users_went();",
 ];
 
-/// What the serving role needs.
+/// The privileges of the serving role.
 const RIGHTS: &[(&str, &[&str])] = &[
     ("users", &["SELECT", "INSERT", "UPDATE"]),
     ("user_sequence", &["SELECT", "UPDATE"]),
@@ -112,25 +112,25 @@ const RIGHTS: &[(&str, &[&str])] = &[
 const GRANT: &str = "GRANT SELECT, INSERT, UPDATE, DELETE ON users, user_sequence, idempotency_keys, \
      idempotency_parts, user_schema";
 
-/// What a migration does, before it does anything. It takes turns with servers that start at the same time
-/// ("user" in ASCII), and as long as it takes: a large table is rewritten, perhaps.
+/// The first statements of a migration. Servers that start at the same time take turns: the lock number is "user" in
+/// ASCII. There is no time limit, because a migration may rewrite a large table.
 const PREPARE: &str = "SET LOCAL statement_timeout = 0;
     SET LOCAL lock_timeout = 0;
     SELECT pg_advisory_xact_lock(1970496882);
     SET LOCAL lock_timeout = 5000;
     CREATE TABLE IF NOT EXISTS user_schema (version integer NOT NULL)";
 
-/// Makes the schema one of this version, in one step.
+/// Creates or migrates the schema in one transaction.
 pub(super) async fn migrate(connection: &Connection) -> Result<(), StoreError> {
     let migrated = try_migrate(connection).await;
     if migrated.is_err() {
-        // If that fails the connection is lost, and its transaction with it.
+        // If the rollback fails, the connection is lost, and its transaction with it.
         let _ = connection.rollback().await;
     }
     known(migrated.map_err(|error| error::of_call(&error))?).map(drop)
 }
 
-/// Gives the version that was found.
+/// Returns the version before the migration.
 async fn try_migrate(connection: &Connection) -> Result<usize, Error> {
     connection.begin().await?;
     connection.execute(PREPARE).await?;
@@ -147,10 +147,10 @@ async fn try_migrate(connection: &Connection) -> Result<usize, Error> {
     Ok(found)
 }
 
-/// What there is, for the role that serves, which leaves it as it is.
+/// The state of the schema, for the serving role, without any change.
 ///
 /// # Errors
-/// All those for which a start, with its migration, would fail.
+/// Every error that a start, with its migration, would have.
 pub(super) async fn inspect(connection: &Connection) -> Result<Found, StoreError> {
     let found = inspect_for_owner(connection).await?;
     if found.would_change() {
@@ -163,13 +163,12 @@ pub(super) async fn inspect(connection: &Connection) -> Result<Found, StoreError
     }
 }
 
-/// The same for a role that only makes the tables.
+/// As [`inspect`], for a role that only creates the tables.
 pub(super) async fn inspect_for_owner(connection: &Connection) -> Result<Found, StoreError> {
     let version = version(connection).await.map_err(|error| match error.code() {
-        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => StoreError::internal(format!(
-            "{}: {GRANT} TO the role that serves",
-            error::text(&error)
-        )),
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            StoreError::internal(format!("{}: {GRANT} TO the serving role", error::text(&error)))
+        }
         _ => error::of_call(&error),
     })?;
     let found = known(version)?;
@@ -177,7 +176,7 @@ pub(super) async fn inspect_for_owner(connection: &Connection) -> Result<Found, 
         return match found {
             Found::Current => Ok(Found::ReadOnly),
             _ => Err(StoreError::unavailable(
-                "the database can only be read, and its tables are not those of this version",
+                "the database is read-only, and its tables need a migration",
             )),
         };
     }
@@ -192,7 +191,7 @@ pub(super) async fn inspect_for_owner(connection: &Connection) -> Result<Found, 
 
 const NEWEST: &str = "SELECT max(version)::integer FROM user_schema";
 
-/// How many migrations the database has seen.
+/// The number of migrations that the database has applied.
 async fn version(connection: &Connection) -> Result<usize, Error> {
     let is_there = "SELECT to_regclass('user_schema') IS NOT NULL";
     match flag(&connection.query(is_there, &[]).await?, 0) {
@@ -206,19 +205,21 @@ fn newest(rows: &[Row]) -> usize {
     usize::try_from(version).unwrap_or(usize::MAX)
 }
 
+/// The state for a number of applied migrations.
+///
 /// # Errors
-/// That it is a newer one.
+/// The version is newer than this program.
 fn known(version: usize) -> Result<Found, StoreError> {
     if version <= MIGRATIONS.len() {
         return Ok(Found::of(version, MIGRATIONS.len()));
     }
     Err(StoreError::internal(format!(
-        "it has schema {version}, written by a newer version of this program, which knows up to {}",
+        "the database has schema version {version} of a newer program; this version knows up to {}",
         MIGRATIONS.len()
     )))
 }
 
-/// Why this role cannot make the tables, or bring them up to date.
+/// Why this role cannot create or migrate the tables.
 async fn obstacle(connection: &Connection, version: usize) -> Result<Option<String>, Error> {
     let rows = connection
         .query(
@@ -233,26 +234,26 @@ async fn obstacle(connection: &Connection, version: usize) -> Result<Option<Stri
     let (role, schema) = (text(0).unwrap_or_default(), text(1));
     Ok(match schema {
         None => Some(format!(
-            "role {role} may use no schema of its search_path, or there is none: GRANT USAGE ON SCHEMA ... \
-             TO {role}, or ALTER ROLE {role} SET search_path = ..."
+            "role {role} has no usable schema in its search_path: GRANT USAGE ON SCHEMA ... TO {role}, or ALTER \
+             ROLE {role} SET search_path = ..."
         )),
         Some(schema) if !flag(&rows, 2) => Some(format!(
-            "the tables are not those of this version, and role {role} may make none in schema {schema}: run \
+            "the tables need a migration, and role {role} may not create tables in schema {schema}: run \
              user-server migrate as its owner, or GRANT CREATE ON SCHEMA {schema} TO {role}"
         )),
         Some(_) if version > 0 && !flag(&rows, 3) => Some(format!(
-            "the tables are of an older version, and role {role} does not own them: run user-server \
-             migrate as their owner"
+            "the tables need a migration, and role {role} does not own them: run user-server migrate as \
+             their owner"
         )),
         Some(_) => None,
     })
 }
 
-/// Which rights to the tables this role lacks, and how it gets them.
-async fn lacking(connection: &Connection, only_reads: bool) -> Result<Option<String>, Error> {
+/// The privileges that this role lacks, and the statement that grants them.
+async fn lacking(connection: &Connection, read_only: bool) -> Result<Option<String>, Error> {
     let rights =
         RIGHTS.iter().flat_map(|(table, rights)| rights.iter().map(move |it| (*table, *it)));
-    let rights = rights.filter(|(_, right)| !only_reads || *right == "SELECT");
+    let rights = rights.filter(|(_, right)| !read_only || *right == "SELECT");
     let (tables, rights): (Vec<&str>, Vec<&str>) = rights.unzip();
     let rows = connection
         .query(

@@ -1,4 +1,4 @@
-//! TLS to the database, by the rustls that the server itself has.
+//! TLS to the database, with the same rustls as the server.
 
 use std::convert::Infallible;
 use std::fs;
@@ -13,18 +13,18 @@ use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream}
 use super::StoreError;
 use balafon::ClientTls;
 
-/// The authorities that sign certificates.
+/// The source of the certificate authorities.
 pub(super) enum Trust {
     File(PathBuf),
     System,
 }
 
-/// What is verified of a certificate.
+/// How a certificate is verified.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verify {
-    /// That one of the authorities has signed it (`verify-ca`).
+    /// An authority has signed it (`verify-ca`).
     Authority,
-    /// And that it is for the host (`verify-full`).
+    /// An authority has signed it, and it matches the host (`verify-full`).
     Full,
 }
 
@@ -63,7 +63,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> MakeTlsConnect<S> for T
     }
 }
 
-/// One connection to be.
+/// The TLS handshake of a connection.
 pub(super) struct Handshake {
     tls: ClientTls,
     host: String,
@@ -79,11 +79,11 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> TlsConnect<S> for Hands
     }
 }
 
-/// A stream of rustls as one of tokio-postgres.
+/// A rustls stream for tokio-postgres.
 pub(super) struct Stream<S>(tokio_rustls::client::TlsStream<S>);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Stream<S> {
-    /// Whom the certificate names is whom we trust: a password over it needs no more.
+    /// The certificate is verified, so a password needs no channel binding.
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
     }

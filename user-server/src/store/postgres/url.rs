@@ -1,4 +1,4 @@
-//! The URL of a database, with what libpq takes and tokio-postgres does not know.
+//! The URL of a database, with the parameters of libpq that tokio-postgres does not know.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,32 +11,31 @@ use super::tls::{Trust, Verify};
 use super::{Options, StoreError, error};
 use balafon::ClientTls;
 
-/// For TCP, TLS and the login to one host together, unless the URL has a `connect_timeout`: networks of
-/// data centers take milliseconds.
+/// The default of `connect_timeout`: for TCP, TLS and login at one host together. They take milliseconds in the
+/// network of a data center.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a peer may be silent that has something to acknowledge, and a quiet connection before it is
-/// asked: a machine that has lost its power says nothing. Linux would wait for a quarter of an hour, and
-/// for two hours.
-const SILENCE: Duration = Duration::from_secs(10);
+/// The TCP user timeout, and the idle time before TCP keepalive. They detect a host that has lost its power. The
+/// defaults of Linux are a quarter of an hour and two hours.
+const TCP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the URL says, and what we add.
+/// The parameters of the URL, with the defaults of this program.
 pub(super) struct Target {
-    /// With all of the hosts.
+    /// Includes all hosts.
     pub(super) config: Config,
     pub(super) tls: ClientTls,
-    /// For each address of each host.
+    /// Applies to each address of each host.
     pub(super) connect_timeout: Duration,
-    /// Whether a host that can only be read is none (`target_session_attrs`). Otherwise it is one if there
-    /// is no other.
+    /// Whether read-only hosts are excluded (`target_session_attrs`). Otherwise a read-only host is used if there is
+    /// no other.
     pub(super) must_write: bool,
-    /// Whether the hosts are tried in any order.
+    /// Whether the hosts are tried in random order.
     pub(super) shuffled: bool,
 }
 
 impl Target {
     /// # Errors
-    /// Internal, with what is wrong: never with the URL, which may have a password.
+    /// Internal. The text never contains the URL, which may have a password.
     pub(super) fn parse(options: &Options) -> Result<Self, StoreError> {
         let (rest, parameters) = Parameters::take(&options.url)?;
         let config = rest.parse::<Config>();
@@ -45,7 +44,7 @@ impl Target {
         config.ssl_mode(if mode.is_some() { SslMode::Require } else { SslMode::Disable });
         let tls = match (mode, &options.tls) {
             (None, _) => ClientTls::without_authorities(),
-            // A CA of the settings goes with the name, whatever the mode is.
+            // A CA from the settings always verifies the host name too.
             (Some(Verify::Full), Some(tls)) => tls.clone(),
             (Some(verify), _) => parameters.trust()?.tls(verify)?,
         };
@@ -53,10 +52,10 @@ impl Target {
             config.application_name("user-server");
         }
         if config.get_tcp_user_timeout().is_none() {
-            config.tcp_user_timeout(SILENCE);
+            config.tcp_user_timeout(TCP_TIMEOUT);
         }
         if config.get_keepalives_idle() == Config::new().get_keepalives_idle() {
-            config.keepalives_idle(SILENCE).keepalives_interval(SILENCE);
+            config.keepalives_idle(TCP_TIMEOUT).keepalives_interval(TCP_TIMEOUT);
         }
         Ok(Self {
             tls,
@@ -68,7 +67,7 @@ impl Target {
     }
 }
 
-/// Those of the URL that tokio-postgres does not know, or not all values of.
+/// The parameters of the URL that tokio-postgres does not support, or not with all values.
 #[derive(Default)]
 struct Parameters {
     sslmode: Option<String>,
@@ -77,10 +76,10 @@ struct Parameters {
 }
 
 impl Parameters {
-    /// Takes them out of a URL, and leaves the rest of it.
+    /// Extracts the parameters, and returns the URL without them.
     fn take(url: &str) -> Result<(String, Self), StoreError> {
         let mut parameters = Self::default();
-        let Some((place, query)) = url.split_once('?') else {
+        let Some((base, query)) = url.split_once('?') else {
             return Ok((url.to_owned(), parameters));
         };
         let mut kept = Vec::new();
@@ -96,36 +95,40 @@ impl Parameters {
                 }
             };
             let value = percent_decode_str(value).decode_utf8();
-            let value = value.map_err(|_| StoreError::internal(format!("{key} is no UTF-8")))?;
+            let value = value.map_err(|_| StoreError::internal(format!("{key} is not UTF-8")))?;
             *parameter = Some(value.into_owned()).filter(|value| !value.is_empty());
         }
         let rest = match kept[..] {
-            [] => place.to_owned(),
-            _ => format!("{place}?{}", kept.join("&")),
+            [] => base.to_owned(),
+            _ => format!("{base}?{}", kept.join("&")),
         };
         Ok((rest, parameters))
     }
 
-    /// What is verified of the certificate; `None` without TLS. As libpq has it, but never TLS with whoever
-    /// answers, nor TLS that is given up where the other side has none.
+    /// The verification of the certificate; `None` without TLS. As in libpq, with two exceptions: there is no TLS
+    /// without verification, and no fallback from TLS to plain text.
     fn mode(&self, config: &Config, has_ca: bool) -> Result<Option<Verify>, StoreError> {
         let refuse = |why: &str| Err(StoreError::internal(why));
         if has_ca && self.sslrootcert.is_some() {
-            return refuse("sslrootcert contradicts the CA of the settings: give one of them");
+            return refuse(
+                "sslrootcert and the CA of the settings (--store-ca) exclude each other: set one of them",
+            );
         }
         let has_root = self.sslrootcert.is_some();
         let mode = self.sslmode.as_deref();
         if self.sslrootcert.as_deref() == Some("system")
             && !matches!(mode, None | Some("verify-full"))
         {
-            return refuse("sslrootcert=system takes sslmode=verify-full alone");
+            return refuse("sslrootcert=system requires sslmode=verify-full");
         }
         match mode {
-            Some("disable") if has_ca => refuse("sslmode=disable contradicts the CA"),
+            Some("disable") if has_ca => {
+                refuse("sslmode=disable contradicts the CA of the settings (--store-ca)")
+            }
             Some("disable") => Ok(None),
             None | Some("allow" | "prefer") if !has_ca && !has_root => Ok(None),
             Some("require") if !has_ca && !has_root => refuse(
-                "sslmode=require needs a CA to trust: sslrootcert=FILE in the URL, or --store-ca FILE",
+                "sslmode=require needs a CA: sslrootcert=FILE in the URL, or --store-ca FILE",
             ),
             Some("require" | "verify-ca") if !has_ca => Ok(Some(Verify::Authority)),
             None | Some("allow" | "prefer" | "require" | "verify-ca" | "verify-full") => {
@@ -134,9 +137,9 @@ impl Parameters {
                     _ => Ok(Some(Verify::Full)),
                 }
             }
-            Some(_) => refuse(
-                "sslmode has to be disable, allow, prefer, require, verify-ca or verify-full",
-            ),
+            Some(_) => {
+                refuse("sslmode must be disable, allow, prefer, require, verify-ca or verify-full")
+            }
         }
     }
 
@@ -144,11 +147,11 @@ impl Parameters {
         match self.sslrootcert.as_deref() {
             Some("system") => Ok(Trust::System),
             Some(file) => Ok(Trust::File(PathBuf::from(file))),
-            // That of libpq.
+            // The default of libpq.
             None => match std::env::home_dir().map(|home| home.join(".postgresql/root.crt")) {
                 Some(file) if file.exists() => Ok(Trust::File(file)),
                 _ => Err(StoreError::internal(
-                    "this sslmode needs a CA to trust: sslrootcert=FILE in the URL, or --store-ca FILE",
+                    "this sslmode needs a CA: sslrootcert=FILE in the URL, or --store-ca FILE",
                 )),
             },
         }
@@ -159,11 +162,11 @@ impl Parameters {
             None | Some("any" | "prefer-standby") => Ok(false),
             Some("read-write" | "primary") => Ok(true),
             Some("read-only" | "standby") => Err(StoreError::internal(
-                "target_session_attrs asks for a database that can only be read: this server has to write",
+                "target_session_attrs selects a read-only database, but this server writes",
             )),
-            Some(_) => Err(StoreError::internal(
-                "target_session_attrs has to be any, read-write or primary",
-            )),
+            Some(_) => {
+                Err(StoreError::internal("target_session_attrs must be any, read-write or primary"))
+            }
         }
     }
 }

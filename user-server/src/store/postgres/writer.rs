@@ -3,47 +3,16 @@
 use std::sync::Arc;
 
 use super::breaker::Breaker;
-use super::plan::{self, Fault, Plan};
+use super::creation::{Answer, CreateRequest, Created, Job};
+use super::error::Fault;
+use super::plan::{self, Plan};
 use super::pool::{Pool, Session};
-use super::turns::{Reply, Turns};
-use super::{ATTEMPTS, CommitMetrics, IdSequence, IdempotencyKey, Part, StoreError, Stored, error};
-use crate::domain::{NewUser, User};
-use crate::store::ChangeListener;
+use super::write_queue::{Groups, Reply};
+use super::{ATTEMPTS, CommitMetrics, IdSequence, StoreError, error};
 
-/// What a call wants to create, in one step.
-pub(super) struct Write {
-    pub(super) what: What,
-    pub(super) listener: Option<ChangeListener>,
-}
-
-pub(super) enum What {
-    One(NewUser, Option<IdempotencyKey>),
-    Many(Vec<NewUser>, Option<Part>),
-}
-
-impl Write {
-    pub(super) fn key(&self) -> Option<&IdempotencyKey> {
-        match &self.what {
-            What::One(_, key) => key.as_ref(),
-            What::Many(_, part) => part.as_ref().map(|part| &part.key),
-        }
-    }
-}
-
-/// What was created.
-pub(super) enum Done {
-    One(Arc<User>),
-    Many(Stored),
-}
-
-pub(super) type Answer = Result<Done, StoreError>;
-
-/// What is to be written, and where its call waits: closed when it does not any more.
-pub(super) type Job = (Write, Reply<Done>);
-
-/// Where creations are committed.
+/// Commits creations.
 pub(super) struct Writer {
-    /// Of one connection.
+    /// A pool of one connection.
     pub(super) pool: Pool,
     pub(super) breaker: Arc<Breaker>,
     pub(super) ids: IdSequence,
@@ -51,38 +20,38 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Commits what comes until the queue is closed.
-    pub(super) async fn run(mut self, mut turns: Turns<Job>) {
+    /// Commits creations until the queue is closed.
+    pub(super) async fn run(mut self, mut groups: Groups<Job>) {
         let breaker = self.breaker.clone();
-        while let Some(mut group) = turns.next().await {
+        while let Some(mut group) = groups.next().await {
             group.retain(|(_, reply)| !reply.is_closed());
-            let (writes, mut replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+            let (creations, mut replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
             let mut planned = None;
             let outcome = tokio::select! {
-                outcome = breaker.guard(self.commit(&writes, &mut planned)) => outcome,
-                // Deadlines have passed, or the database is away. It may hang for long.
+                outcome = breaker.guard(self.commit(&creations, &mut planned)) => outcome,
+                // All calls have ended: their deadlines have passed. The commit may hang for a long time.
                 () = abandoned(&mut replies) => continue,
             };
             let answers = match outcome {
                 Ok(answers) => answers,
                 Err(error) => {
-                    // It was about to be committed, and nobody has said that it was not.
+                    // The commit was sent, and it is not known whether it succeeded.
                     let error = if planned.is_some() { error.into_unknown() } else { error };
                     replies.iter().map(|_| Err(error.copied())).collect()
                 }
             };
             for (reply, answer) in replies.into_iter().zip(answers) {
-                // That nobody waits for it any more is no fault.
+                // A failure is ignored: the caller may have disconnected.
                 let _ = reply.send(answer);
             }
         }
     }
 
-    /// Tries again what has certainly not happened; and what may have happened, once it is known that
-    /// it has not. `planned` is what may have happened.
+    /// Commits a group. Retries if the transaction certainly had no effect, or once that is verified. `planned` is
+    /// the plan whose result is unknown.
     async fn commit(
         &mut self,
-        group: &[Write],
+        group: &[CreateRequest],
         planned: &mut Option<Plan>,
     ) -> Result<Vec<Answer>, StoreError> {
         let mut left = ATTEMPTS;
@@ -95,9 +64,9 @@ impl Writer {
             timer.observe_duration();
             if let Err(fault) = &attempt {
                 if matches!(fault, Fault::Database(error) if error::is_stale(error)) {
-                    session.connection().forget();
+                    session.connection().forget_prepared();
                 }
-                // If that fails the connection is lost, and its transaction with it.
+                // If the rollback fails, the connection is lost, and its transaction with it.
                 let _ = session.connection().rollback().await;
             }
             session.release();
@@ -115,8 +84,8 @@ impl Writer {
                     if lost || error::is_read_only(&error) {
                         self.breaker.suspect();
                     }
-                    let again = lost || error::is_conflict(&error) || error::is_stale(&error);
-                    if left == 0 || !again {
+                    let may_retry = lost || error::is_conflict(&error) || error::is_stale(&error);
+                    if left == 0 || !may_retry {
                         return Err(error::of_call(&error));
                     }
                 }
@@ -125,38 +94,39 @@ impl Writer {
     }
 }
 
-/// When nobody waits any more.
-async fn abandoned(replies: &mut [Reply<Done>]) {
+/// Completes when all callers have disconnected.
+async fn abandoned(replies: &mut [Reply<Created>]) {
     for reply in replies {
         reply.closed().await;
     }
 }
 
-/// One transaction, and what it has stored. `planned` is what the one before may have stored.
+/// Runs one transaction, and returns the plan that it has stored. `planned` is the plan that the transaction before
+/// may have stored.
 async fn attempt(
     session: &Session,
     ids: &mut IdSequence,
-    group: &[Write],
+    group: &[CreateRequest],
     planned: &mut Option<Plan>,
 ) -> Result<Option<Plan>, Fault> {
     let transaction = session.connection();
     transaction.begin().await?;
-    // From here on no other server creates users; what a lost transaction has begun is over.
-    let behind = plan::lock(transaction).await?;
+    // From here on no other server creates users, and a lost transaction has ended.
+    let last = plan::lock(transaction).await?;
     if let Some(plan) = &*planned
         && plan.is_stored(transaction).await?
     {
-        // That one has nothing to do. If it cannot be ended, its connection is lost.
+        // This transaction has nothing to do. If the rollback fails, its connection is lost.
         let _ = transaction.rollback().await;
         return Ok(planned.take());
     }
     *planned = None;
-    let plan = Plan::make(transaction, ids, behind, group).await?;
+    let plan = Plan::make(transaction, ids, last, group).await?;
     plan.store(transaction).await?;
     *planned = Some(plan);
     if let Err(error) = transaction.commit().await {
         if !error::is_lost(&error) {
-            // The database itself says that it was not.
+            // The database reports that nothing was committed.
             *planned = None;
         }
         return Err(error.into());

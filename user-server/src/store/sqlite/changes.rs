@@ -1,19 +1,21 @@
-//! Changes that are committed together.
+//! The changes of one transaction.
 
 use std::sync::Arc;
 
 use rusqlite::{Connection, Statement, params};
 
+use super::error::Fault;
+use super::extent;
 use super::keys::Keys;
 use super::rows::{self, COLUMNS};
 use super::{
     Creation, Extent, IdSequence, IdempotencyKey, Known, Part, Remembered, StoreError, Stored,
-    error, notify, schema, writer,
+    error, notify, schema,
 };
 use crate::domain::{NewUser, Timestamp, User, UserChange, UserId};
 use crate::store::ChangeListener;
 
-/// A transaction that begins with its first change, and the next one when it is over.
+/// The current transaction. It begins with its first change. After it, the next one begins.
 pub(super) struct Changes<'c> {
     connection: &'c Connection,
     begin: Statement<'c>,
@@ -23,27 +25,13 @@ pub(super) struct Changes<'c> {
     update: Statement<'c>,
     keys: Keys<'c>,
     data_version: Statement<'c>,
-    /// Changes when another program has committed something.
+    /// A number that changes when another program commits.
     version: i64,
     ids: IdSequence,
-    /// As of the last commit.
+    /// The extent after the last commit.
     committed: Extent,
-    /// As it is to be after the next.
+    /// The extent after the current transaction.
     extent: Extent,
-}
-
-/// Why there is no change.
-pub(super) enum Fault {
-    /// The transaction is lost, with all that is in it.
-    Transaction(rusqlite::Error),
-    /// It concerns the one call only.
-    Call(StoreError),
-}
-
-impl From<rusqlite::Error> for Fault {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Transaction(error)
-    }
 }
 
 impl<'c> Changes<'c> {
@@ -59,7 +47,7 @@ impl<'c> Changes<'c> {
         );
         Ok(Self {
             connection,
-            // Not to find in the middle of it that somebody else writes.
+            // Takes the write lock now, rather than failing in the middle of the transaction.
             begin: connection.prepare("BEGIN IMMEDIATE")?,
             commit: connection.prepare("COMMIT")?,
             rollback: connection.prepare("ROLLBACK")?,
@@ -156,18 +144,19 @@ impl<'c> Changes<'c> {
         user.transpose().map_err(Fault::Call)
     }
 
-    /// Writes the head of the file as it is.
-    pub(super) fn nothing(&mut self) -> rusqlite::Result<()> {
+    /// Rewrites the header of the file without a change, to check that it can be written.
+    pub(super) fn rewrite_header(&mut self) -> rusqlite::Result<()> {
         self.begin()?;
         schema::rewrite(self.connection)
     }
 
-    /// Counts the users again if another program has changed the file, such as one that has brought users in.
-    pub(super) fn look(&mut self) -> rusqlite::Result<()> {
+    /// Counts the users again if another program has changed the file, for example by an import.
+    pub(super) fn refresh(&mut self) -> rusqlite::Result<()> {
         let version = self.data_version.query_row([], |row| row.get(0))?;
         if version != self.version {
-            self.committed = writer::extent(self.connection)?;
-            (self.version, self.extent) = (version, self.committed);
+            self.committed = extent::count(self.connection)?;
+            self.version = version;
+            self.extent = self.committed;
             self.ids = ids_above(self.committed);
         }
         Ok(())
@@ -176,17 +165,16 @@ impl<'c> Changes<'c> {
     fn begin(&mut self) -> rusqlite::Result<()> {
         if self.connection.is_autocommit() {
             self.begin.execute([])?;
-            self.look()?;
+            self.refresh()?;
         }
         Ok(())
     }
 
-    /// Ends the transaction: commits it, if all is well so far, or else takes back what it has
-    /// changed.
+    /// Ends the transaction. It is committed if `outcome` is a success, and rolled back otherwise.
     pub(super) fn commit(&mut self, outcome: rusqlite::Result<()>) -> Result<Extent, Failure> {
         let committed = match outcome {
             Err(error) => Err(Failure { error, in_commit: false }),
-            Ok(()) if self.connection.is_autocommit() => Ok(()), // It has not even begun.
+            Ok(()) if self.connection.is_autocommit() => Ok(()), // It has not begun.
             Ok(()) => match self.commit.execute([]) {
                 Ok(_) => Ok(()),
                 Err(error) => Err(Failure { error, in_commit: true }),
@@ -196,25 +184,25 @@ impl<'c> Changes<'c> {
             Ok(()) => self.committed = self.extent,
             Err(_) => self.extent = self.committed,
         }
-        // SQLite itself has rolled back after some errors.
+        // After some errors SQLite has rolled back already.
         if committed.is_err() && !self.connection.is_autocommit() {
-            // What the commit says counts for more.
+            // The error of the commit is more important than that of the rollback.
             let _ = self.rollback.execute([]);
         }
         committed.map(|()| self.committed)
     }
 }
 
-/// Why a transaction was not committed, as far as is known.
+/// Why a transaction was not committed, as far as that is known.
 pub(super) struct Failure {
     pub(super) error: rusqlite::Error,
     in_commit: bool,
 }
 
 impl Failure {
-    /// Whoever waits for a change learns that it was not stored, or that it may be: all of it may be
-    /// in the log when the disk fails to confirm it, for the next start to find there. What has no room
-    /// lacks its end.
+    /// The error for the calls. If the disk does not confirm the commit, the whole transaction may be in the log, where
+    /// the next start finds it. The result is then unknown. A transaction that did not fit lacks its end in the log, so
+    /// it is not stored.
     pub(super) fn of_call(&self) -> StoreError {
         match error::of_call(&self.error) {
             error if error.is_unavailable() && self.in_commit => error.into_unknown(),

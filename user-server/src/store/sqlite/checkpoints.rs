@@ -1,8 +1,10 @@
-//! Copying the log into the database, so that the log can begin anew.
+//! Checkpoints: they copy the write-ahead log into the database, so that the log can restart.
 //!
-//! SQLite does it by itself after a commit, but keeps to itself whether it can: a database that cannot be
-//! written, or a program outside that reads for long, lets the log grow until the disk is full.
+//! SQLite's automatic checkpoints do not report failures. The log then grows until the disk is full, for example while
+//! the database is read-only or another program has a long read transaction.
 
+use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -13,14 +15,14 @@ use rusqlite::{Connection, Statement};
 use super::super::metrics::gauge;
 use super::file::LOG_LIMIT;
 
-/// When the log is copied into the database, in pages of 4 KiB. Four times SQLite's default: each copy
-/// waits for the disk twice, and rewritten pages are copied once.
+/// The length of the log that triggers a checkpoint, in pages of 4 KiB. It is four times SQLite's default: each
+/// checkpoint waits for the disk twice, and a page that was rewritten is copied only once.
 const PAGES: i32 = 4096;
 
-/// A page in the log, with its header.
+/// The size of a page in the log, with its header, in bytes.
 const PAGE_LEN: i64 = 4096 + 24;
 
-/// The state of the log, for operators.
+/// The metrics of the log.
 #[derive(Clone)]
 pub(super) struct LogMetrics {
     bytes: IntGauge,
@@ -30,10 +32,13 @@ pub(super) struct LogMetrics {
 impl LogMetrics {
     pub(super) fn new() -> Self {
         Self {
-            bytes: gauge("user_store_log_bytes", "Size of what is in SQLite's write-ahead log."),
+            bytes: gauge(
+                "user_store_log_bytes",
+                "Size of the contents of SQLite's write-ahead log.",
+            ),
             failing: gauge(
                 "user_store_checkpoint_failing",
-                "1 while that log cannot be copied into the database, or cannot begin anew.",
+                "1 while the write-ahead log cannot be copied into the database or cannot restart.",
             ),
         }
     }
@@ -43,7 +48,7 @@ impl LogMetrics {
     }
 }
 
-/// Notes how long the log is after each commit of this connection.
+/// Notes the length of the log, in pages, after each commit of this connection.
 pub(super) fn watch_log(connection: &mut Connection) -> rusqlite::Result<Arc<AtomicI32>> {
     let pages = Arc::new(AtomicI32::new(0));
     let noted = pages.clone();
@@ -54,12 +59,12 @@ pub(super) fn watch_log(connection: &mut Connection) -> rusqlite::Result<Arc<Ato
     Ok(pages)
 }
 
-/// The writer's own.
+/// The checkpoints of the writer.
 pub(super) struct Checkpoints<'c> {
     checkpoint: Statement<'c>,
     pages: Arc<AtomicI32>,
     metrics: LogMetrics,
-    /// How long the log was when it was copied last.
+    /// The length of the log at the last checkpoint.
     copied: i32,
 }
 
@@ -73,7 +78,7 @@ impl<'c> Checkpoints<'c> {
         Ok(Self { checkpoint, pages, metrics, copied: 0 })
     }
 
-    /// To be called after each commit.
+    /// Runs after each commit.
     pub(super) fn run(&mut self) {
         let pages = self.pages.load(Ordering::Relaxed);
         self.metrics.bytes.set(i64::from(pages) * PAGE_LEN);
@@ -81,29 +86,60 @@ impl<'c> Checkpoints<'c> {
             self.copied = 0;
             return self.set(Ok(()));
         }
-        // It has grown since: had nobody read it then, it would have begun anew.
+        // The log has grown since the last checkpoint. Without a reader it would have restarted.
         let is_kept = 0 < self.copied && self.copied < pages;
         self.copied = pages;
         let copied = self.checkpoint.query_row([], |_| Ok(()));
         let mib = (i64::from(pages) * PAGE_LEN) >> 20;
         match copied {
-            Err(error) => self
-                .set(Err(format!("cannot copy the log of {mib} MiB into the database: {error}"))),
-            Ok(()) if is_kept && mib > i64::from(LOG_LIMIT >> 20) => self.set(Err(format!(
-                "another program reads for long: the log has {mib} MiB and grows until that ends"
-            ))),
+            Err(error) => self.set(Err(CheckpointError::Copy { mib, error })),
+            Ok(()) if is_kept && mib > i64::from(LOG_LIMIT >> 20) => {
+                self.set(Err(CheckpointError::LongRead { mib }));
+            }
             Ok(()) => {}
         }
     }
 
-    /// Logs what is new.
-    fn set(&self, found: Result<(), String>) {
+    /// Sets the metric, and logs a change.
+    fn set(&self, found: Result<(), CheckpointError>) {
         let was_failing = self.metrics.failing.get() != 0;
         self.metrics.failing.set(i64::from(found.is_err()));
         match found {
             Err(error) if !was_failing => tracing::warn!(%error, "checkpoints fail"),
             Ok(()) if was_failing => tracing::info!("checkpoints succeed again"),
             _ => {}
+        }
+    }
+}
+
+/// Why the log cannot restart.
+#[derive(Debug)]
+enum CheckpointError {
+    Copy { mib: i64, error: rusqlite::Error },
+    LongRead { mib: i64 },
+}
+
+impl fmt::Display for CheckpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Copy { mib, error } => {
+                write!(f, "cannot copy the log of {mib} MiB into the database: {error}")
+            }
+            Self::LongRead { mib } => write!(
+                f,
+                "another program has a long read transaction: the log has {mib} MiB and grows until it \
+                 ends"
+            ),
+        }
+    }
+}
+
+impl Error for CheckpointError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            // The `Display` text includes the error itself.
+            Self::Copy { error, .. } => error.source(),
+            Self::LongRead { .. } => None,
         }
     }
 }

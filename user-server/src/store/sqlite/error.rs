@@ -1,4 +1,4 @@
-//! What SQLite's errors mean for a store.
+//! Converts errors of SQLite to errors of stores.
 
 use std::path::Path;
 
@@ -6,23 +6,38 @@ use rusqlite::{Error, ErrorCode};
 
 use super::StoreError;
 
+/// Why a change failed.
+pub(super) enum Fault {
+    /// The transaction failed, with all of its changes.
+    Transaction(rusqlite::Error),
+    /// Only this call failed.
+    Call(StoreError),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Transaction(error)
+    }
+}
+
+/// The error of a statement.
 pub(super) fn of_call(error: &Error) -> StoreError {
     classified(error, error.to_string())
 }
 
-/// For errors at the start, when it is not clear yet which file they are about.
+/// The error of a statement, with the path of the file, for errors at the start.
 pub(super) fn of_file(path: &Path, error: &Error) -> StoreError {
     classified(error, format!("{}: {error}", path.display()))
 }
 
-/// Texts of SQLite name statements and files, never values.
+/// The texts of SQLite contain statements and files, never values.
 fn classified(error: &Error, text: String) -> StoreError {
     match error.sqlite_error_code() {
-        // Also for a quota, and for files that a file system cannot make larger.
+        // Also for a quota, and for a file that the file system cannot extend.
         Some(ErrorCode::DiskFull) => StoreError::full(text),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::corrupt(text),
-        // Somebody else has the file for now; or the disk, the mount or the machine is ill, which
-        // somebody may mend.
+        // Another program has locked the file. Or the disk, the mount or the machine has a fault that an operator can
+        // fix.
         Some(
             ErrorCode::DatabaseBusy
             | ErrorCode::DatabaseLocked
@@ -43,13 +58,13 @@ mod tests {
     use rusqlite::ffi;
 
     #[test]
-    fn whoever_may_try_again_and_whoever_must_act_is_told_so() {
+    fn sqlite_errors_have_the_right_kind() {
         let of = |code| of_call(&Error::SqliteFailure(ffi::Error::new(code), None));
         for code in [ffi::SQLITE_BUSY, ffi::SQLITE_LOCKED, ffi::SQLITE_IOERR, ffi::SQLITE_READONLY]
         {
             assert!(of(code).is_unavailable(), "{code}");
         }
-        // As the operating system's errors are told: EIO at a write, at an fsync.
+        // Errors of the operating system: EIO at a write, at an fsync.
         for code in [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_CANTOPEN] {
             assert!(of(code).is_unavailable(), "{code}");
         }

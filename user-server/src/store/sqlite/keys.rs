@@ -1,14 +1,14 @@
-//! What was created with keys.
+//! Idempotency keys in SQLite.
 
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 use uuid::Uuid;
 
-use super::changes::Fault;
+use super::error::Fault;
 use super::rows::{self, KEY_COLUMNS};
 use super::{IdempotencyKey, Part, Remembered, forgotten};
 use crate::domain::{Timestamp, UserId};
 
-/// The statements, all of which are parts of a transaction.
+/// The statements. All of them run inside a transaction.
 pub(super) struct Keys<'c> {
     recall: Statement<'c>,
     remember: Statement<'c>,
@@ -20,11 +20,11 @@ pub(super) struct Keys<'c> {
 
 impl<'c> Keys<'c> {
     pub(super) fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
-        // The parts of a stream are forgotten with its key.
+        // The parts of a stream are removed with its key.
         connection.pragma_update(None, "foreign_keys", true)?;
         let recall =
             format!("SELECT {KEY_COLUMNS} FROM idempotency_keys WHERE principal = ?1 AND key = ?2");
-        // Not to replace the row, which would forget the parts.
+        // An update, because replacing the row would remove the parts.
         let remember = format!(
             "INSERT INTO idempotency_keys (principal, key, {KEY_COLUMNS})
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
@@ -32,7 +32,7 @@ impl<'c> Keys<'c> {
                 users = ?7, ended = ?8"
         );
         let expire = "DELETE FROM idempotency_keys WHERE principal = ?1 AND key = ?2";
-        // Two for each that is new: so they are gone in time, and no call has to wait for many.
+        // Two for each new key: enough to remove all in time, and few enough that no call waits for long.
         let forget = "DELETE FROM idempotency_keys WHERE (principal, key) IN (
              SELECT principal, key FROM idempotency_keys WHERE created_seconds <= ?1 LIMIT 2)";
         let ids = "SELECT ids FROM idempotency_parts WHERE principal = ?1 AND key = ?2
@@ -49,7 +49,7 @@ impl<'c> Keys<'c> {
         })
     }
 
-    /// What was created with a key, unless that is to be forgotten.
+    /// The creation of a key, unless the key has expired.
     pub(super) fn recall(
         &mut self,
         key: &IdempotencyKey,
@@ -66,17 +66,17 @@ impl<'c> Keys<'c> {
         }
     }
 
-    /// Remembers what was created with a key: one user, or a stream that begins with this one.
+    /// Remembers the creation of a key: one user, or a stream whose first user is `first`.
     pub(super) fn remember(
         &mut self,
         key: &IdempotencyKey,
-        what: &Remembered,
+        creation: &Remembered,
         first: UserId,
         now: Timestamp,
     ) -> rusqlite::Result<()> {
         self.forget.execute([forgotten(now)])?;
-        let (fingerprint, users, ended) = match what {
-            Remembered::One(creation) => (creation.fingerprint, None, None),
+        let (fingerprint, users, ended) = match creation {
+            Remembered::One(user) => (user.fingerprint, None, None),
             Remembered::Stream(it) => (it.mark.digest, Some(it.mark.users as i64), Some(it.ended)),
         };
         self.remember.execute(params![
@@ -92,7 +92,7 @@ impl<'c> Keys<'c> {
         Ok(())
     }
 
-    /// Remembers that a stream has come as far as this part.
+    /// Remembers another part of a stream.
     pub(super) fn extend(
         &mut self,
         part: &Part,
@@ -103,7 +103,7 @@ impl<'c> Keys<'c> {
         if before == 0 && ids.is_empty() {
             return Ok(());
         }
-        // Only of the first part does the first user count.
+        // Only the first user of the first part is stored.
         let first = ids.first().copied().unwrap_or(Uuid::nil().into());
         self.remember(&part.key, &Remembered::Stream(part.progress()), first, now)?;
         if !ids.is_empty() {

@@ -1,15 +1,15 @@
-//! One process at a time: two locks, and a name for the process that has them.
+//! Two locks, so that only one process uses a store, and the process that holds them.
 //!
 //! ```text
-//!  users.db-lock   locked as a whole    by whoever opens the store under this name; also while a restore
-//!                                       replaces the database
-//!  users.db        one byte is locked   by whoever opens this file under any name: another hard link, a
-//!                                       bind mount
+//!  users.db-lock   locked as a whole    excludes processes that use this name of the database, and also
+//!                                       covers the replacement by a restore
+//!  users.db        one byte is locked   excludes processes that use another name of the same file: a hard
+//!                                       link or a bind mount
 //! ```
 //!
-//! Closing any handle on the database undoes the locks that SQLite has on it in this process ("POSIX
-//! advisory locks" in its `os_unix.c`). So this handle is closed after those of SQLite, and a process does
-//! not open a file for a second store.
+//! Closing any handle on the database releases the locks of SQLite in this process ("POSIX advisory locks" in
+//! its `os_unix.c`). So this handle is closed after those of SQLite, and a process never opens a file for a second
+//! store.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
@@ -17,36 +17,36 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::file::{Identity, LOCK, beside, cannot_open, identity, identity_of, make_private};
-use super::{StoreError, copy};
+use super::{StoreError, restore};
 
-/// What it takes to open a database on a disk that is full: the index of the log, which has 32 KiB at first.
+/// The space that is needed to open a database on a full disk, in bytes. The index of the log takes 32 KiB at first.
 const RESERVE: usize = 64 << 10;
 
-/// The databases that stores of this process have open.
+/// The databases that are open in this process.
 static OPEN: Mutex<Vec<Identity>> = Mutex::new(Vec::new());
 
-/// That this process alone has the store open. Its end, however it comes, is the end of the lock.
+/// The locks of a store that only this process has open. They end with the process, also if it is killed.
 pub(super) struct Lock {
-    /// Beside the database; `None` if nobody has ever had one.
+    /// The lock file; `None` if it does not exist.
     beside: Option<File>,
-    /// `None` if there is none, or it may not be written, which SQLite reports.
+    /// `None` if the database does not exist, or if it is not writable, which SQLite reports.
     database: Option<Database>,
-    made: bool,
+    created: bool,
 }
 
 impl Lock {
-    /// Makes the files if there are none.
+    /// Locks the store. Creates missing files.
     pub(super) fn take(database: &Path) -> Result<Self, StoreError> {
-        let opened = Self::open(database, open_or_make, copy::complete_restore)?;
+        let opened = Self::open(database, open_or_create, restore::complete)?;
         opened.map_err(|in_use| StoreError::unavailable(in_use.of(database)))
     }
 
-    /// The same without making any file: where there is none, nobody has the store open.
+    /// As [`take`](Self::take), without creating a file. If the files do not exist, no process has the store open.
     pub(super) fn inspect(database: &Path) -> Result<Result<Self, InUse>, StoreError> {
-        Self::open(database, open_if_there, |_| Ok(()))
+        Self::open(database, open_existing, |_| Ok(()))
     }
 
-    /// Does what has to be done before the database is opened once the file beside it is locked.
+    /// Locks both files. `before` runs between the two, when the lock file is locked.
     fn open(
         database: &Path,
         open: Open,
@@ -59,14 +59,14 @@ impl Lock {
             Some(Err(TryLockError::WouldBlock)) => return Ok(Err(InUse(path))),
             Some(Err(TryLockError::Error(error))) => return Err(cannot_open(&path, &error)),
         }
-        let mut lock = Self { beside: file, database: None, made: false };
+        let mut lock = Self { beside: file, database: None, created: false };
         before(database)?;
         match Database::lock(database, open) {
-            Ok((opened, made)) => (lock.database, lock.made) = (opened, made),
+            Ok((opened, created)) => (lock.database, lock.created) = (opened, created),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 return Ok(Err(InUse(database.into())));
             }
-            // SQLite says so, or that it can only be read.
+            // SQLite reports the error later, or that the file is read-only.
             Err(error) if error.kind() == ErrorKind::PermissionDenied && database.exists() => {}
             Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem && database.exists() => {}
             Err(error) => return Err(cannot_open(database, &error)),
@@ -74,53 +74,53 @@ impl Lock {
         Ok(Ok(lock))
     }
 
-    /// Holds some room on the disk, in the file beside the database.
+    /// Reserves some space on the disk, in the lock file.
     pub(super) fn hold_reserve(&self) {
         if let Some(file) = &self.beside
             && file.metadata().is_ok_and(|file| file.len() < RESERVE as u64)
         {
-            // Without it, a disk that is full is all the same until the next start.
+            // A failure is ignored: the reserve only matters at the next start on a full disk.
             let _ = (&*file).write_all(&[b'\n'; RESERVE]);
         }
     }
 
-    /// Gives that room back. False if there was none.
-    pub(super) fn give_reserve(&self) -> bool {
+    /// Releases the reserved space. False if there was none.
+    pub(super) fn release_reserve(&self) -> bool {
         let Some(file) = &self.beside else { return false };
         file.metadata().is_ok_and(|file| file.len() > 0) && file.set_len(0).is_ok()
     }
 
-    /// Whether there was no database.
-    pub(super) fn has_made_it(&self) -> bool {
-        self.made
+    /// Whether the database was created.
+    pub(super) fn has_created_it(&self) -> bool {
+        self.created
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing the file is not enough: a child that the process has just forked has it open until
-        // it is another program. If that fails, closing it is all there is.
+        // Closing the file is not enough: a forked child has it open until it runs another program. If unlocking
+        // fails, closing is all that can be done.
         let _ = self.beside.take().map(|file| file.unlock());
     }
 }
 
-/// A file of a store is locked by another process, or by another store of this one.
+/// A file of the store is locked by another process, or by another store of this process.
 pub(super) struct InUse(pub(super) PathBuf);
 
 impl InUse {
-    /// Says so of a database, with the process that has it if that can be known.
+    /// The error text for a database. It names the process that holds the lock, if that is known.
     pub(super) fn of(&self, database: &Path) -> String {
         let text = format!("{} is in use by another process", database.display());
         let Some((process, name)) = holder::of(&self.0) else { return text };
         let name = name.strip_suffix(LOCK).unwrap_or(&name);
-        format!("{text}: {process}, which has it as {name}")
+        format!("{text}: {process}, which has opened it as {name}")
     }
 }
 
-/// Opens a file to lock it, and says whether it was made for that; `None` where there is none.
+/// Opens a file, and returns whether it was created. `None` if it does not exist.
 type Open = fn(&Path) -> io::Result<(Option<File>, bool)>;
 
-fn open_or_make(path: &Path) -> io::Result<(Option<File>, bool)> {
+fn open_or_create(path: &Path) -> io::Result<(Option<File>, bool)> {
     match make_private(path) {
         Ok(file) => Ok((Some(file), true)),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -130,7 +130,7 @@ fn open_or_make(path: &Path) -> io::Result<(Option<File>, bool)> {
     }
 }
 
-fn open_if_there(path: &Path) -> io::Result<(Option<File>, bool)> {
+fn open_existing(path: &Path) -> io::Result<(Option<File>, bool)> {
     match OpenOptions::new().read(true).write(true).open(path) {
         Ok(file) => Ok((Some(file), false)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok((None, false)),
@@ -138,26 +138,27 @@ fn open_if_there(path: &Path) -> io::Result<(Option<File>, bool)> {
     }
 }
 
-/// A database that is locked.
+/// A locked database.
 struct Database {
     file: File,
     identity: Identity,
 }
 
 impl Database {
-    /// `WouldBlock` if another store has it.
+    /// # Errors
+    /// `WouldBlock` if another store has locked it.
     fn lock(path: &Path, open: Open) -> io::Result<(Option<Self>, bool)> {
         let mut all = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        // Before it is opened: closing it would undo the locks of the other store.
+        // Checked before opening: closing the file would release the locks of the other store.
         if identity(path).is_ok_and(|identity| is_open(&all, identity)) {
             return Err(ErrorKind::WouldBlock.into());
         }
-        let (file, made) = open(path)?;
+        let (file, created) = open(path)?;
         let Some(file) = file else { return Ok((None, false)) };
         range::lock(&file)?;
         let identity = identity_of(&file.metadata()?);
         all.push(identity);
-        Ok((Some(Self { file, identity }), made))
+        Ok((Some(Self { file, identity }), created))
     }
 }
 
@@ -165,17 +166,17 @@ impl Drop for Database {
     fn drop(&mut self) {
         let mut all = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|identity| *identity != self.identity);
-        // See the other lock.
+        // Closing is not enough, as for the lock file.
         range::unlock(&self.file);
     }
 }
 
-/// Elsewhere than on Unix files have no identity here, and a file that is open cannot have another name.
+/// Files have no identity on systems other than Unix, and an open file cannot have another name there.
 fn is_open(all: &[Identity], identity: Identity) -> bool {
     cfg!(unix) && all.contains(&identity)
 }
 
-/// A lock of one byte that belongs to the open file, not to the process (OFD, fcntl_locking(2)).
+/// A lock of one byte that belongs to the open file, not to the process: an OFD lock, see fcntl_locking(2).
 #[cfg(target_os = "linux")]
 mod range {
     use std::fs::File;
@@ -184,22 +185,22 @@ mod range {
     use nix::fcntl::{FcntlArg, fcntl};
     use nix::libc;
 
-    /// Far behind the bytes that SQLite locks, which are at 1 GiB, and behind the end of any file.
+    /// The position of the byte: beyond the bytes that SQLite locks at 1 GiB, and beyond the end of any file.
     const BYTE: i64 = 1 << 62;
 
     pub(super) fn lock(file: &File) -> io::Result<()> {
         match set(file, libc::F_WRLCK) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Err(error),
-            // EACCES is the other errno for a lock that somebody has.
+            // EACCES is the other errno for a lock that is held.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 Err(ErrorKind::WouldBlock.into())
             }
             Err(error) => {
                 tracing::warn!(
                     %error,
-                    "the file system has no locks of open files: a server that opens the database \
-                     under another name is not noticed"
+                    "the file system has no OFD locks: a server that opens the database under another \
+                     name is not noticed"
                 );
                 Ok(())
             }
@@ -223,7 +224,7 @@ mod range {
     }
 }
 
-/// Elsewhere there is no such lock, or it is in the way of SQLite's (flock of the BSDs).
+/// Other systems have no such lock, or it conflicts with SQLite's locks (flock of the BSDs).
 #[cfg(not(target_os = "linux"))]
 mod range {
     pub(super) fn lock(_: &std::fs::File) -> std::io::Result<()> {
@@ -233,7 +234,7 @@ mod range {
     pub(super) fn unlock(_: &std::fs::File) {}
 }
 
-/// Who has a lock.
+/// Finds the process that holds a lock.
 #[cfg(target_os = "linux")]
 mod holder {
     use std::fs;
@@ -241,7 +242,7 @@ mod holder {
 
     use super::identity;
 
-    /// The process, and the name under which it has the file, if this user may know it.
+    /// The process, and the name under which it has opened the file, if this user may read that.
     pub(super) fn of(path: &Path) -> Option<(u32, String)> {
         let wanted = identity(path).ok()?;
         for process in fs::read_dir("/proc").ok()?.flatten() {
@@ -281,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_ends_although_a_child_has_its_file_open() {
+    fn lock_ends_although_a_child_has_its_file() {
         let folder = std::env::temp_dir().join(format!("lock-{}", uuid::Uuid::now_v7()));
         fs::create_dir(&folder).unwrap();
         let database = folder.join("users.db");

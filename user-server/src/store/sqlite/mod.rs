@@ -1,4 +1,4 @@
-//! Users in a file, by SQLite: durable, with nothing to install.
+//! Users in a SQLite file: durable, without another server.
 //!
 //! ```text
 //!  create, create_all, update ──> queue ──> one writer: BEGIN; a group; COMMIT ──> answers
@@ -8,30 +8,33 @@
 //!         get, scan ──> queue, get first ──> a few readers         extent: from memory
 //! ```
 //!
-//! SQLite has one writer at a time and blocks its thread, so the store keeps a thread that writes.
-//! While it waits for the disk, calls gather in its queue, and the next transaction has them all, or
-//! as many as its bounds let in: the more calls, the fewer waits for each (group commit). Readers see what is committed and are
-//! never held up by the writer, nor hold it up (write-ahead log). Scans never have all of the readers,
-//! and take turns by pages.
+//! SQLite has one writer at a time and blocks its thread, so the store has a thread that writes. While it waits for the
+//! disk, calls gather in its queue. The next transaction includes all of them, within its bounds (group commit). So the
+//! cost of a wait is shared by more calls under load. Readers see committed data. The writer never blocks readers, and
+//! readers never block the writer (write-ahead log). Scans never use all readers, and take turns page by page.
 //!
-//! The process that opens the file is its only writer: locks make sure (`lock.rs`). One
-//! more thread looks whether it is there, and can be read and written.
+//! Locks ensure that only one process uses the file (`lock.rs`). Another thread checks that the file can be read and
+//! written (`probe.rs`).
 
 mod changes;
 mod checkpoints;
 mod copy;
+mod cursor;
 mod error;
+mod extent;
 mod file;
 mod keys;
 mod lock;
-mod order;
 mod probe;
-mod queue;
+mod progress;
+mod read_queue;
 mod reader;
+mod restore;
 mod rows;
 mod scan;
 mod schema;
 mod threads;
+mod write;
 mod writer;
 
 use std::fmt;
@@ -46,12 +49,14 @@ use tokio::sync::watch;
 pub use self::copy::Copied;
 use self::file::{Access, Files};
 use self::lock::Lock;
-use self::probe::{Probe, Progress};
+use self::probe::Probe;
+use self::progress::Progress;
 use self::reader::Readers;
 use self::threads::Worker;
-use self::writer::{Metrics, Write, Writer};
+use self::write::Write;
+use self::writer::{Metrics, Writer};
 use super::availability::Availability;
-use super::turns::{self, Reply, Size};
+use super::write_queue::{self, Reply, Size};
 use super::{
     Creation, Extent, Found, IdSequence, IdempotencyKey, Known, Mark, PAGE_LEN, Packed, Page, Part,
     Remembered, StoreError, Stored, UserStore, forgotten, notify,
@@ -59,29 +64,29 @@ use super::{
 use crate::domain::{NewUser, User, UserChange, UserId};
 use crate::store::ChangeListener;
 
-/// Threads that read. Each answers tens of thousands of calls a second; more than one so that a page
-/// of a scan or a user that has to come from the disk holds up no others.
+/// The number of reader threads. Each answers tens of thousands of calls per second. With several, a page of a scan or
+/// a user on the disk does not block other reads.
 const READERS: usize = 4;
 
-/// When a change counts as stored.
+/// When a change is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// When the disk has it (fsync): it outlives a loss of power.
+    /// After fsync: the change survives a power loss.
     #[default]
     Full,
-    /// When the operating system has it: it outlives the process. A loss of power may take the
-    /// changes of the last seconds, but never leaves a part of one.
+    /// Once the operating system has it: the change survives a crash of the process. A power loss can lose the changes of
+    /// the last seconds, but never only a part of a change.
     Relaxed,
 }
 
-/// A [`UserStore`] in a file. Calls wait for its threads, which end when it is dropped.
+/// A [`UserStore`] in a SQLite file. Its threads end when it is dropped.
 pub struct SqliteStore {
-    /// Dropped before the writer, which it asks.
+    /// Dropped before the writer, because it uses the writer's queue.
     probe: Probe,
-    /// Dropped before the writer: SQLite has all in one file again when its last connection ends.
+    /// Dropped before the writer: SQLite merges the log into the database when the last connection is closed.
     readers: Readers,
     writer: Worker<Write>,
-    /// What is committed; set by the writer, so that nobody has to count.
+    /// The committed extent. The writer updates it, so that users are not counted for each call.
     extent: Arc<Mutex<Extent>>,
     metrics: Metrics,
     path: PathBuf,
@@ -90,23 +95,24 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens a file, or makes one if there is none, and brings its schema up to date. Blocks the
-    /// thread; counting the users of a large file takes a while (0.1 s for a million).
+    /// Opens a file, or creates it, and migrates its schema. It blocks the thread: counting the users takes 0.1 s for a
+    /// million.
     ///
     /// # Errors
     ///
-    /// Unavailable if another process has it open, if it cannot be written, or if there can be no
-    /// such file; corrupt if it is damaged or no database; full if there is no room to make it or to bring its
-    /// schema up to date, but not if its users can be read; internal if it belongs to another program or to a newer version of this one.
+    /// - Unavailable if another process has the file open, or if it cannot be created or written.
+    /// - Corrupt if it is damaged or not a database.
+    /// - Full if there is no space to create or migrate it. If its users can be read, this is not an error.
+    /// - Internal if it belongs to another program, or to a newer version of this one.
     pub fn open(path: impl AsRef<Path>, durability: Durability) -> Result<Self, StoreError> {
         let path = &*file::resolve(path.as_ref());
         let lock = Lock::take(path)?;
-        if lock.has_made_it() {
-            tracing::info!(path = %path.display(), "there was no store here: a new one is made");
+        if lock.has_created_it() {
+            tracing::info!(path = %path.display(), "the store did not exist; a new one is created");
         }
         file::warn_of_other_names(path);
         let opened = Self::open_to_write(path, durability);
-        let opened = opened.or_else(|error| match lock.give_reserve() {
+        let opened = opened.or_else(|error| match lock.release_reserve() {
             true => Self::open_to_write(path, durability),
             false => Err(error),
         });
@@ -123,18 +129,19 @@ impl SqliteStore {
         }
         let progress = Arc::new(Progress::default());
         match full {
-            // As if it had filled up while it was served.
+            // As if the disk had become full later.
             Some(error) => progress.end(Some(error.to_string())),
             None => lock.hold_reserve(),
         }
-        let of_writer = progress.clone();
-        let writer = Worker::start("users-write", move |turns| writer.run(turns, &of_writer))?;
+        let writer_progress = progress.clone();
+        let writer =
+            Worker::start("users-write", move |groups| writer.run(groups, &writer_progress))?;
         let connection = file::open(path, Access::Read)?;
         let probe = Probe::start(connection, files, writer.queue()?.clone(), progress)?;
         Ok(Self { probe, readers, writer, extent, metrics, path: path.into(), _lock: lock })
     }
 
-    /// The connection of the writer, and why it cannot write, if that is for lack of room.
+    /// The connection of the writer, and the error if the disk is full.
     fn open_to_write(
         path: &Path,
         durability: Durability,
@@ -144,12 +151,12 @@ impl SqliteStore {
         Ok((connection, full))
     }
 
-    /// What [`open`](Self::open) would find, and its errors, without making or changing anything. It
-    /// too counts the users, to see that they can be read.
+    /// The state that [`open`](Self::open) would find, and its errors, without any change. It counts the users too, to
+    /// check that they can be read.
     ///
     /// # Errors
     ///
-    /// Those of [`open`](Self::open), but that another process has the file.
+    /// Those of [`open`](Self::open), except if another process has the file open.
     pub fn inspect(path: impl AsRef<Path>) -> Result<Found, StoreError> {
         let path = &*file::resolve(path.as_ref());
         if !path.exists() {
@@ -159,19 +166,18 @@ impl SqliteStore {
         let connection = file::open(path, Access::Inspect)?;
         let found = schema::inspect(&connection).map_err(|error| error.of(path))?;
         if found != Found::Nothing {
-            writer::extent(&connection).map_err(|error| error::of_file(path, &error))?;
+            extent::count(&connection).map_err(|error| error::of_file(path, &error))?;
         }
         Ok(found)
     }
 
-    /// Copies the file to another one, which must not be there yet: as it is at one moment, whether it is
-    /// served or not. Others go on reading and writing meanwhile; what they write is kept in the log until it
-    /// is done. `progress` is given the part that is done, from 0 to 1.
+    /// Copies the file to a new file, as a consistent snapshot. A server may use the file meanwhile. Its writes stay in
+    /// the log until the copy is complete. `progress` receives the completed part, from 0 to 1.
     ///
     /// # Errors
     ///
-    /// Those of [`open`](Self::open), of either file, but that a process which serves the file under this name
-    /// is none.
+    /// Those of [`open`](Self::open), for both files. A server that uses the file under the same name is not an
+    /// error.
     pub fn backup(
         path: impl AsRef<Path>,
         to: impl AsRef<Path>,
@@ -180,12 +186,12 @@ impl SqliteStore {
         copy::backup(&file::resolve(path.as_ref()), &file::resolve(to.as_ref()), progress)
     }
 
-    /// Makes the file a copy of another one, such as one that [`backup`](Self::backup) has made, with nothing
-    /// of what it held before. That happens as a whole or not at all, also if it is interrupted.
+    /// Replaces the file with a copy of another one, such as a [`backup`](Self::backup). The previous contents are lost.
+    /// The restore is atomic, even if it is interrupted.
     ///
     /// # Errors
     ///
-    /// Those of [`open`](Self::open), of either file; and corrupt if the other one is not whole.
+    /// Those of [`open`](Self::open), for both files. Corrupt if the other file is damaged.
     pub fn restore(
         path: impl AsRef<Path>,
         from: impl AsRef<Path>,
@@ -202,7 +208,7 @@ impl UserStore for SqliteStore {
         key: Option<IdempotencyKey>,
         listener: Option<ChangeListener>,
     ) -> Result<Arc<User>, StoreError> {
-        let _waiting = self.metrics.commits.waiting();
+        let _queued = self.metrics.commits.queued();
         let write = |reply| Write::CreateOne(user, key, listener, reply);
         self.writer.queue()?.ask(Size::ONE, write).await
     }
@@ -213,7 +219,7 @@ impl UserStore for SqliteStore {
         part: Option<Part>,
         listener: Option<ChangeListener>,
     ) -> Result<Stored, StoreError> {
-        let _waiting = self.metrics.commits.waiting();
+        let _queued = self.metrics.commits.queued();
         let size = Size::of(&users);
         let write = |reply| Write::CreateMany(users, part, listener, reply);
         self.writer.queue()?.ask(size, write).await
@@ -228,13 +234,13 @@ impl UserStore for SqliteStore {
         id: UserId,
         change: UserChange,
     ) -> Result<Option<Arc<User>>, StoreError> {
-        let _waiting = self.metrics.commits.waiting();
+        let _queued = self.metrics.commits.queued();
         let write = |reply| Write::Update(id, change, reply);
         self.writer.queue()?.ask(Size::ONE, write).await
     }
 
     async fn extent(&self) -> Result<Extent, StoreError> {
-        // Replaced as a whole.
+        // The value is replaced as a whole, so a poisoned lock is harmless.
         Ok(*self.extent.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -253,7 +259,7 @@ impl UserStore for SqliteStore {
             .collect()
     }
 
-    /// Looked at each second, and when a commit fails.
+    /// Checked every second, and when a commit fails.
     fn availability(&self) -> watch::Receiver<bool> {
         self.probe.availability()
     }

@@ -1,4 +1,4 @@
-//! The threads that read.
+//! The reader threads.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -6,22 +6,22 @@ use std::thread::JoinHandle;
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 use tokio::sync::oneshot;
 
-use super::order::{BroughtIn, ISSUED, Place, Rest, is_issued};
-use super::queue::{Piece, Point, Queue, Read, Scan, Turn};
+use super::cursor::{Cursor, ISSUED, Imported, Position, is_issued};
+use super::read_queue::{Piece, Point, Queue, Read, Scan, Turn};
 use super::rows::{self, COLUMNS};
 use super::threads::{join, start};
-use super::turns::stopped;
+use super::write_queue::stopped;
 use super::{PAGE_LEN, Packed, StoreError, error};
 use crate::domain::{User, UserId};
 
-/// Threads that read what waits in a queue. Dropping it waits for their end.
+/// The reader threads and their queue. Dropping it waits for the end of the threads.
 pub(super) struct Readers {
     queue: Arc<Queue>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Readers {
-    /// None at first.
+    /// No threads at first.
     pub(super) fn new() -> Self {
         Self { queue: Arc::new(Queue::new()), threads: Vec::new() }
     }
@@ -32,14 +32,14 @@ impl Readers {
         Ok(())
     }
 
-    /// Waits for a user. If the future is dropped, it is not read, unless that was begun.
+    /// Reads a user. If the future is dropped before a reader has started, the user is not read.
     pub(super) async fn get(&self, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.queue.put_point(Point { id, reply }).await?;
         answer.await.map_err(|_| stopped())?
     }
 
-    /// Has pages read for as long as somebody holds the other end of `scan`.
+    /// Queues a scan. Its pages are read while the receiver of `scan` exists.
     pub(super) async fn scan(&self, scan: Scan) -> Result<(), StoreError> {
         self.queue.put_scan(scan).await
     }
@@ -52,14 +52,14 @@ impl Drop for Readers {
     }
 }
 
-/// Answers until the queue, which it shares with others of its kind, is closed.
+/// Answers reads until the queue is closed. All readers share the queue.
 fn run(connection: &Connection, queue: &Queue) {
     let mut statements = Statements::new(connection).inspect_err(|error| {
-        tracing::error!(%error, "a thread cannot read users");
+        tracing::error!(%error, "a reader thread cannot prepare its statements");
     });
     while let Some(read) = queue.take() {
         let statements = statements.as_mut().map_err(|error| error::of_call(error));
-        // That nobody waits for the answer any more is no fault.
+        // A failure is ignored: the caller may have disconnected.
         match (read, statements) {
             (Read::Point(Point { id, reply }), statements) => {
                 let _ = reply.send(statements.and_then(|it| it.get(id)));
@@ -72,29 +72,29 @@ fn run(connection: &Connection, queue: &Queue) {
     }
 }
 
-/// What a reader asks, each without a transaction around it: of one page all is read at one moment.
+/// The statements of a reader. They run without a transaction around them: each statement sees one snapshot.
 struct Statements<'c> {
     get: Statement<'c>,
     issued: Statement<'c>,
-    brought_in: Statement<'c>,
-    place: Statement<'c>,
+    imported: Statement<'c>,
+    position: Statement<'c>,
 }
 
 impl<'c> Statements<'c> {
     fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
         let get = format!("SELECT {COLUMNS} FROM users WHERE id = ?1");
         let issued = format!("SELECT {COLUMNS} FROM users WHERE id > ?1 AND id <= ?2 ORDER BY id");
-        let brought_in = format!(
+        let imported = format!(
             "SELECT {COLUMNS} FROM users INDEXED BY users_brought_in
              WHERE NOT {ISSUED} AND (created_seconds, created_nanos, id) > (?1, ?2, ?3)
              ORDER BY created_seconds, created_nanos, id"
         );
-        let place = "SELECT created_seconds, created_nanos FROM users WHERE id = ?1";
+        let position = "SELECT created_seconds, created_nanos FROM users WHERE id = ?1";
         Ok(Self {
             get: connection.prepare(&get)?,
             issued: connection.prepare(&issued)?,
-            brought_in: connection.prepare(&brought_in)?,
-            place: connection.prepare(place)?,
+            imported: connection.prepare(&imported)?,
+            position: connection.prepare(position)?,
         })
     }
 
@@ -104,67 +104,75 @@ impl<'c> Statements<'c> {
         row.map(|row| Ok(Arc::new(rows::read(row)?.into_owned()))).transpose()
     }
 
-    /// Reads until there is no room, or no more to read, or somebody else's turn.
+    /// Reads pages until the channel is full, the scan is over, or another read waits.
     fn scan(&mut self, scan: Scan, turn: &Turn<'_>) {
-        let Scan { mut rest, pages } = scan;
-        // There is never room for a caller who is gone.
-        while let Ok(room) = pages.try_reserve() {
-            let piece = self.piece(rest);
-            let behind = piece.as_ref().ok().and_then(|(_, behind)| behind.clone());
-            room.send(piece);
-            match behind {
-                Some(behind) if !turn.is_over() => rest = behind,
+        let Scan { mut cursor, pages } = scan;
+        // The reservation fails if the channel is full, and if the caller has disconnected.
+        while let Ok(permit) = pages.try_reserve() {
+            let piece = self.piece(cursor);
+            let next = piece.as_ref().ok().and_then(|(_, next)| next.clone());
+            permit.send(piece);
+            match next {
+                Some(next) if !turn.is_over() => cursor = next,
                 _ => return,
             }
         }
     }
 
-    fn piece(&mut self, mut rest: Rest) -> Result<Piece, StoreError> {
-        let mut page = Filled { page: Packed::with_room_for(rest.len), rows: 0 };
-        let is_over =
-            self.add_brought_in(&mut rest, &mut page)? && self.add_issued(&mut rest, &mut page)?;
+    fn piece(&mut self, mut cursor: Cursor) -> Result<Piece, StoreError> {
+        let mut page = PageBuilder { page: Packed::with_room_for(cursor.len), rows: 0 };
+        let is_over = self.add_imported(&mut cursor, &mut page)?
+            && self.add_issued(&mut cursor, &mut page)?;
         let users = page.page.len();
-        let behind = (!is_over).then(|| rest.lengthened(users));
-        Ok((page.page.into(), behind))
+        let next = if is_over { None } else { Some(cursor.lengthened(users)) };
+        Ok((page.page.into(), next))
     }
 
-    /// Adds users that were brought in. True if there are no more of them.
-    fn add_brought_in(&mut self, rest: &mut Rest, page: &mut Filled) -> Result<bool, StoreError> {
-        if let BroughtIn::BehindUser(id) = rest.brought_in {
-            let place = self.place_of(id)?;
-            // No user has that id: what has issued it is not known, but where it stands among those issued.
-            if place.is_none() {
-                rest.after = rows::key(&id).into();
+    /// Adds imported users. True if no more of them remain.
+    fn add_imported(
+        &mut self,
+        cursor: &mut Cursor,
+        page: &mut PageBuilder,
+    ) -> Result<bool, StoreError> {
+        if let Imported::AfterUser(id) = cursor.imported {
+            let position = self.position_of(id)?;
+            // No user has this id, so the scan continues after its place among the issued ids.
+            if position.is_none() {
+                cursor.after = rows::key(&id).into();
             }
-            rest.brought_in = BroughtIn::Behind(place);
+            cursor.imported = Imported::After(position);
         }
-        let BroughtIn::Behind(behind) = &mut rest.brought_in else { return Ok(true) };
-        let first = || Place { seconds: i64::MIN, nanos: i64::MIN, id: Vec::new() };
-        let Place { seconds, nanos, id } = behind.clone().unwrap_or_else(first);
-        let rows = self.brought_in.query(params![seconds, nanos, id]);
+        let Imported::After(last) = &mut cursor.imported else { return Ok(true) };
+        let first = || Position { seconds: i64::MIN, nanos: i64::MIN, id: Vec::new() };
+        let Position { seconds, nanos, id } = last.clone().unwrap_or_else(first);
+        let rows = self.imported.query(params![seconds, nanos, id]);
         let mut rows = rows.map_err(|error| error::of_call(&error))?;
         while !page.is_full() {
             let Some(row) = rows.next().map_err(|error| error::of_call(&error))? else {
-                rest.brought_in = BroughtIn::Over;
+                cursor.imported = Imported::None;
                 return Ok(true);
             };
             page.add(row)?;
-            *behind = Some(rows::place(row)?);
+            *last = Some(rows::position(row)?);
         }
         Ok(false)
     }
 
-    fn place_of(&mut self, id: UserId) -> Result<Option<Place>, StoreError> {
+    fn position_of(&mut self, id: UserId) -> Result<Option<Position>, StoreError> {
         let id = rows::key(&id);
-        let place = self.place.query_row([id], |row| {
-            Ok(Place { seconds: row.get(0)?, nanos: row.get(1)?, id: id.into() })
+        let position = self.position.query_row([id], |row| {
+            Ok(Position { seconds: row.get(0)?, nanos: row.get(1)?, id: id.into() })
         });
-        place.optional().map_err(|error| error::of_call(&error))
+        position.optional().map_err(|error| error::of_call(&error))
     }
 
-    /// Adds users with ids that were issued. True if there are no more of them.
-    fn add_issued(&mut self, rest: &mut Rest, page: &mut Filled) -> Result<bool, StoreError> {
-        let rows = self.issued.query(params![rest.after, rest.until]);
+    /// Adds users with issued ids. True if no more of them remain.
+    fn add_issued(
+        &mut self,
+        cursor: &mut Cursor,
+        page: &mut PageBuilder,
+    ) -> Result<bool, StoreError> {
+        let rows = self.issued.query(params![cursor.after, cursor.until]);
         let mut rows = rows.map_err(|error| error::of_call(&error))?;
         while !page.is_full() {
             let Some(row) = rows.next().map_err(|error| error::of_call(&error))? else {
@@ -176,19 +184,19 @@ impl<'c> Statements<'c> {
             } else {
                 page.rows += 1;
             }
-            rest.after = key.into();
+            cursor.after = key.into();
         }
-        Ok(rest.after >= rest.until)
+        Ok(cursor.after >= cursor.until)
     }
 }
 
-/// A page, and how many rows were read for it: those of damaged users and of other places are not in it.
-struct Filled {
+/// A page, and the number of rows that were read for it. Rows of damaged and of imported users are not on the page.
+struct PageBuilder {
     page: Packed,
     rows: usize,
 }
 
-impl Filled {
+impl PageBuilder {
     fn is_full(&self) -> bool {
         self.page.is_full() || self.rows >= PAGE_LEN
     }

@@ -1,18 +1,18 @@
-//! Users as rows.
+//! Conversion of rows.
 
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
 use uuid::Uuid;
 
 use super::super::Progress;
-use super::order::Place;
+use super::cursor::Position;
 use super::{Creation, Mark, Remembered, StoreError, error};
 use crate::domain::{Timestamp, User, UserId, UserStatus};
 
-/// What [`read`] wants, in this order.
+/// The columns for [`read`], in this order.
 pub(super) const COLUMNS: &str = "id, name, email, created_seconds, created_nanos, status";
 
-/// How ids are kept: 16 bytes, which sort as ids do.
+/// The stored form of an id: 16 bytes, which sort like ids.
 pub(super) fn key(id: &UserId) -> [u8; 16] {
     *Uuid::from(*id).as_bytes()
 }
@@ -25,13 +25,13 @@ pub(super) fn status(status: UserStatus) -> i64 {
     }
 }
 
-/// The user of a row of [`COLUMNS`]; corrupt if it cannot be one.
+/// Reads a user from [`COLUMNS`]. Corrupt if the values are invalid.
 pub(super) fn read<'row>(row: &'row Row<'_>) -> Result<User<&'row str>, StoreError> {
     let id = id(row, 0)?;
-    let corrupt = |what| StoreError::corrupt(format!("user {id} has a bad {what}"));
-    let text = |column, what| match value(row, column)? {
-        ValueRef::Text(text) => str::from_utf8(text).map_err(|_| corrupt(what)),
-        _ => Err(corrupt(what)),
+    let corrupt = |field| StoreError::corrupt(format!("user {id} has an invalid {field}"));
+    let text = |column, field| match value(row, column)? {
+        ValueRef::Text(text) => str::from_utf8(text).map_err(|_| corrupt(field)),
+        _ => Err(corrupt(field)),
     };
     let (name, email) = (text(1, "name")?, text(2, "email")?);
     let created_at = timestamp(row, 3)?.ok_or_else(|| corrupt("creation time"))?;
@@ -43,13 +43,13 @@ pub(super) fn read<'row>(row: &'row Row<'_>) -> Result<User<&'row str>, StoreErr
     Ok(User { id, name, email, created_at, status })
 }
 
-/// What [`remembered`] wants, in this order.
+/// The columns for [`remembered`], in this order.
 pub(super) const KEY_COLUMNS: &str =
     "fingerprint, user_id, created_seconds, created_nanos, users, ended";
 
-/// What was created with a key, and in which second.
+/// Reads the creation of a key, and its second.
 pub(super) fn remembered(row: &Row<'_>) -> Result<(Remembered, i64), StoreError> {
-    let corrupt = || StoreError::corrupt("a remembered creation is damaged");
+    let corrupt = || StoreError::corrupt("the creation of an idempotency key is damaged");
     let created_at = timestamp(row, 2)?.ok_or_else(corrupt)?;
     let fingerprint = value(row, 0)?.as_blob().unwrap_or_default();
     let fingerprint = fingerprint.try_into().map_err(|_| corrupt())?;
@@ -67,9 +67,9 @@ pub(super) fn remembered(row: &Row<'_>) -> Result<(Remembered, i64), StoreError>
     Ok((remembered, created_at.seconds()))
 }
 
-/// The ids of a part of a stream, of the first column.
+/// Reads the ids of a part of a stream from the first column.
 pub(super) fn ids(row: &Row<'_>) -> Result<Vec<UserId>, StoreError> {
-    let corrupt = || StoreError::corrupt("a remembered stream is damaged");
+    let corrupt = || StoreError::corrupt("the stream of an idempotency key is damaged");
     let (ids, rest) = value(row, 0)?.as_blob().map_err(|_| corrupt())?.as_chunks();
     if !rest.is_empty() {
         return Err(corrupt());
@@ -77,18 +77,18 @@ pub(super) fn ids(row: &Row<'_>) -> Result<Vec<UserId>, StoreError> {
     Ok(ids.iter().map(|id| Uuid::from_bytes(*id).into()).collect())
 }
 
-/// Of two columns, seconds and nanoseconds.
+/// Reads a time from two columns, seconds and nanoseconds.
 fn timestamp(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, StoreError> {
     let nanos = i32::try_from(number(row, column + 1)?).unwrap_or(-1);
     Ok(Timestamp::new(number(row, column)?, nanos))
 }
 
-/// The least, which is good for nothing, if it is none.
+/// Reads a number. Any other type becomes the smallest number, which is invalid everywhere.
 fn number(row: &Row<'_>, column: usize) -> Result<i64, StoreError> {
     Ok(value(row, column)?.as_i64().unwrap_or(i64::MIN))
 }
 
-/// The id in the first column, whatever it is.
+/// Reads the id in the first column, also if it is not a UUID.
 pub(super) fn id_bytes<'row>(row: &'row Row<'_>) -> Result<&'row [u8], StoreError> {
     Ok(value(row, 0)?.as_blob().unwrap_or_default())
 }
@@ -99,15 +99,15 @@ fn id(row: &Row<'_>, column: usize) -> Result<UserId, StoreError> {
         let shown: String = bytes.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         let len = bytes.len();
         StoreError::corrupt(format!(
-            "a user has an id of {len} bytes, beginning with x'{shown}': wanted 16"
+            "a user has an id of {len} bytes, starting with x'{shown}': wanted 16 bytes"
         ))
     })?;
     Ok(uuid.into())
 }
 
-/// The place of a user that was brought in.
-pub(super) fn place(row: &Row<'_>) -> Result<Place, StoreError> {
-    Ok(Place { seconds: number(row, 3)?, nanos: number(row, 4)?, id: id_bytes(row)?.into() })
+/// Reads the position of an imported user.
+pub(super) fn position(row: &Row<'_>) -> Result<Position, StoreError> {
+    Ok(Position { seconds: number(row, 3)?, nanos: number(row, 4)?, id: id_bytes(row)?.into() })
 }
 
 fn value<'row>(row: &'row Row<'_>, column: usize) -> Result<ValueRef<'row>, StoreError> {

@@ -1,17 +1,17 @@
-//! The side of a scan that takes what a reader has read.
+//! Scans: the side of the caller, which receives the pages of a reader.
 
 use futures_util::{Stream, stream};
 use tokio::sync::mpsc;
 
-use super::order::Rest;
-use super::queue::{self, Piece};
+use super::cursor::Cursor;
+use super::read_queue::{self, Piece};
 use super::reader::Readers;
 use super::{Extent, Page, StoreError};
 use crate::domain::UserId;
 use crate::store::PAGE_LEN;
 
-/// How many whole pages a reader is ahead: it goes on while whoever takes them is being woken. Of
-/// shorter ones, at the beginning, it is one ahead.
+/// The number of whole pages that a reader reads ahead, so that it continues while the receiver is woken. For the shorter
+/// pages at the start of a scan it is one.
 const AHEAD: usize = 2;
 
 pub(super) fn scan(
@@ -19,47 +19,47 @@ pub(super) fn scan(
     after: Option<UserId>,
     extent: Extent,
 ) -> impl Stream<Item = Result<Page, StoreError>> + Send {
-    // As if a reader had stopped.
+    // A closed channel, as if a reader had stopped.
     let (_, coming) = mpsc::channel(1);
-    let scan = Scan { readers, rest: Rest::new(after, extent), coming };
+    let scan = Scan { readers, cursor: Cursor::new(after, extent), coming };
     stream::try_unfold(scan, async |mut scan| Ok(scan.next().await?.map(|page| (page, scan))))
 }
 
 struct Scan<'a> {
     readers: &'a Readers,
-    /// Behind the last page that was taken; `None` if the scan is over.
-    rest: Option<Rest>,
-    /// From a reader, until it stops.
+    /// The position after the last received page; `None` if the scan is over.
+    cursor: Option<Cursor>,
+    /// The channel from a reader, which closes when the reader stops.
     coming: mpsc::Receiver<Result<Piece, StoreError>>,
 }
 
 impl Scan<'_> {
     async fn next(&mut self) -> Result<Option<Page>, StoreError> {
-        let Some(rest) = &self.rest else { return Ok(None) };
-        let (page, rest) = loop {
+        let Some(cursor) = &self.cursor else { return Ok(None) };
+        let (page, next) = loop {
             match self.coming.recv().await {
                 Some(piece) => break piece?,
-                None => self.coming = ask(self.readers, rest.clone()).await?,
+                None => self.coming = ask(self.readers, cursor.clone()).await?,
             }
         };
-        // Before this page is sent, not after it.
-        if let Some(rest) = &rest
+        // The next page is requested before this one is sent.
+        if let Some(cursor) = &next
             && self.coming.is_closed()
             && self.coming.is_empty()
         {
-            self.coming = ask(self.readers, rest.clone()).await?;
+            self.coming = ask(self.readers, cursor.clone()).await?;
         }
-        self.rest = rest;
+        self.cursor = next;
         Ok(Some(page))
     }
 }
 
 async fn ask(
     readers: &Readers,
-    rest: Rest,
+    cursor: Cursor,
 ) -> Result<mpsc::Receiver<Result<Piece, StoreError>>, StoreError> {
-    let ahead = if rest.len < PAGE_LEN { 1 } else { AHEAD };
+    let ahead = if cursor.len < PAGE_LEN { 1 } else { AHEAD };
     let (pages, coming) = mpsc::channel(ahead);
-    readers.scan(queue::Scan { rest, pages }).await?;
+    readers.scan(read_queue::Scan { cursor, pages }).await?;
     Ok(coming)
 }

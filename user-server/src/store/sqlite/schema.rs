@@ -1,4 +1,4 @@
-//! What is in the file, and how an older file becomes a newer one.
+//! The schema of the file, and its migrations.
 
 use std::fmt;
 use std::path::Path;
@@ -7,11 +7,11 @@ use rusqlite::Connection;
 
 use super::{Found, StoreError, error};
 
-/// How the schema came about. A file has a number: that of the entries that it has seen. An entry
-/// that was released is never changed; what is new is added at the end.
+/// The migrations, in order. A file has the number of migrations that it has applied. A released entry never changes.
+/// New ones are added at the end.
 const MIGRATIONS: &[&str] = &[
-    // One tree, sorted by id: creations append to it, scans go along it. `STRICT` because SQLite
-    // would else keep anything anywhere.
+    // One tree, sorted by id: creations append to it, and scans read along it. `STRICT`, because SQLite would
+    // otherwise accept any type in any column.
     "CREATE TABLE users (
         id              BLOB PRIMARY KEY,  -- the 16 bytes of a UUID
         name            TEXT NOT NULL,
@@ -20,7 +20,7 @@ const MIGRATIONS: &[&str] = &[
         created_nanos   INTEGER NOT NULL,
         status          INTEGER NOT NULL   -- 0 active, 1 inactive, 2 suspended
     ) STRICT, WITHOUT ROWID;",
-    // What was created with a key, for a day. Nothing here says who it was.
+    // The creations of idempotency keys, for a day. It has no personal data.
     "CREATE TABLE idempotency_keys (
         principal       TEXT NOT NULL,
         key             TEXT NOT NULL,
@@ -31,7 +31,7 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (principal, key)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_seconds);",
-    // The same of streams: how many users are stored, whether there are no more, and their ids.
+    // Keys of streams: the number of stored users, whether the stream is complete, and the ids.
     "ALTER TABLE idempotency_keys ADD COLUMN users INTEGER;  -- none, if it is no stream
     ALTER TABLE idempotency_keys ADD COLUMN ended INTEGER;
     CREATE TABLE idempotency_parts (
@@ -42,24 +42,24 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (principal, key, first),
         FOREIGN KEY (principal, key) REFERENCES idempotency_keys ON DELETE CASCADE
     ) STRICT, WITHOUT ROWID;",
-    // Users whose ids are not of this program, in the order in which scans have them: see `order.rs`.
+    // Imported users, whose ids this program has not issued, in the order of scans: see `cursor.rs`.
     "CREATE INDEX users_brought_in ON users (created_seconds, created_nanos, id)
         WHERE NOT (length(id) = 16 AND id < x'80'
         AND substr(id, 7, 1) >= x'70' AND substr(id, 7, 1) < x'80'
         AND substr(id, 9, 1) >= x'80' AND substr(id, 9, 1) < x'c0');",
 ];
 
-/// In the head of the file: whose it is ("user").
+/// The application id in the header of the file: "user".
 const APPLICATION_ID: i32 = 0x7573_6572;
 
-/// Makes the file one of this version, in one step: whatever happens, it is of one version. Gives why it
-/// cannot be written, if that is for lack of room, and nothing has to be: its users can be read.
+/// Migrates the file in one transaction. If the disk is full and the schema is current, it returns that error as a value:
+/// users can be read.
 pub(super) fn migrate(connection: &Connection) -> Result<Option<rusqlite::Error>, SchemaError> {
-    // Before anything is written to a file of somebody else.
+    // First, so that the file of another program is not changed.
     let found = version(connection)?;
-    // Readers go on while the writer writes, and a commit is one fsync. It stays with the file.
+    // With the log, readers continue while the writer writes, and a commit is one fsync. The mode is stored in the file.
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    // Fails at once if the file cannot be written, also if there is nothing to do.
+    // Fails immediately if the file cannot be written, also without a migration.
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let migrated = MIGRATIONS[found..].iter().try_for_each(|step| connection.execute_batch(step));
     let migrated = migrated.and_then(|()| {
@@ -78,27 +78,27 @@ pub(super) fn migrate(connection: &Connection) -> Result<Option<rusqlite::Error>
     }
 }
 
-/// Writes the number of this version to the head of the file, which may have it already.
+/// Writes the schema version to the header of the file, even if it is unchanged.
 pub(super) fn rewrite(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "user_version", MIGRATIONS.len() as i64)
 }
 
-/// What there is, whether or not it can be written.
+/// The state of the file, also if it cannot be written.
 pub(super) fn inspect_read_only(connection: &Connection) -> Result<Found, SchemaError> {
     Ok(Found::of(version(connection)?, MIGRATIONS.len()))
 }
 
-/// What there is to [`migrate`], unless it must not or cannot be.
+/// The state of the file, and the errors that [`migrate`] would have.
 pub(super) fn inspect(connection: &Connection) -> Result<Found, SchemaError> {
     let found = inspect_read_only(connection)?;
     connection.execute_batch("BEGIN IMMEDIATE")?;
-    // Fails if the file cannot be written; nothing leaves this connection's memory.
+    // Fails if the file cannot be written. The change stays in the memory of this connection.
     rewrite(connection)?;
     connection.execute_batch("ROLLBACK")?;
     Ok(found)
 }
 
-/// How many migrations the file has seen.
+/// The number of migrations that the file has applied.
 fn version(connection: &Connection) -> Result<usize, SchemaError> {
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let tables = "SELECT count(*) FROM sqlite_schema";
@@ -113,9 +113,9 @@ fn version(connection: &Connection) -> Result<usize, SchemaError> {
 
 /// Why a file cannot be used.
 pub(super) enum SchemaError {
-    /// It is the database of another program.
+    /// It belongs to another program.
     Foreign,
-    /// It has this version.
+    /// It has this newer version.
     Newer(i64),
     Sqlite(rusqlite::Error),
 }
@@ -141,8 +141,7 @@ impl fmt::Display for SchemaError {
             Self::Foreign => f.write_str("is a database of another program"),
             Self::Newer(version) => write!(
                 f,
-                "has schema {version}, written by a newer version of this program, which knows up \
-                 to {}",
+                "has schema version {version} of a newer program; this version knows up to {}",
                 MIGRATIONS.len()
             ),
             Self::Sqlite(error) => error.fmt(f),

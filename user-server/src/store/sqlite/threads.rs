@@ -1,28 +1,28 @@
-//! Threads that do what calls wait for.
+//! Worker threads with a queue.
 
 use std::thread::JoinHandle;
 
 use super::StoreError;
-use super::turns::{Queue, Turns, queue, stopped};
+use super::write_queue::{Groups, Queue, queue, stopped};
 
-/// A thread and the queue that it takes from. Dropping it waits for its end.
+/// A thread and its queue. Dropping it waits for the end of the thread.
 pub(super) struct Worker<Job> {
     queue: Option<Queue<Job>>,
     thread: Vec<JoinHandle<()>>,
 }
 
 impl<Job: Send + 'static> Worker<Job> {
-    /// Starts a thread that is to run until the queue is closed.
+    /// Starts a thread that runs until the queue is closed.
     pub(super) fn start(
         name: &str,
-        run: impl FnOnce(Turns<Job>) + Send + 'static,
+        run: impl FnOnce(Groups<Job>) + Send + 'static,
     ) -> Result<Self, StoreError> {
-        let (queue, turns) = queue();
-        let thread = vec![start(name, move || run(turns))?];
+        let (queue, groups) = queue();
+        let thread = vec![start(name, move || run(groups))?];
         Ok(Self { queue: Some(queue), thread })
     }
 
-    /// Where changes are put.
+    /// The queue of the thread.
     pub(super) fn queue(&self) -> Result<&Queue<Job>, StoreError> {
         self.queue.as_ref().ok_or_else(stopped)
     }
@@ -42,10 +42,10 @@ pub(super) fn start(
     std::thread::Builder::new().name(name.into()).spawn(run).map_err(StoreError::unavailable)
 }
 
-/// Waits until they have ended.
+/// Waits for the end of the threads.
 pub(super) fn join(threads: &mut Vec<JoinHandle<()>>) {
     for thread in threads.drain(..) {
-        // One that panicked has said so.
+        // A panic of the thread was logged already.
         let _ = thread.join();
     }
 }

@@ -3,42 +3,29 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use rusqlite::{Connection, OptionalExtension, ffi};
-use uuid::Uuid;
+use rusqlite::{Connection, ffi};
 
 use super::super::metrics::CommitMetrics;
-use super::changes::{self, Changes, Failure, Fault};
+use super::changes::{self, Changes, Failure};
 use super::checkpoints::{self, Checkpoints, LogMetrics};
+use super::error::{self, Fault};
 use super::file::Files;
-use super::order::ISSUED;
-use super::probe::Progress;
-use super::turns::{Reply, Turns};
-use super::{Extent, IdempotencyKey, Part, StoreError, Stored, error};
-use crate::domain::{NewUser, User, UserChange, UserId};
-use crate::store::ChangeListener;
+use super::progress::Progress;
+use super::write::Write;
+use super::write_queue::{Groups, Reply};
+use super::{Extent, StoreError, extent};
 
-/// What a call wants to change.
-pub(super) enum Write {
-    CreateOne(NewUser, Option<IdempotencyKey>, Option<ChangeListener>, Reply<Arc<User>>),
-    CreateMany(Vec<NewUser>, Option<Part>, Option<ChangeListener>, Reply<Stored>),
-    Update(UserId, UserChange, Reply<Option<Arc<User>>>),
-    /// To see what another program has written.
-    Look,
-    /// To see whether it can be done.
-    Nothing,
-}
-
-/// The thread's own.
+/// The state of the thread.
 pub(super) struct Writer {
     connection: Connection,
     files: Arc<Files>,
-    /// From before the users were counted.
+    /// The data version before the users were counted.
     version: i64,
     extent: Arc<Mutex<Extent>>,
     metrics: Metrics,
 }
 
-/// What operators learn of the writer.
+/// The metrics of the writer.
 #[derive(Clone)]
 pub(super) struct Metrics {
     pub(super) commits: CommitMetrics,
@@ -52,25 +39,25 @@ impl Metrics {
 }
 
 impl Writer {
-    /// A writer that goes on where the last one has stopped.
+    /// A writer that continues with the users in the file.
     pub(super) fn new(
         connection: Connection,
         files: Arc<Files>,
         metrics: Metrics,
     ) -> rusqlite::Result<Self> {
         let version = changes::data_version(&connection)?;
-        let extent = extent(&connection)?;
+        let extent = extent::count(&connection)?;
         let extent = Arc::new(Mutex::new(extent));
         Ok(Self { connection, files, version, extent, metrics })
     }
 
-    /// What is committed, now and later on.
+    /// The committed extent. The writer updates it.
     pub(super) fn extent(&self) -> Arc<Mutex<Extent>> {
         self.extent.clone()
     }
 
-    /// Commits what comes, until the queue is closed.
-    pub(super) fn run(self, mut turns: Turns<Write>, progress: &Progress) {
+    /// Commits changes until the queue is closed.
+    pub(super) fn run(self, mut groups: Groups<Write>, progress: &Progress) {
         let Self { mut connection, files, version, extent, metrics } = self;
         let mut committed = *extent.lock().unwrap_or_else(PoisonError::into_inner);
         let log = checkpoints::watch_log(&mut connection);
@@ -81,11 +68,11 @@ impl Writer {
         let (mut changes, mut checkpoints) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
-                tracing::error!(%error, "the thread cannot write users");
+                tracing::error!(%error, "the writer thread cannot prepare its statements");
                 return progress.end(Some(error.to_string()));
             }
         };
-        while let Some(group) = turns.next_blocking() {
+        while let Some(group) = groups.next_blocking() {
             progress.begin();
             let begun = Instant::now();
             let mut answers = Vec::new();
@@ -106,7 +93,7 @@ impl Writer {
             for answer in answers {
                 answer(outcome.as_ref().map(drop).map_err(Failure::of_call));
             }
-            // Nobody waits for it but those that come now.
+            // After the answers: only later calls wait for it.
             checkpoints.run();
             let fault = outcome.err().and_then(|failure| fault(failure.error, &mut changes));
             progress.end(fault.map(|error| error.to_string()));
@@ -114,35 +101,29 @@ impl Writer {
     }
 }
 
-/// Or else what is committed would be gone with the next start, or another process might write as well.
+/// Fails if the files were moved or removed. The commit would be lost with the next start, or another process could
+/// write too.
 fn in_place(files: &Files) -> rusqlite::Result<()> {
-    files.are_in_place().map_err(|why| {
-        // What SQLite itself says where it does notice.
-        rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED), Some(why))
+    files.are_in_place().map_err(|error| {
+        // The error of SQLite itself, if it notices.
+        rusqlite::Error::SqliteFailure(
+            ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED),
+            Some(error.to_string()),
+        )
     })
 }
 
-/// Counts the users of a file, which goes through all of its pages that have some. The newest is one of
-/// those with ids that were issued.
-pub(super) fn extent(connection: &Connection) -> rusqlite::Result<Extent> {
-    let total: i64 = connection.query_row("SELECT count(*) FROM users", [], |row| row.get(0))?;
-    let newest = format!("SELECT id FROM users WHERE {ISSUED} ORDER BY id DESC LIMIT 1");
-    let newest = connection.query_row(&newest, [], |row| row.get::<_, [u8; 16]>(0)).optional()?;
-    let newest = newest.map(|key| Uuid::from_bytes(key).into());
-    Ok(Extent { total: total.unsigned_abs(), newest })
-}
-
-/// What is wrong with the file, if that is why a transaction has failed. It may be what one call alone
-/// has come across, or what is too large for the room that is left.
+/// The fault of the file, if that is why a transaction failed. Otherwise only one call has met damaged data, or its
+/// change is too large for the remaining space.
 fn fault(error: rusqlite::Error, changes: &mut Changes<'_>) -> Option<rusqlite::Error> {
     if error::of_call(&error).is_unavailable() {
         return Some(error);
     }
-    let nothing = changes.nothing();
-    changes.commit(nothing).err().map(|failure| failure.error)
+    let rewritten = changes.rewrite_header();
+    changes.commit(rewritten).err().map(|failure| failure.error)
 }
 
-/// Tells a call what has become of it, once that is known of the transaction.
+/// Answers a call with the result of the transaction.
 type Answer = Box<dyn FnOnce(Result<(), StoreError>)>;
 
 impl Write {
@@ -155,17 +136,17 @@ impl Write {
                 answers.note(reply, || changes.create_many(users, part.as_ref(), listener.as_ref()))
             }
             Self::Update(id, change, reply) => answers.note(reply, || changes.update(id, &change)),
-            Self::Look => changes.look(),
-            Self::Nothing => changes.nothing(),
+            Self::Refresh => changes.refresh(),
+            Self::RewriteHeader => changes.rewrite_header(),
         }
     }
 }
 
 trait Note {
-    /// Makes a change, unless nobody waits for it any more, and notes whom to answer.
+    /// Makes a change, unless its caller has disconnected, and adds its answer.
     ///
     /// # Errors
-    /// What fails the transaction. The call has its answer in any case.
+    /// The transaction failed. The call gets its answer in any case.
     fn note<T: 'static>(
         &mut self,
         reply: Reply<T>,
@@ -188,7 +169,7 @@ impl Note for Vec<Answer> {
             Err(Fault::Transaction(error)) => (Err(error::of_call(&error)), Err(error)),
         };
         self.push(Box::new(move |committed| {
-            // That nobody waits for the answer any more is no fault.
+            // A failure is ignored: the caller may have disconnected.
             let _ = reply.send(committed.and(value));
         }));
         outcome

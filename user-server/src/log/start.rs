@@ -5,18 +5,18 @@ use std::thread;
 
 use tracing_subscriber::{EnvFilter, fmt};
 
-use super::config::{Config, LogFormat};
-use super::log::{Lines, Output, TerminalFields};
+use super::{Lines, Output, TerminalFields};
+use crate::config::LogFormat;
 
-/// Starts the log, on the standard error output. From here on nothing else writes there: it may
-/// block for as long as its reader likes.
-pub(super) fn init(config: &Config) -> io::Result<Output> {
-    let filter = EnvFilter::new(&config.log_level);
+/// Starts the log on the standard error output. From then on, only the log's own thread writes there: a
+/// write may block for any length of time.
+pub(crate) fn start(format: LogFormat, level: &str) -> io::Result<Output> {
+    let filter = EnvFilter::new(level);
     let output = Output::new(stderr())?;
     let builder = fmt().with_env_filter(filter).with_writer(output.clone());
-    // It would complain on the same output.
+    // Internal errors would be written to the same output.
     let builder = builder.log_internal_errors(false);
-    match config.log_format {
+    match format {
         LogFormat::Pretty if stderr().is_terminal() => builder.fmt_fields(TerminalFields).init(),
         LogFormat::Pretty => builder.event_format(Lines::Text).init(),
         LogFormat::Json => builder.event_format(Lines::Json).init(),
@@ -25,7 +25,7 @@ pub(super) fn init(config: &Config) -> io::Result<Output> {
     Ok(output)
 }
 
-/// Unlike the default hook it does not wait for the standard error output.
+/// Logs a panic. Unlike the default hook, it does not wait for the standard error output.
 fn log_panic(info: &PanicHookInfo<'_>) {
     let payload = info.payload();
     let text = payload.downcast_ref::<&str>().copied();

@@ -1,4 +1,4 @@
-//! Creations that are asked for again.
+//! Idempotency keys: what a store remembers of a creation, so that it can be repeated.
 
 use std::fmt;
 
@@ -7,28 +7,28 @@ use ring::digest::{Context, SHA256};
 use super::StoreError;
 use crate::domain::{NewUser, Timestamp, User, UserId};
 
-/// How long a key is remembered, in seconds: a day, after which no client still tries.
+/// How long a key is remembered, in seconds: a day. No client retries for longer.
 const REMEMBERED: i64 = 24 * 60 * 60;
 
-/// Names a creation, so that asking for it again is not another one. Keys of different principals
-/// have nothing to do with each other.
+/// Identifies a creation, so that repeating it does not create another user. Equal keys of different principals
+/// are different keys.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey {
-    /// Whose key it is; empty for everybody who has not said who they are.
+    /// The owner of the key; empty for unauthenticated callers.
     pub principal: String,
-    /// The key itself, which the principal has chosen.
+    /// The key that the principal has chosen.
     pub key: String,
 }
 
-/// Keys may be guessed from one another.
+/// Leaves out the key: other keys could be guessed from it.
 impl fmt::Debug for IdempotencyKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IdempotencyKey").finish_non_exhaustive()
     }
 }
 
-/// What a store remembers of a creation: enough to answer it again. The name and the address are those
-/// that are asked for again, or else it is another one.
+/// A remembered creation of one user: enough to repeat its answer. A repetition has the same name and address,
+/// so the store keeps only their fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Creation {
     pub(super) fingerprint: [u8; 32],
@@ -42,14 +42,14 @@ impl Creation {
         Self { fingerprint, id: user.id, created_at: user.created_at }
     }
 
-    /// The answer of then; `None` if it was another user that was to be created.
+    /// The first answer; `None` if `again` is another user.
     pub(super) fn answer(&self, again: NewUser) -> Option<User> {
         (self.fingerprint == fingerprint(again.name(), again.email()))
             .then(|| again.into_user(self.id, self.created_at))
     }
 }
 
-/// How far a stream of users has come: how many, and a digest of all of them in order.
+/// A position in a stream of users: the number of users, and a digest of all of them in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub(super) users: usize,
@@ -57,10 +57,10 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Of a stream that begins.
+    /// The start of a stream.
     pub const START: Self = Self { users: 0, digest: [0; 32] };
 
-    /// Behind one more user.
+    /// The position after one more user.
     #[must_use]
     pub fn then(self, user: &NewUser) -> Self {
         let mut digest = Context::new(&SHA256);
@@ -69,27 +69,27 @@ impl Mark {
         Self { users: self.users + 1, digest: finish(digest) }
     }
 
-    /// How many users come before it.
+    /// The number of users before the position.
     pub fn users(&self) -> usize {
         self.users
     }
 }
 
-/// Where the users of a creation stand in a stream that has a key.
+/// A part of a stream with a key.
 #[derive(Clone, Debug)]
 pub struct Part {
-    /// Of the whole stream.
+    /// The key of the stream.
     pub key: IdempotencyKey,
-    /// Where the part begins: all before it is stored.
+    /// The start of the part: all users before it are stored.
     pub from: Mark,
-    /// Where it ends.
+    /// The end of the part.
     pub to: Mark,
-    /// Whether the stream ends there.
+    /// Whether the stream ends with this part.
     pub ends: bool,
 }
 
 impl Part {
-    /// Whether the part is the next of a stream of which so much is stored.
+    /// Whether the part directly follows the stored users of its stream.
     pub(super) fn follows(&self, stored: Option<&Progress>) -> bool {
         match stored {
             Some(stored) => stored.mark == self.from && !stored.ended,
@@ -97,28 +97,28 @@ impl Part {
         }
     }
 
-    /// What is stored of the stream, with this part.
+    /// The progress of the stream after this part.
     pub(super) fn progress(&self) -> Progress {
         Progress { mark: self.to, ended: self.ends }
     }
 }
 
-/// What a store remembers of a stream with a key, besides the ids.
+/// The remembered progress of a stream with a key, without the ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Progress {
     pub(super) mark: Mark,
-    /// Whether there is no more of it.
+    /// Whether the stream is complete.
     pub(super) ended: bool,
 }
 
-/// What is stored of a stream with a key.
+/// The stored users of a stream with a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
-    /// Of its users, in order.
+    /// The ids of its users, in order.
     pub ids: Vec<UserId>,
-    /// How far it has come.
+    /// The position after them.
     pub mark: Mark,
-    /// Whether there is no more of it.
+    /// Whether the stream is complete.
     pub ended: bool,
 }
 
@@ -129,16 +129,16 @@ impl Known {
     }
 }
 
-/// What has become of users that were to be created in one step.
+/// The result of creating users in one step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stored {
-    /// They are stored, under these ids.
+    /// They are stored with these ids.
     Now(Vec<UserId>),
-    /// Nothing was stored, as the part is not the next of its stream.
+    /// Nothing was stored, because the part is not the next of its stream.
     Before(Known),
 }
 
-/// What was created with a key.
+/// A remembered creation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Remembered {
     One(Creation),
@@ -146,7 +146,7 @@ pub(super) enum Remembered {
 }
 
 impl Remembered {
-    /// The stream; an error if the key is that of a single user.
+    /// The progress of the stream. It is an error if the key belongs to a single user.
     pub(super) fn stream(&self) -> Result<&Progress, StoreError> {
         match self {
             Self::Stream(progress) => Ok(progress),
@@ -154,7 +154,7 @@ impl Remembered {
         }
     }
 
-    /// The answer to a creation of one user, if the key is that of the same one.
+    /// The answer to a repeated creation of one user. It is an error if the key belongs to another creation.
     pub(super) fn answer(&self, again: NewUser) -> Result<User, StoreError> {
         match self {
             Self::One(creation) => creation.answer(again).ok_or_else(StoreError::key_reused),
@@ -163,12 +163,12 @@ impl Remembered {
     }
 }
 
-/// Keys of this second (since 1970) and of those before it are forgotten.
+/// Keys of this second (since 1970), and older keys, are forgotten.
 pub(super) fn forgotten(now: Timestamp) -> i64 {
     now.seconds() - REMEMBERED
 }
 
-/// Tells one user's values from those of all others, and says nothing of them.
+/// A digest that identifies the values of a user without revealing them.
 fn fingerprint(name: &str, email: &str) -> [u8; 32] {
     let mut digest = Context::new(&SHA256);
     digest.update(&(name.len() as u64).to_be_bytes());
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_depends_on_all_users_and_their_order() {
+    fn mark_depends_on_all_users_in_order() {
         let [a, b] = ["a", "b"].map(|name| NewUser::parse(name, "b@c.de").unwrap());
         let marks = [
             Mark::START,
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn another_name_or_address_is_another_user() {
+    fn fingerprint_differs_by_name_and_address() {
         let of = |name, email| fingerprint(name, email);
         assert_eq!(of("a", "b@c.de"), of("a", "b@c.de"));
         for (name, email) in [("b", "b@c.de"), ("a", "c@c.de"), ("ab", "@c.de")] {

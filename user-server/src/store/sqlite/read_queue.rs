@@ -1,11 +1,11 @@
-//! Where reads wait for a reader: points first, then scans by turns.
+//! The queue of reads: single users first, then scans in turns.
 //!
 //! ```text
-//!  get ──> points ──────────────────────────────> any reader, before all scans
-//!  scan ─> scans ──> whose caller still waits? ──> a reader, if few enough scan
+//!  get ──> points ─────────────────────────────────> any reader, before all scans
+//!  scan ─> scans ──> does the caller still wait? ──> a reader, if few enough of them scan
 //! ```
 //!
-//! A turn is a page. A scan that goes on while others wait stands behind them in the queue.
+//! A turn is one page. If other reads wait, the scan then moves to the end of the queue.
 
 use std::collections::VecDeque;
 use std::num::NonZero;
@@ -14,61 +14,60 @@ use std::thread::available_parallelism;
 
 use tokio::sync::{Semaphore, mpsc};
 
-use super::order::Rest;
-use super::turns::stopped;
+use super::cursor::Cursor;
+use super::write_queue::stopped;
 use super::{Page, Reply, StoreError};
 use crate::domain::{User, UserId};
 
-/// Readers that scan at a time, at most. The others are free for points, however many scans there
-/// are.
+/// The maximum number of readers that scan at the same time. The others remain free for single users, however many scans
+/// wait.
 const MAX_SCANNERS: usize = 2;
 
-/// How many reads of a kind wait in the queue at most; more wait to be let in, in the order in which
-/// they came.
+/// The maximum length of the queue for each kind of read. Further reads wait for a free position, in order of arrival.
 const QUEUE_LEN: usize = 1024;
 
-/// One user.
+/// A read of one user.
 pub(super) struct Point {
     pub(super) id: UserId,
     pub(super) reply: Reply<Option<Arc<User>>>,
 }
 
-/// Some pages of a scan, as many as there is room for.
+/// A read of the next pages of a scan, as many as fit into the channel.
 pub(super) struct Scan {
-    pub(super) rest: Rest,
+    pub(super) cursor: Cursor,
     pub(super) pages: mpsc::Sender<Result<Piece, StoreError>>,
 }
 
-/// A page, and what is left of its scan.
-pub(super) type Piece = (Page, Option<Rest>);
+/// A page, and the position after it; `None` if the scan is over.
+pub(super) type Piece = (Page, Option<Cursor>);
 
-/// What a reader does next.
+/// The next read of a reader.
 pub(super) enum Read<'q> {
     Point(Point),
     Scan(Scan, Turn<'q>),
 }
 
 pub(super) struct Queue {
-    /// Readers that may scan at a time.
+    /// The maximum number of readers that scan.
     scanners: usize,
     waiting: Mutex<Waiting>,
-    /// There is something to do, or nothing any more.
+    /// Notified of a new read, and when the queue is closed.
     changed: Condvar,
-    room_for_points: Semaphore,
-    room_for_scans: Semaphore,
+    free_points: Semaphore,
+    free_scans: Semaphore,
 }
 
 #[derive(Default)]
 struct Waiting {
     points: VecDeque<Point>,
     scans: VecDeque<Scan>,
-    /// Readers that scan.
+    /// The number of readers that scan.
     scanning: usize,
     closed: bool,
 }
 
 impl Queue {
-    /// For readers of which so many may scan at a time as leave half of the machine's cores to calls.
+    /// A queue for readers. Scans use at most half of the machine's cores.
     pub(super) fn new() -> Self {
         let cores = available_parallelism().map_or(1, NonZero::get);
         Self::with_scanners((cores / 2).clamp(1, MAX_SCANNERS))
@@ -79,28 +78,28 @@ impl Queue {
             scanners,
             waiting: Mutex::default(),
             changed: Condvar::new(),
-            room_for_points: Semaphore::new(QUEUE_LEN),
-            room_for_scans: Semaphore::new(QUEUE_LEN),
+            free_points: Semaphore::new(QUEUE_LEN),
+            free_scans: Semaphore::new(QUEUE_LEN),
         }
     }
 
-    /// Waits for room. Cancel safe.
+    /// Queues a read. Waits for a free position. Cancel safe.
     pub(super) async fn put_point(&self, point: Point) -> Result<(), StoreError> {
-        self.room_for_points.acquire().await.map_err(|_| stopped())?.forget();
+        self.free_points.acquire().await.map_err(|_| stopped())?.forget();
         self.waiting().points.push_back(point);
         self.changed.notify_one();
         Ok(())
     }
 
-    /// Waits for room. Cancel safe.
+    /// Queues a read. Waits for a free position. Cancel safe.
     pub(super) async fn put_scan(&self, scan: Scan) -> Result<(), StoreError> {
-        self.room_for_scans.acquire().await.map_err(|_| stopped())?.forget();
+        self.free_scans.acquire().await.map_err(|_| stopped())?.forget();
         self.waiting().scans.push_back(scan);
         self.changed.notify_one();
         Ok(())
     }
 
-    /// Waits for something to do. `None` once the queue is closed and empty.
+    /// Waits for a read. `None` once the queue is closed and empty.
     pub(super) fn take(&self) -> Option<Read<'_>> {
         let mut waiting = self.waiting();
         loop {
@@ -114,10 +113,10 @@ impl Queue {
         }
     }
 
-    /// Passes over reads that nobody waits for any more.
+    /// The next read. Skips reads whose callers have disconnected.
     fn next(&self, waiting: &mut Waiting) -> Option<Read<'_>> {
         while let Some(point) = waiting.points.pop_front() {
-            self.room_for_points.add_permits(1);
+            self.free_points.add_permits(1);
             if !point.reply.is_closed() {
                 return Some(Read::Point(point));
             }
@@ -125,7 +124,7 @@ impl Queue {
         while waiting.scanning < self.scanners
             && let Some(scan) = waiting.scans.pop_front()
         {
-            self.room_for_scans.add_permits(1);
+            self.free_scans.add_permits(1);
             if !scan.pages.is_closed() {
                 waiting.scanning += 1;
                 return Some(Read::Scan(scan, Turn(self)));
@@ -134,25 +133,25 @@ impl Queue {
         None
     }
 
-    /// Lets nothing more in. What waits is still done.
+    /// Closes the queue. Queued reads are still answered.
     pub(super) fn close(&self) {
-        self.room_for_points.close();
-        self.room_for_scans.close();
+        self.free_points.close();
+        self.free_scans.close();
         self.waiting().closed = true;
         self.changed.notify_all();
     }
 
-    /// Nothing here is ever half done.
+    /// No panic can leave the queue half changed, so a poisoned lock is harmless.
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A reader's turn at a scan, until it is dropped.
+/// The turn of a scan. It ends when this is dropped.
 pub(super) struct Turn<'q>(&'q Queue);
 
 impl Turn<'_> {
-    /// Whether another read waits, so that the scan is to stop behind its page.
+    /// Whether another read waits, so that the scan must stop after its page.
     pub(super) fn is_over(&self) -> bool {
         let waiting = self.0.waiting();
         !waiting.points.is_empty() || !waiting.scans.is_empty()
@@ -163,7 +162,7 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut waiting = self.0.waiting();
         waiting.scanning -= 1;
-        // The reader that had this turn may take a point next: another one has to see that scan.
+        // The reader of this turn may take a single user next, so another reader is woken for the scan.
         if !waiting.scans.is_empty() {
             self.0.changed.notify_one();
         }
@@ -180,14 +179,14 @@ mod tests {
     use super::super::Extent;
     use super::*;
 
-    /// Of a call that still waits for it.
+    /// The receiver of a scan.
     type Pages = mpsc::Receiver<Result<Piece, StoreError>>;
 
     fn put_scan(queue: &Queue, len: usize) -> Pages {
         let (pages, coming) = mpsc::channel(1);
         let extent = Extent { total: 1, newest: Some(Uuid::max().into()) };
-        let rest = Rest { len, ..Rest::new(None, extent).unwrap() };
-        queue.put_scan(Scan { rest, pages }).now_or_never().unwrap().unwrap();
+        let cursor = Cursor { len, ..Cursor::new(None, extent).unwrap() };
+        queue.put_scan(Scan { cursor, pages }).now_or_never().unwrap().unwrap();
         coming
     }
 
@@ -198,21 +197,21 @@ mod tests {
         answer
     }
 
-    /// What a reader would do now; `None` if it would wait.
+    /// The next read of a reader; `None` if it would wait.
     fn next(queue: &Queue) -> Option<Read<'_>> {
         queue.next(&mut queue.waiting())
     }
 
-    /// The scan that is next, by the length of its page.
+    /// The next scan, identified by the length of its page.
     fn next_scan(queue: &Queue) -> Option<(usize, Turn<'_>)> {
         match next(queue)? {
-            Read::Scan(scan, turn) => Some((scan.rest.len, turn)),
+            Read::Scan(scan, turn) => Some((scan.cursor.len, turn)),
             Read::Point(_) => panic!("a point is next"),
         }
     }
 
     #[test]
-    fn points_are_read_before_scans_that_came_earlier() {
+    fn read_queue_prefers_single_users_to_scans() {
         let queue = Queue::new();
         let _scans = [put_scan(&queue, 1), put_scan(&queue, 2)];
         let _points = [put_point(&queue), put_point(&queue)];
@@ -223,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn scans_leave_readers_to_points() {
+    fn read_queue_leaves_readers_to_single_users() {
         const { assert!(MAX_SCANNERS < super::super::READERS) };
         let queue = Queue::with_scanners(MAX_SCANNERS);
         let _scans: Vec<_> = (0..100).map(|len| put_scan(&queue, len)).collect();
@@ -236,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn scans_take_turns_while_others_wait() {
+    fn read_queue_alternates_scans() {
         let queue = Queue::new();
         let _first = put_scan(&queue, 1);
         let turn = next_scan(&queue).unwrap().1;
@@ -250,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_stops_behind_its_page_for_a_point() {
+    fn scan_stops_after_its_page_for_a_single_user() {
         let queue = Queue::new();
         let _scan = put_scan(&queue, 1);
         let turn = next_scan(&queue).unwrap().1;
@@ -259,30 +258,30 @@ mod tests {
     }
 
     #[test]
-    fn reads_whose_caller_is_gone_are_passed_over() {
+    fn read_queue_skips_disconnected_callers() {
         let queue = Queue::new();
         drop(put_point(&queue));
         let scans: Vec<_> = (0..100).map(|len| put_scan(&queue, len)).collect();
         let _last = scans.into_iter().last();
         assert_eq!(next_scan(&queue).unwrap().0, 99);
-        assert_eq!(queue.room_for_scans.available_permits(), QUEUE_LEN);
-        assert_eq!(queue.room_for_points.available_permits(), QUEUE_LEN);
+        assert_eq!(queue.free_scans.available_permits(), QUEUE_LEN);
+        assert_eq!(queue.free_points.available_permits(), QUEUE_LEN);
     }
 
     #[test]
-    fn a_queue_full_of_scans_lets_points_in() {
+    fn read_queue_full_of_scans_admits_single_users() {
         let queue = Queue::new();
         let _scans: Vec<_> = (0..QUEUE_LEN).map(|len| put_scan(&queue, len)).collect();
         let (pages, _coming) = mpsc::channel(1);
         let extent = Extent { total: 1, newest: Some(Uuid::max().into()) };
-        let rest = Rest::new(None, extent).unwrap();
-        assert!(queue.put_scan(Scan { rest, pages }).now_or_never().is_none());
+        let cursor = Cursor::new(None, extent).unwrap();
+        assert!(queue.put_scan(Scan { cursor, pages }).now_or_never().is_none());
         let _point = put_point(&queue);
         assert!(matches!(next(&queue), Some(Read::Point(_))));
     }
 
     #[test]
-    fn a_closed_queue_ends_when_it_is_empty() {
+    fn read_queue_ends_when_closed_and_empty() {
         let queue = Queue::new();
         let _point = put_point(&queue);
         queue.close();

@@ -1,13 +1,13 @@
-//! The queue of changes, and which of them share the next transaction.
+//! The queue of changes, and the group of changes that share a transaction.
 //!
 //! ```text
 //!  create, update ────────> singles ──┐
-//!  chunks of CreateUsers ─> chunks ───┼──> a group: all singles, and chunks while there is room
-//!  large batches ─────────> large ────┘    or, by turns, one large batch alone
+//!  chunks of CreateUsers ─> chunks ───┼──> a group: all singles, and chunks as long as they fit
+//!  large batches ─────────> large ────┘    or, alternating, one large batch alone
 //! ```
 //!
-//! A transaction is bounded by users and bytes, so a change waits for one large batch at the most, however
-//! many there are. Changes whose callers have gone leave the queue at once, with their memory.
+//! A transaction is bounded by users and bytes. So a change waits for at most one large batch, however many are
+//! queued. If a caller disconnects, its change leaves the queue immediately and frees its memory.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,21 +17,20 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::StoreError;
 use crate::domain::NewUser;
 
-/// Users in a group at most: a transaction of some milliseconds, which a call may have to wait for on
-/// top of its own. What an fsync costs is spread thin long before that.
+/// The maximum number of users in a group. Its transaction takes a few milliseconds, for which a call may have to
+/// wait before its own. Much smaller groups already amortize the cost of an fsync.
 const MAX_USERS: usize = 1024;
 
-/// Bytes of texts in a group at most: two chunks of the longest users.
+/// The maximum size of the texts in a group, in bytes: two chunks of the longest users.
 const MAX_BYTES: usize = 512 * 1024;
 
-/// How many changes of a kind wait in the queue at most; more wait to be let in, in the order in which
-/// they came.
+/// The maximum length of each lane. Further changes wait for a free position, in order of arrival.
 const QUEUE_LEN: usize = 1024;
 
-/// Where the answer to a change goes. Closed when nobody waits for it any more.
+/// Sends the answer to a change. It is closed if the caller has disconnected.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
-/// What a change adds to its transaction.
+/// The size of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Size {
     users: usize,
@@ -39,7 +38,7 @@ pub(super) struct Size {
 }
 
 impl Size {
-    /// Of a change of one user.
+    /// The size of a change to one user.
     pub(super) const ONE: Self = Self { users: 1, bytes: 0 };
 
     pub(super) fn of(users: &[NewUser]) -> Self {
@@ -71,82 +70,83 @@ enum Lane {
     Large,
 }
 
-/// A change in the queue. Its caller takes it back when it goes away.
+/// A change in the queue. A caller that disconnects takes it out.
 type Slot<Job> = Arc<Mutex<Option<Job>>>;
 
-/// The side of those who want changes.
+/// The side of the callers.
 pub(super) struct Queue<Job> {
     shared: Arc<Shared<Job>>,
-    /// Of one message, which says that something is there.
+    /// A channel of one message, which wakes the writer.
     wake: mpsc::Sender<()>,
 }
 
-/// The side of the one who makes them.
-pub(super) struct Turns<Job> {
+/// The side of the writer.
+pub(super) struct Groups<Job> {
     shared: Arc<Shared<Job>>,
     wake: mpsc::Receiver<()>,
 }
 
 struct Shared<Job> {
-    waiting: Mutex<Waiting<Job>>,
-    /// Of each lane.
-    room: [Semaphore; 3],
+    lanes: Mutex<Lanes<Job>>,
+    /// The free positions of each lane.
+    free: [Semaphore; 3],
 }
 
-struct Waiting<Job> {
+struct Lanes<Job> {
     lanes: [VecDeque<(Size, Slot<Job>)>; 3],
-    /// Whether the next group is a large batch, if there is one.
+    /// Whether the next group is a large batch, if one is queued.
     large_is_next: bool,
-    /// Nobody makes changes any more.
+    /// Whether the writer has stopped.
     closed: bool,
 }
 
-/// A queue without changes.
-pub(super) fn queue<Job>() -> (Queue<Job>, Turns<Job>) {
+/// An empty queue.
+pub(super) fn queue<Job>() -> (Queue<Job>, Groups<Job>) {
     let (wake, woken) = mpsc::channel(1);
-    let waiting = Waiting { lanes: Default::default(), large_is_next: false, closed: false };
-    let room = [(); 3].map(|()| Semaphore::new(QUEUE_LEN));
-    let shared = Arc::new(Shared { waiting: Mutex::new(waiting), room });
-    (Queue { shared: shared.clone(), wake }, Turns { shared, wake: woken })
+    let lanes = Lanes { lanes: Default::default(), large_is_next: false, closed: false };
+    let free = [(); 3].map(|()| Semaphore::new(QUEUE_LEN));
+    let shared = Arc::new(Shared { lanes: Mutex::new(lanes), free });
+    (Queue { shared: shared.clone(), wake }, Groups { shared, wake: woken })
 }
 
 impl<Job> Queue<Job> {
-    /// Has a change made, and gives its answer. Dropped before its turn, it is not made.
+    /// Queues a change, and returns its answer. If the future is dropped before the writer takes the change, it is
+    /// not made.
     pub(super) async fn ask<T>(
         &self,
         size: Size,
         job: impl FnOnce(Reply<T>) -> Job,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let slot = Withdrawn(Arc::new(Mutex::new(Some(job(reply)))));
-        let room = &self.shared.room[size.lane() as usize];
-        room.acquire().await.map_err(|_| stopped())?.forget();
+        let slot = WithdrawOnDrop(Arc::new(Mutex::new(Some(job(reply)))));
+        let free = &self.shared.free[size.lane() as usize];
+        free.acquire().await.map_err(|_| stopped())?.forget();
         self.put(size, slot.0.clone());
         answer.await.map_err(|_| stopped())?
     }
 
-    /// Adds a change that nobody waits for, if there is room.
+    /// Adds a change without an answer, if there is a free position.
     pub(super) fn try_put(&self, job: Job) {
-        if let Ok(room) = self.shared.room[Lane::Singles as usize].try_acquire() {
-            room.forget();
+        if let Ok(permit) = self.shared.free[Lane::Singles as usize].try_acquire() {
+            permit.forget();
             self.put(Size::ONE, Arc::new(Mutex::new(Some(job))));
         }
     }
 
-    /// How many changes wait for their turn.
-    pub(super) fn waiting(&self) -> usize {
-        self.shared.waiting().lanes.iter().map(VecDeque::len).sum()
+    /// The number of queued changes.
+    pub(super) fn len(&self) -> usize {
+        self.shared.lanes().lanes.iter().map(VecDeque::len).sum()
     }
 
     fn put(&self, size: Size, slot: Slot<Job>) {
-        let mut waiting = self.shared.waiting();
-        if waiting.closed {
+        let mut lanes = self.shared.lanes();
+        if lanes.closed {
             drop(withdraw(&slot));
             return;
         }
-        waiting.lanes[size.lane() as usize].push_back((size, slot));
-        drop(waiting);
-        // If there is a message already, that one is enough.
+        lanes.lanes[size.lane() as usize].push_back((size, slot));
+        drop(lanes);
+        // If a message is pending already, the writer wakes anyway.
         let _ = self.wake.try_send(());
     }
 }
@@ -157,9 +157,8 @@ impl<Job> Clone for Queue<Job> {
     }
 }
 
-impl<Job> Turns<Job> {
-    /// Waits for changes: those of the next transaction. `None` when nobody can want any more. Cancel
-    /// safe.
+impl<Job> Groups<Job> {
+    /// Waits for the changes of the next transaction. `None` once all callers are dropped. Cancel safe.
     pub(super) async fn next(&mut self) -> Option<Vec<Job>> {
         loop {
             let group = self.group();
@@ -170,7 +169,7 @@ impl<Job> Turns<Job> {
         }
     }
 
-    /// The same for a thread.
+    /// As [`next`](Self::next), for a thread.
     pub(super) fn next_blocking(&mut self) -> Option<Vec<Job>> {
         loop {
             let group = self.group();
@@ -182,44 +181,44 @@ impl<Job> Turns<Job> {
     }
 
     fn group(&self) -> Vec<Job> {
-        let mut waiting = self.shared.waiting();
-        let Waiting { lanes: [singles, chunks, large], large_is_next, .. } = &mut *waiting;
+        let mut lanes = self.shared.lanes();
+        let Lanes { lanes: [singles, chunks, large], large_is_next, .. } = &mut *lanes;
         let mut group = Group { jobs: Vec::new(), size: Size { users: 0, bytes: 0 } };
-        let [room_for_singles, room_for_chunks, room_for_large] = &self.shared.room;
+        let [free_singles, free_chunks, free_large] = &self.shared.free;
         if *large_is_next {
-            group.take_one(large, room_for_large);
+            group.take_one(large, free_large);
         }
         *large_is_next = false;
         if group.jobs.is_empty() {
-            // One chunk first: singles alone may fill all groups.
-            group.take_one(chunks, room_for_chunks);
-            group.take_what_fits(singles, room_for_singles);
-            group.take_what_fits(chunks, room_for_chunks);
+            // One chunk first, because singles alone may fill every group.
+            group.take_one(chunks, free_chunks);
+            group.take_what_fits(singles, free_singles);
+            group.take_what_fits(chunks, free_chunks);
             *large_is_next = !group.jobs.is_empty();
         }
         if group.jobs.is_empty() {
-            group.take_one(large, room_for_large);
+            group.take_one(large, free_large);
         }
         group.jobs
     }
 }
 
-/// Nothing more is made: callers that still wait learn that.
-impl<Job> Drop for Turns<Job> {
+/// Ends the waiting of all callers with an error.
+impl<Job> Drop for Groups<Job> {
     fn drop(&mut self) {
-        self.shared.room.iter().for_each(Semaphore::close);
-        let mut waiting = self.shared.waiting();
-        waiting.closed = true;
-        for (_, slot) in waiting.lanes.iter_mut().flat_map(|lane| lane.drain(..)) {
+        self.shared.free.iter().for_each(Semaphore::close);
+        let mut lanes = self.shared.lanes();
+        lanes.closed = true;
+        for (_, slot) in lanes.lanes.iter_mut().flat_map(|lane| lane.drain(..)) {
             drop(withdraw(&slot));
         }
     }
 }
 
 impl<Job> Shared<Job> {
-    /// Nothing here is ever half done.
-    fn waiting(&self) -> MutexGuard<'_, Waiting<Job>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// No panic can leave the lanes half changed, so a poisoned lock is harmless.
+    fn lanes(&self) -> MutexGuard<'_, Lanes<Job>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -230,41 +229,38 @@ struct Group<Job> {
 }
 
 impl<Job> Group<Job> {
-    /// Takes the first change whose caller still waits, whatever its size.
-    fn take_one(&mut self, lane: &mut VecDeque<(Size, Slot<Job>)>, room: &Semaphore) {
+    /// Takes the first change whose caller still waits, of any size.
+    fn take_one(&mut self, lane: &mut VecDeque<(Size, Slot<Job>)>, free: &Semaphore) {
         while let Some((size, slot)) = lane.pop_front() {
-            room.add_permits(1);
+            free.add_permits(1);
             if self.take(size, &slot) {
                 return;
             }
         }
     }
 
-    fn take_what_fits(&mut self, lane: &mut VecDeque<(Size, Slot<Job>)>, room: &Semaphore) {
+    fn take_what_fits(&mut self, lane: &mut VecDeque<(Size, Slot<Job>)>, free: &Semaphore) {
         while let Some((size, _)) = lane.front()
             && self.size.plus(*size).fits()
             && let Some((size, slot)) = lane.pop_front()
         {
-            room.add_permits(1);
+            free.add_permits(1);
             self.take(size, &slot);
         }
     }
 
     fn take(&mut self, size: Size, slot: &Slot<Job>) -> bool {
-        let job = withdraw(slot);
-        let is_there = job.is_some();
-        if is_there {
-            self.size = self.size.plus(size);
-            self.jobs.extend(job);
-        }
-        is_there
+        let Some(job) = withdraw(slot) else { return false };
+        self.size = self.size.plus(size);
+        self.jobs.push(job);
+        true
     }
 }
 
-/// Takes the change out of the queue when its caller goes away.
-struct Withdrawn<Job>(Slot<Job>);
+/// Takes the change out of the queue when it is dropped with its caller.
+struct WithdrawOnDrop<Job>(Slot<Job>);
 
-impl<Job> Drop for Withdrawn<Job> {
+impl<Job> Drop for WithdrawOnDrop<Job> {
     fn drop(&mut self) {
         drop(withdraw(&self.0));
     }
@@ -275,7 +271,7 @@ fn withdraw<Job>(slot: &Slot<Job>) -> Option<Job> {
 }
 
 pub(super) fn stopped() -> StoreError {
-    StoreError::internal("its writer has stopped")
+    StoreError::internal("the writer thread has stopped")
 }
 
 #[cfg(test)]
@@ -289,7 +285,7 @@ mod tests {
 
     type Asked<'q> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + 'q>>;
 
-    /// A change of so many users, in the queue.
+    /// Queues a change of this number of users.
     fn ask<'q>(queue: &'q Queue<(usize, Reply<()>)>, users: usize) -> Asked<'q> {
         let size = Size { users, bytes: 0 };
         let mut asked: Asked<'_> = Box::pin(queue.ask(size, move |reply| (users, reply)));
@@ -297,92 +293,92 @@ mod tests {
         asked
     }
 
-    /// How many users the changes of the next group have.
-    fn next(turns: &Turns<(usize, Reply<()>)>) -> Vec<usize> {
-        turns.group().into_iter().map(|(users, _)| users).collect()
+    /// The number of users of each change in the next group.
+    fn next(groups: &Groups<(usize, Reply<()>)>) -> Vec<usize> {
+        groups.group().into_iter().map(|(users, _)| users).collect()
     }
 
     #[test]
-    fn a_single_change_waits_for_one_large_batch_at_most() {
-        let (queue, turns) = queue();
+    fn queue_single_waits_for_one_large_batch() {
+        let (queue, groups) = queue();
         let _large: Vec<_> = (0..250).map(|_| ask(&queue, 10_000)).collect();
-        assert_eq!(next(&turns), [10_000]);
+        assert_eq!(next(&groups), [10_000]);
         for _ in 0..100 {
             let _single = ask(&queue, 1);
-            assert_eq!(next(&turns), [1]);
-            assert_eq!(next(&turns), [10_000]);
+            assert_eq!(next(&groups), [1]);
+            assert_eq!(next(&groups), [10_000]);
         }
     }
 
     #[test]
-    fn a_chunk_does_not_wait_for_all_large_batches() {
-        let (queue, turns) = queue();
+    fn queue_chunk_does_not_wait_for_all_large_batches() {
+        let (queue, groups) = queue();
         let _large: Vec<_> = (0..3).map(|_| ask(&queue, 2000)).collect();
         let _chunk = ask(&queue, 256);
-        assert_eq!(next(&turns), [256]);
-        assert_eq!([next(&turns), next(&turns), next(&turns)], [[2000], [2000], [2000]]);
-        assert!(next(&turns).is_empty());
+        assert_eq!(next(&groups), [256]);
+        assert_eq!([next(&groups), next(&groups), next(&groups)], [[2000], [2000], [2000]]);
+        assert!(next(&groups).is_empty());
     }
 
     #[test]
-    fn a_group_is_bounded_by_users_and_by_bytes() {
-        let (queue, turns) = queue();
+    fn queue_group_is_bounded_by_users_and_bytes() {
+        let (queue, groups) = queue();
         let _chunks: Vec<_> = (0..9).map(|_| ask(&queue, 256)).collect();
         let _singles: Vec<_> = (0..300).map(|_| ask(&queue, 1)).collect();
         for users in [812, 1024, 768] {
-            assert_eq!(next(&turns).iter().sum::<usize>(), users);
+            assert_eq!(next(&groups).iter().sum::<usize>(), users);
         }
         let size = Size { users: 2, bytes: MAX_BYTES / 2 + 1 };
         let mut long: Vec<_> = (0..2).map(|_| Box::pin(queue.ask(size, |it| (2, it)))).collect();
         long.iter_mut().for_each(|it| assert!(it.as_mut().now_or_never().is_none()));
-        assert_eq!([next(&turns), next(&turns)], [[2], [2]]);
+        assert_eq!([next(&groups), next(&groups)], [[2], [2]]);
         assert_eq!(Size { users: 2, bytes: MAX_BYTES + 1 }.lane(), Lane::Large);
     }
 
     #[test]
-    fn singles_do_not_keep_chunks_out() {
-        let (queue, turns) = queue();
+    fn queue_singles_do_not_starve_chunks() {
+        let (queue, groups) = queue();
         let _singles: Vec<_> = (0..QUEUE_LEN).map(|_| ask(&queue, 1)).collect();
         let _chunk = ask(&queue, 256);
-        assert!(next(&turns).contains(&256));
+        assert!(next(&groups).contains(&256));
     }
 
     #[test]
-    fn a_change_whose_caller_has_gone_leaves_its_memory_and_no_trace() {
-        let (queue, turns) = queue();
+    fn queue_frees_changes_of_disconnected_callers() {
+        let (queue, groups) = queue();
         let held = Arc::new(());
         let job = held.clone();
         let mut gone = Box::pin(queue.ask(Size::ONE, |reply: Reply<()>| (job, reply)));
         assert!(gone.as_mut().now_or_never().is_none());
         drop(gone);
         assert_eq!(Arc::strong_count(&held), 1);
-        assert!(turns.group().is_empty());
-        assert_eq!(turns.shared.room[0].available_permits(), QUEUE_LEN);
+        assert!(groups.group().is_empty());
+        assert_eq!(groups.shared.free[0].available_permits(), QUEUE_LEN);
     }
 
     #[test]
-    fn a_queue_full_of_batches_lets_single_changes_in() {
-        let (queue, turns) = queue();
+    fn queue_full_of_batches_admits_singles() {
+        let (queue, groups) = queue();
         let _large: Vec<_> = (0..=QUEUE_LEN).map(|_| ask(&queue, 5000)).collect();
         let _single = ask(&queue, 1);
-        assert_eq!(next(&turns), [1]);
+        assert_eq!(next(&groups), [1]);
     }
 
     #[tokio::test]
-    async fn callers_learn_that_the_writer_has_stopped() {
-        let (queue, turns) = queue();
+    async fn queue_fails_callers_when_the_writer_stops() {
+        let (queue, groups) = queue();
         let waiting = ask(&queue, 1);
-        drop(turns);
+        drop(groups);
         assert!(waiting.await.unwrap_err().is_internal());
         assert!(queue.ask(Size::ONE, |reply: Reply<()>| (1, reply)).await.is_err());
     }
 
     #[tokio::test]
-    async fn a_writer_ends_with_those_who_want_changes() {
-        let (queue, mut turns) = queue();
+    async fn queue_ends_the_writer_without_callers() {
+        let (queue, mut groups) = queue();
         queue.try_put(1);
-        assert_eq!(turns.next().await, Some(vec![1]));
+        assert_eq!(groups.next().await, Some(vec![1]));
         drop(queue);
-        assert_eq!(turns.next().await, None);
+        assert_eq!(groups.next().await, None);
     }
 }
