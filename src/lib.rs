@@ -96,6 +96,8 @@
 // Generated code refers to this crate as `balafon`, also inside of this crate.
 extern crate self as balafon;
 
+#[cfg(doctest)]
+mod book;
 mod cut;
 pub mod file_watch;
 pub mod grpc;
