@@ -3,7 +3,7 @@
 //! Run it:  `cargo run --example hello`
 //! Call it: `grpcurl -plaintext -d '{"name": "Alice"}' localhost:50051 greeter.Greeter/SayHello`
 
-use balafon::rpc::BadRequest;
+use balafon::google::rpc::BadRequest;
 use balafon::services::health::{Health, ServingStatus};
 use balafon::services::reflection;
 use balafon::{Request, Response, Router, Server, Status};

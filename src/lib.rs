@@ -75,7 +75,7 @@
 //! - [`grpc`]: the protocol and its runtime. The crate root exports the most used types.
 //! - [`interceptors`] and [`services`]: ready-made interceptors and services, usable with any
 //!   service.
-//! - [`rpc`]: the messages of `google.rpc`, such as the error details.
+//! - [`google::rpc`]: the messages of `google.rpc`, such as the error details.
 //! - [`testing`]: calls handlers in tests, without a network.
 //! - [`file_watch`]: decides when the changed contents of a file take effect.
 //!
@@ -122,12 +122,15 @@ macro_rules! include_proto {
 
 /// The protobuf package `google.rpc`: the status on the wire and the standard error details.
 #[allow(missing_docs, clippy::doc_markdown)]
-pub mod rpc {
-    include!(concat!(env!("OUT_DIR"), "/google.rpc.rs"));
+pub mod google {
+    /// The status on the wire and the standard error details.
+    pub mod rpc {
+        include!(concat!(env!("OUT_DIR"), "/google.rpc.rs"));
 
-    /// The descriptors of this module's messages, for reflection.
-    pub const FILE_DESCRIPTOR_SET: &[u8] =
-        include_bytes!(concat!(env!("OUT_DIR"), "/google.rpc.descriptors.bin"));
+        /// The descriptors of this module's messages, for reflection.
+        pub const FILE_DESCRIPTOR_SET: &[u8] =
+            include_bytes!(concat!(env!("OUT_DIR"), "/google.rpc.descriptors.bin"));
+    }
 }
 
 pub use prost;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::rpc::bad_request::FieldViolation;
-use crate::rpc::{
+use crate::google::rpc::bad_request::FieldViolation;
+use crate::google::rpc::{
     BadRequest, ErrorInfo, Help, LocalizedMessage, PreconditionFailure, QuotaFailure, RequestInfo,
     ResourceInfo, RetryInfo, help, precondition_failure, quota_failure,
 };

@@ -161,7 +161,7 @@ fn entry_size((name, value): (&HeaderName, &HeaderValue)) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rpc::ErrorInfo;
+    use crate::google::rpc::ErrorInfo;
     use crate::{AsciiKey, Code};
 
     const ALL: Encodings = Encodings::ALL;

@@ -12,7 +12,7 @@ use super::code::Code;
 use super::frame::FrameError;
 use super::metadata::{InvalidMetadata, Metadata, encode_bin};
 pub use super::percent::{decode_message, encode_message};
-use crate::rpc;
+use crate::google::rpc;
 
 pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 pub(crate) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -23,7 +23,7 @@ pub(crate) const GRPC_STATUS_DETAILS: HeaderName =
 /// (`google.rpc`, see [`rpc`]) and trailing metadata.
 ///
 /// ```
-/// use balafon::rpc::BadRequest;
+/// use balafon::google::rpc::BadRequest;
 /// use balafon::{Code, Status};
 ///
 /// let status = Status::invalid_argument("the user is not valid")
@@ -265,8 +265,8 @@ impl From<InvalidMetadata> for Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::google::rpc::{BadRequest, ErrorInfo, RetryInfo};
     use crate::grpc::metadata::decode_bin;
-    use crate::rpc::{BadRequest, ErrorInfo, RetryInfo};
 
     #[test]
     fn status_details_repeat_code_and_message() {

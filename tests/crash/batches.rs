@@ -93,13 +93,13 @@ impl Batcher {
     /// The number of users of a failed stream that may be stored, and whether the server has stated
     /// it.
     fn claim(&self, status: &Status) -> (RangeInclusive<usize>, bool) {
-        let details = balafon::rpc::Status::decode(status.details()).unwrap();
+        let details = balafon::google::rpc::Status::decode(status.details()).unwrap();
         let info = details.details.iter().find(|it| it.type_url.ends_with("google.rpc.ErrorInfo"));
         let Some(info) = info else {
             // The connection was lost: no number was stated.
             return (0..=USERS, false);
         };
-        let info = balafon::rpc::ErrorInfo::decode(&*info.value).unwrap();
+        let info = balafon::google::rpc::ErrorInfo::decode(&*info.value).unwrap();
         let number = |key| info.metadata.get(key).map_or(0, |text| text.parse::<usize>().unwrap());
         let (created, unknown) = (number("created"), number("unknown"));
         if !self.keyed && created + unknown > 0 {

@@ -1,7 +1,7 @@
 //! `CreateUsers`: when users are stored, and which users a broken stream leaves.
 
+use balafon::google::rpc::BadRequest;
 use balafon::prost::Message;
-use balafon::rpc::BadRequest;
 use balafon::testing::{Recorder, Requests, requests};
 use balafon::{Code, Encoding, Request, Response, Router, Server, Status, Streaming};
 use bytes::Bytes;

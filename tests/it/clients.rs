@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use balafon::rpc::{self, BadRequest, ErrorInfo};
+use balafon::google::rpc::{self, BadRequest, ErrorInfo};
 use balafon::services::health::Health;
 use balafon::services::health::pb::{HealthCheckRequest, HealthCheckResponse};
 use balafon::services::reflection::{self, pb::v1};

@@ -198,7 +198,7 @@ async fn health_follows_the_database() {
     assert_eq!(refused.trailer("grpc-message"), Some("the user store is unavailable"));
     let details = refused.trailer("grpc-status-details-bin").unwrap();
     let details = BASE64.decode(details).unwrap();
-    let details = balafon::rpc::Status::decode(&*details).unwrap();
+    let details = balafon::google::rpc::Status::decode(&*details).unwrap();
     assert!(details.details[0].type_url.ends_with("google.rpc.RetryInfo"));
 
     database.resume();

@@ -1,6 +1,6 @@
 //! Handlers called without a network, in the manner of `StreamRecorder` tests.
 
-use balafon::rpc::ErrorInfo;
+use balafon::google::rpc::ErrorInfo;
 use balafon::testing::{Recorder, requests};
 use balafon::{AsciiValue, Code, Request, Streaming};
 use user_server::domain::NewUser;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use balafon::rpc::ErrorInfo;
+use balafon::google::rpc::ErrorInfo;
 use balafon::{Call, Code, Router, Server, Status};
 use h2::{Ping, PingPong, Reason};
 use tokio::io::DuplexStream;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use balafon::rpc::{ErrorInfo, RetryInfo};
+use balafon::google::rpc::{ErrorInfo, RetryInfo};
 use balafon::testing::{Requests, requests};
 use balafon::{AsciiValue, Code, Request, Response, Status, Streaming};
 use futures_util::Stream;

@@ -24,8 +24,8 @@ pub use self::shared::{InvalidRedis, RedisUrl, SharedLimits};
 use super::proxies::Proxies;
 pub use super::proxies::{InvalidProxy, TrustedProxy};
 use super::{InvalidPattern, MethodPattern};
+use crate::google::rpc::RetryInfo;
 use crate::rate::{Local, Rate, Taken};
-use crate::rpc::RetryInfo;
 use crate::{AsciiKey, Call, Interceptor, Metadata, Method, Next, Outcome, Status};
 
 /// When a client that retries by itself is to do so (gRFC A6).

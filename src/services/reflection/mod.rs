@@ -12,7 +12,7 @@ use self::index::Index;
 use self::pb::v1::{self, ServerReflection, ServerReflectionRequest, ServerReflectionResponse};
 use self::pb::v1alpha;
 use super::MAX_REQUEST;
-use crate::{Request, Router, Rpc, Service, ServiceInfo, Sink, Status, Streaming, rpc};
+use crate::{Request, Router, Rpc, Service, ServiceInfo, Sink, Status, Streaming, google};
 
 /// The messages and the services as generated from the two versions of `reflection.proto`.
 pub mod pb {
@@ -74,7 +74,7 @@ impl Reflection {
         let own = own.map(|(name, file_descriptor_set)| ServiceInfo { name, file_descriptor_set });
         let mut index = Index::new(router.services().iter().chain(&own));
         // No service refers to the details of errors, and clients want to show them.
-        index.add_or_warn("google.rpc", rpc::FILE_DESCRIPTOR_SET);
+        index.add_or_warn("google.rpc", google::rpc::FILE_DESCRIPTOR_SET);
         Self(Arc::new(index))
     }
 

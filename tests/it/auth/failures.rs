@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use balafon::google::rpc::{RetryInfo, Status as RpcStatus};
 use balafon::grpc::metadata::decode_bin;
 use balafon::prost::Message;
-use balafon::rpc::{RetryInfo, Status as RpcStatus};
 use balafon::testing::{call, intercept};
 use balafon::{AsciiKey, AsciiValue, Outcome, Rpc};
 use serde_json::json;

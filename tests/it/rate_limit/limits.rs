@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use balafon::google::rpc::{RetryInfo, Status as RpcStatus};
 use balafon::grpc::metadata::decode_bin;
 use balafon::interceptors::auth::{Principal, PrincipalKind};
 use balafon::interceptors::rate_limit::RateLimit;
 use balafon::prost::Message;
-use balafon::rpc::{RetryInfo, Status as RpcStatus};
 use balafon::testing::{call, intercept};
 use balafon::{Call, Code, Interceptor, Method, Next, Outcome, Router, Rpc, Status};
 use bytes::BytesMut;

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use balafon::google::rpc::RetryInfo;
 use balafon::interceptors::rate_limit::{RateLimit, RedisUrl, SharedLimits};
-use balafon::rpc::RetryInfo;
 use balafon::testing::{call, intercept};
 use balafon::{Outcome, Rpc, Status};
 

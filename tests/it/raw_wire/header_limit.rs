@@ -3,7 +3,7 @@
 
 use std::future::pending;
 
-use balafon::rpc::ErrorInfo;
+use balafon::google::rpc::ErrorInfo;
 use balafon::{
     AsciiKey, AsciiValue, BinaryKey, Call, Code, Interceptor, Metadata, Next, Outcome, Request,
     Response, Router, Rpc, Service, Sink, Status,

@@ -146,7 +146,7 @@ async fn trailers_before_the_half_close_cause_no_error_reset() {
 
 #[tokio::test]
 async fn status_reaches_a_client_with_a_small_limit() {
-    use balafon::rpc::ErrorInfo;
+    use balafon::google::rpc::ErrorInfo;
 
     let router = mirror(|_, _| {
         let detail = ErrorInfo::new("REASON", "domain");

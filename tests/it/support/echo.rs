@@ -3,7 +3,7 @@
 use std::future::pending;
 use std::sync::Arc;
 
-use balafon::rpc::ErrorInfo;
+use balafon::google::rpc::ErrorInfo;
 use balafon::{AsciiKey, Metadata, Request, Response, Rpc, Service, Sink, Status, Streaming};
 use tokio::sync::{Notify, watch};
 

@@ -7,7 +7,7 @@ use crate::domain::{Invalid, UserId};
 use crate::pb;
 use crate::store::StoreError;
 use balafon::LogThrottle;
-use balafon::rpc::{BadRequest, ErrorInfo, RetryInfo};
+use balafon::google::rpc::{BadRequest, ErrorInfo, RetryInfo};
 use balafon::{Code, Status};
 
 /// The retry delay while the store is unavailable. Its health is checked twice a second.

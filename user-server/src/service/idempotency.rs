@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::store::IdempotencyKey;
-use balafon::rpc::BadRequest;
+use balafon::google::rpc::BadRequest;
 use balafon::{AsciiKey, Call, Metadata, Status};
 
 /// Request metadata of `CreateUser` and `CreateUsers`: a key that the client chooses for the creation. A repeated

@@ -25,7 +25,7 @@ use crate::pb::{
     self, CreateUserRequest, CreateUsersResponse, GetUserRequest, UserResponse, UserUpdate,
 };
 use crate::store::{ChangeListener, StoreError, UserStore};
-use balafon::rpc::BadRequest;
+use balafon::google::rpc::BadRequest;
 use balafon::{AsciiKey, Call, Metadata, Request, Response, Sink, Status, Streaming};
 
 /// Initial metadata of `GetAllUsers`: the number of users at the start of the call. It is left out if the caller

@@ -3,7 +3,7 @@
 use super::Mode;
 use crate::pb::user_service;
 use crate::service::error::RETRY_AFTER;
-use balafon::rpc::{ErrorInfo, RetryInfo};
+use balafon::google::rpc::{ErrorInfo, RetryInfo};
 use balafon::{Code, Status};
 
 /// The result of a stream that ends with an error.

@@ -4,7 +4,7 @@ use balafon::prost::Message;
 
 use super::{USERS_FAILED, USERS_FAILURES};
 use balafon::Metadata;
-use balafon::rpc::BadRequest;
+use balafon::google::rpc::BadRequest;
 
 /// The maximum size of `users-failures-bin` in bytes, before base64. The trailers then stay below 8 KiB, the
 /// smallest default limit of clients (grpc-java, C-core).

@@ -20,7 +20,7 @@ use super::error::bad_request;
 use crate::domain::{NewUser, UserId};
 use crate::pb::{self, CreateUserRequest, CreateUsersResponse};
 use crate::store::{ChangeListener, IdempotencyKey, Known, StoreError, Stored, UserStore};
-use balafon::rpc::{BadRequest, ErrorInfo};
+use balafon::google::rpc::{BadRequest, ErrorInfo};
 use balafon::{AsciiKey, BinaryKey, Call, CallHandle, Metadata, Response, Status, Streaming};
 
 /// Request metadata of `CreateUsers`: `atomic` stores all users or none. `chunked`, the default, stores chunks
