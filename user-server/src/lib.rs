@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A file for each part of the composition: `server` for the library's settings, `routes` for the services,
-//! `auth`, `limits`, `tls` and `traces` for what their settings configure.
+//! `auth`, `limits`, `tls` and `traces` for the parts of the same names.
 
 mod access;
 mod admin;

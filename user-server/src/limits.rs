@@ -11,8 +11,7 @@ use balafon::interceptors::{ConcurrencyLimit, InvalidPattern};
 /// Health checks are not limited: a busy server must not look like an unhealthy one.
 const HEALTH: &str = "grpc.health.v1.Health/*";
 
-/// How long a call waits for Redis: many times what a data center's network takes, and little enough for
-/// a call to bear.
+/// How long a call waits for Redis: many round trips in a data center, and a short delay for a call.
 const REDIS_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// The limit of concurrent calls.

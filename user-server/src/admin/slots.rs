@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn admin_slots_of_an_address_go_to_its_newest_connections() {
+    async fn admin_slots_go_to_the_newest_connections() {
         let slots = Arc::new(Slots::default());
         let _other = admit(&slots, other(0));
         let places: Vec<_> = (0..50).map(|_| admit(&slots, ONE)).collect();

@@ -184,7 +184,7 @@ impl Kind for File {
     }
 
     fn parse(text: &str) -> Option<PathBuf> {
-        (!text.is_empty()).then(|| text.into())
+        if text.is_empty() { None } else { Some(text.into()) }
     }
 }
 
@@ -196,7 +196,7 @@ impl Kind for Text {
     }
 
     fn parse(text: &str) -> Option<String> {
-        (!text.is_empty()).then(|| text.to_owned())
+        if text.is_empty() { None } else { Some(text.to_owned()) }
     }
 }
 

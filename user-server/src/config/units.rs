@@ -26,7 +26,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
         sum = sum.checked_add(Duration::from_millis(number.checked_mul(millis)?))?;
         rest = &after[end..];
     }
-    (!text.is_empty()).then_some(sum)
+    if text.is_empty() { None } else { Some(sum) }
 }
 
 /// Parses `4MiB`, one number and a unit, to bytes.

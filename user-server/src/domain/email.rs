@@ -1,11 +1,7 @@
 //! E-mail addresses: RFC 5321, with the letters of RFC 6531.
 
-use super::validation::{COMPOSED, Problem, check_visible};
+use super::validation::{COMPOSED, MAX_EMAIL_BYTES, Problem, check_visible};
 use super::visible::normalized;
-
-/// The longest accepted e-mail address, in bytes. RFC 5321 section 4.5.3.1.3 allows a path of 256, which
-/// includes two angle brackets.
-pub const MAX_EMAIL_BYTES: usize = 254;
 
 /// The longest local part (before the `@`), in bytes: RFC 5321 section 4.5.3.1.1.
 const MAX_LOCAL_PART_BYTES: usize = 64;

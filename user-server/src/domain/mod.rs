@@ -13,9 +13,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
-pub use self::email::MAX_EMAIL_BYTES;
 use self::email::valid_email;
-pub use self::validation::{Invalid, MAX_NAME_CHARS, Violation};
+pub use self::validation::{Invalid, MAX_EMAIL_BYTES, MAX_NAME_CHARS, Violation};
 use self::validation::{collect, valid_name};
 
 /// Identifies a user: a UUID of version 7 (RFC 9562 section 5.7).
@@ -83,7 +82,7 @@ impl Timestamp {
     pub fn new(seconds: i64, nanos: i32) -> Option<Self> {
         let seconds_in_range = (Self::MIN.seconds..=Self::MAX.seconds).contains(&seconds);
         let nanos_in_range = (0..=Self::MAX.nanos).contains(&nanos);
-        (seconds_in_range && nanos_in_range).then_some(Self { seconds, nanos })
+        if seconds_in_range && nanos_in_range { Some(Self { seconds, nanos }) } else { None }
     }
 
     /// The time of the system clock.
@@ -237,8 +236,8 @@ impl UserChange {
     ///
     /// [`Invalid`] with one violation for each invalid field.
     pub fn parse(name: &str, email: &str) -> Result<Self, Invalid> {
-        let name = (!name.is_empty()).then(|| valid_name(name)).transpose();
-        let email = (!email.is_empty()).then(|| valid_email(email)).transpose();
+        let name = if name.is_empty() { Ok(None) } else { valid_name(name).map(Some) };
+        let email = if email.is_empty() { Ok(None) } else { valid_email(email).map(Some) };
         let (name, email) = collect(name, email)?;
         Ok(Self { name, email })
     }

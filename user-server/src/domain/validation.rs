@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::fmt;
 
-use super::email::MAX_EMAIL_BYTES;
 use super::visible::{first_invisible, normalized};
 
 /// The longest accepted name, in Unicode code points.
@@ -11,6 +10,10 @@ use super::visible::{first_invisible, normalized};
 /// Legal names rarely exceed 100. Twice that leaves room for any script. At 4 bytes each, a name stays below
 /// 1 KiB, which bounds the memory of a page of users.
 pub const MAX_NAME_CHARS: usize = 200;
+
+/// The longest accepted e-mail address, in bytes. RFC 5321 section 4.5.3.1.3 allows a path of 256, which
+/// includes two angle brackets.
+pub const MAX_EMAIL_BYTES: usize = 254;
 
 /// The maximum number of characters (or bytes) that normalization composes into one, in any text that people
 /// write: a letter with several marks. A value that is longer than the limit times this is refused without the

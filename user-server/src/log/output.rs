@@ -16,8 +16,8 @@ const LINGER: Duration = Duration::from_millis(10);
 /// access log, about a second of the calls that one core serves.
 const CAPACITY: usize = 4 << 20;
 
-/// The maximum capacity of a buffer that is reused, in bytes: three times what 100,000 calls per second log
-/// within [`LINGER`].
+/// The maximum capacity of a buffer that is reused, in bytes: three times the log of 100,000 calls per
+/// second within [`LINGER`].
 const KEPT: usize = 1 << 20;
 
 /// The time limit for the last lines when the process ends.

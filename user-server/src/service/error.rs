@@ -31,7 +31,7 @@ impl From<StoreError> for Status {
         } else if error.is_unknown() {
             (
                 Code::Unknown,
-                "the answer of the user store was lost: the change may or may not be stored",
+                "the answer of the user store was lost: it is unknown whether the change is stored",
             )
         } else if error.is_full() {
             (Code::ResourceExhausted, "the user store is full")

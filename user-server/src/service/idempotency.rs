@@ -15,7 +15,7 @@ pub static IDEMPOTENCY_KEY: AsciiKey = AsciiKey::from_static("idempotency-key");
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller(pub Arc<str>);
 
-/// The longest key, in bytes: it fits several UUIDs, and is a third of what stores can index.
+/// The longest key, in bytes: it fits several UUIDs, and is a third of the longest key that stores can index.
 const MAX_LEN: usize = 255;
 
 /// The key of a call, if it has one.

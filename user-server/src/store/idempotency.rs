@@ -1,4 +1,4 @@
-//! Idempotency keys: what a store remembers of a creation, so that it can be repeated.
+//! Idempotency keys: the parts of a creation that a store remembers, so that the creation can be repeated.
 
 use std::fmt;
 
@@ -44,8 +44,10 @@ impl Creation {
 
     /// The first answer; `None` if `again` is another user.
     pub(super) fn answer(&self, again: NewUser) -> Option<User> {
-        (self.fingerprint == fingerprint(again.name(), again.email()))
-            .then(|| again.into_user(self.id, self.created_at))
+        if self.fingerprint != fingerprint(again.name(), again.email()) {
+            return None;
+        }
+        Some(again.into_user(self.id, self.created_at))
     }
 }
 

@@ -127,8 +127,8 @@ async fn unsupported_tls_options_are_refused_with_a_remedy() {
         ("sslmode=require", "sslrootcert=FILE in the URL, or --store-ca FILE"),
         ("sslmode=verify-full&sslrootcert=/no/ca.pem", "sslrootcert: cannot use /no/ca.pem"),
         (&format!("sslmode=verify-ca&sslrootcert={nothing}"), "no certificate in the PEM"),
-        ("sslmode=require&sslrootcert=system", "takes sslmode=verify-full alone"),
-        ("target_session_attrs=standby", "this server has to write"),
+        ("sslmode=require&sslrootcert=system", "requires sslmode=verify-full"),
+        ("target_session_attrs=standby", "but this server writes"),
         ("target_session_attrs=best", "must be any, read-write or primary"),
     ] {
         let error = InDatabase::refusal(&options(query)).await;

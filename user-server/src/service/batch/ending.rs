@@ -56,7 +56,7 @@ impl Ending {
     }
 
     fn retry(self) -> Option<RetryInfo> {
-        (self.unknown > 0).then(|| RetryInfo::after(RETRY_AFTER))
+        if self.unknown > 0 { Some(RetryInfo::after(RETRY_AFTER)) } else { None }
     }
 
     fn text(self, status: &Status) -> String {

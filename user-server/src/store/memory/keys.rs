@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn idempotency_key_of_a_stream_ages_from_its_last_part() {
+    fn idempotency_key_ages_from_the_last_part() {
         let mut keys = Keys::default();
         keep(&mut keys, 0, 1);
         keep(&mut keys, 0, 5);

@@ -42,7 +42,7 @@ pub(super) fn of_call(error: &Error) -> StoreError {
         &SqlState::READ_ONLY_SQL_TRANSACTION => StoreError::unavailable(text),
         // The classes "connection exception", "transaction rollback", "insufficient resources", "object not
         // in prerequisite state", "operator intervention" and "system error", and the classes of logins and
-        // names, which an operator has to fix at the database.
+        // names. An operator has to fix the latter.
         state => match &state.code()[..2] {
             "08" | "28" | "3D" | "40" | "53" | "55" | "57" | "58" => StoreError::unavailable(text),
             _ => StoreError::internal(text),

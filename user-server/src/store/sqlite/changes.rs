@@ -213,7 +213,7 @@ impl Failure {
 
 const DATA_VERSION: &str = "PRAGMA data_version";
 
-/// A number that changes when another connection commits, never with what this one does.
+/// A number that changes when another connection commits, never when this one does.
 pub(super) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row(DATA_VERSION, [], |row| row.get(0))
 }

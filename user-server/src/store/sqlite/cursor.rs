@@ -10,7 +10,7 @@
 //!
 //! [`IdSequence`]: super::IdSequence
 
-use super::rows::key;
+use super::rows::{Position, key};
 use super::{Extent, PAGE_LEN};
 use crate::domain::UserId;
 
@@ -49,14 +49,6 @@ pub(super) enum Imported {
     /// Those after this position; all for `None`.
     After(Option<Position>),
     None,
-}
-
-/// The position of an imported user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) seconds: i64,
-    pub(super) nanos: i64,
-    pub(super) id: Vec<u8>,
 }
 
 impl Cursor {

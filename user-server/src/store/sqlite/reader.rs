@@ -6,9 +6,9 @@ use std::thread::JoinHandle;
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 use tokio::sync::oneshot;
 
-use super::cursor::{Cursor, ISSUED, Imported, Position, is_issued};
+use super::cursor::{Cursor, ISSUED, Imported, is_issued};
 use super::read_queue::{Piece, Point, Queue, Read, Scan, Turn};
-use super::rows::{self, COLUMNS};
+use super::rows::{self, COLUMNS, Position};
 use super::threads::{join, start};
 use super::write_queue::stopped;
 use super::{PAGE_LEN, Packed, StoreError, error};

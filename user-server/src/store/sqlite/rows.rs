@@ -5,7 +5,6 @@ use rusqlite::types::ValueRef;
 use uuid::Uuid;
 
 use super::super::Progress;
-use super::cursor::Position;
 use super::{Creation, Mark, Remembered, StoreError, error};
 use crate::domain::{Timestamp, User, UserId, UserStatus};
 
@@ -103,6 +102,14 @@ fn id(row: &Row<'_>, column: usize) -> Result<UserId, StoreError> {
         ))
     })?;
     Ok(uuid.into())
+}
+
+/// The position of an imported user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Position {
+    pub(super) seconds: i64,
+    pub(super) nanos: i64,
+    pub(super) id: Vec<u8>,
 }
 
 /// Reads the position of an imported user.
