@@ -144,8 +144,8 @@ fn authentication(config: &Config, layers: &Layers, problems: &mut Problems) {
     let is_tls = config.auth.jwks.as_ref().is_some_and(Jwks::is_tls);
     for (key, is_used) in [("auth.jwks-refresh", is_url), ("auth.jwks-ca", is_tls)] {
         if layers.is_set(key) && !is_used {
-            let problem = format_args!("needs {}, a URL of https", named("auth.jwks"));
-            problems.add(layers.name_at_origin(key), problem);
+            let jwks = named("auth.jwks");
+            problems.add(layers.name_at_origin(key), format_args!("needs {jwks}, a URL of https"));
         }
     }
     for (limited, _) in &config.auth.limit {
