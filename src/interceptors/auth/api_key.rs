@@ -4,8 +4,8 @@ use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use subtle::ConstantTimeEq;
 
 use super::contents::{Contents, Summary, with_roles};
-use super::principal::{Principal, PrincipalKind};
 use super::table;
+use crate::interceptors::principal::{Principal, PrincipalKind};
 
 /// Longer ones are refused unhashed.
 const MAX_KEY_LEN: usize = 512;

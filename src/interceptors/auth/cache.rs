@@ -3,7 +3,7 @@ use std::sync::{PoisonError, RwLock};
 
 use rustc_hash::FxHashMap;
 
-use super::principal::Principal;
+use crate::interceptors::principal::Principal;
 
 /// So many threads rarely meet in one of them.
 const SHARDS: usize = 16;
@@ -95,7 +95,7 @@ impl std::fmt::Debug for Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::interceptors::auth::PrincipalKind;
+    use crate::interceptors::principal::PrincipalKind;
 
     const VALID: Validity = Validity { until: 10, generation: 1 };
 

@@ -8,8 +8,8 @@ use x509_cert::ext::pkix::name::GeneralName;
 use super::cache::{Cache, Validity};
 use super::contents::{Contents, Summary, with_roles};
 use super::file::Watched;
-use super::principal::{Principal, PrincipalKind};
 use super::table;
+use crate::interceptors::principal::{Principal, PrincipalKind};
 
 /// The roles of names in certificates. A line is `<name> [<role>,…]`.
 #[derive(Debug)]

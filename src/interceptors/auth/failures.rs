@@ -1,7 +1,8 @@
 use std::time::Duration;
 
+use crate::interceptors::client::Client;
 use crate::interceptors::proxies::{Proxies, TrustedProxy};
-use crate::interceptors::rate_limit::{Client, refusal};
+use crate::interceptors::too_many::retry_after;
 use crate::rate::{Local, Rate};
 use crate::{Call, Status};
 
@@ -51,17 +52,17 @@ impl Failures {
     /// The answer to a call from an address that has failed too often for its credentials to be
     /// worth a look; `None` for others.
     pub(super) fn excess(&self, call: &Call) -> Option<Status> {
-        let address = Client::where_it_is(call, &self.proxies);
+        let address = Client::by_address(call, &self.proxies);
         self.addresses.peek(address, self.rate).err().map(|wait| self.refusal(wait))
     }
 
     /// Counts a failure, and gives the answer to it if it is one too many.
     pub(super) fn count(&self, call: &Call) -> Option<Status> {
-        let address = Client::where_it_is(call, &self.proxies);
+        let address = Client::by_address(call, &self.proxies);
         self.addresses.take(address, self.rate).err().map(|wait| self.refusal(wait))
     }
 
     fn refusal(&self, wait: Duration) -> Status {
-        refusal(self.rate, "calls with invalid credentials", wait)
+        retry_after(self.rate, "calls with invalid credentials", wait)
     }
 }

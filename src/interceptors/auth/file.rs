@@ -28,8 +28,8 @@ impl<T: Contents> Watched<T> {
         path: &Path,
         parse: impl Fn(&[u8]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Self, AuthError> {
-        let bytes = fs::read(path).map_err(|error| AuthError::of_file(path, error))?;
-        let value = parse(&bytes).map_err(|error| AuthError::of_file(path, error))?;
+        let bytes = fs::read(path).map_err(|error| AuthError::reading(path, error))?;
+        let value = parse(&bytes).map_err(|error| AuthError::contents(path, error))?;
         if is_empty(&bytes) {
             tracing::warn!(target: "balafon::auth", file = %path.display(), "is empty");
         }

@@ -8,10 +8,10 @@ use super::claims::{Claims, words};
 use super::file::Watched;
 use super::jws::Jws;
 use super::keys::{Key, Keys};
-use super::principal::{Principal, PrincipalKind};
 use super::remote::Remote;
-use super::state::Refusal;
+use super::state::Unauthenticated;
 use super::table::Revoked;
+use crate::interceptors::principal::{Principal, PrincipalKind};
 
 /// Longer tokens are refused unread. The largest that identity providers issue, with hundreds of
 /// groups, have some 5 KB; a header list may have 16 KiB.
@@ -38,7 +38,7 @@ impl Tokens {
         token: &str,
         now: u64,
         generation: u64,
-    ) -> Result<Principal, Refusal> {
+    ) -> Result<Principal, Unauthenticated> {
         if token.len() > MAX_TOKEN_LEN {
             return Err(format!("a token of {} bytes", token.len()).into());
         }
@@ -58,7 +58,7 @@ impl Tokens {
     }
 
     /// The claims of a token that one of the keys has signed.
-    fn signed(&self, token: &str) -> Result<Map<String, Value>, Refusal> {
+    fn signed(&self, token: &str) -> Result<Map<String, Value>, Unauthenticated> {
         let token = Jws::parse(token).map_err(|problem| cut(&problem))?;
         let (sets, all_there) = self.sets();
         let all = || sets.iter().flat_map(|set| &set.keys);
@@ -79,9 +79,9 @@ impl Tokens {
         };
         let is_named = candidates.iter().any(|key| key.kid.is_some());
         Err(match (all_there, &token.kid) {
-            (false, _) => Refusal::Unready,
-            (true, Some(_)) if !is_named => Refusal::UnknownKey(why),
-            (true, _) => Refusal::Invalid(why),
+            (false, _) => Unauthenticated::NoKeysYet,
+            (true, Some(_)) if !is_named => Unauthenticated::UnknownKey(why),
+            (true, _) => why.into(),
         })
     }
 
@@ -95,8 +95,8 @@ impl Tokens {
     }
 
     /// Asks issuers for new keys. Whether any has answered.
-    pub(super) async fn ask(&self) -> bool {
-        join_all(self.remotes.iter().map(|remote| remote.ask())).await.contains(&true)
+    pub(super) async fn fetch_new_keys(&self) -> bool {
+        join_all(self.remotes.iter().map(|remote| remote.fetch_now())).await.contains(&true)
     }
 
     fn check_revocation(&self, claims: &Map<String, Value>) -> Result<(), String> {

@@ -216,8 +216,8 @@ fn public_key(der: &[u8], algorithm: Option<Algorithm>) -> Result<Key, String> {
 
 /// A secret in a file, for what signs with it.
 pub(super) fn read_secret(path: &Path, algorithm: Algorithm) -> Result<Vec<u8>, AuthError> {
-    let bytes = std::fs::read(path).map_err(|error| AuthError::of_file(path, error))?;
+    let bytes = std::fs::read(path).map_err(|error| AuthError::reading(path, error))?;
     secret_of(&bytes, algorithm)
         .map(<[u8]>::to_vec)
-        .map_err(|error| AuthError::of_file(path, error))
+        .map_err(|error| AuthError::contents(path, error))
 }

@@ -1,5 +1,5 @@
-use super::principal::Principal;
 use crate::Method;
+use crate::interceptors::principal::Principal;
 use crate::interceptors::{InvalidPattern, MethodPattern};
 
 /// Who may call what. What no rule allows is denied.
@@ -119,7 +119,7 @@ impl Permissions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::interceptors::auth::PrincipalKind;
+    use crate::interceptors::principal::PrincipalKind;
     use crate::{Rpc, UNKNOWN_METHOD};
 
     static GET: Rpc<(), ()> = Rpc::unary("/a.Users/Get");
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn what_no_rule_allows_is_denied() {
         let nobody = Principal::new("nobody", PrincipalKind::Token);
-        let reader = nobody.with_roles(["reader"]);
+        let reader = nobody.clone().with_roles(["reader"]);
         assert!(!Permissions::new().allow(&reader, &GET));
         let permissions = Permissions::new().role("reader", ["*/Get"]).unwrap();
         assert!(permissions.allow(&reader, &GET) && permissions.allow(&reader, &OTHER));

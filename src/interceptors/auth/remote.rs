@@ -180,9 +180,8 @@ impl Remote {
             asked: Arc::default(),
             generation,
         });
-        let cannot = |error| AuthError::new(format!("cannot start a thread: {error}"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(cannot)?;
+        let runtime = runtime.map_err(AuthError::thread)?;
         let (first, fetched) = mpsc::sync_channel(1);
         let keeper = keep(remote.url.clone(), remote.asked.clone(), Arc::downgrade(&remote), first);
         let log = dispatcher::get_default(Clone::clone);
@@ -193,7 +192,7 @@ impl Remote {
                 // Dropped, it would wait for a name that is looked up.
                 runtime.shutdown_background();
             })
-            .map_err(cannot)?;
+            .map_err(AuthError::thread)?;
         let _ = fetched.recv_timeout(2 * TIME_LIMIT);
         Ok(remote)
     }
@@ -219,7 +218,7 @@ impl Remote {
 
     /// Whether the keys have been fetched since this was called: not if that was just before, nor if
     /// it takes too long.
-    pub(super) async fn ask(&self) -> bool {
+    pub(super) async fn fetch_now(&self) -> bool {
         let mut fetches = self.fetches.subscribe();
         if !self.has_rested() {
             return false;

@@ -21,8 +21,8 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use super::client::Client;
 use super::trouble::{Kind, Told, Trouble};
+use crate::interceptors::client::Client;
 use crate::rate::{Rate, Taken};
 use crate::{ClientTls, Method};
 
