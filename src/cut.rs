@@ -1,10 +1,10 @@
 use std::borrow::Cow;
 
-/// Characters that a log line shows of a client's text. By HPACK a few bytes on the wire can be
-/// thousands here.
+/// The characters of a client's text that a log line shows. By HPACK a few bytes on the wire may become
+/// thousands.
 const LONGEST: usize = 256;
 
-/// What a client has written, as long as a log line may show it. Longer text ends with an ellipsis.
+/// The text of a client, shortened for a log line. A shortened text ends with an ellipsis.
 pub(crate) fn for_log(text: &str) -> Cow<'_, str> {
     let mut ends = text.char_indices().skip(LONGEST - 1).map(|(end, _)| end);
     match (ends.next(), ends.next()) {
@@ -18,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_cut_between_characters() {
+    fn log_text_is_cut_between_characters() {
         let exact = "é".repeat(LONGEST);
         assert_eq!(for_log(&exact), exact);
         let cut = "é".repeat(LONGEST - 1) + "…";

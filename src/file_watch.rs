@@ -1,47 +1,46 @@
-//! When the contents of files count that change while the program runs.
+//! Decides when new contents of a file take effect.
 
-/// Follows what is read of a file, or of several that belong together. What is new counts once two
-/// reads in a row have found the same: whoever writes a file may have emptied it, and be about to
-/// write the rest.
+/// Watches the contents of a file, or of several files that belong together. New contents take effect
+/// when two reads in a row have found the same: a file may be read while it is being written.
 ///
 /// ```text
-///  in use --read something else--> unsettled --read the same--> replaced: it is what is in use
-///    ^                              |     ^                `--> cannot be used: said once
+///  in use --read something else--> unsettled --read the same--> replaced: the new contents are in use
+///    ^                              |     ^                `--> unusable: reported once
 ///    `---- read what is in use -----'     `-- read yet something else
 /// ```
 #[derive(Debug)]
 pub struct FileWatch<C> {
     in_use: C,
-    /// What the last read has found, where that is not what is in use.
+    /// The result of the last read, if it differs from the contents in use.
     before: Option<Result<C, String>>,
-    said: Option<String>,
+    reported: Option<String>,
 }
 
-/// What a look at files has led to.
+/// The result of a read.
 #[derive(Debug, PartialEq)]
 pub enum Change {
-    /// What is in use stays.
+    /// The same contents stay in use.
     Unchanged,
-    /// What was read is in use from now on.
+    /// The new contents are in use.
     Replaced,
-    /// The files cannot be read, or what they hold cannot be used. Said once, not at every look.
+    /// The files cannot be read, or their contents cannot be used. It is reported once, not at each read.
     Problem(String),
 }
 
 impl<C: PartialEq> FileWatch<C> {
     /// Watches files whose contents are `in_use`.
     pub fn new(in_use: C) -> Self {
-        Self { in_use, before: None, said: None }
+        Self { in_use, before: None, reported: None }
     }
 
-    /// Takes what was `read` now, or why that failed. `replace` puts contents that count into use.
+    /// Takes the result of a read. `replace` puts new contents into use.
     pub fn observe(
         &mut self,
         read: Result<C, String>,
         replace: impl FnOnce(&C) -> Result<(), String>,
     ) -> Change {
         if read.as_ref() == Ok(&self.in_use) {
-            (self.before, self.said) = (None, None);
+            (self.before, self.reported) = (None, None);
             return Change::Unchanged;
         }
         if self.before.as_ref() != Some(&read) {
@@ -54,9 +53,9 @@ impl<C: PartialEq> FileWatch<C> {
                 *self = Self::new(contents);
                 Change::Replaced
             }
-            Err(problem) if self.said.as_ref() == Some(&problem) => Change::Unchanged,
+            Err(problem) if self.reported.as_ref() == Some(&problem) => Change::Unchanged,
             Err(problem) => {
-                self.said = Some(problem.clone());
+                self.reported = Some(problem.clone());
                 Change::Problem(problem)
             }
         }
@@ -72,44 +71,44 @@ mod tests {
     }
 
     #[test]
-    fn contents_count_when_two_reads_in_a_row_have_found_them() {
+    fn file_watch_needs_two_equal_reads() {
         let mut file = FileWatch::new("old");
         let mut used = Vec::new();
-        let mut look = |read| {
+        let mut observe = |read| {
             file.observe(Ok(read), |contents| {
                 used.push(*contents);
                 Ok(())
             })
         };
         for unsettled in ["old", "", "ne", "old", "ne", "new"] {
-            assert_eq!(look(unsettled), Change::Unchanged, "{unsettled:?}");
+            assert_eq!(observe(unsettled), Change::Unchanged, "{unsettled:?}");
         }
-        assert_eq!(look("new"), Change::Replaced);
-        assert_eq!(look("new"), Change::Unchanged);
+        assert_eq!(observe("new"), Change::Replaced);
+        assert_eq!(observe("new"), Change::Unchanged);
         assert_eq!(used, ["new"]);
     }
 
     #[test]
-    fn a_problem_is_said_once_and_again_after_it_was_over() {
+    fn file_watch_reports_a_problem_once() {
         let mut file = FileWatch::new("old");
-        let mut look = |read: Result<_, &str>| {
+        let mut observe = |read: Result<_, &str>| {
             file.observe(read.map_err(str::to_owned), |_| Err("broken".to_owned()))
         };
         for _ in 0..2 {
-            assert_eq!(look(Ok("new")), Change::Unchanged);
-            assert_eq!(look(Ok("new")), problem("broken"));
-            assert_eq!(look(Ok("new")), Change::Unchanged);
-            assert_eq!(look(Ok("newer")), Change::Unchanged);
-            assert_eq!(look(Ok("newer")), Change::Unchanged);
-            assert_eq!(look(Err("gone")), Change::Unchanged);
-            assert_eq!(look(Err("gone")), problem("gone"));
-            assert_eq!(look(Err("gone")), Change::Unchanged);
-            assert_eq!(look(Ok("old")), Change::Unchanged);
+            assert_eq!(observe(Ok("new")), Change::Unchanged);
+            assert_eq!(observe(Ok("new")), problem("broken"));
+            assert_eq!(observe(Ok("new")), Change::Unchanged);
+            assert_eq!(observe(Ok("newer")), Change::Unchanged);
+            assert_eq!(observe(Ok("newer")), Change::Unchanged);
+            assert_eq!(observe(Err("gone")), Change::Unchanged);
+            assert_eq!(observe(Err("gone")), problem("gone"));
+            assert_eq!(observe(Err("gone")), Change::Unchanged);
+            assert_eq!(observe(Ok("old")), Change::Unchanged);
         }
     }
 
     #[test]
-    fn contents_that_become_usable_by_themselves_are_used() {
+    fn file_watch_uses_contents_that_become_valid() {
         let mut file = FileWatch::new("old");
         assert_eq!(file.observe(Ok("new"), |_| Ok(())), Change::Unchanged);
         let early = || Err("not valid yet".to_owned());

@@ -1,4 +1,4 @@
-//! A client for a small request now and then, by HTTP/1.1, with TLS or without.
+//! An HTTP/1.1 client for small and rare requests, with or without TLS.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,22 +17,22 @@ use crate::ClientTls;
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// An absolute URL of `http` or `https`, without a user. One of `https` has to be
-/// [trusted](Self::trust).
+/// An absolute URL of `http` or `https`, without a user. A URL of `https` needs a trust store: see
+/// [`trust`](Self::trust).
 #[derive(Debug, Clone)]
 pub(crate) struct Url {
     authority: Authority,
     path: PathAndQuery,
-    /// `None` is in the clear.
+    /// `None` is without TLS.
     tls: Option<ClientTls>,
 }
 
 impl Url {
-    /// `None` for anything else.
+    /// `None` for other texts.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let uri = Uri::from_str(text).ok()?;
         let authority = uri.authority()?.clone();
-        // What Uri takes for no port at all, such as 70000, it leaves in the text.
+        // `Uri` leaves an invalid port, such as 70000, in the text.
         let rest = authority.as_str().strip_prefix(authority.host())?;
         let is_port = rest.is_empty() || authority.port_u16().is_some_and(|port| port != 0);
         if !is_port || authority.host().is_empty() || text.contains('#') {
@@ -67,14 +67,13 @@ impl Url {
         Self { path, ..self }
     }
 
-    /// Says who has to have signed the server's certificate, if it is one of `https`: until then
-    /// nobody is trusted.
+    /// Sets the trust store for a URL of `https`. Without one no certificate is trusted.
     pub(crate) fn trust(self, tls: ClientTls) -> Self {
         Self { tls: self.tls.map(|_| tls), ..self }
     }
 
-    /// Sends a request there, whatever its own URL is, by a connection of its own: on `port`, unless
-    /// this URL has one. The answer may have a body of so many bytes.
+    /// Sends a request to this URL by a new connection. `port` is for a URL without one. The body of the
+    /// response may have up to `max_answer` bytes.
     pub(crate) async fn exchange(
         &self,
         mut request: Request<Full<Bytes>>,
@@ -104,7 +103,7 @@ impl Url {
             answer = &mut answer => answer,
             done = connection => {
                 done?;
-                // What came before the end is with the answer already.
+                // The response has all bytes that came before the end.
                 answer.await
             }
         }

@@ -2,35 +2,35 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The time in which so many lines of the log about the same trouble are enough: clients that are
-/// turned away come back at once, and the log should not be what the server is busy with.
+/// The interval of the limit. Refused clients return at once, and logging must not keep the server busy.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Trouble that may come a thousand times a second.
+/// Limits the log lines about an event that may happen a thousand times a second.
 #[derive(Debug)]
 pub struct LogThrottle {
     /// Lines in an [`INTERVAL`].
-    enough: u32,
+    limit: u32,
     begun: Option<Instant>,
     logged: u32,
-    /// How often it came since the last line.
+    /// The events since the last line.
     unlogged: u64,
 }
 
 impl LogThrottle {
-    /// Lets `enough` lines pass in each interval of five seconds.
-    pub const fn new(enough: u32) -> Self {
-        Self { enough, begun: None, logged: 0, unlogged: 0 }
+    /// Allows so many lines in each interval of five seconds.
+    pub const fn new(limit: u32) -> Self {
+        Self { limit, begun: None, logged: 0, unlogged: 0 }
     }
 
-    /// Gives `line` how often it has happened since the last line, unless there were enough just now.
+    /// Counts an event, and calls `line` with the events since the last line, unless the limit is
+    /// reached.
     pub fn log(&mut self, line: impl FnOnce(u64)) {
         self.unlogged += 1;
         if self.begun.is_none_or(|begun| begun.elapsed() >= INTERVAL) {
             self.begun = Some(Instant::now());
             self.logged = 0;
         }
-        if self.logged < self.enough {
+        if self.logged < self.limit {
             self.logged += 1;
             line(std::mem::take(&mut self.unlogged));
         }
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn there_are_enough_lines_in_an_interval_and_the_next_one_tells_of_the_rest() {
+    async fn log_throttle_counts_suppressed_lines() {
         let mut trouble = LogThrottle::new(2);
         let mut lines = Vec::new();
         for _ in 0..5 {

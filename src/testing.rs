@@ -1,9 +1,9 @@
 //! Calling handlers in unit tests, without a network.
 //!
-//! Unary methods are simply awaited. For streams there is a [`Recorder`] to look at what a handler
-//! has sent, [`Streaming::from_messages`] to give it requests, and [`requests`] to feed it one at a
-//! time. [`intercept`] runs an interceptor. All that a test needs besides is an executor, such as
-//! tokio's with the features `macros` and `rt`.
+//! A test awaits unary methods directly. For streams, a [`Recorder`] records the messages of a handler,
+//! [`Streaming::from_messages`] gives it requests, and [`requests`] sends them one at a time.
+//! [`intercept`] runs an interceptor. A test also needs an executor, such as tokio with the features
+//! `macros` and `rt`.
 //!
 //! ```
 //! use balafon::testing::Recorder;
@@ -38,8 +38,8 @@ use crate::{
     UNKNOWN_METHOD,
 };
 
-/// Records what a handler puts into its [`Sink`], and how it ends. It takes every message, however
-/// many there are.
+/// Records the messages that a handler puts into its [`Sink`], and its result. It takes any number of
+/// messages.
 pub struct Recorder<T> {
     exchange: Arc<Exchange>,
     recorded: Mutex<Recorded<T>>,
@@ -52,14 +52,14 @@ struct Recorded<T> {
 }
 
 impl<T: Message + Default + Clone> Recorder<T> {
-    /// A recorder that has seen nothing.
+    /// An empty recorder.
     pub fn new() -> Self {
         let recorded =
             Recorded { decoder: FrameDecoder::new(usize::MAX), values: Vec::new(), result: None };
         Self { exchange: Exchange::detached(&UNKNOWN_METHOD), recorded: Mutex::new(recorded) }
     }
 
-    /// Runs a handler with a sink of this recorder to its end.
+    /// Runs a handler to its end, with a sink of this recorder.
     pub async fn record<Fut>(&self, handler: impl FnOnce(Sink<T>) -> Fut)
     where
         Fut: Future<Output = Result<(), Status>>,
@@ -76,7 +76,7 @@ impl<T: Message + Default + Clone> Recorder<T> {
     /// The messages so far.
     ///
     /// # Panics
-    /// If what was encoded cannot be decoded.
+    /// If an encoded message cannot be decoded.
     pub fn values(&self) -> Vec<T> {
         let mut recorded = self.lock();
         let outbound = &mut self.exchange.lock().outbound;
@@ -104,7 +104,7 @@ impl<T: Message + Default + Clone> Recorder<T> {
         matches!(self.lock().result, Some(Ok(())))
     }
 
-    /// The error with which the handler has returned.
+    /// The error that the handler has returned.
     pub fn error(&self) -> Option<Status> {
         self.lock().result.clone()?.err()
     }
@@ -131,7 +131,7 @@ pub fn call(method: &'static Method) -> Call {
     Call::detached(method)
 }
 
-/// Runs an interceptor around a handler, both on `call`: a [`call`] of some method, or that of a
+/// Runs an interceptor around a handler. The call is a [`call`] of a method, or the call of a
 /// [`Request`](crate::Request).
 ///
 /// ```
@@ -168,14 +168,14 @@ where
     interceptor.intercept(call, next).await
 }
 
-/// A stream of requests that a test feeds while the handler runs.
+/// A stream of requests, to which a test sends while the handler runs.
 pub fn requests<T: Message + Default>() -> (Requests<T>, Streaming<T>) {
     let exchange = Exchange::detached(&UNKNOWN_METHOD);
     let requests = Requests { exchange: exchange.clone(), messages: PhantomData };
     (requests, Streaming::new(exchange))
 }
 
-/// The client's side of a stream of requests. Dropped without a half-close it is a cancellation.
+/// The client's side of a stream of requests. Dropping it without a half-close cancels the call.
 pub struct Requests<T> {
     exchange: Arc<Exchange>,
     messages: PhantomData<fn(T)>,

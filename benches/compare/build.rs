@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut config = balafon_codegen::prost_build::Config::new();
     config.bytes(["."]);
-    balafon_codegen::compile_with(config, &["proto/echo.proto"], &["proto"])?;
+    balafon_codegen::Builder::new().prost(config).compile(&["proto/echo.proto"], &["proto"])?;
 
     let mut compiler = protox::Compiler::new(folders)?;
     compiler.include_imports(true).include_source_info(true).open_files(FILES)?;

@@ -1,6 +1,6 @@
 //! Makes the comments of a `.proto` safe for rustdoc, before prost turns them into documentation.
 //!
-//! Left to prost: bare URLs and square brackets. It escapes them in every line, in code as well.
+//! Prost itself escapes bare URLs and square brackets, in code as well.
 
 use prost_types::FileDescriptorSet;
 
@@ -17,7 +17,7 @@ pub(crate) fn clean(set: &mut FileDescriptorSet) {
     }
 }
 
-/// What rustdoc would run as a test becomes a block of text; what looks like HTML is escaped.
+/// Marks code, which rustdoc would run as a test, as text. Escapes text that looks like HTML.
 fn rustdoc(comment: &str) -> String {
     let lines: Vec<_> = comment.lines().map(|line| line.trim_end().replace('\t', "    ")).collect();
     let margin = lines.iter().filter(|line| !line.is_empty()).map(|line| indent(line)).min();
@@ -28,7 +28,7 @@ fn rustdoc(comment: &str) -> String {
     page.finish()
 }
 
-/// A comment as far as it is written.
+/// A comment that is being written.
 ///
 /// ```text
 ///           ``` or ~~~                    the same again
@@ -41,16 +41,16 @@ fn rustdoc(comment: &str) -> String {
 struct Page {
     lines: Vec<String>,
     block: Option<Block>,
-    /// The column where text stands: 0, or more within a list item.
+    /// The column of text: 0, or more within a list item.
     text_column: usize,
-    /// Within `code` that may go on in the next line.
+    /// Whether the line ended within `code`, which may continue in the next one.
     in_code: bool,
 }
 
 enum Block {
     /// Ends with this fence.
     Fenced(String),
-    /// Ends with a line that stands before this column.
+    /// Ends with a line that is indented less.
     Indented(usize),
 }
 
@@ -77,7 +77,7 @@ impl Page {
     fn push_prose(&mut self, line: &str) {
         let text = line.trim_start();
         let column = indent(line);
-        // Code with an indent cannot follow a line of text at once.
+        // Indented code cannot directly follow a line of text.
         let after_gap =
             self.lines.last().is_none_or(|last| last.is_empty() || last.starts_with('#'));
         if text.is_empty() {
@@ -103,7 +103,7 @@ impl Page {
         }
     }
 
-    /// Escapes `<` where a tag would begin, and frees `<https://..>` of the brackets that prost will add.
+    /// Escapes `<` at the start of a tag, and removes the brackets of `<https://..>`, which prost adds.
     fn escape(&mut self, line: &str) -> String {
         let mut out = String::new();
         let mut rest = line;
@@ -129,7 +129,7 @@ impl Page {
         out + rest
     }
 
-    /// Closes the block before the empty lines at its end, which are not part of it.
+    /// Closes the block before the empty lines at its end.
     fn close_indented(&mut self) {
         let end = self.lines.iter().rposition(|line| !line.is_empty()).map_or(0, |last| last + 1);
         self.lines.insert(end, format!("{:1$}```", "", self.text_column));
@@ -162,7 +162,7 @@ fn is_closing(text: &str, opening: &str) -> bool {
     text.len() >= opening.len() && text.chars().all(|c| opening.starts_with(c))
 }
 
-/// The width of a list marker with the space behind it: where the text of the item begins.
+/// The width of a list marker with its space: the column of the item's text.
 fn list_marker(text: &str) -> Option<usize> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let marks: &[char] = if digits == 0 { &['-', '*', '+'] } else { &['.', ')'] };
@@ -184,14 +184,14 @@ mod tests {
     }
 
     #[test]
-    fn the_margin_is_cut() {
+    fn comment_margin_is_cut() {
         check(&[" One.", "", "   Two.", ""], &["One.", "", "  Two."]);
         check(&["One.", " Two."], &["One.", " Two."]);
         check(&["", "  "], &[]);
     }
 
     #[test]
-    fn indented_code_is_text() {
+    fn comment_indented_code_is_text() {
         check(
             &["One:", "", "    a", "", "      b", "", "Two."],
             &["One:", "", "```text", "    a", "", "      b", "```", "", "Two."],
@@ -200,12 +200,12 @@ mod tests {
     }
 
     #[test]
-    fn an_indent_within_a_paragraph_is_not_code() {
+    fn comment_indent_within_a_paragraph_is_text() {
         check(&["One", "    <two>"], &["One", "    \\<two>"]);
     }
 
     #[test]
-    fn text_of_a_list_item_is_not_code_unless_four_columns_deeper() {
+    fn comment_list_text_is_not_code() {
         check(
             &["- one", "", "    two", "", "      code", "", "three", "", "    code"],
             &[
@@ -228,14 +228,14 @@ mod tests {
     }
 
     #[test]
-    fn fenced_code_is_text_in_whatever_language() {
+    fn comment_fenced_code_is_text() {
         check(&["```rust,no_run", "<a>", "```"], &["```text", "<a>", "```"]);
         check(&["~~~~", "~~~", "~~~~", "<a>"], &["~~~~text", "~~~", "~~~~", "\\<a>"]);
         check(&["```", "never closed"], &["```text", "never closed", "```"]);
     }
 
     #[test]
-    fn html_is_escaped_outside_of_code() {
+    fn comment_html_is_escaped_outside_of_code() {
         check(&["<id> `<id>` a < b, 1 <2"], &["\\<id> `<id>` a < b, 1 <2"]);
         check(&["`code that", "<goes> on` <tag>"], &["`code that", "<goes> on` \\<tag>"]);
         check(&["`not closed", "", "<tag>"], &["`not closed", "", "\\<tag>"]);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_keeps_one_pair_of_angle_brackets_which_prost_adds() {
+    fn comment_url_has_one_pair_of_brackets() {
         check(&["<https://example.com>, <x>"], &["https://example.com, \\<x>"]);
     }
 }

@@ -1,4 +1,4 @@
-//! One descriptor set for each service: the file that defines it, and all that the file imports.
+//! One descriptor set for each service: the file that defines it, and its imports.
 
 use std::collections::HashSet;
 use std::fs;
@@ -10,8 +10,8 @@ use prost_types::FileDescriptorProto;
 use crate::error::Error;
 use crate::names;
 
-/// A `google.protobuf.FileDescriptorSet` whose files stay as they are: prost's own type would drop custom options,
-/// which are extensions.
+/// A `google.protobuf.FileDescriptorSet` with the bytes of its files. The type of prost would drop
+/// custom options, which are extensions.
 #[derive(Clone, PartialEq, Message)]
 struct RawSet {
     #[prost(bytes = "vec", repeated, tag = "1")]
@@ -36,13 +36,13 @@ pub(crate) fn write(set: &[u8], out_dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// The names of `file` and of everything that it imports, directly or not.
+/// The names of `file` and of its direct and indirect imports.
 fn with_imports<'a>(
     files: &'a [FileDescriptorProto],
     file: &'a FileDescriptorProto,
 ) -> HashSet<&'a str> {
     let mut needed = HashSet::from([file.name()]);
-    // From the last file to the first: whoever needs a file comes after it.
+    // From the last file to the first: a file comes after its imports.
     for file in files.iter().rev() {
         if needed.contains(file.name()) {
             needed.extend(file.dependency.iter().map(String::as_str));
@@ -55,8 +55,8 @@ fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, Error> {
     M::decode(bytes).map_err(|err| Error::invalid(format!("descriptors of protox: {err}")))
 }
 
-/// An untouched file keeps its time stamp, and what includes it is not compiled again.
-fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+/// Keeps the time stamp of an unchanged file, so that Cargo does not compile it again.
+pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());
     }

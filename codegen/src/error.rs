@@ -1,13 +1,13 @@
 use std::{fmt, io};
 
-/// Why compilation failed.
+/// A failed compilation.
 ///
-/// `Debug` prints the same readable message as `Display`, since that is what Cargo shows of a build script whose
-/// `main` returns the error.
+/// `Debug` prints the same message as `Display`, since Cargo shows `Debug` when the `main` of a build script returns
+/// the error.
 pub struct Error(Kind);
 
 enum Kind {
-    /// A fault of a `.proto` file, or of the way to it.
+    /// A `.proto` file is invalid, or cannot be found or read.
     Proto(protox::Error),
     Io(String, io::Error),
     Invalid(String),
@@ -46,5 +46,12 @@ impl fmt::Debug for Error {
     }
 }
 
-// No `source`: the message already says all that the inner error does.
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.0 {
+            Kind::Io(_, err) => Some(err),
+            // The message already has all of the inner error.
+            Kind::Proto(_) | Kind::Invalid(_) => None,
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use prost_build::Module;
-use prost_types::{FileDescriptorSet, ServiceDescriptorProto};
+use prost_types::{FileDescriptorProto, FileDescriptorSet, ServiceDescriptorProto};
 
 use crate::error::Error;
 
@@ -17,12 +17,34 @@ pub(crate) fn descriptor_file(service: &str) -> String {
     format!("{service}.descriptors.bin")
 }
 
+/// The file with the code of a package, named as `include_proto!` expects it: `a.type.rs` for the module
+/// `a::r#type`.
+pub(crate) fn package_file(module: &Module) -> String {
+    let mut parts = Vec::new();
+    for part in module.parts() {
+        parts.push(match part {
+            // These keywords cannot be raw identifiers.
+            "crate_" | "extern_" | "self_" | "super_" => part.trim_end_matches('_'),
+            part => plain(part),
+        });
+    }
+    match parts[..] {
+        [] => "_.rs".to_owned(),
+        _ => parts.join(".") + ".rs",
+    }
+}
+
+/// Whether a path does not depend on the module that uses it.
+pub(crate) fn is_absolute(path: &str) -> bool {
+    path.starts_with("::") || path.starts_with("crate::")
+}
+
 /// The snake case of an identifier by prost's own rules, keywords included: a package of one component.
 fn snake(name: &str) -> String {
     Module::from_protobuf_package_name(name).parts().collect()
 }
 
-/// What tells the services of a run apart from everything else in their packages.
+/// The Rust names of services, none of which clashes with another item of the package.
 pub(crate) struct ServiceNames {
     /// How many suffixes a service needs, by its full name; most need none and are not here.
     suffixes: HashMap<String, usize>,
@@ -51,13 +73,13 @@ impl ServiceNames {
         let mut clashing = Vec::new();
         for file in &set.file {
             for service in &file.service {
-                check_methods(&full(file.package(), service.name()), service)?;
+                check_methods(file, service)?;
                 if !taken.insert((file.package(), snake(service.name()))) {
                     clashing.push((file.package(), service.name()));
                 }
             }
         }
-        // Last, so that no service gives its own name up for the new name of another.
+        // Last, so that the new name of a service does not take the own name of another.
         for (package, service) in clashing {
             let (mut name, mut suffix) = (snake(service), 0);
             while !taken.insert((package, name.clone())) {
@@ -82,13 +104,18 @@ impl ServiceNames {
     }
 }
 
-fn check_methods(full_name: &str, service: &ServiceDescriptorProto) -> Result<(), Error> {
+fn check_methods(
+    file: &FileDescriptorProto,
+    service: &ServiceDescriptorProto,
+) -> Result<(), Error> {
     let mut seen = HashMap::new();
     for method in &service.method {
         let rust = snake(method.name());
         if let Some(other) = seen.insert(rust.clone(), method.name()) {
             return Err(Error::invalid(format!(
-                "service {full_name}: the methods {other} and {} are both `{rust}` in Rust",
+                "{}: service {}: the methods {other} and {} are both `{rust}` in Rust",
+                file.name(),
+                full(file.package(), service.name()),
                 method.name(),
             )));
         }
@@ -96,7 +123,7 @@ fn check_methods(full_name: &str, service: &ServiceDescriptorProto) -> Result<()
     Ok(())
 }
 
-/// The name of the trait method; prost's own but for the one that the trait provides.
+/// The name of the trait method: that of prost, unless the trait has a method of this name itself.
 pub(crate) fn method(snake: &str) -> String {
     match snake {
         "into_service" => "into_service_".to_owned(),
@@ -104,7 +131,7 @@ pub(crate) fn method(snake: &str) -> String {
     }
 }
 
-/// The name of the static that describes the method; never that of a constant in the same module.
+/// The name of the static that describes the method. It differs from the constants of the same module.
 pub(crate) fn descriptor(snake: &str) -> String {
     match plain(snake).to_uppercase() {
         name if name == "NAME" || name == "FILE_DESCRIPTOR_SET" => name + "_",
@@ -114,10 +141,13 @@ pub(crate) fn descriptor(snake: &str) -> String {
 
 /// The type of prost's path, as seen from a module within the one that prost meant.
 pub(crate) fn from_submodule(path: &str) -> String {
-    // What prost gives for `google.protobuf.Empty` and the wrappers.
+    // Prost's types for `google.protobuf.Empty` and the wrappers.
     const BUILT_IN: [&str; 8] = ["()", "bool", "f32", "f64", "i32", "i64", "u32", "u64"];
-    let absolute = path.starts_with("::") || path.starts_with("crate::");
-    if absolute || BUILT_IN.contains(&path) { path.to_owned() } else { format!("super::{path}") }
+    if is_absolute(path) || BUILT_IN.contains(&path) {
+        path.to_owned()
+    } else {
+        format!("super::{path}")
+    }
 }
 
 fn plain(ident: &str) -> &str {

@@ -1,4 +1,4 @@
-//! The text of a service: a trait to implement, and a module with what is known of it at compile time.
+//! The code of a service: a trait to implement, and a module with its name, schema and methods.
 
 use prost_build::{Comments, Method, Service, ServiceGenerator};
 use prost_types::FileDescriptorSet;
@@ -6,76 +6,79 @@ use prost_types::FileDescriptorSet;
 use crate::error::Error;
 use crate::names::{self, ServiceNames};
 
-/// Called by prost for each service. All text is absolute paths: any name may be a message of the user.
+/// Prost calls it for each service. The code has only absolute paths, since any name may be a message of
+/// the user.
 pub(crate) struct Generator {
     names: ServiceNames,
+    /// The path to balafon.
+    balafon: String,
 }
 
 impl Generator {
-    pub(crate) fn new(files: &FileDescriptorSet) -> Result<Self, Error> {
-        Ok(Self { names: ServiceNames::new(files)? })
+    pub(crate) fn new(files: &FileDescriptorSet, crate_path: &str) -> Result<Self, Error> {
+        Ok(Self { names: ServiceNames::new(files)?, balafon: crate_path.to_owned() })
     }
 }
 
 impl ServiceGenerator for Generator {
     fn generate(&mut self, service: Service, buf: &mut String) {
         let (trait_name, module) = self.names.of(&service);
-        push_trait(&service, &trait_name, &module, buf);
-        push_module(&service, &trait_name, &module, buf);
+        push_trait(&service, &trait_name, &module, &self.balafon, buf);
+        push_module(&service, &trait_name, &module, &self.balafon, buf);
     }
 }
 
-fn push_trait(service: &Service, trait_name: &str, module: &str, buf: &mut String) {
+fn push_trait(service: &Service, trait_name: &str, module: &str, balafon: &str, buf: &mut String) {
     let full_name = names::full(&service.package, &service.proto_name);
     push_doc(&service.comments, &format!("The service `{full_name}`."), buf);
     if service.options.deprecated() {
-        // Not `#[deprecated]`: who implements a service that is on its way out has to name it.
+        // Not `#[deprecated]`: an implementation has to name the trait.
         buf.push_str("///\n/// Deprecated.\n");
     }
     let bounds = "::core::marker::Sized + ::core::marker::Send + ::core::marker::Sync + 'static";
-    // Clippy has views on names such as `into_..` and `new`, but the `.proto` chose them.
+    // The `.proto` chose the names, which clippy may not accept.
     buf.push_str("#[allow(clippy::new_ret_no_self, clippy::wrong_self_convention)]\n");
     buf.push_str(&format!("pub trait {trait_name}: {bounds} {{\n"));
     for method in &service.methods {
         push_method_doc(method, buf);
-        buf.push_str(&signature(method));
+        buf.push_str(&signature(method, balafon));
     }
-    push_into_service(service, module, buf);
+    push_into_service(service, module, balafon, buf);
     buf.push_str("}\n");
 }
 
-fn signature(method: &Method) -> String {
+fn signature(method: &Method, balafon: &str) -> String {
     let Method { input_type: input, output_type: output, .. } = method;
     let request = match method.client_streaming {
-        true => format!("::balafon::Streaming<{input}>"),
+        true => format!("{balafon}::Streaming<{input}>"),
         false => input.clone(),
     };
     let (out, response) = match method.server_streaming {
-        true => (format!(", out: ::balafon::Sink<{output}>"), "()".to_owned()),
-        false => (String::new(), format!("::balafon::Response<{output}>")),
+        true => (format!(", out: {balafon}::Sink<{output}>"), "()".to_owned()),
+        false => (String::new(), format!("{balafon}::Response<{output}>")),
     };
     format!(
-        "fn {name}(&self, request: ::balafon::Request<{request}>{out}) \
-         -> impl ::core::future::Future<Output = ::core::result::Result<{response}, ::balafon::Status>> \
+        "fn {name}(&self, request: {balafon}::Request<{request}>{out}) \
+         -> impl ::core::future::Future<Output = ::core::result::Result<{response}, {balafon}::Status>> \
          + ::core::marker::Send;\n",
         name = names::method(&method.name),
     )
 }
 
-fn push_into_service(service: &Service, module: &str, buf: &mut String) {
-    buf.push_str(
-        "/// Registers the implementation: pass the result to [`Router::add`](::balafon::Router::add).\n",
-    );
+fn push_into_service(service: &Service, module: &str, balafon: &str, buf: &mut String) {
+    buf.push_str(&format!(
+        "/// Registers the implementation: pass the result to [`Router::add`]({balafon}::Router::add).\n",
+    ));
     if service.methods.iter().any(|method| method.options.deprecated()) {
         buf.push_str("#[allow(deprecated)]\n");
     }
     buf.push_str(&format!(
-        "fn into_service(self) -> ::balafon::Service {{\n\
-         ::balafon::Service::builder({module}::NAME, {module}::FILE_DESCRIPTOR_SET, self)\n"
+        "fn into_service(self) -> {balafon}::Service {{\n\
+         {balafon}::Service::builder({module}::NAME, {module}::FILE_DESCRIPTOR_SET, self)\n"
     ));
     for method in &service.methods {
         let args = if method.server_streaming { "request, out" } else { "request" };
-        // By path and not `this.method(..)`: `this` is a pointer with methods of its own, such as `clone`.
+        // By path and not `this.method(..)`: `this` is an `Arc` with methods of its own, such as `clone`.
         buf.push_str(&format!(
             ".{shape}(&{module}::{descriptor}, |this, {args}| async move {{ Self::{name}(&this, {args}).await }})\n",
             shape = shape(method),
@@ -86,12 +89,11 @@ fn push_into_service(service: &Service, module: &str, buf: &mut String) {
     buf.push_str(".build()\n}\n");
 }
 
-fn push_module(service: &Service, trait_name: &str, module: &str, buf: &mut String) {
+fn push_module(service: &Service, trait_name: &str, module: &str, balafon: &str, buf: &mut String) {
     let full_name = names::full(&service.package, &service.proto_name);
     let descriptor_file = names::descriptor_file(&full_name);
     buf.push_str(&format!(
-        "/// What is known of [`{trait_name}`] at compile time: its name, its schema, and for each method a\n\
-         /// descriptor.\n\
+        "/// The name and the schema of [`{trait_name}`], and a descriptor of each method.\n\
          #[allow(clippy::module_inception)]\n\
          pub mod {module} {{\n\
          /// The full name of the service, as it stands in paths and in reflection.\n\
@@ -103,7 +105,7 @@ fn push_module(service: &Service, trait_name: &str, module: &str, buf: &mut Stri
     for method in &service.methods {
         push_method_doc(method, buf);
         buf.push_str(&format!(
-            "pub static {descriptor}: ::balafon::Rpc<{input}, {output}> = ::balafon::Rpc::{shape}({path:?});\n",
+            "pub static {descriptor}: {balafon}::Rpc<{input}, {output}> = {balafon}::Rpc::{shape}({path:?});\n",
             descriptor = names::descriptor(&method.name),
             input = names::from_submodule(&method.input_type),
             output = names::from_submodule(&method.output_type),
@@ -131,7 +133,7 @@ fn push_method_doc(method: &Method, buf: &mut String) {
     }
 }
 
-/// The comment of the `.proto`, or if there is none the default: public items are never without documentation.
+/// The comment of the `.proto`, or the default if there is none: all public items are documented.
 fn push_doc(comments: &Comments, default: &str, buf: &mut String) {
     if comments.leading.is_empty() && comments.trailing.is_empty() {
         buf.push_str(&format!("/// {default}\n"));

@@ -4,8 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use balafon_codegen::prost_build::Config;
-use balafon_codegen::{Error, compile_to};
+use balafon_codegen::{Builder, Error};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tempfile::TempDir;
@@ -32,9 +31,7 @@ fn protos() -> PathBuf {
 
 fn try_generate(files: &[&str]) -> Result<Generated, Error> {
     let dir = tempfile::tempdir().unwrap();
-    let mut config = Config::new();
-    config.out_dir(dir.path());
-    compile_to(dir.path(), config, files, &[protos()])?;
+    Builder::new().descriptor_dir(dir.path()).compile(files, &[protos()])?;
     Ok(Generated(dir))
 }
 
@@ -111,7 +108,7 @@ fn into_service_registers_each_method_once() {
 }
 
 #[test]
-fn paths_in_the_module_of_a_service_are_one_level_deeper() {
+fn service_module_paths_are_one_level_deeper() {
     let text = generate("greeter.proto").text("example.greeter.rs");
     for part in [
         "pub const NAME: &str = \"example.greeter.Greeter\";",
@@ -154,7 +151,7 @@ fn comments_become_documentation() {
 }
 
 #[test]
-fn documentation_is_escaped_once_and_its_code_is_not_a_test() {
+fn documentation_is_escaped_once_without_doctests() {
     let text = generate("greeter.proto").text("example.greeter.rs");
     assert_has(
         &text,
@@ -169,7 +166,7 @@ fn documentation_is_escaped_once_and_its_code_is_not_a_test() {
 }
 
 #[test]
-fn keywords_and_names_of_our_own_are_kept_apart() {
+fn keywords_and_reserved_names_are_renamed() {
     let text = generate("keywords.proto").text("example.keywords.rs");
     for part in [
         "pub trait Type:",
@@ -196,7 +193,7 @@ fn keywords_and_names_of_our_own_are_kept_apart() {
 }
 
 #[test]
-fn a_deprecated_method_is_deprecated_for_its_callers_only() {
+fn deprecated_methods_warn_their_callers_only() {
     let text = generate("keywords.proto").text("example.keywords.rs");
     assert_has(&text, "#[deprecated] fn old(");
     assert_has(&text, "#[deprecated] pub static OLD:");
@@ -205,7 +202,7 @@ fn a_deprecated_method_is_deprecated_for_its_callers_only() {
 }
 
 #[test]
-fn a_service_gives_way_to_a_message_and_to_a_nested_package() {
+fn service_names_avoid_messages_and_nested_packages() {
     let text = generate("clash.proto").text("example.clash.rs");
     // `User` cannot become `UserService`, since that is there, too.
     assert_has(&text, "pub trait UserServiceService:");
@@ -219,7 +216,7 @@ fn a_service_gives_way_to_a_message_and_to_a_nested_package() {
 }
 
 #[test]
-fn a_service_needs_no_package() {
+fn service_without_a_package() {
     let generated = generate("no_package.proto");
     let text = generated.text("_.rs");
     assert_has(&text, "pub const NAME: &str = \"Bare\";");
@@ -232,7 +229,7 @@ fn a_service_needs_no_package() {
 }
 
 #[test]
-fn a_descriptor_set_holds_the_file_after_all_that_it_imports_and_nothing_else() {
+fn descriptor_set_is_the_file_after_its_imports() {
     let generated = try_generate(&["keywords.proto", "greeter.proto", "clash.proto"]).unwrap();
     let set = generated.descriptor_set("example.greeter.Greeter");
     let names: Vec<_> = set.file.iter().map(|file| file.name()).collect();
@@ -256,7 +253,7 @@ fn a_descriptor_set_holds_the_file_after_all_that_it_imports_and_nothing_else() 
 }
 
 #[test]
-fn a_descriptor_set_keeps_custom_options() {
+fn descriptor_set_keeps_custom_options() {
     let bytes = generate("greeter.proto").descriptors("example.greeter.Greeter");
     // Field 50001, length-delimited, 8 bytes.
     let option = [&[0x8a, 0xb5, 0x18, 8], b"everyone".as_slice()].concat();
@@ -264,7 +261,7 @@ fn a_descriptor_set_keeps_custom_options() {
 }
 
 #[test]
-fn two_services_of_a_file_have_the_same_descriptors() {
+fn descriptor_sets_of_one_file_are_equal() {
     let generated = generate("greeter.proto");
     assert_eq!(
         generated.descriptors("example.greeter.Greeter"),
@@ -273,29 +270,29 @@ fn two_services_of_a_file_have_the_same_descriptors() {
 }
 
 #[test]
-fn a_second_run_does_not_touch_the_descriptors() {
+fn descriptor_sets_are_not_rewritten_unchanged() {
     let generated = generate("greeter.proto");
     let modified = || {
         let path = generated.0.path().join("example.greeter.Greeter.descriptors.bin");
         fs::metadata(path).unwrap().modified().unwrap()
     };
     let before = modified();
-    let mut config = Config::new();
-    config.out_dir(generated.0.path());
-    compile_to(generated.0.path(), config, &["greeter.proto"], &[protos()]).unwrap();
+    let again = Builder::new().descriptor_dir(generated.0.path());
+    again.compile(&["greeter.proto"], &[protos()]).unwrap();
     assert_eq!(modified(), before);
 }
 
 #[test]
-fn an_error_names_file_line_and_column() {
+fn errors_name_file_line_and_column() {
     for (file, start) in [
         ("broken_syntax.proto", "broken_syntax.proto:4:15: expected"),
         ("broken_type.proto", "broken_type.proto:4:3: name 'Unknown' is not defined"),
         ("broken_import.proto", "broken_import.proto:3:1: import 'nowhere.proto' not found"),
+        ("edition.proto", "edition.proto:5:1: editions are not supported: wanted syntax"),
         ("nowhere.proto", "file 'nowhere.proto' does not exist"),
         (
             "same_method.proto",
-            "service example.same.Twice: the methods GetUser and getUser are both `get_user`",
+            "same_method.proto: service example.same.Twice: the methods GetUser and getUser are both `get_user`",
         ),
     ] {
         let err = try_generate(&[file]).err().unwrap();
@@ -305,7 +302,7 @@ fn an_error_names_file_line_and_column() {
 }
 
 #[test]
-fn a_file_is_named_by_its_path_or_as_in_an_import() {
+fn files_are_named_by_path_or_import() {
     let path = protos().join("nested/deep/types.proto");
     for name in ["nested/deep/types.proto", path.to_str().unwrap()] {
         assert_has(&generate(name).text("nested.deep.rs"), "pub struct Outer");
@@ -313,7 +310,13 @@ fn a_file_is_named_by_its_path_or_as_in_an_import() {
 }
 
 #[test]
-fn outside_of_a_build_script_there_is_no_out_dir() {
+fn compile_outside_of_a_build_script_is_an_error() {
     let err = balafon_codegen::compile(&["greeter.proto"], &[protos()]).unwrap_err();
     assert!(err.to_string().starts_with("OUT_DIR is not set"), "{err}");
+}
+
+#[test]
+fn crate_path_has_to_be_absolute() {
+    let err = Builder::new().crate_path("rpc").compile(&["greeter.proto"], &[protos()]);
+    assert!(err.unwrap_err().to_string().starts_with("crate path 'rpc': wanted"));
 }

@@ -8,27 +8,30 @@ use super::{ClientAddr, TraceContext};
 use crate::cut::for_log;
 use crate::{AsciiKey, AsciiValue, Call, Interceptor, Metadata, Next, Outcome};
 
-/// Carries the correlation id, from the client and back to it.
+/// The correlation id: the client may send it, and gets it back.
 pub static X_REQUEST_ID: AsciiKey = AsciiKey::from_static("x-request-id");
 
-/// A client's id longer than this is replaced: it goes into every log line of the call.
+/// A longer id of a client is replaced, since every log line of the call contains it.
 const MAX_ID_LEN: usize = 128;
 
-/// Writes one structured line for each call, whatever its shape and however it ended: an event of
-/// level INFO and target `balafon::access` with the fields `method`, `peer`, `status`, `error`
-/// (its [`log_message`](crate::Status::log_message)), `duration_us`, `messages_in`, `messages_out` and `correlation_id`; and `trace_id` and
-/// `client`, if there is a [`TraceContext`] or a [`ClientAddr`] in the call's extensions, and
-/// `principal`, if an interceptor [says](Call::attribute_to) who calls.
+/// Logs one structured line for each call, of any shape and with any end. It is an event of level INFO
+/// and target `balafon::access`, with these fields:
 ///
-/// The correlation id is the client's `x-request-id`, or a new UUID where there is none. The client
-/// gets it back in the response metadata, handlers find it as [`CorrelationId`] in the extensions.
+/// - `method`, `peer`, `status`, `duration_us`, `messages_in`, `messages_out`, `correlation_id`;
+/// - `error`: the [`log_message`](crate::Status::log_message) of a status that is not OK;
+/// - `trace_id`, if there is a [`TraceContext`] in the extensions of the call;
+/// - `client`, if there is a [`ClientAddr`] in the extensions of the call;
+/// - `principal`, if an interceptor has [attributed](Call::attribute_to) the call to one.
 ///
-/// Register it first, so that it is the outermost and sees what the other interceptors answer: only
-/// what makes the trace context comes before it.
+/// The correlation id is the client's `x-request-id`, or a new UUID. The client gets it back in the
+/// response metadata. Handlers find it as [`CorrelationId`] in the extensions.
+///
+/// Register it outermost, so that it logs calls that other interceptors refuse. Only `Traces` and
+/// `TrustProxies` come before it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AccessLog;
 
-/// The id that ties a call's log lines together.
+/// The id that all log lines of a call share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CorrelationId(pub Arc<str>);
 
@@ -43,7 +46,7 @@ impl Interceptor for AccessLog {
         let client = ClientAddr::of(&call);
         let (start, peer, handle) = (call.started(), call.peer().clone(), call.handle());
         let method = call.method();
-        // A known path is static; an unknown one is the client's text, and goes with the call.
+        // The path of a known method is static. An unknown path is dropped with the call, so it is copied.
         let unknown: Option<Box<str>> =
             (call.path() != method.path).then(|| for_log(call.path()).into());
 
@@ -75,9 +78,9 @@ fn correlation_id(metadata: &Metadata) -> Arc<str> {
     }
 }
 
-/// A UUIDv7; each thread has its own order of them. `Uuid::now_v7` keeps one for the process, under a
-/// lock that every call of every worker would take. A clock before 1970, which no UUIDv7 can carry, counts
-/// as 1970: `Timestamp::now` would panic.
+/// A UUIDv7. Each thread orders its own: `Uuid::now_v7` has one order for the process, behind a lock
+/// that every call would take. A clock before 1970 counts as 1970, since a UUIDv7 cannot hold earlier
+/// times and `Timestamp::now` would panic.
 fn new_id() -> Uuid {
     thread_local! {
         static ORDER: ContextV7 = const { ContextV7::new() };

@@ -3,17 +3,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::{InvalidPattern, MethodPattern};
 use crate::{Call, Interceptor, Next, Outcome, Status};
 
-/// Lets only so many calls be open at a time, and ends others with UNAVAILABLE at once: who has
-/// another server to ask is told so while that still helps, and nothing waits here that its client
-/// has given up by the time it is served.
+/// Load shedding: limits how many calls are open at a time, and ends others with UNAVAILABLE at once.
+/// Clients can then try another server without delay, and no call waits until its client has given
+/// up.
 ///
-/// Register it before what costs much, such as authentication.
+/// Register it before expensive interceptors, such as authentication.
 ///
 /// ```
 /// use balafon::Router;
 /// use balafon::interceptors::ConcurrencyLimit;
 ///
-/// // Whoever asks whether the server is alive should not be told that it is busy.
+/// // A busy server is still healthy.
 /// let limit = ConcurrencyLimit::new(1000).exempt("grpc.health.v1.Health/*")?;
 /// let router = Router::new().intercept(limit);
 /// # Ok::<(), balafon::interceptors::InvalidPattern>(())
@@ -26,7 +26,7 @@ pub struct ConcurrencyLimit {
 }
 
 impl ConcurrencyLimit {
-    /// At most so many calls at a time, streams as well as others.
+    /// Allows so many calls at a time, of any shape.
     pub fn new(calls: usize) -> Self {
         Self { max: calls, open: AtomicUsize::new(0), exempt: Vec::new() }
     }
@@ -34,7 +34,7 @@ impl ConcurrencyLimit {
     /// Neither counts nor refuses calls to these methods.
     ///
     /// # Errors
-    /// If it is no [`MethodPattern`].
+    /// If `methods` is not a [`MethodPattern`].
     pub fn exempt(mut self, methods: &str) -> Result<Self, InvalidPattern> {
         self.exempt.push(methods.parse()?);
         Ok(self)
@@ -46,28 +46,28 @@ impl Interceptor for ConcurrencyLimit {
         if self.exempt.iter().any(|methods| methods.matches(call.method())) {
             return next.run(call).await;
         }
-        let place = Place::of(&self.open);
-        if place.before >= self.max {
+        let permit = OpenCall::new(&self.open);
+        if permit.before >= self.max {
             return Status::unavailable("the server has too many calls at the moment").into();
         }
         next.run(call).await
     }
 }
 
-/// Counts a call for as long as it is held, however the call ends.
-struct Place<'a> {
+/// Counts a call until it is dropped, however the call ends.
+struct OpenCall<'a> {
     open: &'a AtomicUsize,
     before: usize,
 }
 
-impl<'a> Place<'a> {
-    fn of(open: &'a AtomicUsize) -> Self {
-        // The number alone matters: nothing else is read by what it is.
+impl<'a> OpenCall<'a> {
+    fn new(open: &'a AtomicUsize) -> Self {
+        // Relaxed: no other memory is read depending on this number.
         Self { open, before: open.fetch_add(1, Ordering::Relaxed) }
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for OpenCall<'_> {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }

@@ -3,18 +3,18 @@ use std::str::FromStr;
 
 use crate::Method;
 
-/// Methods by name: `package.Service/Method`, `package.Service/*`, `*/Method`, or `*` for all. A
-/// star stands for a whole name only.
+/// A pattern of method names: `package.Service/Method`, `package.Service/*`, `*/Method`, or `*` for
+/// all. A star stands for a whole name only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MethodPattern {
-    /// `None` is any.
+    /// `None` matches any.
     service: Option<Box<str>>,
     method: Option<Box<str>>,
 }
 
 impl MethodPattern {
-    /// Whether the method is one of those. The names are those of its description, not what a
-    /// client has sent.
+    /// Whether the pattern matches the method. It compares the names in the description of the method,
+    /// not the path of the request.
     pub fn matches(&self, method: &Method) -> bool {
         let is = |wanted: &Option<Box<str>>, name: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == name)
@@ -49,7 +49,7 @@ impl FromStr for MethodPattern {
     }
 }
 
-/// A text that is no [`MethodPattern`].
+/// A text that is not a [`MethodPattern`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidPattern(String);
 
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_matches_whole_names() {
+    fn pattern_matches_whole_names() {
         assert_eq!(matched("a.Users/Get"), [true, false, false]);
         assert_eq!(matched("a.Users/*"), [true, true, false]);
         assert_eq!(matched("*/Get"), [true, false, true]);

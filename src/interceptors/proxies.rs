@@ -8,8 +8,8 @@ use crate::{Call, Interceptor, Next, Outcome, PeerAddr};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// A proxy whose `x-forwarded-for` counts: an address, a network such as `10.0.0.0/8` or
-/// `2001:db8::/32`, or `unix`, whoever is at the other end of a Unix socket.
+/// A proxy whose `x-forwarded-for` is trusted: an address, a network such as `10.0.0.0/8` or
+/// `2001:db8::/32`, or `unix` for all peers on Unix sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrustedProxy(Kind);
 
@@ -20,7 +20,7 @@ enum Kind {
 }
 
 impl TrustedProxy {
-    /// Whether this peer is such a proxy.
+    /// Whether this peer is the proxy.
     pub fn is(self, peer: &PeerAddr) -> bool {
         match (self.0, peer) {
             (Kind::Network { .. }, PeerAddr::Tcp(address)) => self.has(address.ip()),
@@ -65,7 +65,7 @@ impl FromStr for TrustedProxy {
     }
 }
 
-/// A text that is no [`TrustedProxy`].
+/// A text that is not a [`TrustedProxy`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidProxy(String);
 
@@ -81,9 +81,9 @@ impl fmt::Display for InvalidProxy {
 
 impl std::error::Error for InvalidProxy {}
 
-/// Finds the client of each call that comes from a trusted proxy, and leaves it as a [`ClientAddr`]
-/// in the extensions of the call. The access log, the audit lines of `Auth` and the spans of `Traces`
-/// show it beside the peer: register this before them.
+/// Finds the client of each call that comes from a trusted proxy. The [`ClientAddr`] is then in the
+/// extensions of the call. The access log, the audit lines of `Auth` and the spans of `Traces` show it
+/// beside the peer: register this before them.
 ///
 /// ```
 /// use balafon::Router;
@@ -101,8 +101,8 @@ impl TrustProxies {
         Self::default()
     }
 
-    /// Believes the `x-forwarded-for` of calls from this proxy. May be repeated; of a chain of
-    /// proxies each has to be trusted.
+    /// Trusts the `x-forwarded-for` of calls from this proxy. May be repeated. In a chain of proxies
+    /// each has to be trusted.
     #[must_use]
     pub fn trust(mut self, proxy: TrustedProxy) -> Self {
         self.0.0.push(proxy);
@@ -120,12 +120,12 @@ impl Interceptor for TrustProxies {
 }
 
 /// The address of the client for which a trusted proxy makes a call. [`TrustProxies`] puts it into
-/// the extensions of the call; a call that no proxy forwards has none.
+/// the extensions of the call. Calls without a trusted proxy have none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddr(pub IpAddr);
 
 impl ClientAddr {
-    /// That of this call, if it has one.
+    /// The address of this call, if it has one.
     pub fn of(call: &Call) -> Option<Self> {
         call.extensions().get().copied()
     }
@@ -137,16 +137,16 @@ impl fmt::Display for ClientAddr {
     }
 }
 
-/// All that are trusted.
+/// The trusted proxies.
 #[derive(Debug, Clone, Default)]
 pub(in crate::interceptors) struct Proxies(pub(in crate::interceptors) Vec<TrustedProxy>);
 
 impl Proxies {
-    /// The address that trusted proxies have forwarded; `None` if the call does not come from one,
-    /// or that says nothing.
+    /// The address that trusted proxies have forwarded. `None` if the call does not come from one, or
+    /// if the proxy sent no address.
     ///
-    /// Each proxy adds at the end whom it has the call from. So what is there is read from the end,
-    /// for as long as it is a trusted proxy that says so: what stands before that may be invented.
+    /// Each proxy appends the address of its own peer. So entries are read from the end, as long as the
+    /// entry after them is a trusted proxy. The client may have made up all earlier entries.
     pub(super) fn forwarded(&self, call: &Call) -> Option<IpAddr> {
         if !self.0.iter().any(|proxy| proxy.is(&call.peer().addr)) {
             return None;
@@ -165,7 +165,7 @@ impl Proxies {
     }
 }
 
-/// Some proxies add the port.
+/// Parses an entry; some proxies add the port.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
     let with_port = || text.parse().ok().map(|address: SocketAddr| address.ip());
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_has_the_addresses_that_begin_alike() {
+    fn trusted_network_has_addresses_of_its_prefix() {
         let has = |network: &str, address: &str| {
             network.parse::<TrustedProxy>().unwrap().has(address.parse().unwrap())
         };
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_proxy() {
+    fn trusted_proxy_refuses_other_texts() {
         for text in ["", "localhost", "10.0.0.0/33", "::/129", "10.0.0.0/", "10/8", "10.0.0.0/-1"] {
             let error = text.parse::<TrustedProxy>().unwrap_err().to_string();
             assert!(error.contains("10.0.0.0/8"), "{error}");
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_may_have_ports() {
+    fn forwarded_addresses_may_have_ports() {
         for text in ["192.0.2.1", "192.0.2.1:80"] {
             assert_eq!(address(text), Some([192, 0, 2, 1].into()), "{text}");
         }

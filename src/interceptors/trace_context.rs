@@ -4,34 +4,33 @@ use std::sync::Arc;
 
 use crate::{AsciiKey, Metadata};
 
-/// Carries the trace, the caller's span and whether it is recorded (W3C Trace Context, 3.2).
+/// The trace, the caller's span and whether it is sampled (W3C Trace Context, 3.2).
 pub static TRACEPARENT: AsciiKey = AsciiKey::from_static("traceparent");
 
-/// Carries what tracing systems add to that (W3C Trace Context, 3.3).
+/// Further data of tracing systems (W3C Trace Context, 3.3).
 pub static TRACESTATE: AsciiKey = AsciiKey::from_static("tracestate");
 
-/// What version 00 has: `00-<trace id>-<span id>-<flags>`. Later ones may go on behind it.
+/// The length of version 00: `00-<trace id>-<span id>-<flags>`. Later versions may be longer.
 const TRACEPARENT_LEN: usize = 55;
 
-/// The one flag that all versions have.
+/// The only flag that all versions have.
 const SAMPLED: u8 = 1;
 
 /// Members of a list in `tracestate`, and bytes of a key and of a value (3.3.1).
 const MAX_MEMBERS: usize = 32;
 const MAX_MEMBER_PART: usize = 256;
 
-/// The trace that a call belongs to, and its place therein.
+/// The trace of a call, and the span of the call in it.
 ///
-/// In the extensions of a call it says what the handler is to send along with calls of its own, so
-/// that they belong to the same trace; the access log writes its trace id. `Traces` puts it there,
-/// as may any interceptor outside of the access log.
+/// `Traces` puts it into the extensions of the call. A handler propagates it with calls of its own, so
+/// that they belong to the same trace. The access log logs the trace id.
 ///
 /// ```
 /// use balafon::interceptors::{TRACEPARENT, TRACESTATE, TraceContext};
 /// use balafon::{AsciiValue, Call, Metadata};
 ///
-/// /// What a handler sends along with a call that it makes.
-/// fn onward(call: &Call) -> Metadata {
+/// /// The metadata of a call that the handler makes.
+/// fn propagate(call: &Call) -> Metadata {
 ///     let mut metadata = Metadata::new();
 ///     if let Some(context) = call.extensions().get::<TraceContext>() {
 ///         context.write_to(&mut metadata);
@@ -56,11 +55,11 @@ pub struct TraceContext {
     state: Option<Arc<str>>,
 }
 
-/// What all spans of a trace share. Its text is 32 hexadecimal digits.
+/// The id that all spans of a trace share. Its text is 32 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TraceId(pub NonZeroU128);
 
-/// A span within its trace. Its text is 16 hexadecimal digits.
+/// The id of a span within its trace. Its text is 16 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SpanId(pub NonZeroU64);
 
@@ -70,14 +69,14 @@ impl TraceContext {
         Self { trace_id, span_id, sampled, state: None }
     }
 
-    /// Another span of the same trace, with what tracing systems have added so far.
+    /// Another span of the same trace, with the same `tracestate`.
     #[must_use]
     pub fn child(&self, span_id: SpanId) -> Self {
         Self { span_id, ..self.clone() }
     }
 
-    /// What `traceparent` and `tracestate` say; `None` without a valid `traceparent`, as one of
-    /// several is not. A `tracestate` that is not valid is left out (3.3.1.1).
+    /// Reads `traceparent` and `tracestate`. `None` unless there is exactly one `traceparent` and it is
+    /// valid. An invalid `tracestate` is ignored (3.3.1.1).
     pub fn read_from(metadata: &Metadata) -> Option<Self> {
         let mut parents = metadata.get_all(&TRACEPARENT);
         let (parent, None) = (parents.next()?, parents.next()) else { return None };
@@ -103,7 +102,7 @@ impl TraceContext {
         }
     }
 
-    /// The text of a `traceparent`, of version 00 or of a later one as far as 00 goes (3.2.4).
+    /// Parses a `traceparent` of version 00. Of later versions it reads the part that 00 has (3.2.4).
     fn parse(text: &str) -> Option<Self> {
         let (known, more) = text.split_at_checked(TRACEPARENT_LEN)?;
         let mut parts = known.split('-');
@@ -124,17 +123,17 @@ impl TraceContext {
         self.trace_id
     }
 
-    /// The call's own span in it; of what a client has sent, the client's.
+    /// The span of the call. In a context that a client has sent it is the span of the client.
     pub fn span_id(&self) -> SpanId {
         self.span_id
     }
 
-    /// Whether the span is recorded.
+    /// Whether the span is sampled.
     pub fn is_sampled(&self) -> bool {
         self.sampled
     }
 
-    /// The value of `traceparent`. Flags that this version does not know are not passed on (3.2.4).
+    /// The value of `traceparent`. Unknown flags are not propagated (3.2.4).
     pub fn traceparent(&self) -> String {
         let Self { trace_id, span_id, sampled, .. } = self;
         format!("00-{trace_id}-{span_id}-{:02x}", if *sampled { SAMPLED } else { 0 })
@@ -158,14 +157,14 @@ impl fmt::Display for SpanId {
     }
 }
 
-/// A number of this many digits, which are of lower case: the standard has no others.
+/// A number of so many hexadecimal digits. The standard allows lower case only.
 fn hex(text: &str, digits: usize) -> Option<u128> {
     let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     let is_hex = text.len() == digits && text.bytes().all(is_digit);
     is_hex.then(|| u128::from_str_radix(text, 16).ok())?
 }
 
-/// Whether this is a list of members `key=value`, of which some may be empty (3.3.1).
+/// Whether this is a list of members `key=value`. Members may be empty (3.3.1).
 fn is_trace_state(text: &str) -> bool {
     let is_key = |key: &str| {
         let known =
@@ -175,7 +174,7 @@ fn is_trace_state(text: &str) -> bool {
             && key.bytes().all(known)
     };
     let is_value = |value: &str| {
-        // What is not printable is in no metadata.
+        // Metadata has only printable characters.
         !value.is_empty() && value.len() <= MAX_MEMBER_PART && !value.contains('=')
     };
     let is_member = |(key, value)| is_key(key) && is_value(value);

@@ -7,34 +7,34 @@ use tokio::time::Instant;
 
 use super::window::{Rate, Taken, Window};
 
-/// Where a client may be found: one cache line of tags.
+/// The slots of a set: one cache line of tags.
 const WAYS: usize = 8;
 
-/// Places for each client that there is to be room for: with twice as many, of a full house one in
-/// a hundred finds its set full.
+/// Slots for each client. With two, one client in a hundred finds its set full when the table holds as
+/// many clients as it has room for.
 const SPARE: usize = 2;
 
-/// Parts with a lock each, of which workers seldom want the same at the same moment.
+/// Each shard has a lock. With so many, workers seldom contend for one.
 const SHARDS: usize = 64;
 
-/// The windows of clients, in a table whose size is fixed when it is made.
+/// The windows of clients, in a table of fixed size.
 ///
-/// A client is known by a hash that nobody can foresee, and has a place in one set of [`WAYS`]. If
-/// that is full, a new one takes the place that would be free first: mostly one in which nothing
-/// counts any more, else that client's count begins anew. The memory is taken as zeros, which the
-/// system provides as they are used.
+/// A keyed hash that clients cannot predict identifies a client and selects its set of [`WAYS`] slots.
+/// If the set is full, a new client takes the slot whose window ends first. Most often that window is
+/// over; otherwise its client starts again from zero. The memory is allocated as zeros, which the
+/// system provides when they are used.
 pub(crate) struct Local {
     origin: Instant,
     hasher: RandomState,
     shards: Box<[Mutex<Shard>]>,
 }
 
-/// A client, as a table knows it.
+/// The hash of a client in this table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Known(u64);
 
 struct Shard {
-    /// The hash of whose window it is; 0 is nobody's.
+    /// The hash of the client; 0 is a free slot.
     tags: Vec<u64>,
     over: Vec<u64>,
     /// Previous and current.
@@ -44,17 +44,17 @@ struct Shard {
 impl Local {
     /// With room for at least so many clients.
     pub(crate) fn with_room_for(clients: usize) -> Self {
-        let places = clients.saturating_mul(SPARE).div_ceil(SHARDS).next_multiple_of(WAYS);
-        let shards = (0..SHARDS).map(|_| Mutex::new(Shard::new(places)));
+        let slots = clients.saturating_mul(SPARE).div_ceil(SHARDS).next_multiple_of(WAYS);
+        let shards = (0..SHARDS).map(|_| Mutex::new(Shard::new(slots)));
         Self { origin: Instant::now(), hasher: RandomState::new(), shards: shards.collect() }
     }
 
-    /// Counts a call, or says how long the client has to wait for the next.
+    /// Counts a call, or returns the time that the client has to wait for the next.
     pub(crate) fn take(&self, client: impl Hash, rate: Rate) -> Taken {
         self.take_of(self.known(client), rate)
     }
 
-    /// What a client is known by here.
+    /// Hashes a client.
     pub(crate) fn known(&self, client: impl Hash) -> Known {
         Known(self.hasher.hash_one(client))
     }
@@ -64,7 +64,7 @@ impl Local {
         self.shard(hash).take(hash, rate, self.now())
     }
 
-    /// What [`take`](Self::take) would give, without counting anything.
+    /// The result of [`take`](Self::take), without counting the call.
     pub(crate) fn peek(&self, client: impl Hash, rate: Rate) -> Taken {
         let hash = self.hasher.hash_one(client);
         let mut window = self.shard(hash).find(hash).map_or(Window::default(), |(_, it)| it);
@@ -81,31 +81,31 @@ impl Local {
 }
 
 impl Shard {
-    fn new(places: usize) -> Self {
-        Self { tags: vec![0; places], over: vec![0; places], counts: vec![[0; 2]; places] }
+    fn new(slots: usize) -> Self {
+        Self { tags: vec![0; slots], over: vec![0; slots], counts: vec![[0; 2]; slots] }
     }
 
     fn take(&mut self, hash: u64, rate: Rate, now: u64) -> Taken {
-        let (place, mut window) = self.find(hash).unwrap_or_else(|| {
+        let (slot, mut window) = self.find(hash).unwrap_or_else(|| {
             let set = self.set(hash);
             let first = set.start;
-            let place = set.min_by_key(|place| self.over[*place]).unwrap_or(first);
-            self.tags[place] = tag(hash);
-            (place, Window::default())
+            let slot = set.min_by_key(|slot| self.over[*slot]).unwrap_or(first);
+            self.tags[slot] = tag(hash);
+            (slot, Window::default())
         });
         let taken = window.take(rate, now);
-        self.over[place] = window.over;
-        self.counts[place] = [window.previous, window.current];
+        self.over[slot] = window.over;
+        self.counts[slot] = [window.previous, window.current];
         taken
     }
 
     fn find(&self, hash: u64) -> Option<(usize, Window)> {
-        let place = self.set(hash).find(|place| self.tags[*place] == tag(hash))?;
-        let [previous, current] = self.counts[place];
-        Some((place, Window { over: self.over[place], previous, current }))
+        let slot = self.set(hash).find(|slot| self.tags[*slot] == tag(hash))?;
+        let [previous, current] = self.counts[slot];
+        Some((slot, Window { over: self.over[slot], previous, current }))
     }
 
-    /// The places where a client may be.
+    /// The slots of a client's set.
     fn set(&self, hash: u64) -> Range<usize> {
         let sets = self.tags.len() / WAYS;
         let first = hash as usize / SHARDS % sets * WAYS;
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_clients_take_no_more_memory_than_one() {
+    fn rate_table_memory_is_fixed() {
         let table = Local::with_room_for(250_000);
         let before = size(&table);
         assert!(before <= 12 << 20, "{before}");
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn of_as_many_clients_as_there_is_room_for_hardly_any_is_forgotten() {
+    fn rate_table_keeps_most_clients_when_full() {
         let table = Local::with_room_for(100_000);
         for client in 0..100_000 {
             assert!(table.take(client, RATE).is_ok());
@@ -165,24 +165,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_has_gone_makes_room_before_those_who_are_there() {
+    async fn rate_table_drops_idle_clients_first() {
         let table = Local::with_room_for(1);
-        let places = SHARDS * WAYS;
-        for client in 0..places / 4 {
+        let slots = SHARDS * WAYS;
+        for client in 0..slots / 4 {
             assert!(table.take(("gone", client), RATE).is_ok());
         }
         tokio::time::advance(2 * RATE.period).await;
-        for client in 0..places / 4 {
+        for client in 0..slots / 4 {
             assert!((0..3).all(|_| table.take(("there", client), RATE).is_ok()));
         }
-        let refused =
-            (0..places / 4).filter(|client| table.take(("there", *client), RATE).is_err());
+        let refused = (0..slots / 4).filter(|client| table.take(("there", *client), RATE).is_err());
         // A set may be full of them by chance.
-        assert!(refused.count() > places / 4 * 9 / 10);
+        assert!(refused.count() > slots / 4 * 9 / 10);
     }
 
     #[test]
-    fn a_look_counts_nothing() {
+    fn rate_table_peek_counts_nothing() {
         let table = Local::with_room_for(1000);
         assert!((0..10).all(|_| table.peek("client", RATE).is_ok()));
         assert!((0..3).all(|_| table.take("client", RATE).is_ok()));
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_do_not_share_a_count() {
+    fn rate_table_counts_clients_apart() {
         let table = Local::with_room_for(1000);
         for client in 0..100 {
             assert_eq!((0..10).filter(|_| table.take(client, RATE).is_ok()).count(), 3);

@@ -1,4 +1,4 @@
-//! How often something may happen, for each of many: calls of clients, handshakes of addresses.
+//! Rate limits by key: for calls of clients, and for handshakes of addresses.
 
 mod local;
 mod window;
@@ -12,8 +12,8 @@ pub(crate) use self::window::Taken;
 #[cfg(all(test, feature = "redis"))]
 pub(crate) use self::window::Window;
 
-/// The network that belongs to one client, as far as can be told from an address of it: who has one
-/// address of a /64 has all of them (RFC 4291, 2.5.1).
+/// The network that usually belongs to one client: its IPv4 address, or its IPv6 /64 (RFC 4291,
+/// 2.5.1).
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),

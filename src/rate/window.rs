@@ -1,8 +1,8 @@
-//! How many calls there were, by two counters.
+//! A sliding-window counter.
 
 use std::time::Duration;
 
-/// So many calls in each period.
+/// The number of calls in each period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rate {
     pub(crate) calls: u32,
@@ -10,23 +10,23 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// As Redis counts, at least one.
+    /// In microseconds, as Redis counts; at least one.
     #[cfg(feature = "redis")]
     pub(crate) fn micros(self) -> u64 {
         self.nanos().div_ceil(1000)
     }
 
-    /// In nanoseconds, at least one, and so few that sums of times do not overflow.
+    /// In nanoseconds, at least one. The upper bound keeps sums of times from overflowing.
     fn nanos(self) -> u64 {
         u64::try_from(self.period.as_nanos()).unwrap_or(u64::MAX).clamp(1, u64::MAX / 8)
     }
 }
 
-/// A call was counted, or the next will be after this time.
+/// The call was counted, or the next one will be after this time.
 pub(crate) type Taken = Result<(), Duration>;
 
-/// A period that begins with the first call, and the one before it. Of the latter's calls those
-/// count that would be in the last period now, if they had come evenly:
+/// A sliding window: the current period, which begins with the first call, and the previous one. Calls
+/// of the previous period count by the share of it that the window still covers:
 ///
 /// ```text
 ///      previous: 80       current: 30
@@ -34,20 +34,20 @@ pub(crate) type Taken = Result<(), Duration>;
 ///          '- a period ago   '- now: a quarter is over, so that 80 · ¾ + 30 = 90 calls count
 /// ```
 ///
-/// So a client gets no more than its calls in the first period, and just as many in each one after
-/// it. A bucket of tokens would let it have twice as many in the first.
+/// So a client never gets more than its calls in a period. A token bucket would allow twice as many in
+/// the first period.
 ///
 /// Times are in nanoseconds since any moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Window {
-    /// When nothing of this counts any more: at the end of the period after the current one.
+    /// The time when no call of this counts any more: the end of the period after the current one.
     pub(crate) over: u64,
     pub(crate) previous: u32,
     pub(crate) current: u32,
 }
 
 impl Window {
-    /// Counts a call, or says how long the client has to wait for the next. `window.lua` is the same.
+    /// Counts a call, or returns the time until the next one fits. `window.lua` does the same.
     pub(crate) fn take(&mut self, rate: Rate, now: u64) -> Taken {
         let period = rate.nanos();
         let Self { over, previous, current } = self.at(now, period);
@@ -59,10 +59,10 @@ impl Window {
         Err(Duration::from_nanos(wait([previous, current], rate.calls, period, rest)))
     }
 
-    /// The window in whose current period this time is. A call that is refused does not begin it.
+    /// The window whose current period contains this time. A refused call does not store it.
     fn at(self, now: u64, period: u64) -> Self {
         let newest = now.saturating_add(2 * period);
-        // A clock that was set back must not make anybody wait for longer than a window lasts.
+        // After the clock was set back, no client waits longer than a window lasts.
         if now >= self.over || self.over > newest {
             Self { over: newest, previous: 0, current: 0 }
         } else if now >= self.over.saturating_sub(period) {
@@ -78,19 +78,19 @@ impl Window {
 fn wait([previous, current]: [u32; 2], calls: u32, period: u64, rest: u64) -> u64 {
     match calls.saturating_sub(current) {
         _ if calls == 0 => period,
-        // In the period after this one, which begins with the calls of this.
+        // In the next period, whose previous calls are those of this one.
         0 => rest + period - latest_rest(current, calls, period),
         free => rest - latest_rest(previous, free, period).min(rest),
     }
 }
 
-/// Whether a call fits where `free` are left by those of the current period, which lasts `rest` more:
+/// Whether a call fits, if the current period lasts `rest` more and its calls leave `free`:
 /// ⌊previous · rest / period⌋ < free.
 fn fits(previous: u32, rest: u64, free: u32, period: u64) -> bool {
     u128::from(previous) * u128::from(rest) < u128::from(free) * u128::from(period)
 }
 
-/// The most of the period that may be left where a call [`fits`].
+/// The longest rest of the period with which a call [`fits`].
 fn latest_rest(previous: u32, free: u32, period: u64) -> u64 {
     let exact = u128::from(free) * u128::from(period);
     let rest = exact.div_ceil(u128::from(previous.max(1))).saturating_sub(1);
@@ -104,14 +104,14 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
     const RATE: Rate = Rate { calls: 100, period: Duration::from_secs(60) };
 
-    /// How many of calls at these times are let pass.
+    /// How many calls at these times pass.
     fn passed(rate: Rate, times: impl Iterator<Item = u64>) -> usize {
         let mut window = Window::default();
         times.filter(|now| window.take(rate, *now).is_ok()).count()
     }
 
     #[test]
-    fn a_client_that_never_stops_gets_its_calls_in_each_period_and_no_more() {
+    fn window_allows_the_rate_in_each_period() {
         for calls in [1, 2, 3, 7, 100] {
             let rate = Rate { calls, ..RATE };
             for periods in 1..5 {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn after_two_silent_periods_all_is_forgotten() {
+    fn window_is_empty_after_two_silent_periods() {
         let mut window = Window::default();
         for round in 0..3 {
             let now = 17 + round * 120 * SECOND;
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_as_told_is_let_pass_and_not_a_moment_sooner() {
+    fn window_wait_is_exact() {
         for calls in [1, 2, 3, 7, 100] {
             let rate = Rate { calls, ..RATE };
             let (mut window, mut now) = (Window::default(), 17);
@@ -149,14 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn of_the_period_before_counts_what_would_be_in_the_last_one() {
+    fn window_counts_a_share_of_the_previous_period() {
         let mut window = Window { over: 120 * SECOND, previous: 80, current: 30 };
         let free = (0..100).filter(|_| window.take(RATE, 15 * SECOND).is_ok()).count();
         assert_eq!(free, 10);
     }
 
     #[test]
-    fn odd_rates_are_no_fault() {
+    fn window_accepts_extreme_rates() {
         let none = Rate { calls: 0, ..RATE };
         assert_eq!(Window::default().take(none, 0), Err(RATE.period));
         let at_once = Rate { calls: 1, period: Duration::ZERO };

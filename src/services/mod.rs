@@ -1,10 +1,9 @@
-//! Services that most servers want. They use the crate's public API and nothing else, so they
-//! also show how a service is written.
+//! Services that most servers need. They use only the public API of the crate, so they also show how to
+//! write a service.
 
 pub mod health;
 pub mod reflection;
 
-/// The longest request of health and reflection, in bytes. A request holds the name of a service,
-/// file or symbol, of which the longest have hundreds of bytes; and anybody may send it, without
-/// credentials.
+/// The longest request of health and reflection, in bytes. A request has the name of a service, file or
+/// symbol; the longest have hundreds of bytes. Clients may send it without credentials.
 const MAX_REQUEST: usize = 4 * 1024;

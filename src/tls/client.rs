@@ -17,32 +17,32 @@ use tokio_rustls::rustls::{
 
 use super::{Clock, TlsError, provider, roots};
 
-/// What TLS to another server needs, such as a database, a Redis or a collector of traces: whom to
-/// trust. TLS 1.2 and 1.3 are spoken, by rustls.
+/// The trust store for TLS to another server, such as a database, a Redis or a collector of traces. It
+/// speaks TLS 1.2 and 1.3, by rustls.
 #[derive(Clone)]
 pub struct ClientTls(Arc<ClientConfig>);
 
 impl ClientTls {
-    /// Trusts servers that have a certificate for their name from one of these authorities, in PEM.
-    /// Those of the system do not count by themselves; most systems have them in a file, such as
+    /// Trusts servers that have a certificate for their name from one of these authorities, in PEM. The
+    /// authorities of the system are not included. Most systems have them in a file, such as
     /// `/etc/ssl/certs/ca-certificates.crt`.
     ///
     /// # Errors
-    /// If there is no certificate in the PEM, or one that cannot be used.
+    /// If the PEM has no certificate, or an invalid one.
     pub fn trusting(authorities: &[u8]) -> Result<Self, TlsError> {
         Ok(Self::with(roots("CA", authorities)?))
     }
 
     /// Trusts servers that have a certificate for their name from an authority that the system trusts.
-    /// The variables of the environment `SSL_CERT_FILE` and `SSL_CERT_DIR` count, as for OpenSSL.
+    /// The environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR` count, as for OpenSSL.
     ///
     /// # Errors
-    /// If none can be found.
+    /// If the system has no authorities.
     #[cfg(feature = "_https")]
     pub fn trusting_the_system() -> Result<Self, TlsError> {
         let found = rustls_native_certs::load_native_certs();
         let mut roots = RootCertStore::empty();
-        // Some that are on many machines cannot be used, and are not missed.
+        // Invalid authorities, which many systems have, are ignored.
         roots.add_parsable_certificates(found.certs);
         if roots.is_empty() {
             let why = found.errors.first().map(|error| format!(": {error}")).unwrap_or_default();
@@ -51,11 +51,11 @@ impl ClientTls {
         Ok(Self::with(roots))
     }
 
-    /// Trusts servers that have a certificate from one of these authorities, in PEM, for whatever name: `verify-ca` of
-    /// PostgreSQL.
+    /// Trusts servers that have a certificate from one of these authorities, in PEM, for any name. This is
+    /// `verify-ca` of PostgreSQL.
     ///
     /// # Errors
-    /// If there is no certificate in the PEM, or one that cannot be used.
+    /// If the PEM has no certificate, or an invalid one.
     pub fn trusting_any_name(authorities: &[u8]) -> Result<Self, TlsError> {
         let roots = Arc::new(roots("CA", authorities)?);
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::new(provider()));
@@ -80,15 +80,15 @@ impl ClientTls {
         Self(Arc::new(config))
     }
 
-    /// Connects to a server by TCP, and does the handshake with it.
+    /// Connects to a server by TCP, and does the TLS handshake.
     pub(crate) async fn connect(&self, host: &str, port: u16) -> io::Result<TlsStream<TcpStream>> {
         self.handshake(host, TcpStream::connect((host, port)).await?).await
     }
 
-    /// Does the handshake with a server that has to have a certificate for `host`, a name or an address.
+    /// Does the TLS handshake with a server. Its certificate has to be for `host`, a name or an address.
     ///
     /// # Errors
-    /// Those of the stream; and [`io::ErrorKind::InvalidData`] if the server is not trusted.
+    /// If the stream fails; [`io::ErrorKind::InvalidData`] if the server is not trusted.
     pub async fn handshake<S>(&self, host: &str, stream: S) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -105,7 +105,7 @@ impl fmt::Debug for ClientTls {
     }
 }
 
-/// Verifies all of a certificate but its name.
+/// Verifies a certificate without its name.
 #[derive(Debug)]
 struct AnyName(Arc<WebPkiServerVerifier>);
 
@@ -121,7 +121,7 @@ impl ServerCertVerifier for AnyName {
         let verified =
             self.0.verify_server_cert(certificate, intermediates, name, ocsp_response, now);
         match verified {
-            // The name is what it verifies last.
+            // The name is verified last.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),

@@ -1,5 +1,4 @@
-//! What TLS needs on both sides, as a server and as a client of others: rustls with ring, a clock, and certificates
-//! in PEM.
+//! The parts of TLS that server and clients share: rustls with ring, a clock, and certificates in PEM.
 
 #[cfg(any(feature = "_https", feature = "redis"))]
 mod client;
@@ -18,11 +17,11 @@ use tokio_rustls::rustls::{self, RootCertStore};
 pub use self::client::ClientTls;
 
 pub(crate) fn provider() -> CryptoProvider {
-    // The AEAD suites with ephemeral keys alone: none that RFC 9113 (9.2.2) forbids.
+    // Only AEAD suites with ephemeral keys: none that RFC 9113 (9.2.2) prohibits.
     ring::default_provider()
 }
 
-/// The system's clock, as 1970 where it is before that: the clock of rustls panics then.
+/// The system's clock. An earlier time counts as 1970, where the clock of rustls would panic.
 #[derive(Debug)]
 pub(crate) struct Clock;
 
@@ -53,7 +52,7 @@ pub(crate) fn certificates(of: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'s
     }
 }
 
-/// A certificate or key that cannot be used; the message says which, and what is wrong with it.
+/// A certificate or key that cannot be used. The message names it and its problem.
 #[derive(Debug)]
 pub struct TlsError(String);
 
@@ -62,11 +61,11 @@ impl TlsError {
         Self(format!("{of}: {problem}"))
     }
 
-    /// What the PEM says stays out of the message: it may be a key.
+    /// The message does not contain the PEM, which may be a key.
     pub(crate) fn pem(of: &str, error: &pem::Error) -> Self {
         let problem = match error {
             pem::Error::MissingSectionEnd { .. } => "the PEM breaks off within a section",
-            pem::Error::IllegalSectionStart { .. } => "the PEM has a BEGIN line that is none",
+            pem::Error::IllegalSectionStart { .. } => "the PEM has an invalid BEGIN line",
             pem::Error::Base64Decode(_) => "the PEM has a section that is not base64",
             _ => "the PEM cannot be read",
         };
@@ -76,7 +75,7 @@ impl TlsError {
     pub(crate) fn certificate(of: &str, index: usize, error: rustls::Error) -> Self {
         let number = index + 1;
         match error {
-            // By itself the error speaks of a peer's certificate.
+            // The text of the error itself is about the certificate of a peer.
             rustls::Error::InvalidCertificate(why) => {
                 Self::new(of, format_args!("certificate {number} is invalid: {why}"))
             }

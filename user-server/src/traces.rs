@@ -3,12 +3,10 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use http::{HeaderName, HeaderValue};
-
 use crate::config::{Config, Kind, Layers, OtlpHeader};
 use crate::start_error::StartError;
 use crate::tls::trust_or_system;
-use balafon::interceptors::traces::{Endpoint, Exporter, Resource, Traces};
+use balafon::interceptors::traces::{Endpoint, Exporter, Header, Resource, Traces};
 
 /// The time for the export of the last spans at the end of a drain. A collector that answers takes
 /// milliseconds. Shutdown does not wait longer for one that does not.
@@ -55,14 +53,14 @@ pub(super) fn endpoint(config: &Config, layers: &Layers) -> Result<Option<Endpoi
         )?);
     }
     let of_file = headers(config, layers)?;
-    for (name, value) in config.telemetry.otlp_header.iter().cloned().chain(of_file) {
-        endpoint = endpoint.header(name, value);
+    for header in config.telemetry.otlp_header.iter().cloned().chain(of_file) {
+        endpoint = endpoint.header(header);
     }
     Ok(Some(endpoint.timeout(config.telemetry.otlp_timeout)))
 }
 
 /// The headers of the file, if there is one. Errors do not contain its text, which may be secret.
-fn headers(config: &Config, layers: &Layers) -> Result<Vec<(HeaderName, HeaderValue)>, StartError> {
+fn headers(config: &Config, layers: &Layers) -> Result<Vec<Header>, StartError> {
     let Some(path) = &config.telemetry.otlp_headers else { return Ok(Vec::new()) };
     let name = layers.name_at_origin("telemetry.otlp-headers");
     let file = path.display();

@@ -4,19 +4,19 @@ use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use subtle::ConstantTimeEq;
 
 use super::contents::{Contents, Summary, with_roles};
-use super::principal::{Principal, PrincipalKind};
 use super::table;
+use crate::interceptors::principal::{Principal, PrincipalKind};
 
-/// Longer ones are refused unhashed.
+/// Longer keys are refused without hashing.
 const MAX_KEY_LEN: usize = 512;
 
-/// How much of a hash finds its line: as much of a secret as a table lookup may tell by its time.
+/// The bytes of a hash that find its line. The time of the lookup may reveal only these.
 const PREFIX: usize = 8;
 
 type Hash = [u8; SHA256_OUTPUT_LEN];
 
-/// API keys, of which only hashes are known. A key is random, so that a plain SHA-256 of it can no
-/// more be inverted than the key be guessed.
+/// The hashes of API keys. A key is random, so inverting its plain SHA-256 is as hard as guessing the
+/// key.
 ///
 /// A line is `<SHA-256 in hex> <name> [<role>,…]`; `printf %s "$key" | sha256sum` makes the first
 /// word.
@@ -32,7 +32,7 @@ impl ApiKeys {
                 _ => (None, &"", Vec::new()),
             };
             let Some(hash) = hash else {
-                // Without the line itself: it may hold a key that somebody forgot to hash.
+                // Without the line itself, which may be a key that was not hashed by mistake.
                 return Err(format!("line {number}: wanted SHA-256 in hex, name, roles"));
             };
             let principal = Principal::with(name, PrincipalKind::ApiKey, roles, Vec::new());
@@ -69,10 +69,16 @@ fn prefix(hash: &Hash) -> [u8; PREFIX] {
 }
 
 fn decode_hex(text: &str) -> Option<Hash> {
-    let digits = text.chars().map(|digit| digit.to_digit(16)).collect::<Option<Vec<_>>>()?;
-    let bytes =
-        digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit) as u8);
-    (digits.len() == 2 * SHA256_OUTPUT_LEN).then(|| bytes.collect::<Vec<_>>().try_into().ok())?
+    let mut hash = Hash::default();
+    let mut digits = text.chars();
+    for byte in &mut hash {
+        let (high, low) = (digits.next()?.to_digit(16)?, digits.next()?.to_digit(16)?);
+        *byte = (high << 4 | low) as u8;
+    }
+    match digits.next() {
+        None => Some(hash),
+        Some(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -84,7 +90,7 @@ mod tests {
         "2C70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683 robot admin,x";
 
     #[test]
-    fn a_key_is_known_by_its_hash() {
+    fn api_key_is_found_by_its_hash() {
         let keys = ApiKeys::parse(LINE.as_bytes()).unwrap();
         let robot = keys.verify("key").unwrap();
         assert_eq!((robot.name(), robot.kind()), ("robot", PrincipalKind::ApiKey));
@@ -96,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_another_form_is_an_error_that_does_not_repeat_it() {
+    fn api_key_errors_do_not_repeat_the_line() {
         let twice = format!("{LINE}\n{LINE}");
         for text in ["secret robot", &LINE[2..], LINE.split(' ').next().unwrap(), &twice] {
             let error = ApiKeys::parse(text.as_bytes()).unwrap_err();

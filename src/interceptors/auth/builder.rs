@@ -1,10 +1,12 @@
-use std::fmt;
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
+use std::{fmt, io};
 
 use super::api_key::ApiKeys;
+use super::authenticator::{Authenticator, Authenticators};
 use super::cache::Cache;
 use super::certificate::{Certificates, Roles};
 use super::claims::Claims;
@@ -16,20 +18,21 @@ use super::remote::Remote;
 use super::state::{State, watch};
 use super::table::Revoked;
 use super::{Auth, JwksUrl, KeyFile, Permissions, crypto};
-use crate::interceptors::rate_limit::TrustedProxy;
+use crate::interceptors::TrustedProxy;
 
-/// Clocks of machines that are kept by NTP differ by less.
+/// Clocks that NTP synchronizes differ by less.
 const LEEWAY: Duration = Duration::from_secs(30);
 
-/// A clock that is further off is broken; and times stay far from the ends of their numbers.
+/// A larger skew is a broken clock. The bound also keeps sums of times from overflowing.
 const MAX_LEEWAY: Duration = Duration::from_secs(24 * 3600);
 
-/// A revocation holds after two reads, of which each costs some microseconds.
+/// A revocation takes effect after two reads. A read costs some microseconds.
 const RELOAD: Duration = Duration::from_secs(1);
 
 /// Settings of [`Auth`].
 #[derive(Debug, Clone)]
 pub struct AuthBuilder {
+    authenticators: Authenticators,
     keys: Vec<KeyFile>,
     urls: Vec<JwksUrl>,
     claims: Claims,
@@ -50,6 +53,7 @@ impl AuthBuilder {
             roles: "roles".to_owned(),
         };
         Self {
+            authenticators: Authenticators::default(),
             keys: Vec::new(),
             urls: Vec::new(),
             claims,
@@ -62,11 +66,22 @@ impl AuthBuilder {
         }
     }
 
-    /// Accepts tokens (JWT, RFC 7519) in `authorization: Bearer` that are signed with one of these
-    /// keys. May be repeated. A token that names a key (`kid`) is verified with keys of that name, and
-    /// then with those that have none; one that names no key with the latter alone.
+    /// Authenticates calls by code of the application. May be repeated: they are asked in this
+    /// order, and before the built-in ways, until one finds credentials.
     ///
-    /// A token has to have `exp` and `sub`; the latter is the principal's name. Scopes are those of
+    /// It is asked for each call, also from an address with too many failures. One that is expensive
+    /// has to cache its results.
+    #[must_use]
+    pub fn authenticator(mut self, authenticator: impl Authenticator) -> Self {
+        self.authenticators.push(authenticator);
+        self
+    }
+
+    /// Accepts tokens (JWT, RFC 7519) in `authorization: Bearer` that are signed with one of these
+    /// keys. May be repeated. A token that names a key (`kid`) is verified with keys of that name, then
+    /// with keys without a name. A token that names no key is verified with keys without a name only.
+    ///
+    /// A token has to have `exp` and `sub`, which is the name of the principal. Its scopes are in
     /// `scope` or `scp`.
     #[must_use]
     pub fn keys(mut self, keys: KeyFile) -> Self {
@@ -74,50 +89,52 @@ impl AuthBuilder {
         self
     }
 
-    /// The same for keys that an issuer publishes. They are fetched as [`JwksUrl`] says; while that
-    /// fails, those that were fetched before stay in force, and until the first have come, tokens that
-    /// no other key has signed end with UNAVAILABLE. A call whose token names an unknown key waits
-    /// until they are fetched anew, unless they have just been.
+    /// Accepts tokens that are signed with a key that an issuer publishes at this URL. May be repeated.
+    ///
+    /// If a fetch fails, the keys of the last fetch stay in use. Before the first successful fetch,
+    /// tokens that no other key has signed end with UNAVAILABLE. A call whose token names an unknown
+    /// key waits for a new fetch, unless the last one was just before.
     #[must_use]
     pub fn jwks_url(mut self, url: JwksUrl) -> Self {
         self.urls.push(url);
         self
     }
 
-    /// Asks tokens for this `iss`, or one of these if it is repeated. Without one nobody looks at it.
+    /// Requires this `iss` of tokens; if it is repeated, one of these. Unless set, `iss` is not checked.
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.claims.issuers.push(issuer.into());
         self
     }
 
-    /// Asks tokens for this `aud`, or one of these if it is repeated. Without one, tokens that name
-    /// any are refused: they are for somebody else.
+    /// Requires this `aud` of tokens; if it is repeated, one of these. Unless set, a token that names an
+    /// audience is refused, since it was issued for another service.
     #[must_use]
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.claims.audiences.push(audience.into());
         self
     }
 
-    /// How far the issuer's clock may be off, in whole seconds: 30 unless set, and at most a day.
+    /// The clock skew that is allowed to the issuer, in whole seconds: 30 unless set, at most a day.
     #[must_use]
     pub fn leeway(mut self, leeway: Duration) -> Self {
         self.claims.leeway = leeway;
         self
     }
 
-    /// The claim with the roles, a list or words in a text: `roles` unless set. Dots lead to one inside
-    /// of others, as in `realm_access.roles`, unless there is a claim of the whole name.
+    /// The claim with the roles, as a list or as words in a text: `roles` unless set. Dots lead into
+    /// nested claims, as in `realm_access.roles`, unless there is a claim of the whole name.
     #[must_use]
     pub fn roles_claim(mut self, name: impl Into<String>) -> Self {
         self.claims.roles = name.into();
         self
     }
 
-    /// Refuses tokens whose `jti` is in this file, one a line, and those whose `jti` no line can
-    /// hold: that have none, or one with white space in it, or with `#` for its first character.
+    /// Refuses tokens whose `jti` is in this file, one a line. Also refuses tokens that could not be
+    /// revoked: without a `jti`, or with one that contains white space or begins with `#`.
     ///
-    /// In this file and the next two a comment begins a line or follows white space, with `#`.
+    /// In this file and in those of API keys and certificates, `#` at the start of a line or after
+    /// white space begins a comment.
     #[must_use]
     pub fn revoked(mut self, file: impl Into<PathBuf>) -> Self {
         self.revoked = Some(file.into());
@@ -125,65 +142,66 @@ impl AuthBuilder {
     }
 
     /// Accepts API keys in `x-api-key`. A line of the file is
-    /// `<SHA-256 of the key in hex> <name> [<role>,…]`. Keys have to be random: a guess that
-    /// is right is let in however many were not.
+    /// `<SHA-256 of the key in hex> <name> [<role>,…]`. Keys have to be random: a correct guess is
+    /// accepted, however many wrong ones came before.
     #[must_use]
     pub fn api_keys(mut self, file: impl Into<PathBuf>) -> Self {
         self.api_keys = Some(file.into());
         self
     }
 
-    /// Accepts client certificates: all that TLS accepts. A line of the file is
-    /// `<name> [<role>,…]`, where the name is a URI, DNS name or e-mail address of the certificate's
-    /// alternative names, or its subject's common name.
+    /// Accepts client certificates that TLS has accepted. A line of the file is `<name> [<role>,…]`. The
+    /// name is a URI, DNS name or e-mail address of the certificate's alternative names, or the common
+    /// name of its subject.
     #[must_use]
     pub fn certificates(mut self, file: impl Into<PathBuf>) -> Self {
         self.certificates = Some(file.into());
         self
     }
 
-    /// Says who may call what: nobody anything, unless set.
+    /// Sets the permissions. Unless set, no method may be called.
     #[must_use]
     pub fn permissions(mut self, permissions: Permissions) -> Self {
         self.permissions = permissions;
         self
     }
 
-    /// How many calls with bad credentials an address may make a minute: 600 unless set, `None` is
-    /// any number. More end with RESOURCE_EXHAUSTED, and tokens and certificates from there are no
-    /// longer verified, but for those that were before. Of an IPv6 address the /64 counts.
+    /// How many calls with invalid credentials an address may make a minute: 600 unless set, `None` is
+    /// no limit. Calls above the limit end with RESOURCE_EXHAUSTED. New tokens and certificates from
+    /// this address are no longer verified, while cached ones still pass. Of an IPv6 address the /64
+    /// counts.
     #[must_use]
     pub fn failures_per_minute(mut self, most: Option<u32>) -> Self {
         self.failures.per_minute = most;
         self
     }
 
-    /// Believes this proxy, in its `x-forwarded-for`, from whose address it has a call. May be
-    /// repeated. Without it all clients of a proxy have one address.
+    /// Trusts the `x-forwarded-for` of this proxy. May be repeated. Otherwise all clients of a proxy have
+    /// its address.
     #[must_use]
     pub fn trust_proxy(mut self, proxy: TrustedProxy) -> Self {
         self.failures.trust_proxy(proxy);
         self
     }
 
-    /// How often the files are read: each second, unless set. What is new in one counts once two
-    /// reads in a row have found the same: whoever writes a file may not be done with it.
+    /// How often the files are read: every second unless set. New contents take effect when two reads in
+    /// a row have found the same, since a file may be read while it is being written.
     #[must_use]
     pub fn reload_every(mut self, interval: Duration) -> Self {
         self.reload = interval;
         self
     }
 
-    /// Reads the files and fetches the keys, and starts the threads that watch them. It waits for
-    /// issuers, but not for long.
+    /// Reads the files, fetches the keys and starts the threads that watch them. It waits for each
+    /// issuer for at most 10 s.
     ///
     /// # Errors
-    /// If a file or a setting cannot be used. Later a broken file, or one that has become empty, only
-    /// makes a line of the log, and what it held before stays.
+    /// If a file or a setting cannot be used. Later, a file that is broken or has become empty only
+    /// causes an error in the log, and its last usable contents stay in use.
     pub fn build(self) -> Result<Auth, AuthError> {
         crypto::install();
         if self.claims.leeway > MAX_LEEWAY {
-            return Err(AuthError::new("a leeway of more than a day".to_owned()));
+            return Err(AuthError::new("a leeway of more than a day"));
         }
         let generation = Arc::new(AtomicU64::new(0));
         let tokens = self.tokens(&generation)?;
@@ -191,6 +209,7 @@ impl AuthBuilder {
         let certificates = open(self.certificates, Roles::parse)?
             .map(|roles| Certificates { roles, cache: Cache::new() });
         let state = Arc::new(State {
+            authenticators: self.authenticators,
             tokens,
             api_keys,
             certificates,
@@ -205,7 +224,7 @@ impl AuthBuilder {
     fn tokens(&self, generation: &Arc<AtomicU64>) -> Result<Option<Tokens>, AuthError> {
         if self.keys.is_empty() && self.urls.is_empty() {
             return match &self.revoked {
-                Some(_) => Err(AuthError::new("revocations without keys for tokens".to_owned())),
+                Some(_) => Err(AuthError::new("revocations without keys for tokens")),
                 None => Ok(None),
             };
         }
@@ -230,24 +249,40 @@ fn open<T: Contents>(
     path.map(|path| Watched::open(&path, parse)).transpose()
 }
 
-/// Settings of [`Auth`] that cannot be used; the message says which file, and what is wrong with
-/// it, without its secrets.
+/// A setting of [`Auth`] that cannot be used. The message names the file and its problem, without
+/// secrets.
 #[derive(Debug)]
 pub struct AuthError {
     file: Option<PathBuf>,
-    problem: String,
+    problem: Problem,
+}
+
+#[derive(Debug)]
+enum Problem {
+    /// A setting, or the contents of a file.
+    Invalid(String),
+    Io(io::Error),
+    Thread(io::Error),
 }
 
 impl AuthError {
-    pub(super) fn new(problem: String) -> Self {
-        Self { file: None, problem }
+    pub(super) fn new(problem: impl Into<String>) -> Self {
+        Self { file: None, problem: Problem::Invalid(problem.into()) }
     }
 
-    pub(super) fn of_file(path: &Path, problem: impl fmt::Display) -> Self {
-        Self { file: Some(path.to_owned()), problem: problem.to_string() }
+    pub(super) fn contents(path: &Path, problem: String) -> Self {
+        Self { file: Some(path.to_owned()), problem: Problem::Invalid(problem) }
     }
 
-    /// The file that cannot be used, if it is one.
+    pub(super) fn reading(path: &Path, error: io::Error) -> Self {
+        Self { file: Some(path.to_owned()), problem: Problem::Io(error) }
+    }
+
+    pub(super) fn thread(error: io::Error) -> Self {
+        Self { file: None, problem: Problem::Thread(error) }
+    }
+
+    /// The file that cannot be used, if the problem is a file.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
@@ -255,11 +290,22 @@ impl AuthError {
 
 impl fmt::Display for AuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.file {
-            Some(path) => write!(f, "{}: {}", path.display(), self.problem),
-            None => f.write_str(&self.problem),
+        if let Some(path) = &self.file {
+            write!(f, "{}: ", path.display())?;
+        }
+        match &self.problem {
+            Problem::Invalid(problem) => f.write_str(problem),
+            Problem::Io(error) => error.fmt(f),
+            Problem::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
     }
 }
 
-impl std::error::Error for AuthError {}
+impl Error for AuthError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.problem {
+            Problem::Invalid(_) => None,
+            Problem::Io(error) | Problem::Thread(error) => Some(error),
+        }
+    }
+}

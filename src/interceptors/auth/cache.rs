@@ -3,23 +3,23 @@ use std::sync::{PoisonError, RwLock};
 
 use rustc_hash::FxHashMap;
 
-use super::principal::Principal;
+use crate::interceptors::principal::Principal;
 
-/// So many threads rarely meet in one of them.
+/// With so many, threads rarely contend for one.
 const SHARDS: usize = 16;
 
 /// 2,048 credentials in all: with tokens of 1 KB, 2 MB; with the longest, 16 MB.
 const SHARD_LEN: usize = 128;
 
-/// How much of a credential's end is its key. Tokens and certificates end in their signature: a
-/// client can choose it for none that is valid, so it is as good as a hash.
+/// The last bytes of a credential are its key. Tokens and certificates end in their signature. A client
+/// cannot choose a valid signature, so these bytes are as good as a hash.
 const TAIL: usize = 32;
 
-/// Credentials that were found valid, so that a signature is verified once and not at each call:
-/// RS256 costs 20 to 30 µs, a whole unary call less than five.
+/// A cache of valid credentials, so that a signature is verified once and not at each call. RS256 costs
+/// 20 to 30 µs, a whole unary call less than 5 µs.
 ///
-/// A hit compares the whole credential, so it rests on no property of a hash. It counts only in the
-/// generation of files in which it was put in: new keys and revocations hold at once.
+/// A hit compares the whole credential, so it depends on no property of a hash. An entry counts only in
+/// the generation of files in which it was added. New keys and revocations therefore take effect at once.
 #[derive(Debug)]
 pub(super) struct Cache {
     shards: [RwLock<FxHashMap<[u8; TAIL], Entry>>; SHARDS],
@@ -31,7 +31,7 @@ struct Entry {
     validity: Validity,
 }
 
-/// How long something is true.
+/// The time and the generation in which an entry counts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Validity {
     /// In seconds since 1970, inclusive.
@@ -64,7 +64,7 @@ impl Cache {
         let mut shard = self.shard(&tail).write().unwrap_or_else(PoisonError::into_inner);
         if shard.len() >= SHARD_LEN && !shard.contains_key(&tail) {
             shard.retain(|_, entry| entry.validity.holds(now, valid.generation));
-            // Any: what is in use comes back by itself.
+            // Any entry: one that is in use is added again.
             if let Some(key) = (shard.len() >= SHARD_LEN).then(|| shard.keys().next()).flatten() {
                 let key = *key;
                 shard.remove(&key);
@@ -95,7 +95,7 @@ impl std::fmt::Debug for Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::interceptors::auth::PrincipalKind;
+    use crate::interceptors::principal::PrincipalKind;
 
     const VALID: Validity = Validity { until: 10, generation: 1 };
 
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hit_is_the_same_credential_in_its_time_and_generation() {
+    fn cache_hit_needs_credential_time_and_generation() {
         let cache = Cache::new();
         let token = [b"payload".as_slice(), &[7; TAIL]].concat();
         cache.put(&token, alice(), 0, VALID);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stays_bounded() {
+    fn cache_stays_bounded() {
         let cache = Cache::new();
         for n in 0..20_000_u32 {
             let mut token = [0; TAIL];

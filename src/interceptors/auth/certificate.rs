@@ -8,8 +8,8 @@ use x509_cert::ext::pkix::name::GeneralName;
 use super::cache::{Cache, Validity};
 use super::contents::{Contents, Summary, with_roles};
 use super::file::Watched;
-use super::principal::{Principal, PrincipalKind};
 use super::table;
+use crate::interceptors::principal::{Principal, PrincipalKind};
 
 /// The roles of names in certificates. A line is `<name> [<role>,…]`.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Contents for Roles {
     }
 }
 
-/// Knows clients by certificates that TLS has verified.
+/// Authenticates clients by certificates that TLS has verified.
 #[derive(Debug)]
 pub(super) struct Certificates {
     pub(super) roles: Watched<Roles>,
@@ -44,11 +44,11 @@ pub(super) struct Certificates {
 }
 
 impl Certificates {
-    /// Whom a certificate names that is not in the cache; from now on it is.
+    /// The principal of a certificate, which is then cached.
     ///
-    /// The name is the first of the alternative names (a URI, else a DNS name, else an e-mail
-    /// address) that is listed, or else the subject's common name if that is; of a certificate that
-    /// is not listed it is the first that it has, without roles.
+    /// Its name is the first listed name: of the alternative names (URIs, then DNS names, then e-mail
+    /// addresses), then of the common name of the subject. If no name is listed, it is the first name of
+    /// the certificate, without roles.
     pub(super) fn verify(
         &self,
         der: &[u8],
@@ -58,7 +58,7 @@ impl Certificates {
         let certificate = Certificate::from_der(der)
             .map_err(|error| format!("a certificate that cannot be read: {error}"))?;
         let times = certificate.tbs_certificate().validity();
-        // TLS has looked at it when the connection began, which may be long ago.
+        // TLS verified it when the connection began, which may be long ago.
         let until = times.not_after.to_unix_duration().as_secs();
         if now > until {
             return Err("the certificate has expired since the connection began".to_owned());
@@ -77,7 +77,7 @@ impl Certificates {
     }
 }
 
-/// All names that may be meant, the most specific kind first.
+/// All names of a certificate, the most specific kind first.
 fn names(certificate: &Certificate) -> Result<Vec<String>, String> {
     let unreadable = |error| format!("a certificate whose names cannot be read: {error}");
     let certificate = certificate.tbs_certificate();
@@ -94,7 +94,7 @@ fn names(certificate: &Certificate) -> Result<Vec<String>, String> {
     if let Some(common) = certificate.subject().common_name().map_err(unreadable)? {
         names.push((3, common.value().into_owned()));
     }
-    // Stable: within a kind they stay in their order.
+    // Stable: within a kind the order stays.
     names.sort_by_key(|(kind, _)| *kind);
     Ok(names.into_iter().map(|(_, name)| name).filter(|name| !name.is_empty()).collect())
 }

@@ -2,19 +2,19 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-/// What is asked of a token besides its signature.
+/// The requirements for the claims of a token.
 #[derive(Debug, Clone)]
 pub(super) struct Claims {
     pub(super) issuers: Vec<String>,
     pub(super) audiences: Vec<String>,
     pub(super) leeway: Duration,
-    /// The claim that holds the roles, with dots where it is inside of others.
+    /// The claim with the roles; dots lead into nested claims.
     pub(super) roles: String,
 }
 
 impl Claims {
-    /// Looks at the registered claims (RFC 7519, 4.1), at `now` in seconds since 1970. Gives the
-    /// last second at which they hold.
+    /// Checks the registered claims (RFC 7519, 4.1) at `now`, in seconds since 1970. Returns the last
+    /// second at which they are valid.
     pub(super) fn check(&self, claims: &Map<String, Value>, now: u64) -> Result<u64, String> {
         let leeway = self.leeway.as_secs();
         let until = seconds(claims, "exp")?.ok_or("no exp")?.saturating_add(leeway);
@@ -27,7 +27,7 @@ impl Claims {
         if !self.issuers.is_empty() && !has_any(claims, "iss", &self.issuers)? {
             return Err("InvalidIssuer: its iss is another".to_owned());
         }
-        // RFC 7519, 4.1.3: without an audience of our own, a token that names one is not for us.
+        // RFC 7519, 4.1.3: if no audience is configured, a token with one is for another service.
         let names_one = claims.get("aud").is_some_and(|audience| !audience.is_null());
         let is_for_us = match self.audiences.is_empty() {
             true => !names_one,
@@ -44,8 +44,7 @@ impl Claims {
     }
 }
 
-/// A time in seconds since 1970, of which a part counts as whole: a NumericDate may have a fraction
-/// (RFC 7519, 2).
+/// A time in whole seconds since 1970. A NumericDate may have a fraction (RFC 7519, 2).
 fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, String> {
     let value = match claims.get(name) {
         None | Some(Value::Null) => return Ok(None),
@@ -58,7 +57,7 @@ fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, Strin
     }
 }
 
-/// Whether a claim that is one text or a list of them has one of these.
+/// Whether a claim, which is a text or a list of texts, has one of these.
 fn has_any(claims: &Map<String, Value>, name: &str, wanted: &[String]) -> Result<bool, String> {
     match claims.get(name) {
         None | Some(Value::Null) => Err(format!("no {name}")),
@@ -71,8 +70,8 @@ fn has_any(claims: &Map<String, Value>, name: &str, wanted: &[String]) -> Result
     }
 }
 
-/// The claim of this name, or the one to which the parts of the name lead. Names of claims may have
-/// dots themselves, as in `https://example.com/roles`.
+/// The claim of this name, or the nested claim to which the parts of the name lead. Names of claims may
+/// have dots themselves, as in `https://example.com/roles`.
 fn nested<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     claims.get(name).or_else(|| {
         name.match_indices('.').find_map(|(dot, _)| {
@@ -82,7 +81,7 @@ fn nested<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     })
 }
 
-/// A list of texts, or one text of words.
+/// The items of a list, or the words of a text.
 pub(super) fn words(claim: Option<&Value>) -> Vec<Box<str>> {
     match claim {
         Some(Value::String(text)) => text.split_whitespace().map(Box::from).collect(),
@@ -109,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_hold_until_their_end_whatever_the_clock_says() {
+    fn claims_are_valid_until_exp_with_leeway() {
         let claims = of(json!({"exp": 100.7, "iss": "me", "aud": ["others", "users"]}));
         for now in [0, 10, 129, 130] {
             assert_eq!(wanted().check(&claims, now), Ok(130), "{now}");
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_of_another_form_are_refused() {
+    fn claims_of_other_types_are_refused() {
         for (changed, problem) in [
             (json!({"exp": null}), "no exp"),
             (json!({"exp": "100"}), "its exp is not a time"),
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_claim_may_be_inside_of_others_or_have_dots() {
+    fn roles_claim_may_be_nested_or_have_dots() {
         let claims = of(json!({
             "realm_access": {"roles": ["a", "b"]},
             "resource_access": {"my.client": {"roles": ["c"]}},

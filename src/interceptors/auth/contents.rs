@@ -1,14 +1,14 @@
 use std::fmt;
 
-/// Names that a summary shows; of more it says how many there are.
+/// The number of names that a summary shows.
 const SHOWN_NAMES: usize = 20;
 
-/// Characters of a name that are shown. A longer one is cut.
+/// The characters of a name that are shown.
 const SHOWN_CHARACTERS: usize = 64;
 
-/// What a file was understood to hold.
+/// The parsed contents of a file.
 pub(super) trait Contents {
-    /// For somebody who wants to know whether it is what was meant: without secrets.
+    /// A summary by which an operator can check the file, without secrets.
     fn summary(&self) -> Summary;
 }
 
@@ -19,12 +19,12 @@ pub(super) struct Summary {
     kind: &'static str,
     /// In order.
     names: Vec<String>,
-    /// What was passed over, and why.
+    /// The skipped entries, with reasons.
     remarks: Vec<String>,
 }
 
 impl Summary {
-    /// `kind` is what one entry is.
+    /// `kind` names one entry.
     pub(super) fn new(
         count: usize,
         kind: &'static str,
@@ -37,24 +37,24 @@ impl Summary {
         Self { count, kind, names, remarks: Vec::new() }
     }
 
-    /// The same with what was passed over, and why.
+    /// Adds skipped entries, with reasons.
     pub(super) fn with_remarks(self, remarks: &[String]) -> Self {
         Self { remarks: remarks.to_vec(), ..self }
     }
 
-    /// What was passed over, a line of the log each.
+    /// The skipped entries, each of which is one log line.
     pub(super) fn remarks(&self) -> &[String] {
         &self.remarks
     }
 
-    /// Without the names.
+    /// The number of entries, without names.
     pub(super) fn count(&self) -> String {
         let ending = if self.count == 1 { "" } else { "s" };
         format!("{} {}{ending}", self.count, self.kind)
     }
 }
 
-/// `3 revoked ids: one, two, three`, and behind it what was passed over.
+/// `3 revoked ids: one, two, three`, and then the skipped entries.
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.count())?;
@@ -77,7 +77,7 @@ pub(super) fn with_roles<'a>(name: &str, roles: impl Iterator<Item = &'a str>) -
     if roles.is_empty() { name.to_owned() } else { format!("{name} ({})", roles.join(", ")) }
 }
 
-/// A name as it may be shown.
+/// A name, escaped and shortened for the log.
 pub(super) fn cut(name: &str) -> String {
     match name.char_indices().nth(SHOWN_CHARACTERS) {
         Some((end, _)) => format!("{}…", name[..end].escape_debug()),
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_has_the_count_and_the_first_names() {
+    fn summary_has_the_count_and_first_names() {
         assert_eq!(shown(&[]), "0 keys");
         assert_eq!(shown(&["b"]), "1 key: b");
         assert_eq!(shown(&["b", "a"]), "2 keys: a, b");

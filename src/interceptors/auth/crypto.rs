@@ -1,4 +1,4 @@
-//! ring behind jsonwebtoken: signatures verified, and HMACs made.
+//! The cryptography of jsonwebtoken by ring: it verifies signatures, and makes HMACs.
 
 use std::sync::Once;
 
@@ -28,12 +28,12 @@ static PROVIDER: CryptoProvider = CryptoProvider {
         }
         Ok(Box::new(RingVerifier { algorithm: *algorithm, key: key.clone() }))
     },
-    // Of thumbprints and of keys that become JWKs; nothing here makes any.
+    // For thumbprints and for making JWKs, which are not used here.
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// jsonwebtoken has one provider for the whole process. A program that needs another for itself
-/// installs it earlier, and then that one serves here as well.
+/// jsonwebtoken has one provider for the whole process. If a program has installed another one earlier,
+/// that one is used here as well.
 pub(super) fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -83,7 +83,7 @@ fn verify(
 ) -> Result<(), error::Unspecified> {
     let key = match key.kind() {
         DecodingKeyKind::RsaModulusExponent { n, e } => {
-            // Some issuers write a JWK's numbers with a leading zero, which ring does not take.
+            // Some issuers write numbers of a JWK with leading zeros, which ring refuses.
             let components = RsaPublicKeyComponents { n: without_zeros(n), e: without_zeros(e) };
             let rsa = rsa_of(algorithm).ok_or(error::Unspecified)?;
             return components.verify(rsa, message, signature);

@@ -1,21 +1,22 @@
 use std::time::Duration;
 
+use crate::interceptors::client::Client;
 use crate::interceptors::proxies::{Proxies, TrustedProxy};
-use crate::interceptors::rate_limit::{Client, refusal};
+use crate::interceptors::too_many::retry_after;
 use crate::rate::{Local, Rate};
 use crate::{Call, Status};
 
-/// Unless it is set. Verified at this rate, the bad tokens of an address take no more than 0.03 % of
-/// a core; so generous is it for the sake of those who share an address, as behind a NAT.
+/// The default limit. Verifying invalid tokens at this rate takes at most 0.03 % of a core. It is high
+/// for clients that share an address, as behind a NAT.
 const PER_MINUTE: u32 = 600;
 
-/// Addresses that are remembered, at 48 bytes each: 3 MiB where all of them are in use.
+/// The number of addresses that are counted, at 48 bytes each: 3 MiB when all of them are in use.
 const ROOM: usize = 1 << 16;
 
-/// How often an address may fail, as it is set.
+/// The settings of the limit.
 #[derive(Debug, Clone)]
 pub(super) struct FailureLimit {
-    /// `None` is any number.
+    /// `None` is no limit.
     pub(super) per_minute: Option<u32>,
     pub(super) proxies: Proxies,
 }
@@ -29,17 +30,17 @@ impl FailureLimit {
         self.proxies.0.push(proxy);
     }
 
-    /// Nothing has failed yet.
+    /// Starts to count.
     pub(super) fn start(self) -> Option<Failures> {
         let rate = Rate { calls: self.per_minute?, period: Duration::from_secs(60) };
         Some(Failures { rate, proxies: self.proxies, addresses: Local::with_room_for(ROOM) })
     }
 }
 
-/// Calls whose credentials were bad, by their addresses: who they are from nobody knows.
+/// Counts calls with invalid credentials by address, since they have no principal.
 ///
-/// Calls that succeed never come here, but those whose credentials are seen for the first time. So
-/// whoever has been known keeps calling, also from an address from which others guess.
+/// Calls with cached credentials are not checked here. So known clients keep calling from an address
+/// from which others guess.
 #[derive(Debug)]
 pub(super) struct Failures {
     rate: Rate,
@@ -48,20 +49,20 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    /// The answer to a call from an address that has failed too often for its credentials to be
-    /// worth a look; `None` for others.
+    /// The status of a call from an address with too many failures. `None` if its credentials may be
+    /// verified.
     pub(super) fn excess(&self, call: &Call) -> Option<Status> {
-        let address = Client::where_it_is(call, &self.proxies);
+        let address = Client::by_address(call, &self.proxies);
         self.addresses.peek(address, self.rate).err().map(|wait| self.refusal(wait))
     }
 
-    /// Counts a failure, and gives the answer to it if it is one too many.
+    /// Counts a failure. If it exceeds the limit, returns the status of the call.
     pub(super) fn count(&self, call: &Call) -> Option<Status> {
-        let address = Client::where_it_is(call, &self.proxies);
+        let address = Client::by_address(call, &self.proxies);
         self.addresses.take(address, self.rate).err().map(|wait| self.refusal(wait))
     }
 
     fn refusal(&self, wait: Duration) -> Status {
-        refusal(self.rate, "calls with invalid credentials", wait)
+        retry_after(self.rate, "calls with invalid credentials", wait)
     }
 }

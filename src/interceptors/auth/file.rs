@@ -10,11 +10,11 @@ use crate::file_watch::{Change, FileWatch};
 
 type Parse<T> = Box<dyn Fn(&[u8]) -> Result<T, String> + Send + Sync>;
 
-/// What a file holds, read again when it has changed. One that cannot be used any more, or has
-/// become empty, leaves what was there before, and an error in the log.
+/// The contents of a file, which is read again when it changes. If the new contents are unusable or
+/// empty, the last usable ones stay in use, and an error is logged.
 ///
-/// What the file holds is what counts, not its times: it may be a link to others, and its file
-/// system may be that of another machine.
+/// It compares contents and not times: the file may be a link, or on the file system of another
+/// machine.
 pub(super) struct Watched<T> {
     path: PathBuf,
     parse: Parse<T>,
@@ -28,8 +28,8 @@ impl<T: Contents> Watched<T> {
         path: &Path,
         parse: impl Fn(&[u8]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Self, AuthError> {
-        let bytes = fs::read(path).map_err(|error| AuthError::of_file(path, error))?;
-        let value = parse(&bytes).map_err(|error| AuthError::of_file(path, error))?;
+        let bytes = fs::read(path).map_err(|error| AuthError::reading(path, error))?;
+        let value = parse(&bytes).map_err(|error| AuthError::contents(path, error))?;
         if is_empty(&bytes) {
             tracing::warn!(target: "balafon::auth", file = %path.display(), "is empty");
         }
@@ -46,12 +46,12 @@ impl<T: Contents> Watched<T> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The file, and what it was understood to hold.
+    /// The file, with the summary of its contents.
     pub(super) fn summary(&self) -> (&Path, Summary) {
         (&self.path, self.current().summary())
     }
 
-    /// Reads the file, and tells whether there is something new in it.
+    /// Reads the file, and returns whether new contents are in use.
     pub(super) fn refresh(&self) -> bool {
         let read = fs::read(&self.path).map_err(|error| error.to_string());
         let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,7 +73,7 @@ impl<T: Contents> Watched<T> {
     }
 
     fn replace(&self, bytes: &[u8]) -> Result<(), String> {
-        // Somebody's write may have failed, on a full disk say, after it had emptied the file.
+        // A write may have failed after it had emptied the file, on a full disk for example.
         if is_empty(bytes) {
             let remedy = "if it is to hold nothing, write a comment (#) into it";
             return Err(format!("has become empty: {remedy}"));
@@ -84,7 +84,7 @@ impl<T: Contents> Watched<T> {
     }
 }
 
-/// A line for each thing that was passed over.
+/// Logs each skipped entry.
 pub(super) fn log_remarks(file: &impl fmt::Display, summary: &Summary) {
     for why in summary.remarks() {
         tracing::warn!(target: "balafon::auth", %file, why, "passed over");
@@ -95,7 +95,7 @@ fn is_empty(bytes: &[u8]) -> bool {
     without_mark(bytes).trim_ascii().is_empty()
 }
 
-/// Shows no contents: they may be keys.
+/// Without the contents, which may be keys.
 impl<T> fmt::Debug for Watched<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Watched").field(&self.path).finish()

@@ -1,7 +1,7 @@
 //! JSON Web Key Sets (RFC 7517).
 //!
-//! Keys are read one by one, and no more of each than verifying a signature needs: what is not
-//! understood in one of them does not take the others away (RFC 7517, 5).
+//! Keys are parsed one by one, and only the members that verifying a signature needs. An unsupported key
+//! does not affect the others (RFC 7517, 5).
 
 use base64::Engine;
 use base64::alphabet::URL_SAFE;
@@ -12,21 +12,21 @@ use serde_json::{Map, Value};
 use super::contents::cut;
 use super::keys::{Key, Keys, parse_algorithm, secret_of};
 
-/// Some issuers add padding, which RFC 7515 (2) leaves out.
+/// Some issuers add padding, although RFC 7515 (2) omits it.
 const BASE64URL: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The keys of a set, of which there is at least one that can be used.
+/// The usable keys of a set, at least one.
 pub(super) fn set(bytes: &[u8]) -> Result<Keys, String> {
-    // By its place alone: what the error says of a text may be a secret.
+    // The position only: the text of the error may contain a secret.
     let set: Map<String, Value> = serde_json::from_slice(bytes).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         format!("not a JWKS: no JSON object, from line {line}, column {column}")
     })?;
     let Some(Value::Array(members)) = set.get("keys") else {
-        // What is at `/.well-known/openid-configuration`.
+        // The document at `/.well-known/openid-configuration`.
         if let Some(uri) = set.get("jwks_uri").and_then(Value::as_str) {
             return Err(format!("not a JWKS: it says that the JWKS is at {}", cut(uri)));
         }
@@ -35,7 +35,7 @@ pub(super) fn set(bytes: &[u8]) -> Result<Keys, String> {
     let (mut keys, mut passed_over) = (Vec::new(), Vec::new());
     for (number, member) in (1..).zip(members) {
         let key = Jwk::of(member);
-        // What other keys are for is no fault of the set.
+        // Keys for other purposes are not an error.
         if key.as_ref().is_ok_and(|key| !key.is_for_signatures()) {
             continue;
         }
@@ -55,7 +55,7 @@ pub(super) fn set(bytes: &[u8]) -> Result<Keys, String> {
     }
 }
 
-/// A key as somebody may look for it.
+/// The name of a key for messages.
 fn named(number: usize, key: &Value) -> String {
     match key.get("kid").and_then(Value::as_str) {
         Some(kid) => format!("key \"{}\"", cut(kid)),
@@ -71,7 +71,7 @@ impl<'a> Jwk<'a> {
         key.as_object().map(Self).ok_or_else(|| "not an object".to_owned())
     }
 
-    /// A member that is a text; `null` is none.
+    /// A text member; `null` counts as missing.
     fn text(&self, name: &str) -> Result<Option<&'a str>, String> {
         match self.0.get(name) {
             None | Some(Value::Null) => Ok(None),
@@ -107,7 +107,7 @@ impl<'a> Jwk<'a> {
         Ok(Key { kid, ..Key::new(algorithm, key)? })
     }
 
-    /// The key itself, and the algorithm that it is for unless it says another.
+    /// The key itself, and its default algorithm.
     fn material(&self) -> Result<(Algorithm, DecodingKey), String> {
         let curve = self.text("crv")?.unwrap_or("");
         match self.text("kty")?.ok_or("it has no kty")? {
@@ -132,7 +132,7 @@ impl<'a> Jwk<'a> {
 
     fn rsa(&self) -> Result<DecodingKey, String> {
         let (n, e) = (self.bytes("n")?, self.bytes("e")?);
-        // Some issuers write these numbers with a leading zero.
+        // Some issuers add leading zeros.
         let zeros = n.iter().take_while(|byte| **byte == 0).count();
         match n.len() - zeros {
             256..=1024 => Ok(DecodingKey::from_rsa_raw_components(&n, &e)),
@@ -145,7 +145,7 @@ impl<'a> Jwk<'a> {
         let mut point = vec![4];
         for name in ["x", "y"] {
             let number = self.bytes(name)?;
-            // RFC 7518, 6.2.1.2: all of its bytes, also those that are zero.
+            // RFC 7518, 6.2.1.2: all bytes, including leading zeros.
             if number.len() != len {
                 return Err(format!("its {name} has {} bytes: wanted {len}", number.len()));
             }
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_not_understood_is_skipped_with_its_reason() {
+    fn jwk_unsupported_key_is_skipped_with_a_reason() {
         let number = BASE64URL.encode([7; 32]);
         for (odd, why) in [
             (json!(7), "key number 1: not an object"),
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_for_other_things_are_no_fault() {
+    fn jwk_for_other_uses_is_no_error() {
         for other in [json!({"use": "enc"}), json!({"key_ops": ["encrypt"]}), json!({"use": "x"})] {
             let keys = read(json!([ed(other.clone()), ed(json!({}))])).unwrap();
             assert_eq!((keys.keys.len(), keys.passed_over.len()), (1, 0), "{other}");
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn ed25519_is_an_algorithm() {
+    fn jwk_ed25519_is_an_algorithm() {
         for algorithm in [json!("Ed25519"), json!("EdDSA"), json!(null)] {
             let keys = read(json!([ed(json!({"alg": algorithm}))])).unwrap();
             assert_eq!(keys.keys[0].algorithm, Algorithm::EdDSA, "{algorithm}");
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_set_is_an_error() {
+    fn jwks_of_other_contents_is_an_error() {
         for text in ["", "[]", "\"secret\"", "{}", "{\"keys\": {}}", "{\"keys\": null}"] {
             let error = set(text.as_bytes()).unwrap_err();
             assert!(error.contains("not a JWKS") && !error.contains("secret"), "{error}");

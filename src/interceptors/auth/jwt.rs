@@ -8,16 +8,16 @@ use super::claims::{Claims, words};
 use super::file::Watched;
 use super::jws::Jws;
 use super::keys::{Key, Keys};
-use super::principal::{Principal, PrincipalKind};
 use super::remote::Remote;
-use super::state::Refusal;
+use super::state::Unauthenticated;
 use super::table::Revoked;
+use crate::interceptors::principal::{Principal, PrincipalKind};
 
-/// Longer tokens are refused unread. The largest that identity providers issue, with hundreds of
-/// groups, have some 5 KB; a header list may have 16 KiB.
+/// Longer tokens are refused without parsing. The largest tokens of identity providers, with hundreds
+/// of groups, have some 5 KB. A header list may have 16 KiB.
 pub(super) const MAX_TOKEN_LEN: usize = 8 * 1024;
 
-/// What a token's own text may add to a line of the log.
+/// The characters of a token that may be logged.
 const MAX_SHOWN: usize = 64;
 
 /// Verifies tokens.
@@ -31,14 +31,13 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// Who a token stands for that is not in the cache, from now on it is; or why it is not good, for
-    /// the operator to read.
+    /// The principal of a token, which is then cached. The reason of a failure is for the log.
     pub(super) fn verify(
         &self,
         token: &str,
         now: u64,
         generation: u64,
-    ) -> Result<Principal, Refusal> {
+    ) -> Result<Principal, Unauthenticated> {
         if token.len() > MAX_TOKEN_LEN {
             return Err(format!("a token of {} bytes", token.len()).into());
         }
@@ -51,19 +50,22 @@ impl Tokens {
         Ok(principal)
     }
 
-    /// Looks at the files, and tells whether anything is new.
+    /// Reads the files, and returns whether any has new contents.
     pub(super) fn refresh(&self) -> bool {
-        let keys = self.keys.iter().map(Watched::refresh).fold(false, |any, new| any | new);
-        self.revoked.as_ref().is_some_and(Watched::refresh) | keys
+        let mut is_new = self.revoked.as_ref().is_some_and(Watched::refresh);
+        for keys in &self.keys {
+            is_new |= keys.refresh();
+        }
+        is_new
     }
 
     /// The claims of a token that one of the keys has signed.
-    fn signed(&self, token: &str) -> Result<Map<String, Value>, Refusal> {
+    fn signed(&self, token: &str) -> Result<Map<String, Value>, Unauthenticated> {
         let token = Jws::parse(token).map_err(|problem| cut(&problem))?;
         let (sets, all_there) = self.sets();
         let all = || sets.iter().flat_map(|set| &set.keys);
-        // RFC 7515, 4.1.4: the name of a key is a hint. It only chooses among the keys; which algorithm
-        // a key is for is its own matter. Keys without a name may be the one that is meant.
+        // RFC 7515, 4.1.4: `kid` is a hint. It only chooses among the keys, and never the algorithm of a
+        // key. Keys without a name are candidates as well.
         let named = all().filter(|key| key.kid.is_some() && key.kid == token.kid);
         let nameless = all().filter(|key| key.kid.is_none());
         let candidates: Vec<&Key> = named.chain(nameless).collect();
@@ -79,13 +81,13 @@ impl Tokens {
         };
         let is_named = candidates.iter().any(|key| key.kid.is_some());
         Err(match (all_there, &token.kid) {
-            (false, _) => Refusal::Unready,
-            (true, Some(_)) if !is_named => Refusal::UnknownKey(why),
-            (true, _) => Refusal::Invalid(why),
+            (false, _) => Unauthenticated::NoKeysYet,
+            (true, Some(_)) if !is_named => Unauthenticated::UnknownKey(why),
+            (true, _) => why.into(),
         })
     }
 
-    /// All keys that there are, and whether each issuer has given its own.
+    /// All current keys, and whether each issuer has given its own.
     fn sets(&self) -> (Vec<Arc<Keys>>, bool) {
         let sets = self.keys.iter().map(Watched::current);
         let sets = sets.chain(self.remotes.iter().filter_map(|remote| remote.current()));
@@ -94,9 +96,9 @@ impl Tokens {
         (sets, all_there)
     }
 
-    /// Asks issuers for new keys. Whether any has answered.
-    pub(super) async fn ask(&self) -> bool {
-        join_all(self.remotes.iter().map(|remote| remote.ask())).await.contains(&true)
+    /// Fetches the keys of all issuers again. Returns whether any has answered.
+    pub(super) async fn fetch_new_keys(&self) -> bool {
+        join_all(self.remotes.iter().map(|remote| remote.fetch_now())).await.contains(&true)
     }
 
     fn check_revocation(&self, claims: &Map<String, Value>) -> Result<(), String> {
@@ -125,7 +127,7 @@ impl Tokens {
     }
 }
 
-/// The text, cut where it could fill the log.
+/// The text, shortened for the log.
 fn cut(text: &str) -> String {
     match text.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -13,14 +13,14 @@ use super::file::Watched;
 use super::table::{BYTE_ORDER_MARK, without_mark};
 use super::{AuthError, jwk};
 
-/// Names of algorithms for keys that could be used with several.
+/// The names of the supported algorithms.
 const NAMES: &str =
     "HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA or Ed25519";
 
-/// A file with keys that tokens are signed with. It is read again when it changes.
+/// A file with keys that verify tokens. It is read again when it changes.
 ///
-/// What a file holds is said, not guessed: a broken PEM taken for a secret would let everybody sign
-/// who knows the public key.
+/// The format is set and never guessed. If a broken PEM were taken for a secret, all who know the public
+/// key could sign tokens.
 #[derive(Debug, Clone)]
 pub struct KeyFile {
     path: PathBuf,
@@ -37,9 +37,9 @@ enum Format {
 }
 
 impl KeyFile {
-    /// A secret shared with the issuer: all bytes of the file, but for the end of its last line. For
-    /// HS256 unless an [`algorithm`](Self::algorithm) is set, and then of at least 32 bytes (RFC
-    /// 7518, 3.2: as long as the hash).
+    /// A secret shared with the issuer: all bytes of the file without the line end of its last line. It
+    /// is for HS256 unless an [`algorithm`](Self::algorithm) is set. It has to be at least as long as the
+    /// hash (RFC 7518, 3.2): 32 bytes for HS256.
     pub fn secret(path: impl Into<PathBuf>) -> Self {
         Self::new(path.into(), Format::Secret)
     }
@@ -50,8 +50,8 @@ impl KeyFile {
         Self::new(path.into(), Format::Pem)
     }
 
-    /// A JSON Web Key Set (RFC 7517). Keys for something else than signatures are passed over, and
-    /// those that are not understood as well, with a line of the log for each.
+    /// A JSON Web Key Set (RFC 7517). Keys for other purposes than signatures are skipped. Unsupported
+    /// keys are skipped with a log line for each.
     pub fn jwks(path: impl Into<PathBuf>) -> Self {
         Self::new(path.into(), Format::Jwks)
     }
@@ -60,16 +60,16 @@ impl KeyFile {
         Self { path, format, algorithm: None, kid: None }
     }
 
-    /// Sets the algorithm of the keys of a secret or a PEM, such as `HS512` or `PS256`. Tokens that
-    /// name another are refused. Each key of a JWKS says its own.
+    /// Sets the algorithm of a secret or of the keys of a PEM, such as `HS512` or `PS256`. Tokens with
+    /// another algorithm are refused. Each key of a JWKS has its own.
     #[must_use]
     pub fn algorithm(mut self, name: impl Into<String>) -> Self {
         self.algorithm = Some(name.into());
         self
     }
 
-    /// Sets the `kid` by which tokens name the key of a secret or a PEM. Without one it verifies
-    /// tokens that name any key or none.
+    /// Sets the `kid` of a secret or of the keys of a PEM. Without one, the key verifies tokens with any
+    /// `kid` or none.
     #[must_use]
     pub fn kid(mut self, kid: impl Into<String>) -> Self {
         self.kid = Some(kid.into());
@@ -100,7 +100,7 @@ impl KeyFile {
 #[derive(Debug)]
 pub(super) struct Keys {
     pub(super) keys: Vec<Key>,
-    /// Which keys of a set are not understood, and why.
+    /// The skipped keys of a set, with reasons.
     pub(super) passed_over: Vec<String>,
 }
 
@@ -111,7 +111,7 @@ impl Contents for Keys {
     }
 }
 
-/// One key, and the one algorithm that it is for.
+/// A key with its only algorithm.
 #[derive(Debug)]
 pub(super) struct Key {
     pub(super) kid: Option<String>,
@@ -128,7 +128,7 @@ impl Key {
         }
     }
 
-    /// Its id and algorithm. Of a secret also how long it is: white space at its end shows by that.
+    /// Its id and algorithm; for a secret also the length, which reveals white space at its end.
     fn shown(&self) -> String {
         let kid = self.kid.as_ref().map(|kid| format!("{kid} ")).unwrap_or_default();
         match self.key.try_get_as_bytes() {
@@ -140,13 +140,13 @@ impl Key {
     }
 }
 
-/// By its name, of which EdDSA has two: RFC 9864 says by `Ed25519` which curve it is on.
+/// Parses the name of an algorithm. EdDSA has a second name: `Ed25519` names the curve (RFC 9864).
 pub(super) fn parse_algorithm(name: &str) -> Result<Algorithm, String> {
     let name = if name == "Ed25519" { "EdDSA" } else { name };
     Algorithm::from_str(name).map_err(|_| format!("unknown algorithm {name:?}: wanted {NAMES}"))
 }
 
-/// A secret without the end of its line, if it is long enough for the algorithm.
+/// A secret without its line end, if it is long enough for the algorithm.
 pub(super) fn secret_of(bytes: &[u8], algorithm: Algorithm) -> Result<&[u8], String> {
     let secret = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
@@ -196,7 +196,7 @@ fn public_key(der: &[u8], algorithm: Option<Algorithm>) -> Result<Key, String> {
     let key = info.subject_public_key.raw_bytes();
     let curve = || info.algorithm.parameters_oid().ok();
     let (natural, key) = match info.algorithm.oid {
-        // The structure around a modulus of 2048 bits, the least that is taken, is a few bytes more.
+        // A modulus of 2048 bits, the least that is accepted, has 256 bytes, and its structure a few more.
         RSA if key.len() < 256 => return Err("an RSA key of less than 2048 bits".to_owned()),
         RSA => (Algorithm::RS256, DecodingKey::from_rsa_der(key)),
         EC if curve() == Some(P256) => (Algorithm::ES256, DecodingKey::from_ec_der(key)),
@@ -206,7 +206,7 @@ fn public_key(der: &[u8], algorithm: Option<Algorithm>) -> Result<Key, String> {
         other => return Err(format!("a public key of an unknown kind ({other})")),
     };
     match algorithm {
-        // Only RSA leaves a choice.
+        // Only RSA has several algorithms.
         Some(chosen) if natural != Algorithm::RS256 && chosen != natural => {
             Err(format!("{chosen:?} is not for a key of {natural:?}"))
         }
@@ -214,10 +214,10 @@ fn public_key(der: &[u8], algorithm: Option<Algorithm>) -> Result<Key, String> {
     }
 }
 
-/// A secret in a file, for what signs with it.
+/// Reads a secret to sign with.
 pub(super) fn read_secret(path: &Path, algorithm: Algorithm) -> Result<Vec<u8>, AuthError> {
-    let bytes = std::fs::read(path).map_err(|error| AuthError::of_file(path, error))?;
+    let bytes = std::fs::read(path).map_err(|error| AuthError::reading(path, error))?;
     secret_of(&bytes, algorithm)
         .map(<[u8]>::to_vec)
-        .map_err(|error| AuthError::of_file(path, error))
+        .map_err(|error| AuthError::contents(path, error))
 }

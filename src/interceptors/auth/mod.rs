@@ -1,16 +1,19 @@
-//! Who calls, and what they may.
+//! Authentication and permissions.
 //!
 //! ```text
-//! authorization: Bearer …  -> jwt          keys (PEM, secret, JWKS of a file or a URL), claims, revocations ─┐
-//! x-api-key                -> api_key      hashes                                         ├─> Principal -> permissions
-//! TLS client certificate   -> certificate  names                                          ┘
+//! an Authenticator         -> authenticator  the application's own, asked first
+//! authorization: Bearer …  -> jwt            keys (PEM, secret, JWKS of a file or a URL), claims, revocations
+//! x-api-key                -> api_key        hashes
+//! TLS client certificate   -> certificate    names
+//!                                            each gives a Principal -> permissions
 //! ```
 //!
-//! Files are read again when they have changed. A client learns no more than that it has to
-//! authenticate, that its credentials are invalid, or that it may not; why is in the log, under the
-//! target `balafon::auth`, without the credentials.
+//! Changed files are read again. A client sees only one of three answers: it has to authenticate,
+//! its credentials are invalid, or it is not permitted. The reason is logged under the target
+//! `balafon::auth`, without the credentials.
 
 mod api_key;
+mod authenticator;
 mod builder;
 mod cache;
 mod certificate;
@@ -24,7 +27,6 @@ mod jws;
 mod jwt;
 mod keys;
 mod permissions;
-mod principal;
 mod remote;
 mod state;
 mod table;
@@ -33,30 +35,32 @@ mod token;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use self::authenticator::{Authenticator, Refusal};
 pub use self::builder::{AuthBuilder, AuthError};
 pub use self::keys::KeyFile;
 pub use self::permissions::Permissions;
-pub use self::principal::{Principal, PrincipalKind};
 pub use self::remote::{InvalidJwksUrl, JwksUrl};
-use self::state::{Refusal, State};
+use self::state::{State, Unauthenticated};
 pub use self::token::DevelopmentToken;
 use super::ClientAddr;
+pub use super::{Principal, PrincipalKind};
 use crate::{Call, Interceptor, Next, Outcome, Status, UNKNOWN_METHOD};
 
-/// Lets calls pass whose client has proved who it is, and may call the method.
+/// Authenticates calls, and checks that their principal may call the method.
 ///
-/// - Nobody looks at the credentials of calls to methods that are open.
-/// - Missing and bad credentials: UNAUTHENTICATED. Credentials are taken from `authorization`, else
-///   from `x-api-key`, else from the certificate; bad ones are never passed over for the next kind.
-/// - Too many bad ones from one address: RESOURCE_EXHAUSTED, with the time to wait. They are no longer
-///   verified then; who has been verified before, or has an API key, calls as always.
-/// - Not allowed: PERMISSION_DENIED. Who it was stands in the log, target `balafon::audit`.
-/// - Methods that do not exist are UNIMPLEMENTED, for those who have proved who they are: others
-///   learn nothing of what there is.
-/// - For the rest of the call the [`Principal`] is in its extensions, and its name is for logs to
-///   [read](crate::Call::attribution).
+/// - Calls to open methods pass, whatever credentials they have.
+/// - Missing and invalid credentials: UNAUTHENTICATED. The [`Authenticator`]s of the application
+///   come first, then `authorization`, then `x-api-key`, then the certificate. If credentials of one
+///   kind are invalid, the next kind is not tried.
+/// - Too many invalid ones from one address: RESOURCE_EXHAUSTED, with the time to wait. From then on
+///   new credentials from this address are not verified. Cached credentials and API keys still pass.
+/// - Not permitted: PERMISSION_DENIED. The principal is logged under the target `balafon::audit`.
+/// - Methods that do not exist are UNIMPLEMENTED, but only for authenticated clients. Others do not
+///   learn which methods exist.
+/// - For the rest of the call the [`Principal`] is in its extensions, and its name is in the
+///   [attribution](crate::Call::attribution) of the call, for logs.
 ///
-/// Credentials are looked at once, when a call begins: a stream may outlive its token.
+/// Credentials are checked once, when a call begins: a stream may outlive its token.
 ///
 /// ```no_run
 /// use balafon::Router;
@@ -80,29 +84,27 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// Nobody can prove anything and nobody may call anything, until it is set.
+    /// Starts with no way to authenticate and no permissions.
     pub fn builder() -> AuthBuilder {
         AuthBuilder::new()
     }
 
-    /// Reads the files now, as it does by itself every second; what they hold counts at once, so they have to
-    /// be complete. Blocks the thread.
+    /// Reads the files now; otherwise they are read every second. Their contents take effect at once,
+    /// so they have to be complete. Blocks the thread.
     pub fn reload(&self) {
-        // Contents count when two looks have found them.
+        // New contents take effect when two reads in a row have found them.
         self.state.refresh();
         self.state.refresh();
     }
 
-    /// Each file and URL, and what it was understood to hold at the last time that it could be used:
-    /// how many entries, the names of the first of them, and what was passed over. For operators:
-    /// there are no secrets in it. A URL that has not given anything yet is left out.
+    /// Each file and URL, with a summary of the contents that are in use: how many entries, the names
+    /// of the first of them, and the entries that were skipped. It is for operators and has no
+    /// secrets. A URL that has not been fetched yet is left out.
     pub fn files(&self) -> impl Iterator<Item = (&Path, String)> {
         self.state.files().into_iter().map(|(path, holds)| (path, holds.to_string()))
     }
-}
 
-impl Auth {
-    /// Each URL whose keys could not be fetched at the last try, and why.
+    /// Each URL whose last fetch failed, with the reason.
     pub fn unfetched(&self) -> impl Iterator<Item = (&Path, String)> {
         let remotes = self.state.tokens.iter().flat_map(|tokens| &tokens.remotes);
         remotes.filter_map(|remote| Some((remote.name(), remote.problem()?)))
@@ -111,14 +113,14 @@ impl Auth {
 
 impl Interceptor for Auth {
     async fn intercept(&self, mut call: Call, next: Next<'_>) -> Outcome {
-        // The router has made the description: it and permissions speak of the same method.
+        // The router found this description, so permissions apply to the method that will run.
         let (method, permissions) = (call.method(), &self.state.permissions);
         if permissions.is_open(method) {
             return next.run(call).await;
         }
         let principal = match self.state.authenticate(&call).await {
             Ok(principal) => principal,
-            Err(refusal) => return refuse(&call, refusal).into(),
+            Err(failure) => return refuse(&call, failure).into(),
         };
         call.attribute_to(principal.name());
         if !permissions.allow(&principal, method) {
@@ -133,19 +135,24 @@ impl Interceptor for Auth {
     }
 }
 
-fn refuse(call: &Call, refusal: Refusal) -> Status {
-    let (why, answer) = match refusal {
-        Refusal::Missing => {
+fn refuse(call: &Call, failure: Unauthenticated) -> Status {
+    let (why, answer) = match failure {
+        Unauthenticated::Refused(Refusal::Missing) => {
             ("no credentials".to_owned(), Status::unauthenticated("authentication required"))
         }
-        Refusal::Invalid(why) | Refusal::UnknownKey(why) => {
+        Unauthenticated::Refused(Refusal::Invalid(why)) | Unauthenticated::UnknownKey(why) => {
             (why, Status::unauthenticated("invalid credentials"))
         }
-        Refusal::Unready => (
+        Unauthenticated::Refused(Refusal::Unavailable(why)) => {
+            (why, Status::unavailable("credentials cannot be verified now"))
+        }
+        Unauthenticated::NoKeysYet => (
             "no keys of the issuer could be fetched yet".to_owned(),
             Status::unavailable("tokens cannot be verified yet"),
         ),
-        Refusal::TooMany(answer) => ("too many invalid ones from this address".to_owned(), answer),
+        Unauthenticated::TooMany(answer) => {
+            ("too many calls with invalid credentials from this address".to_owned(), answer)
+        }
     };
     tracing::info!(
         target: "balafon::auth",

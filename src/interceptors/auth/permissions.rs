@@ -1,8 +1,8 @@
-use super::principal::Principal;
 use crate::Method;
+use crate::interceptors::principal::Principal;
 use crate::interceptors::{InvalidPattern, MethodPattern};
 
-/// Who may call what. What no rule allows is denied.
+/// The methods that principals may call. Without a rule that allows it, a call is denied.
 ///
 /// ```
 /// use balafon::interceptors::auth::Permissions;
@@ -22,18 +22,18 @@ pub struct Permissions {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Rule {
-    who: Who,
+    grantee: Grantee,
     may_call: Vec<MethodPattern>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Who {
+enum Grantee {
     Role(String),
     Scope(String),
     Authenticated,
 }
 
-impl Who {
+impl Grantee {
     fn is(&self, principal: &Principal) -> bool {
         match self {
             Self::Role(role) => principal.has_role(role),
@@ -44,21 +44,21 @@ impl Who {
 }
 
 impl Permissions {
-    /// Nobody may call anything.
+    /// Allows nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Lets everybody call these methods, without credentials: no one looks at those that come.
+    /// Allows these methods for all clients, without authentication. Credentials are ignored.
     ///
     /// # Errors
-    /// This and the others: if it is no [`MethodPattern`].
+    /// If `pattern` is not a [`MethodPattern`].
     pub fn open(mut self, pattern: &str) -> Result<Self, InvalidPattern> {
         self.open.push(pattern.parse()?);
         Ok(self)
     }
 
-    /// Lets principals with this role call these methods.
+    /// Allows these methods for principals with this role.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -67,10 +67,10 @@ impl Permissions {
         role: &str,
         patterns: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self, InvalidPattern> {
-        self.rule(Who::Role(role.to_owned()), patterns)
+        self.rule(Grantee::Role(role.to_owned()), patterns)
     }
 
-    /// Lets principals with a token of this scope call these methods.
+    /// Allows these methods for principals with this scope.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -79,10 +79,10 @@ impl Permissions {
         scope: &str,
         patterns: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self, InvalidPattern> {
-        self.rule(Who::Scope(scope.to_owned()), patterns)
+        self.rule(Grantee::Scope(scope.to_owned()), patterns)
     }
 
-    /// Lets everybody who has proved who they are call these methods.
+    /// Allows these methods for all authenticated principals.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -90,20 +90,20 @@ impl Permissions {
         self,
         patterns: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self, InvalidPattern> {
-        self.rule(Who::Authenticated, patterns)
+        self.rule(Grantee::Authenticated, patterns)
     }
 
     fn rule<'a>(
         mut self,
-        who: Who,
+        grantee: Grantee,
         patterns: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self, InvalidPattern> {
         let may_call = patterns.into_iter().map(str::parse).collect::<Result<_, _>>()?;
-        self.rules.push(Rule { who, may_call });
+        self.rules.push(Rule { grantee, may_call });
         Ok(self)
     }
 
-    /// Whether everybody may call this method.
+    /// Whether this method needs no authentication.
     pub fn is_open(&self, method: &Method) -> bool {
         self.open.iter().any(|pattern| pattern.matches(method))
     }
@@ -111,7 +111,8 @@ impl Permissions {
     /// Whether this principal may call this method.
     pub fn allow(&self, principal: &Principal, method: &Method) -> bool {
         self.rules.iter().any(|rule| {
-            rule.may_call.iter().any(|pattern| pattern.matches(method)) && rule.who.is(principal)
+            rule.may_call.iter().any(|pattern| pattern.matches(method))
+                && rule.grantee.is(principal)
         })
     }
 }
@@ -119,7 +120,7 @@ impl Permissions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::interceptors::auth::PrincipalKind;
+    use crate::interceptors::principal::PrincipalKind;
     use crate::{Rpc, UNKNOWN_METHOD};
 
     static GET: Rpc<(), ()> = Rpc::unary("/a.Users/Get");
@@ -127,18 +128,18 @@ mod tests {
     static OTHER: Rpc<(), ()> = Rpc::unary("/a.Users2/Get");
 
     #[test]
-    fn what_no_rule_allows_is_denied() {
-        let nobody = Principal::new("nobody", PrincipalKind::Token);
-        let reader = nobody.with_roles(["reader"]);
+    fn permissions_deny_by_default() {
+        let stranger = Principal::new("stranger", PrincipalKind::Token);
+        let reader = stranger.clone().with_roles(["reader"]);
         assert!(!Permissions::new().allow(&reader, &GET));
         let permissions = Permissions::new().role("reader", ["*/Get"]).unwrap();
         assert!(permissions.allow(&reader, &GET) && permissions.allow(&reader, &OTHER));
-        assert!(!permissions.allow(&reader, &PUT) && !permissions.allow(&nobody, &GET));
+        assert!(!permissions.allow(&reader, &PUT) && !permissions.allow(&stranger, &GET));
         assert!(!permissions.is_open(&GET) && !permissions.allow(&reader, &UNKNOWN_METHOD));
     }
 
     #[test]
-    fn a_scope_is_no_role() {
+    fn permissions_tell_scopes_from_roles() {
         let scopes = vec!["reader".into()];
         let by_scope = Principal::with("x", PrincipalKind::Token, Vec::new(), scopes);
         let roles = Permissions::new().role("reader", ["*"]).unwrap();

@@ -32,21 +32,22 @@ use super::{AuthError, jwk};
 use crate::ClientTls;
 use crate::http_client::Url;
 
-/// A key that is withdrawn is trusted for so long at the most.
+/// A withdrawn key is trusted for at most this time.
 const REFRESH: Duration = Duration::from_secs(5 * 60);
 
-/// Between a fetch and the next, unless more time is set between them: tokens with unknown kids, which
-/// anybody can send, are no burden to the issuer then.
+/// The least time between two fetches. It protects the issuer from tokens with unknown kids, which any
+/// client can send.
 const REST: Duration = Duration::from_secs(10);
 
-/// From connecting to the end of the answer. A call whose token names an unknown key waits for it.
+/// The time limit of a fetch, from connecting to the end of the response. A call whose token names an
+/// unknown key waits for it.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// Sets of large issuers have some 10 KB.
 const MAX_ANSWER: usize = 256 * 1024;
 
-/// Where an issuer publishes its keys, such as `https://accounts.example.com/jwks.json`. It has to be
-/// `https`, but on this machine, and has to be [trusted](Self::trust).
+/// The URL at which an issuer publishes its keys, such as `https://accounts.example.com/jwks.json`. It
+/// has to be `https`, except for this machine, and needs a trust store: see [`trust`](Self::trust).
 #[derive(Debug, Clone)]
 pub struct JwksUrl {
     url: Url,
@@ -55,24 +56,24 @@ pub struct JwksUrl {
     rest: Duration,
 }
 
-/// A text that is no [`JwksUrl`].
+/// A text that is not a [`JwksUrl`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidJwksUrl(());
 
 impl JwksUrl {
-    /// Says who has to have signed the issuer's certificate: until then nobody is trusted.
+    /// Sets the trust store for a URL of `https`. Without one no certificate is trusted.
     #[must_use]
     pub fn trust(self, tls: ClientTls) -> Self {
         Self { url: self.url.trust(tls), ..self }
     }
 
-    /// Whether it is one of `https`.
+    /// Whether it is a URL of `https`.
     pub fn is_tls(&self) -> bool {
         self.url.is_tls()
     }
 
-    /// How often the keys are fetched: every 5 minutes unless set. Sooner if the issuer says so by
-    /// `cache-control`, and when a token names an unknown key.
+    /// How often the keys are fetched: every 5 minutes unless set. They are fetched sooner if the
+    /// `cache-control` of the issuer asks for it, or if a token names an unknown key.
     #[must_use]
     pub fn refresh_every(self, time: Duration) -> Self {
         Self { every: time, ..self }
@@ -84,12 +85,12 @@ impl JwksUrl {
         Self { rest: time, ..self }
     }
 
-    /// As it was given.
+    /// The URL as it was given.
     pub fn as_path(&self) -> &Path {
         &self.name
     }
 
-    /// The set, and how long it is fresh, if the issuer says so.
+    /// Fetches the set, and the time that it is fresh if the issuer gave one.
     async fn fetch(&self) -> Result<(Bytes, Option<Duration>), String> {
         let request =
             Request::get("/").header(ACCEPT, "application/jwk-set+json, application/json");
@@ -114,7 +115,7 @@ impl FromStr for JwksUrl {
 
     fn from_str(text: &str) -> Result<Self, InvalidJwksUrl> {
         let url = Url::parse(text).ok_or(InvalidJwksUrl(()))?;
-        // Whoever is on the way could put a key of their own into what is not encrypted.
+        // Without TLS, an attacker on the network path could insert a key.
         let here = url.host() == "localhost"
             || url.host().parse::<net::IpAddr>().is_ok_and(|address| address.is_loopback());
         match url.is_tls() || here {
@@ -132,7 +133,7 @@ impl fmt::Display for InvalidJwksUrl {
 
 impl std::error::Error for InvalidJwksUrl {}
 
-/// How long an answer is fresh (RFC 9111, 5.2.2), if it says so.
+/// The time that a response is fresh (RFC 9111, 5.2.2), if it has one.
 fn freshness(headers: &HeaderMap) -> Option<Duration> {
     let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
     let mut fresh = None;
@@ -148,30 +149,29 @@ fn freshness(headers: &HeaderMap) -> Option<Duration> {
     fresh.map(|seconds: u64| Duration::from_secs(seconds.saturating_sub(age)))
 }
 
-/// The keys of an issuer. A thread of its own fetches them, for as long as this is there.
+/// The keys of an issuer. A thread of its own fetches them until this is dropped.
 pub(super) struct Remote {
     url: JwksUrl,
     state: Mutex<Fetched>,
-    /// Counts the fetches that are over.
+    /// Counts the completed fetches.
     fetches: watch::Sender<u64>,
     asked: Arc<Notify>,
-    /// That of the state, which counts changes.
+    /// The generation of the state.
     generation: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
 struct Fetched {
-    /// `None` before the first.
+    /// `None` before the first successful fetch.
     keys: Option<Arc<Keys>>,
     bytes: Bytes,
-    /// Why the last fetch has failed, if it has.
+    /// The reason if the last fetch failed.
     problem: Option<String>,
     at: Option<Instant>,
 }
 
 impl Remote {
-    /// Starts to fetch, and waits for the first time. That the issuer is away is no error: it is
-    /// asked again.
+    /// Starts to fetch, and waits for the first result. A failure is no error: it is retried.
     pub(super) fn start(url: JwksUrl, generation: Arc<AtomicU64>) -> Result<Arc<Self>, AuthError> {
         let remote = Arc::new(Self {
             url,
@@ -180,9 +180,8 @@ impl Remote {
             asked: Arc::default(),
             generation,
         });
-        let cannot = |error| AuthError::new(format!("cannot start a thread: {error}"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(cannot)?;
+        let runtime = runtime.map_err(AuthError::thread)?;
         let (first, fetched) = mpsc::sync_channel(1);
         let keeper = keep(remote.url.clone(), remote.asked.clone(), Arc::downgrade(&remote), first);
         let log = dispatcher::get_default(Clone::clone);
@@ -190,15 +189,15 @@ impl Remote {
             .name("auth-jwks".to_owned())
             .spawn(move || {
                 dispatcher::with_default(&log, || runtime.block_on(keeper));
-                // Dropped, it would wait for a name that is looked up.
+                // Dropping it would wait for a name lookup.
                 runtime.shutdown_background();
             })
-            .map_err(cannot)?;
+            .map_err(AuthError::thread)?;
         let _ = fetched.recv_timeout(2 * TIME_LIMIT);
         Ok(remote)
     }
 
-    /// `None` if they could not be fetched yet.
+    /// `None` before the first successful fetch.
     pub(super) fn current(&self) -> Option<Arc<Keys>> {
         self.lock().keys.clone()
     }
@@ -207,19 +206,19 @@ impl Remote {
         self.url.as_path()
     }
 
-    /// What the keys were understood to be, once they were fetched.
+    /// The summary of the keys, once they were fetched.
     pub(super) fn summary(&self) -> Option<(&Path, Summary)> {
         Some((self.name(), self.current()?.summary()))
     }
 
-    /// Why the last fetch has failed, if it has.
+    /// The reason if the last fetch failed.
     pub(super) fn problem(&self) -> Option<String> {
         self.lock().problem.clone()
     }
 
-    /// Whether the keys have been fetched since this was called: not if that was just before, nor if
-    /// it takes too long.
-    pub(super) async fn ask(&self) -> bool {
+    /// Fetches the keys again, and returns whether that was done. It is not done if the last fetch was
+    /// just before, or if it takes too long.
+    pub(super) async fn fetch_now(&self) -> bool {
         let mut fetches = self.fetches.subscribe();
         if !self.has_rested() {
             return false;
@@ -232,7 +231,7 @@ impl Remote {
         self.lock().at.is_none_or(|at| at.elapsed() >= self.url.rest)
     }
 
-    /// Takes what was fetched, and gives the time until the next.
+    /// Uses the result of a fetch, and returns the time until the next one.
     fn take(&self, fetched: Result<(Bytes, Option<Duration>), String>) -> Duration {
         let (every, rest) = (self.url.every.max(self.url.rest), self.url.rest);
         let mut state = self.lock();
@@ -268,32 +267,32 @@ impl Remote {
         tracing::info!(target: "balafon::auth", %url, holds = summary.count(), "fetched");
         log_remarks(&url, &summary);
         (state.keys, state.bytes) = (Some(Arc::new(keys)), bytes);
-        // After the new contents are in place, which nobody sees before the lock is given back.
+        // After the new contents are in place. Readers see them when the lock is released.
         self.generation.fetch_add(1, Ordering::Release);
         Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Fetched> {
-        // It is whole between any two steps, so a poisoned lock is as good.
+        // The state is consistent after each step, so a poisoned lock is usable.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Fetches the keys for as long as somebody has them.
+/// Fetches the keys until they are dropped.
 async fn keep(url: JwksUrl, asked: Arc<Notify>, remote: Weak<Remote>, first: mpsc::SyncSender<()>) {
     loop {
         let fetched = url.fetch().await;
         let Some(alive) = remote.upgrade() else { return };
         let next = Instant::now() + alive.take(fetched);
         drop(alive);
-        // Only the first time somebody waits for it.
+        // Only the first result is waited for.
         let _ = first.try_send(());
         loop {
             tokio::select! {
                 () = sleep_until(next) => break,
                 () = asked.notified() => match remote.upgrade() {
                     None => return,
-                    // It may have been asked for while the last fetch was under way.
+                    // The request may have come during the last fetch.
                     Some(alive) if alive.has_rested() => break,
                     Some(_) => {}
                 },
@@ -302,7 +301,7 @@ async fn keep(url: JwksUrl, asked: Arc<Notify>, remote: Weak<Remote>, first: mps
     }
 }
 
-/// The thread is to end.
+/// Ends the thread.
 impl Drop for Remote {
     fn drop(&mut self) {
         self.asked.notify_one();
@@ -321,7 +320,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_jwks_url_is_one_of_https_or_of_this_machine() {
+    fn jwks_url_is_https_or_local() {
         for text in ["https://a/b", "https://a:1/b?c=d", "http://localhost:1/b", "http://[::1]/b"] {
             assert!(text.parse::<JwksUrl>().is_ok(), "{text}");
         }
@@ -332,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn cache_control_says_how_long_keys_are_fresh() {
+    fn jwks_cache_control_sets_freshness() {
         let fresh = |values: &[&str], age: Option<&str>| {
             let mut headers = HeaderMap::new();
             values.iter().for_each(|value| {

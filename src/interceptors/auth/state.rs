@@ -9,82 +9,106 @@ use tracing::dispatcher;
 
 use super::AuthError;
 use super::api_key::ApiKeys;
+use super::authenticator::{Authenticators, Refusal};
 use super::certificate::Certificates;
 use super::contents::Summary;
 use super::failures::Failures;
 use super::file::Watched;
 use super::jwt::Tokens;
 use super::permissions::Permissions;
-use super::principal::Principal;
+use crate::interceptors::principal::Principal;
 use crate::{Call, Status};
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// What calls and the thread that watches the files share.
+/// The state that calls share with the thread that watches the files.
 #[derive(Debug)]
 pub(super) struct State {
+    pub(super) authenticators: Authenticators,
     pub(super) tokens: Option<Tokens>,
     pub(super) api_keys: Option<Watched<ApiKeys>>,
     pub(super) certificates: Option<Certificates>,
     pub(super) permissions: Permissions,
-    /// `None` if nobody counts them.
+    /// `None` if failures are not limited.
     pub(super) failures: Option<Failures>,
-    /// Counts the changes of files: what was verified before one is verified again.
+    /// Counts the changes of files. A cached result of another generation does not count.
     pub(super) generation: Arc<AtomicU64>,
 }
 
-/// Why a client is not known.
-pub(super) enum Refusal {
-    Missing,
-    /// The reason is for the log.
-    Invalid(String),
-    /// Its token names a key that is unknown, and that the issuer may have by now.
+/// The reason why a call is not authenticated.
+pub(super) enum Unauthenticated {
+    Refused(Refusal),
+    /// The token names an unknown key, which the issuer may have published since.
     UnknownKey(String),
-    /// The issuer of its token has not given any keys yet.
-    Unready,
-    /// There were too many of these from its address; what to answer.
+    /// The issuer of the token has not given any keys yet.
+    NoKeysYet,
+    /// Too many calls from the address had invalid credentials. The call ends with this status.
     TooMany(Status),
 }
 
-impl From<String> for Refusal {
-    fn from(why: String) -> Self {
-        Self::Invalid(why)
+impl From<Refusal> for Unauthenticated {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<String> for Unauthenticated {
+    fn from(reason: String) -> Self {
+        Self::Refused(Refusal::Invalid(reason))
     }
 }
 
 impl State {
-    pub(super) async fn authenticate(&self, call: &Call) -> Result<Principal, Refusal> {
-        let mut known = self.identify(call);
-        if let (Err(Refusal::UnknownKey(_)), Some(tokens)) = (&known, &self.tokens) {
-            // On the heap: calls that wait for nothing would have room for it as well.
-            if Box::pin(tokens.ask()).await {
-                known = self.identify(call);
-            }
+    pub(super) async fn authenticate(&self, call: &Call) -> Result<Principal, Unauthenticated> {
+        let result = self.identify(call).await;
+        let is_failure = matches!(
+            result,
+            Err(Unauthenticated::Refused(Refusal::Invalid(_)) | Unauthenticated::UnknownKey(_))
+        );
+        match &self.failures {
+            Some(failures) if is_failure => match failures.count(call) {
+                Some(status) => Err(Unauthenticated::TooMany(status)),
+                None => result,
+            },
+            _ => result,
         }
-        let (Err(Refusal::Invalid(_) | Refusal::UnknownKey(_)), Some(failures)) =
-            (&known, &self.failures)
-        else {
-            return known;
-        };
-        failures.count(call).map_or(known, |answer| Err(Refusal::TooMany(answer)))
     }
 
-    fn identify(&self, call: &Call) -> Result<Principal, Refusal> {
+    /// Asks the application's authenticators first, then the built-in ones.
+    async fn identify(&self, call: &Call) -> Result<Principal, Unauthenticated> {
+        if !self.authenticators.is_empty() {
+            // On the heap: it would enlarge the future of every call.
+            match Box::pin(self.authenticators.authenticate(call)).await {
+                Err(Refusal::Missing) => {}
+                answer => return answer.map_err(Unauthenticated::Refused),
+            }
+        }
+        let result = self.identify_now(call);
+        if let (Err(Unauthenticated::UnknownKey(_)), Some(tokens)) = (&result, &self.tokens) {
+            // On the heap, for the same reason.
+            if Box::pin(tokens.fetch_new_keys()).await {
+                return self.identify_now(call);
+            }
+        }
+        result
+    }
+
+    fn identify_now(&self, call: &Call) -> Result<Principal, Unauthenticated> {
         let headers = call.metadata().as_headers();
-        // Before anything is read of the files: see `Cache::put`.
+        // Before the contents of the files are read: see `Cache::put`.
         let generation = self.generation.load(Ordering::Acquire);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         if let (Some(tokens), Some(value)) = (&self.tokens, single(headers, &AUTHORIZATION)?) {
             let token = bearer(value).ok_or_else(|| {
-                Refusal::Invalid("authorization is not of the scheme Bearer".to_owned())
+                Unauthenticated::from("authorization is not of the scheme Bearer".to_owned())
             })?;
             if let Some(principal) = tokens.cache.get(token.as_bytes(), now, generation) {
                 return Ok(principal);
             }
-            self.afford(call)?;
+            self.check_failures(call)?;
             tokens.verify(token, now, generation)
         } else if let (Some(keys), Some(key)) = (&self.api_keys, single(headers, &X_API_KEY)?) {
-            // Whether it is known costs no more to find out than whether it may be asked.
+            // Verifying it costs no more than checking the failures of its address.
             Ok(keys.current().verify(key)?)
         } else if let (Some(certificates), [der, ..]) =
             (&self.certificates, call.peer().certificates())
@@ -92,20 +116,20 @@ impl State {
             if let Some(principal) = certificates.cache.get(der, now, generation) {
                 return Ok(principal);
             }
-            self.afford(call)?;
+            self.check_failures(call)?;
             Ok(certificates.verify(der, now, generation)?)
         } else {
-            Err(Refusal::Missing)
+            Err(Refusal::Missing.into())
         }
     }
 
-    /// Whether credentials that are not known yet may be verified.
-    fn afford(&self, call: &Call) -> Result<(), Refusal> {
+    /// Refuses to verify credentials that are not cached, if the address has too many failures.
+    fn check_failures(&self, call: &Call) -> Result<(), Unauthenticated> {
         let excess = self.failures.as_ref().and_then(|failures| failures.excess(call));
-        excess.map_or(Ok(()), |answer| Err(Refusal::TooMany(answer)))
+        excess.map_or(Ok(()), |answer| Err(Unauthenticated::TooMany(answer)))
     }
 
-    /// Each file, and what it was understood to hold.
+    /// Each file with the summary of its contents.
     pub(super) fn files(&self) -> Vec<(&Path, Summary)> {
         let tokens = self.tokens.iter();
         let mut keys: Vec<_> =
@@ -122,22 +146,22 @@ impl State {
         let api_keys = self.api_keys.as_ref().is_some_and(Watched::refresh);
         let certificates = self.certificates.as_ref().is_some_and(|it| it.roles.refresh());
         if tokens | api_keys | certificates {
-            // After the new contents are in place: what is verified from now on counts.
+            // After the new contents are in place, so that later verifications use them.
             self.generation.fetch_add(1, Ordering::Release);
         }
     }
 }
 
-/// The value of a header; an error if there are several, or it is no text: whoever reads another of
-/// them than we do would take the call for somebody else's.
+/// The value of a header. Several values, or one that is not text, are an error: a proxy might read
+/// another of them than this server, and authenticate another client.
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
-        (Some(value), None) => {
-            let text = value.to_str().map_err(|_| Refusal::Invalid(format!("{name} is no text")));
-            text.map(Some)
-        }
+        (Some(value), None) => match value.to_str() {
+            Ok(text) => Ok(Some(text)),
+            Err(_) => Err(Refusal::Invalid(format!("{name} is not text"))),
+        },
         (Some(_), Some(_)) => Err(Refusal::Invalid(format!("{name} came more than once"))),
     }
 }
@@ -149,21 +173,24 @@ fn bearer(value: &str) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
-/// Looks at the files for as long as somebody has the state. A thread of its own: reading may block,
-/// and there may be no runtime, or one that ends sooner.
+/// Watches the files until the state is dropped. It has a thread of its own, since reading may block.
+/// The caller may have no runtime, or one that ends sooner.
 pub(super) fn watch(state: &Arc<State>, every: Duration) -> Result<(), AuthError> {
     let state = Arc::downgrade(state);
-    let look = move || {
+    let refresh = move || {
         while let Some(state) = Weak::upgrade(&state) {
             state.refresh();
             drop(state);
             thread::sleep(every);
         }
     };
-    // What a file is found to be goes into the log of whoever built this.
+    // The thread logs to the subscriber of the caller.
     let log = dispatcher::get_default(Clone::clone);
     let spawned = thread::Builder::new()
         .name("auth-files".to_owned())
-        .spawn(move || dispatcher::with_default(&log, look));
-    spawned.map(drop).map_err(|error| AuthError::new(format!("cannot start a thread: {error}")))
+        .spawn(move || dispatcher::with_default(&log, refresh));
+    match spawned {
+        Ok(_) => Ok(()),
+        Err(error) => Err(AuthError::thread(error)),
+    }
 }

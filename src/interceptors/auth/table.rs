@@ -1,12 +1,12 @@
-//! Files of lines: words between white space. A comment is a word that begins with `#`, and all
-//! that follows it on its line; within a word `#` counts like any other character.
+//! Files of lines, with words between white space. A word that begins with `#` begins a comment, up to
+//! the end of the line. Within a word `#` is a character like others.
 
 use std::collections::HashSet;
 use std::str;
 
 use super::contents::{Contents, Summary};
 
-/// A line with its number, and what is in it.
+/// The number of a line, and its words.
 pub(super) type Line<'a> = (usize, Vec<&'a str>);
 
 pub(super) fn lines(bytes: &[u8]) -> Result<Vec<Line<'_>>, String> {
@@ -15,7 +15,7 @@ pub(super) fn lines(bytes: &[u8]) -> Result<Vec<Line<'_>>, String> {
     for (number, line) in (1..).zip(text.lines()) {
         let words = line.split_whitespace().take_while(|word| !word.starts_with('#'));
         let words: Vec<_> = words.collect();
-        // Nobody would see why such a name is not the one that it looks like.
+        // Such a name would look like another one.
         if let Some(character) = words.iter().flat_map(|word| word.chars()).find(is_invisible) {
             let code = u32::from(character);
             return Err(format!("line {number}: has an invisible character (U+{code:04X})"));
@@ -27,7 +27,7 @@ pub(super) fn lines(bytes: &[u8]) -> Result<Vec<Line<'_>>, String> {
     Ok(lines)
 }
 
-/// The file without the byte order mark that some editors begin it with.
+/// The file without the byte order mark that some editors add.
 pub(super) fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
 }
@@ -69,7 +69,7 @@ impl Revoked {
         self.0.contains(id)
     }
 
-    /// Whether there is a line that revokes this id: not one of several words, nor of none.
+    /// Whether a line can revoke this id: it has to be one word.
     pub(super) fn can_hold(id: &str) -> bool {
         Self::parse(id.as_bytes()).is_ok_and(|revoked| revoked.contains(id))
     }
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn comments_begin_a_line_or_follow_white_space() {
+    fn table_comments_begin_lines_or_follow_spaces() {
         let text = b"# all of it\n\n one # the first\n\t#\ntwo\tthree#3 #not\r\na#\n";
         let words = [(3, vec!["one"]), (5, vec!["two", "three#3"]), (6, vec!["a#"])];
         assert_eq!(lines(text).unwrap(), words);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_and_ends_of_lines_are_not_part_of_an_id() {
+    fn revoked_ids_exclude_marks_and_line_ends() {
         for text in ["\u{feff}a#1\nb", "a#1\r\nb\r\n", "a#1 \t\n  b\u{a0}\n\n"] {
             let revoked = Revoked::parse(text.as_bytes()).unwrap();
             assert!(revoked.contains("a#1") && revoked.contains("b"), "{text:?}");
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_revokes_nothing_is_an_error() {
+    fn revoked_line_without_an_id_is_an_error() {
         for (text, problem) in [
             ("a\nb c", "line 2: wanted one id"),
             ("a\rb", "line 1: wanted one id"),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn some_ids_no_line_can_hold() {
+    fn revoked_lines_cannot_hold_some_ids() {
         for id in ["a", "abc#1", "a.b.c", "https://a/b?c=d#e", "é"] {
             assert!(Revoked::can_hold(id), "{id:?}");
         }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_are_separated_by_commas_or_spaces() {
+    fn table_roles_are_separated_by_commas_or_spaces() {
         assert_eq!(roles(&["a,b", "c,"]), ["a", "b", "c"].map(Box::from));
         assert!(roles(&[]).is_empty());
     }

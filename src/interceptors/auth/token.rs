@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::keys::{parse_algorithm, read_secret};
 use super::{AuthError, crypto};
 
-/// A token for trying things out, signed with a secret. In production an issuer signs tokens, and
-/// servers know no more than its public keys.
+/// A token for development, signed with a secret. In production an issuer signs tokens, and servers
+/// have only its public keys.
 #[derive(Debug, Clone)]
 pub struct DevelopmentToken {
     header: Header,
@@ -26,7 +26,7 @@ impl DevelopmentToken {
         Self { header: Header::default(), claims }
     }
 
-    /// Sets a claim that is a text, such as `iss`, `aud`, `jti` or `scope`.
+    /// Sets a text claim, such as `iss`, `aud`, `jti` or `scope`.
     #[must_use]
     pub fn claim(mut self, name: &str, value: &str) -> Self {
         self.claims.insert(name.to_owned(), json!(value));
@@ -39,22 +39,22 @@ impl DevelopmentToken {
         self.roles_in("roles", roles)
     }
 
-    /// Sets the roles, in a claim where [`AuthBuilder::roles_claim`](super::AuthBuilder::roles_claim)
-    /// of the same name finds them: as it is, with dots and all.
+    /// Sets the roles in the claim of exactly this name, dots included.
+    /// [`AuthBuilder::roles_claim`](super::AuthBuilder::roles_claim) of the same name finds them.
     #[must_use]
     pub fn roles_in<'a>(mut self, claim: &str, roles: impl IntoIterator<Item = &'a str>) -> Self {
         self.claims.insert(claim.to_owned(), roles.into_iter().collect());
         self
     }
 
-    /// Names the key.
+    /// Sets the `kid` of the key.
     #[must_use]
     pub fn kid(mut self, kid: &str) -> Self {
         self.header.kid = Some(kid.to_owned());
         self
     }
 
-    /// Signs it with the secret in a file, by HS256, HS384 or HS512.
+    /// Signs the token with the secret in a file, by HS256, HS384 or HS512.
     ///
     /// # Errors
     /// If the file or the algorithm cannot be used.

@@ -1,4 +1,4 @@
-//! What the Prometheus library has no words for: values that are counted elsewhere.
+//! Makes families of the Prometheus library from values that are counted elsewhere.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
 };
 
-/// For a registry, which only looks that no two collectors have the same name.
+/// For a registry, which checks that names are unique.
 pub(super) fn descriptors(help: &[(&str, &str)]) -> Vec<Desc> {
     let descriptor = |&(name, help): &(&str, &str)| {
         Desc::new(name.to_owned(), help.to_owned(), Vec::new(), HashMap::new())
@@ -52,7 +52,7 @@ pub(super) fn gauge(labels: &[LabelPair], value: f64) -> Metric {
     metric
 }
 
-/// `counts` are those of the single buckets; the last is of what is beyond all bounds.
+/// `counts` has one count for each bucket, and last the count above all bounds.
 pub(super) fn histogram(labels: &[LabelPair], bounds: &[f64], counts: &[u64], sum: f64) -> Metric {
     let mut so_far = 0;
     let buckets = bounds.iter().zip(counts).map(|(bound, count)| {

@@ -21,8 +21,7 @@ const DEFAULT_BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.
 /// The status codes, 0 to 16.
 const CODES: usize = 17;
 
-// What is counted for a method, as columns of the table. All but the first are counted when a call
-// is over.
+// The counters of a method, as columns of the table. All but the first count at the end of a call.
 const STARTED: usize = 0;
 const RECEIVED: usize = 1;
 const SENT: usize = 2;
@@ -43,27 +42,26 @@ const HELP: [(&str, &str); 6] = [
         HANDLED_TOTAL,
         "Total number of RPCs completed on the server, regardless of success or failure.",
     ),
-    (
-        RECEIVED_TOTAL,
-        "Total number of RPC messages received on the server, of calls that are over.",
-    ),
-    (SENT_TOTAL, "Total number of RPC messages sent by the server, of calls that are over."),
+    (RECEIVED_TOTAL, "Total number of RPC messages received on the server, of completed calls."),
+    (SENT_TOTAL, "Total number of RPC messages sent by the server, of completed calls."),
     (HANDLING_SECONDS, "Response latency (seconds) of RPCs that were handled by the server."),
-    (IN_FLIGHT, "RPCs that were started on the server and are not over."),
+    (IN_FLIGHT, "RPCs that were started on the server and are not completed."),
 ];
 
-/// Counts and times calls for Prometheus, under the names and labels of [go-grpc-prometheus], so
-/// that dashboards made for those work: `grpc_server_started_total`, `grpc_server_handled_total`,
-/// `grpc_server_msg_received_total`, `grpc_server_msg_sent_total`, `grpc_server_handling_seconds`,
-/// each with `grpc_type`, `grpc_service` and `grpc_method`, the second with `grpc_code` too. And
-/// `grpc_server_calls_in_flight`.
+/// Counts and times calls for Prometheus. Names and labels are those of [go-grpc-prometheus], so that
+/// its dashboards work:
 ///
-/// Every method is there from the start, at zero. Calls of unknown methods count as one, with the
-/// labels `unknown`, so that no client can add to what there is to scrape. Messages count when
-/// their call is over: those of a stream that is open for long come late.
+/// - `grpc_server_started_total`, `grpc_server_handled_total` (with `grpc_code`);
+/// - `grpc_server_msg_received_total`, `grpc_server_msg_sent_total`;
+/// - `grpc_server_handling_seconds`;
+/// - `grpc_server_calls_in_flight`, which is an addition.
 ///
-/// It is made of a router that has all its services, and registered twice: as an interceptor (after
-/// the access log, before what may refuse calls) and as a collector.
+/// Each has the labels `grpc_type`, `grpc_service` and `grpc_method`. Every method is present from the
+/// start, with zero. Calls to unknown methods count for one method with the labels `unknown`, so that
+/// clients cannot add series. Messages count at the end of their call, which is late for long streams.
+///
+/// Make it from a router that has all services, and register it twice. As an interceptor it comes
+/// after the access log and before interceptors that refuse calls. In a registry it is a collector.
 ///
 /// ```
 /// use balafon::interceptors::{Metrics, ServerMetrics};
@@ -89,9 +87,9 @@ pub struct Metrics {
 }
 
 struct Shared {
-    /// A method's row is its place here. The first is that of unknown ones.
+    /// The row of a method is its index here. The first is the row of unknown methods.
     methods: Vec<&'static Method>,
-    /// Rows by the addresses of methods, which are static: there is no text to hash in a call.
+    /// Rows by the addresses of methods, which are static. A call hashes no text.
     rows: FxHashMap<usize, usize>,
     buckets: Vec<f64>,
     descriptors: Vec<Desc>,
@@ -99,14 +97,13 @@ struct Shared {
 }
 
 impl Metrics {
-    /// Metrics of all methods that the router has by now. Those of services that are added later
-    /// would count as unknown.
+    /// Metrics of all methods of the router. Methods of services that are added later count as unknown.
     pub fn new(router: &Router) -> Self {
         Self::with_buckets(router, &DEFAULT_BUCKETS)
     }
 
-    /// The same with other bounds of the buckets of `grpc_server_handling_seconds`, in seconds.
-    /// Five milliseconds, the least by default, is long for a method that only looks something up.
+    /// The same with other bounds for the buckets of `grpc_server_handling_seconds`, in seconds. The
+    /// least default bound of 5 ms is too long for methods that read from memory.
     ///
     /// # Panics
     /// If the bounds do not increase.
@@ -116,7 +113,7 @@ impl Metrics {
         methods.sort_unstable_by_key(|method| method.path);
         methods.insert(0, &UNKNOWN_METHOD);
         let rows = methods.iter().enumerate().map(|(row, method)| (address(method), row)).collect();
-        // Beyond the last bound there is one more bucket.
+        // One more bucket for values above the last bound.
         let table = Table::new(methods.len(), BUCKETS + bounds.len() + 1);
         let buckets = bounds.to_vec();
         let descriptors = descriptors(&HELP);
@@ -134,12 +131,12 @@ impl Interceptor for Metrics {
 
         let outcome = next.run(call).await;
 
-        let took = start.elapsed();
-        let seconds = took.as_secs_f64();
+        let duration = start.elapsed();
+        let seconds = duration.as_secs_f64();
         let bucket = buckets.iter().position(|bound| seconds <= *bound);
         row.add(RECEIVED, counts.received());
         row.add(SENT, counts.sent());
-        row.add(NANOSECONDS, took.as_nanos() as u64);
+        row.add(NANOSECONDS, duration.as_nanos() as u64);
         row.add(BUCKETS + bucket.unwrap_or(buckets.len()), 1);
         row.add(HANDLED + outcome.status.code() as usize, 1);
         outcome
@@ -187,7 +184,7 @@ fn address(method: &'static Method) -> usize {
     std::ptr::from_ref(method).addr()
 }
 
-/// In the order of their names, as Prometheus' own libraries write them.
+/// Sorted by name, as in the libraries of Prometheus.
 fn labels(method: &Method) -> [LabelPair; 3] {
     let of_type = match (method.client_streaming, method.server_streaming) {
         (false, false) => "unary",
@@ -202,7 +199,7 @@ fn labels(method: &Method) -> [LabelPair; 3] {
     ]
 }
 
-/// As Go writes it, since dashboards ask for that: `NotFound`, `Canceled`.
+/// The name in Go, which dashboards query: `NotFound`, `Canceled`.
 fn code_name(code: i32) -> String {
     match Code::from_i32(code) {
         Code::Ok => "OK".to_owned(),
@@ -253,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_counts_under_its_method_and_code() {
+    async fn metrics_count_calls_by_method_and_code() {
         let metrics = metrics();
         call(&metrics, &SAY, Status::ok()).await;
         call(&metrics, &SAY, Status::not_found("nobody")).await;
@@ -276,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn every_method_is_there_from_the_start_with_every_code() {
+    fn metrics_have_every_method_and_code_at_start() {
         let text = scrape(&metrics());
         let chat = r#"grpc_method="Chat",grpc_service="a.Greeter",grpc_type="bidi_stream""#;
         for name in ["started_total", "msg_received_total", "msg_sent_total", "calls_in_flight"] {
@@ -289,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn each_family_is_described_once_under_its_whole_name() {
+    fn metrics_describe_each_family_once() {
         let text = scrape(&metrics());
         for (name, _) in HELP {
             let described = format!("# TYPE {name} ");
@@ -315,7 +312,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_is_in_flight_until_it_is_over() {
+    async fn metrics_count_calls_in_flight() {
         let metrics = metrics();
         let seen = metrics.clone();
         let chat = r#"{grpc_method="Chat",grpc_service="a.Greeter",grpc_type="bidi_stream"}"#;
@@ -331,7 +328,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "increase")]
-    fn bounds_of_buckets_that_do_not_increase_are_refused() {
+    fn metrics_refuse_unsorted_buckets() {
         Metrics::with_buckets(&Router::new(), &[0.1, 0.1]);
     }
 }

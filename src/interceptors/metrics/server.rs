@@ -12,20 +12,22 @@ const HELP: [(&str, &str); 6] = [
     ("grpc_server_connections_accepted_total", "Total number of connections accepted."),
     (
         "grpc_server_connections_refused_total",
-        "Total number of connections closed at once, at the limit of connections.",
+        "Total number of connections refused at the connection limit.",
     ),
     ("grpc_server_received_bytes_total", "Total number of bytes read, without TLS."),
     ("grpc_server_sent_bytes_total", "Total number of bytes written, without TLS."),
     (
         "grpc_server_slow_polls_total",
-        "Total number of polls of calls that took long enough to hold up others.",
+        "Total number of polls of calls that were long enough to delay other calls.",
     ),
 ];
 
-/// A server's connections and bytes for Prometheus: `grpc_server_connections`,
-/// `grpc_server_connections_accepted_total`, `grpc_server_connections_refused_total`,
-/// `grpc_server_received_bytes_total` and `grpc_server_sent_bytes_total`, without labels; and
-/// `grpc_server_slow_polls_total`, of the methods that have any.
+/// The connections and bytes of a server, for Prometheus:
+///
+/// - `grpc_server_connections`, `grpc_server_connections_accepted_total` and
+///   `grpc_server_connections_refused_total`;
+/// - `grpc_server_received_bytes_total` and `grpc_server_sent_bytes_total`;
+/// - `grpc_server_slow_polls_total`, for each method that has any.
 #[derive(Debug)]
 pub struct ServerMetrics {
     stats: Arc<ServerStats>,

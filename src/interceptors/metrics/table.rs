@@ -1,11 +1,11 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::available_parallelism;
 
-/// Threads beyond this many share lanes: a lane takes some 250 bytes for each method.
+/// Further threads share lanes: a lane takes some 250 bytes for each method.
 const MOST_LANES: usize = 32;
 
-/// Numbers that many threads count up, and few read: a row for each method, in a copy for each
-/// thread (a *lane*), so that workers do not wait for each other's cache lines.
+/// Counters that many threads increment and few read. Each method has a row, and each thread has a copy
+/// of the rows (a *lane*), so that workers do not contend for cache lines.
 pub(super) struct Table {
     lanes: Box<[Box<[AtomicU64]>]>,
     columns: usize,
@@ -27,8 +27,8 @@ impl Table {
         Row(&lane[row * self.columns..][..self.columns])
     }
 
-    /// The sums of a row over all lanes. They are read from the last column to the first, so that
-    /// what is counted later in a call does not come out as more than what is counted earlier.
+    /// The sums of a row over all lanes. They are read from the last column to the first. So a counter
+    /// of the end of a call is never above a counter of its start.
     pub(super) fn sums(&self, row: usize) -> Vec<u64> {
         let mut sums = vec![0; self.columns];
         for (column, sum) in sums.iter_mut().enumerate().rev() {
@@ -41,12 +41,12 @@ impl Table {
 
 impl Row<'_> {
     pub(super) fn add(&self, column: usize, count: u64) {
-        // Nothing is ordered by these numbers: they only have to add up.
+        // Relaxed: only the sum matters, not the order.
         self.0[column].fetch_add(count, Ordering::Relaxed);
     }
 }
 
-/// Threads are numbered as they first come here, so that workers have lanes of their own.
+/// Numbers threads at their first call, so that workers have lanes of their own.
 fn number_of_thread() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_threads_count_adds_up() {
+    fn metrics_table_sums_all_threads() {
         let table = Table::new(3, 2);
         std::thread::scope(|scope| {
             for _ in 0..4 {

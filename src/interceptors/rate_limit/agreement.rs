@@ -82,12 +82,12 @@ impl Both {
         self.window = Window { over: over * 1000, ..window };
     }
 
-    /// How long to wait, or nothing.
+    /// The time to wait, or 0.
     fn take(&mut self, calls: u32, period: u64, now: u64) -> u64 {
         let before = self.window;
         let rate = Rate { calls, period: Duration::from_micros(period) };
         let taken = self.window.take(rate, now * 1000);
-        // Who waits in whole microseconds waits for the next one.
+        // Whole microseconds are rounded up.
         let wait = taken.err().map_or(0, |wait| wait.as_nanos().div_ceil(1000) as u64);
         let mut call = self.script.key("window");
         let call = call.arg(calls).arg(period).arg(now);

@@ -1,55 +1,49 @@
-//! How often a client may call.
+//! Limits how often a client may call.
 //!
 //! ```text
-//! call -> rule       the first whose pattern has the method
-//!      -> client     the principal, else the address (client.rs, ../proxies.rs)
-//!      -> window     the calls of this client to this method (crate::rate)
-//!                    in Redis, if there is one and it answers (shared.rs), else in memory
+//! call -> rule       the first whose pattern matches the method
+//!      -> client     the key, else the principal, else the address (../client.rs, ../proxies.rs)
+//!      -> window     the calls of this client to this method (crate::rate):
+//!                    in Redis if it is set and answers (shared.rs), else in memory
 //! ```
 
 #[cfg(all(test, feature = "redis"))]
 mod agreement;
-mod client;
 #[cfg(feature = "redis")]
 mod shared;
 #[cfg(feature = "redis")]
 mod trouble;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) use self::client::Client;
 #[cfg(feature = "redis")]
 pub use self::shared::{InvalidRedis, RedisUrl, SharedLimits};
+use super::client::Client;
 use super::proxies::Proxies;
-pub use super::proxies::{InvalidProxy, TrustedProxy};
-use super::{InvalidPattern, MethodPattern};
-use crate::google::rpc::RetryInfo;
+use super::{InvalidPattern, MethodPattern, TrustedProxy, too_many};
 use crate::rate::{Local, Rate, Taken};
-use crate::{AsciiKey, Call, Interceptor, Metadata, Method, Next, Outcome, Status};
-
-/// When a client that retries by itself is to do so (gRFC A6).
-static RETRY_PUSHBACK: AsciiKey = AsciiKey::from_static("grpc-retry-pushback-ms");
-
-/// The value by which a client is asked not to retry by itself: any that is negative.
-const NO_RETRY: i32 = -1;
+use crate::{Call, Interceptor, Method, Next, Outcome};
 
 /// Unless it is set: 12 MiB.
 const CLIENTS: usize = 250_000;
 
-/// Lets each client call each method only so often, or send it only so many messages. What is too much ends with RESOURCE_EXHAUSTED
-/// and says when the next call will pass: by a [`RetryInfo`], and to clients that retry by
-/// themselves by `grpc-retry-pushback-ms`.
+/// Limits how often each client may call each method, or how many messages it may send to it. A
+/// call above the limit ends with RESOURCE_EXHAUSTED. Its status says when the next call will pass:
+/// by a [`RetryInfo`](crate::google::rpc::RetryInfo), and by `grpc-retry-pushback-ms` for clients that retry
+/// by themselves.
 ///
-/// The client is the [`Principal`](super::auth::Principal), if there is one: register this behind
-/// `Auth`. Else it is the address from which the call comes, of version 6 its /64; or the one in
-/// `x-forwarded-for`, for calls that come from a [`trust_proxy`](Self::trust_proxy). A call counts
-/// when it begins, whatever its shape and however it ends.
+/// The client is the [`Principal`](super::Principal) of the call: register this behind `Auth`. A
+/// call without a principal counts for its address. Of an IPv6 address the /64 counts. For calls
+/// that come from a [`trust_proxy`](Self::trust_proxy) the address is taken from `x-forwarded-for`.
+/// [`key`](Self::key) replaces all of this. A call counts when it begins, however it ends.
 ///
-/// Messages count as the handler takes them, those of all calls of a client to a method together. One
-/// too many is not delivered: the handler gets RESOURCE_EXHAUSTED in its place, and most often ends
-/// the call with it. It asks clients not to retry by themselves (`grpc-retry-pushback-ms: -1`), since
-/// what came before may have been done. Each instance counts messages for itself.
+/// Messages count when the handler takes them, for all calls of a client to a method together. The
+/// message above the limit is not delivered: the handler gets RESOURCE_EXHAUSTED in its place, and
+/// most handlers end the call with it. This status asks clients not to retry by themselves
+/// (`grpc-retry-pushback-ms: -1`), since earlier messages may have taken effect. Each instance counts
+/// messages for itself.
 ///
 /// ```
 /// use std::time::Duration;
@@ -66,19 +60,21 @@ const CLIENTS: usize = 250_000;
 /// let router = Router::new().intercept(limit);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct RateLimit {
     rules: Vec<Rule>,
     proxies: Proxies,
+    key: Option<Box<KeyFunction>>,
     local: Arc<Local>,
     #[cfg(feature = "redis")]
     shared: Option<SharedLimits>,
 }
 
+type KeyFunction = dyn Fn(&Call) -> Option<String> + Send + Sync;
+
 #[derive(Debug)]
 struct Rule {
     methods: MethodPattern,
-    /// `None` is all that there is.
+    /// `None` is both calls and messages.
     counts: Option<Counted>,
     /// `None` is no limit.
     rate: Option<Rate>,
@@ -96,17 +92,18 @@ impl RateLimit {
         Self {
             rules: Vec::new(),
             proxies: Proxies::default(),
+            key: None,
             local: Arc::new(Local::with_room_for(CLIENTS)),
             #[cfg(feature = "redis")]
             shared: None,
         }
     }
 
-    /// Lets each client make so many `calls` to each of these methods in each `period`, beginning
-    /// with its first. The first rule that has a method is the one that counts for it.
+    /// Lets each client make so many `calls` to each of these methods in each `period`. The period
+    /// begins with the client's first call. The first rule that matches a method applies to it.
     ///
     /// # Errors
-    /// This and the next two: if it is no [`MethodPattern`].
+    /// If `methods` is not a [`MethodPattern`].
     pub fn limit(
         self,
         methods: &str,
@@ -117,7 +114,10 @@ impl RateLimit {
     }
 
     /// Lets each client send so many `messages` to each of these methods in each `period`. The first
-    /// rule of messages that has a method counts for it, beside the first rule of calls.
+    /// rule for messages that matches a method applies to it, beside the first rule for calls.
+    ///
+    /// # Errors
+    /// If `methods` is not a [`MethodPattern`].
     pub fn limit_messages(
         self,
         methods: &str,
@@ -127,7 +127,10 @@ impl RateLimit {
         self.rule(methods, Some(Counted::Messages), Some(Rate { calls: messages, period }))
     }
 
-    /// Does not limit these methods, whatever rules come behind this one.
+    /// Does not limit these methods, whatever later rules say.
+    ///
+    /// # Errors
+    /// If `methods` is not a [`MethodPattern`].
     pub fn unlimited(self, methods: &str) -> Result<Self, InvalidPattern> {
         self.rule(methods, None, None)
     }
@@ -142,24 +145,53 @@ impl RateLimit {
         Ok(self)
     }
 
-    /// Believes this proxy from whom it has a call. May be repeated; of a chain of proxies each has
-    /// to be trusted.
+    /// Counts calls by this key in place of the principal or the address: a tenant, for example.
+    /// The function runs for each call to a limited method. Calls without a key (`None`) count for
+    /// their principal or address.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use balafon::AsciiKey;
+    /// use balafon::interceptors::rate_limit::RateLimit;
+    ///
+    /// static TENANT: AsciiKey = AsciiKey::from_static("x-tenant");
+    ///
+    /// let limit = RateLimit::new()
+    ///     .limit("*", 1000, Duration::from_secs(60))?
+    ///     .key(|call| call.metadata().get(&TENANT).map(str::to_owned));
+    /// # Ok::<(), balafon::interceptors::InvalidPattern>(())
+    /// ```
+    ///
+    /// A client can choose its metadata freely: use a value that an interceptor further out has
+    /// verified.
+    #[must_use]
+    pub fn key<F>(mut self, key: F) -> Self
+    where
+        F: Fn(&Call) -> Option<String> + Send + Sync + 'static,
+    {
+        self.key = Some(Box::new(key));
+        self
+    }
+
+    /// Trusts the `x-forwarded-for` of this proxy. May be repeated. In a chain of proxies each has to
+    /// be trusted.
     #[must_use]
     pub fn trust_proxy(mut self, proxy: TrustedProxy) -> Self {
         self.proxies.0.push(proxy);
         self
     }
 
-    /// How many clients, times the methods that each of them calls, are remembered: 250,000 unless
-    /// set, for which there are 12 MiB. Of more, some are forgotten, first of all those who have
-    /// not called for longest, and their calls count anew.
+    /// The number of counts that are kept, one for each client and method: 250,000 unless set, which
+    /// take 12 MiB. When the table is full, the count that has been idle longest is dropped first.
+    /// A client whose count was dropped starts again from zero.
     #[must_use]
     pub fn room_for(mut self, clients: usize) -> Self {
         self.local = Arc::new(Local::with_room_for(clients.max(1)));
         self
     }
 
-    /// Holds the limits together with other instances.
+    /// Shares the limits with other instances.
     #[cfg(feature = "redis")]
     #[must_use]
     pub fn share(mut self, with: SharedLimits) -> Self {
@@ -167,11 +199,11 @@ impl RateLimit {
         self
     }
 
-    /// `None` if nothing is shared, or nobody there to ask.
+    /// `None` if limits are not shared, or Redis is not available.
     #[cfg(feature = "redis")]
     async fn take_shared(&self, method: &Method, client: Client<'_>, rate: Rate) -> Option<Taken> {
         let shared = self.shared.as_ref()?;
-        // On the heap: calls that share nothing would have room for it as well.
+        // On the heap: it would enlarge the future of every call.
         Box::pin(shared.take(method, client, rate)).await
     }
 
@@ -186,20 +218,21 @@ impl RateLimit {
         rules.find(|rule| rule.methods.matches(method))?.rate
     }
 
-    /// Counts the messages of a call as they are taken, if there is a limit for them.
+    fn custom_key(&self, call: &Call) -> Option<String> {
+        self.key.as_ref().and_then(|key| key(call))
+    }
+
+    /// Counts the messages of a call as the handler takes them, if a rule limits them.
     fn count_messages(&self, call: &mut Call) {
         let method = call.method();
         let Some(rate) = self.rate(method, Counted::Messages) else { return };
-        let client = Client::of(call, &self.proxies);
-        let place = (std::ptr::from_ref(method).addr(), Counted::Messages, client);
-        let (local, client) = (self.local.clone(), self.local.known(place));
+        let key = self.custom_key(call);
+        let client = Client::new(key.as_deref(), call, &self.proxies);
+        let counted = (std::ptr::from_ref(method).addr(), Counted::Messages, client);
+        let (local, client) = (self.local.clone(), self.local.known(counted));
         call.admit_messages(move || {
             let taken = local.take_of(client, rate);
-            taken.map_err(|wait| {
-                let mut metadata = Metadata::new();
-                metadata.insert(&RETRY_PUSHBACK, NO_RETRY);
-                Status::resource_exhausted(too_much(rate, "messages", wait)).with_metadata(metadata)
-            })
+            taken.map_err(|wait| too_many::no_retry(rate, "messages", wait))
         });
     }
 }
@@ -215,31 +248,58 @@ impl Interceptor for RateLimit {
         self.count_messages(&mut call);
         let method = call.method();
         let Some(rate) = self.rate(method, Counted::Calls) else { return next.run(call).await };
-        let client = Client::of(&call, &self.proxies);
-        let taken = match self.take_shared(method, client, rate).await {
-            Some(taken) => taken,
-            // There is one description of each method, and it stays where it is.
-            None => self.local.take((std::ptr::from_ref(method).addr(), client), rate),
+        let taken = {
+            let key = self.custom_key(&call);
+            let client = Client::new(key.as_deref(), &call, &self.proxies);
+            match self.take_shared(method, client, rate).await {
+                Some(taken) => taken,
+                // There is one description of each method, and its address never changes.
+                None => self.local.take((std::ptr::from_ref(method).addr(), client), rate),
+            }
         };
         match taken {
             Ok(()) => next.run(call).await,
-            Err(wait) => refusal(rate, "calls", wait).into(),
+            Err(wait) => too_many::retry_after(rate, "calls", wait).into(),
         }
     }
 }
 
-/// `what` there was too much of; another is welcome after `wait`.
-pub(super) fn refusal(rate: Rate, what: &str, wait: Duration) -> Status {
-    // Whole milliseconds, and never too few.
-    let millis = wait.as_nanos().div_ceil(1_000_000);
-    let mut metadata = Metadata::new();
-    metadata.insert(&RETRY_PUSHBACK, i32::try_from(millis).unwrap_or(i32::MAX));
-    let wait = Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
-    Status::resource_exhausted(too_much(rate, what, wait))
-        .with_detail(&RetryInfo::after(wait))
-        .with_metadata(metadata)
+impl fmt::Debug for RateLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimit").field("rules", &self.rules).finish_non_exhaustive()
+    }
 }
 
-fn too_much(Rate { calls, period }: Rate, what: &str, wait: Duration) -> String {
-    format!("more than {calls} {what} in {period:?}: try again in {wait:?}")
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interceptors::{Principal, PrincipalKind};
+    use crate::testing::{self, intercept};
+    use crate::{Code, Rpc, Status};
+
+    static GET: Rpc<(), ()> = Rpc::unary("/a.Users/Get");
+
+    /// Whether a call of this principal passes.
+    async fn passes(limit: &RateLimit, name: &str) -> bool {
+        let mut call = testing::call(&GET);
+        call.extensions_mut().insert(Principal::new(name, PrincipalKind::Other));
+        let handler = |_| std::future::ready(Status::ok().into());
+        intercept(limit, call, handler).await.status.code() != Code::ResourceExhausted
+    }
+
+    #[tokio::test]
+    async fn rate_limit_key_replaces_the_principal() {
+        let tenant = |call: &Call| {
+            let name = call.extensions().get::<Principal>()?.name();
+            name.split_once('@').map(|(_, tenant)| tenant.to_owned())
+        };
+        let minute = Duration::from_secs(60);
+        let limit = RateLimit::new().limit("*", 2, minute).unwrap().key(tenant);
+        assert!(passes(&limit, "alice@a").await && passes(&limit, "bob@a").await);
+        assert!(!passes(&limit, "carol@a").await, "the tenant has no calls left");
+        assert!(passes(&limit, "alice@b").await);
+        // Without a key the principal counts, and its name is not taken for a key.
+        assert!(passes(&limit, "a").await && passes(&limit, "a").await);
+        assert!(!passes(&limit, "a").await);
+    }
 }

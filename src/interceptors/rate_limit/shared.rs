@@ -1,14 +1,14 @@
-//! Windows that several instances share, in Redis.
+//! Sliding windows in Redis, which several instances share.
 //!
 //! ```text
-//!              it counts a call of ours, by the script
-//!   trouble ---------------------------------------> there
-//!     ^  <------------------------------------------
-//!     |    a call got no answer in time, or an error
-//!     '-- a try each second
+//!                 the script has counted a call
+//!   unavailable -------------------------------------> available
+//!     ^   <-------------------------------------------
+//!     |     a call got no answer in time, or an error
+//!     '-- one retry each second
 //! ```
 //!
-//! While there is trouble no call waits for Redis.
+//! While Redis is unavailable, no call waits for it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,36 +21,36 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use super::client::Client;
-use super::trouble::{Kind, Told, Trouble};
+use super::trouble::{Kind, LogState, Trouble};
+use crate::interceptors::client::Client;
 use crate::rate::{Rate, Taken};
 use crate::{ClientTls, Method};
 
-/// Between two tries, and the least time that limits stay local: a Redis that answers now and then
-/// would otherwise cost every other call its whole wait.
+/// The time between two retries, and the least time that limits stay local. With a Redis that answers
+/// now and then, every other call would otherwise wait for the whole time limit.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// For a connection to be made and the script to be loaded; nobody waits for it but at the start.
+/// The time limit for a connection and for loading the script. Only the start of the server waits for it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The window of the call that is counted to see whether Redis counts: it is there no longer than this.
+/// The period of the call that tests whether Redis counts. Its key expires after this time.
 const PROBE_PERIOD: Duration = Duration::from_millis(1);
 
 /// Counts a call in Redis.
 pub(super) const SCRIPT: &str = include_str!("window.lua");
 
-/// Before the keys, which are of no use to others.
+/// The prefix of the keys.
 const PREFIX: &str = "balafon:rate";
 
-/// Limits that all instances hold together that have the same Redis, for
+/// Limits that all instances with the same Redis share, for
 /// [`RateLimit::share`](super::RateLimit::share).
 ///
-/// A call waits for Redis, but not for long. Where it does not answer in time, or cannot count, and
-/// from then on until it does, each instance limits for itself, and the log says so once, under the
-/// target `balafon::rate_limit`. A cluster and a sentinel cannot count. The clock is that of Redis. A key is there for two periods after the last call
-/// that it counts.
+/// A call waits for Redis, up to a limit. If Redis does not answer in time, or cannot count, each
+/// instance limits by itself until Redis counts again. Each change is logged once, under the target
+/// `balafon::rate_limit`. Redis Cluster and Redis Sentinel are not supported. The clock is that of
+/// Redis. A key expires two periods after the last call that it counts.
 ///
-/// It is watched over by a task of the runtime in which it is made, for as long as it is there.
+/// A task of the current runtime keeps the connection, until this is dropped.
 pub struct SharedLimits {
     link: Arc<Link>,
     keeper: AbortHandle,
@@ -60,51 +60,51 @@ struct Link {
     redis: RedisUrl,
     script: Script,
     wait: Duration,
-    /// `None` while Redis is away. The number tells one connection from the next.
+    /// `None` while Redis is unavailable. The number identifies the connection.
     connection: RwLock<(u64, Option<MultiplexedConnection>)>,
     lost: Notify,
-    /// Since the last call that was counted.
+    /// The problem since the last counted call.
     trouble: Mutex<Option<Trouble>>,
-    told: Mutex<Told>,
+    log: Mutex<LogState>,
 }
 
 impl SharedLimits {
-    /// Connects to this Redis; that it is away is no error, it is tried again until it is there. A
-    /// call will wait for it for at most `wait`.
+    /// Connects to this Redis. If it is unavailable, that is no error: the connection is retried. A call
+    /// waits for Redis for at most `wait`.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     pub async fn redis(redis: RedisUrl, wait: Duration) -> Self {
         let script = Script::new(SCRIPT);
         let connection = RwLock::new((0, None));
-        let (lost, trouble, told) = (Notify::new(), Mutex::default(), Mutex::default());
-        let link = Arc::new(Link { redis, script, wait, connection, lost, trouble, told });
-        // So that the first calls are counted where all others will be.
+        let (lost, trouble, log) = (Notify::new(), Mutex::default(), Mutex::default());
+        let link = Arc::new(Link { redis, script, wait, connection, lost, trouble, log });
+        // So that Redis counts the first calls, too.
         match link.connect().await {
             Ok(connection) => link.found(connection),
-            Err(trouble) => link.complain(trouble),
+            Err(trouble) => link.report(trouble),
         }
         let keeper = tokio::spawn(link.clone().keep()).abort_handle();
         Self { link, keeper }
     }
 
-    /// Whether Redis answers, and counts.
+    /// Whether Redis answers and counts.
     pub fn is_there(&self) -> bool {
         self.link.current().1.is_some()
     }
 
-    /// Why it does not, in words for an operator.
+    /// The reason why it does not, for an operator.
     pub fn trouble(&self) -> Option<String> {
         self.link.trouble().map(|trouble| trouble.to_string())
     }
 
-    /// Whether it never will: it is a cluster, or a sentinel.
+    /// Whether it cannot ever share limits: it is a cluster or a sentinel.
     pub fn is_unsupported(&self) -> bool {
         self.link.trouble().is_some_and(|trouble| trouble.is_unsupported())
     }
 
-    /// Counts a call, or says how long the client has to wait for the next. `None` if Redis does
-    /// not.
+    /// Counts a call, or returns the time that the client has to wait for the next. `None` if Redis did
+    /// not count.
     pub(super) async fn take(
         &self,
         method: &Method,
@@ -144,26 +144,26 @@ impl Link {
         client: &impl fmt::Display,
         rate: Rate,
     ) -> Result<Taken, RedisError> {
-        // Instances with other periods have other windows: they would misread each other's.
+        // The key has the period: instances with another one would misread the window.
         let micros = rate.micros();
         let mut call = self.script.key(format!("{PREFIX}:{path}:{micros}:{client}"));
         let wait: u64 = call.arg(rate.calls).arg(micros).invoke_async(connection).await?;
         Ok(if wait == 0 { Ok(()) } else { Err(Duration::from_micros(wait)) })
     }
 
-    /// Only the first that finds a connection to be lost says so.
+    /// Only the first call that finds the connection lost logs it.
     fn lose(&self, number: u64, trouble: Trouble) {
         let mut current = self.connection.write().unwrap_or_else(PoisonError::into_inner);
         if current.0 == number && current.1.take().is_some() {
             drop(current);
-            self.complain(trouble);
+            self.report(trouble);
             self.lost.notify_one();
         }
     }
 
-    fn complain(&self, trouble: Trouble) {
+    fn report(&self, trouble: Trouble) {
         let (kind, problem) = (trouble.kind, &trouble.problem);
-        if self.told.lock().unwrap_or_else(PoisonError::into_inner).of_trouble(kind) {
+        if self.log.lock().unwrap_or_else(PoisonError::into_inner).should_log_problem(kind) {
             let why = match kind {
                 Kind::Away => "Redis is away: until it is back".to_owned(),
                 kind => format!("Redis cannot count: {kind}. Until it can"),
@@ -178,7 +178,7 @@ impl Link {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
     }
 
-    /// Sees to it that there is a connection, for ever.
+    /// Reconnects for ever.
     async fn keep(self: Arc<Self>) {
         loop {
             while self.current().1.is_some() {
@@ -187,7 +187,7 @@ impl Link {
             sleep(RETRY).await;
             match self.connect().await {
                 Ok(connection) => self.found(connection),
-                Err(trouble) => self.complain(trouble),
+                Err(trouble) => self.report(trouble),
             }
         }
     }
@@ -197,14 +197,14 @@ impl Link {
         *current = (current.0 + 1, Some(connection));
         drop(current);
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        if self.told.lock().unwrap_or_else(PoisonError::into_inner).of_sharing() {
+        if self.log.lock().unwrap_or_else(PoisonError::into_inner).should_log_sharing() {
             let redis = &self.redis;
             tracing::info!(target: "balafon::rate_limit", ?redis, "limits are shared by Redis");
         }
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, Trouble> {
-        // Times are limited here, for all of it together.
+        // One time limit for all steps is set below.
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let connect = async {
@@ -213,8 +213,7 @@ impl Link {
                 return Err(Trouble::new(kind, "INFO server says so"));
             }
             self.script.load_async(&mut connection).await?;
-            // A replica loads the script, and so does one that is out of memory: what they refuse is to
-            // count.
+            // A replica loads the script but does not count, and so does a Redis that is out of memory.
             let rate = Rate { calls: 1, period: PROBE_PERIOD };
             let _ = self.count(&mut connection, "", &"", rate).await?;
             Ok(connection)
@@ -226,8 +225,8 @@ impl Link {
     }
 }
 
-/// A kind of Redis that cannot share limits, if it is one. That it does not say is no fault: users may
-/// be denied to ask.
+/// The kind of a Redis that cannot share limits. `None` also if it refuses to answer: the user may lack
+/// the right to ask.
 async fn unsupported(connection: &mut MultiplexedConnection) -> Option<Kind> {
     let info: Result<String, _> = redis::cmd("INFO").arg("server").query_async(connection).await;
     let info = info.unwrap_or_default();
@@ -250,23 +249,23 @@ impl fmt::Debug for SharedLimits {
     }
 }
 
-/// Where a Redis is, such as `redis://user:password@host:6379/0`, `rediss://…` for one with TLS that
-/// has to be [trusted](Self::trust), or `redis+unix:///run/redis.sock`.
+/// The URL of a Redis, such as `redis://user:password@host:6379/0` or `redis+unix:///run/redis.sock`. A
+/// URL of `rediss` (TLS) needs a trust store: see [`trust`](Self::trust).
 #[derive(Clone)]
 pub struct RedisUrl {
     client: redis::Client,
-    /// `None` is in the clear.
+    /// `None` is without TLS.
     tls: Option<ClientTls>,
 }
 
 impl RedisUrl {
-    /// Whether it is one of `rediss`.
+    /// Whether it is a URL of `rediss`.
     pub fn is_tls(&self) -> bool {
         self.tls.is_some()
     }
 
-    /// Says who has to have signed the certificate of Redis, if it is one of `rediss`: until then
-    /// nobody is trusted, and Redis away.
+    /// Sets the trust store for a URL of `rediss`. Without one no certificate is trusted, and Redis is
+    /// unavailable.
     #[must_use]
     pub fn trust(mut self, tls: ClientTls) -> Self {
         self.tls = self.tls.map(|_| tls);
@@ -295,7 +294,7 @@ impl FromStr for RedisUrl {
     type Err = InvalidRedis;
 
     fn from_str(url: &str) -> Result<Self, InvalidRedis> {
-        // The TLS is ours; for all else it is a URL like others.
+        // This crate does the TLS, so the client gets a URL without it.
         let (url, tls) = match url.strip_prefix("rediss://") {
             Some(rest) => (format!("redis://{rest}"), Some(ClientTls::without_authorities())),
             None => (url.to_owned(), None),
@@ -312,7 +311,7 @@ impl fmt::Debug for RedisUrl {
     }
 }
 
-/// A text that is no [`RedisUrl`].
+/// A text that is not a [`RedisUrl`].
 #[derive(Debug)]
 pub struct InvalidRedis(RedisError);
 

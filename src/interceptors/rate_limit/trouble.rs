@@ -4,15 +4,15 @@ use std::time::Duration;
 use redis::RedisError;
 use tokio::time::Instant;
 
-/// The same trouble is a new line of the log if it comes back after this time: a Redis that answers now
-/// and then would otherwise be two lines a second.
+/// The least time between two log lines about the same problem. A Redis that answers now and then would
+/// otherwise cause two lines a second.
 const SAME_TROUBLE: Duration = Duration::from_secs(10);
 
-/// Why limits are not shared.
+/// The reason why limits are not shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Trouble {
     pub(super) kind: Kind,
-    /// What was seen of it.
+    /// The error itself.
     pub(super) problem: String,
 }
 
@@ -24,11 +24,11 @@ pub(super) enum Kind {
     ReadOnly,
     /// It has all the memory that it may have (`maxmemory`).
     Full,
-    /// It answers with an error of another kind: wrong passwords are one.
+    /// It answers with another error, such as a wrong password.
     Refuses,
     /// Its keys are spread over servers.
     Cluster,
-    /// It knows where a Redis is, and is none.
+    /// It is a Redis Sentinel.
     Sentinel,
 }
 
@@ -37,7 +37,7 @@ impl Trouble {
         Self { kind, problem: problem.to_string() }
     }
 
-    /// Whether no time will mend it.
+    /// Whether the problem is permanent.
     pub(super) fn is_unsupported(&self) -> bool {
         matches!(self.kind, Kind::Cluster | Kind::Sentinel)
     }
@@ -46,7 +46,7 @@ impl Trouble {
 impl From<RedisError> for Trouble {
     fn from(error: RedisError) -> Self {
         let problem = error.to_string();
-        // Before version 7 the code of what a script meets is within the text.
+        // Before Redis 7, the code of an error within a script is in the text.
         let is = |code: &str| error.code() == Some(code) || problem.contains(&format!("-{code} "));
         let kind = if is("READONLY") {
             Kind::ReadOnly
@@ -88,17 +88,17 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// What the log was told, so that it is told once.
+/// The state of the log, which has one line for each change.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct LogState {
     last: Option<(Kind, Instant)>,
-    /// What the last line says: whether limits are shared. `None` before it.
+    /// Whether the last line reported that limits are shared. `None` before the first line.
     shared: Option<bool>,
 }
 
-impl Told {
-    /// Whether trouble of this kind is worth a line.
-    pub(super) fn of_trouble(&mut self, kind: Kind) -> bool {
+impl LogState {
+    /// Whether to log a problem of this kind.
+    pub(super) fn should_log_problem(&mut self, kind: Kind) -> bool {
         let same = |(last, at): &(Kind, Instant)| {
             *last == kind && (self.shared == Some(false) || at.elapsed() < SAME_TROUBLE)
         };
@@ -110,8 +110,8 @@ impl Told {
         true
     }
 
-    /// Whether it is worth a line that limits are shared.
-    pub(super) fn of_sharing(&mut self) -> bool {
+    /// Whether to log that limits are shared.
+    pub(super) fn should_log_sharing(&mut self) -> bool {
         self.shared.replace(true) != Some(true)
     }
 }
@@ -121,17 +121,17 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn trouble_is_told_once_and_again_when_it_has_been_over_for_a_while() {
-        let mut told = Told::default();
-        assert!(told.of_sharing() && !told.of_sharing());
-        assert!(told.of_trouble(Kind::Away));
+    async fn redis_problem_is_logged_once_for_a_while() {
+        let mut log = LogState::default();
+        assert!(log.should_log_sharing() && !log.should_log_sharing());
+        assert!(log.should_log_problem(Kind::Away));
         tokio::time::advance(100 * SAME_TROUBLE).await;
-        assert!(!told.of_trouble(Kind::Away), "it was never over");
-        assert!(told.of_trouble(Kind::Full), "another");
-        assert!(told.of_sharing());
-        assert!(!told.of_trouble(Kind::Full), "it was over for no time");
-        assert!(!told.of_sharing(), "nobody was told otherwise");
+        assert!(!log.should_log_problem(Kind::Away), "it was never over");
+        assert!(log.should_log_problem(Kind::Full), "another");
+        assert!(log.should_log_sharing());
+        assert!(!log.should_log_problem(Kind::Full), "it was over for no time");
+        assert!(!log.should_log_sharing(), "the log has it already");
         tokio::time::advance(SAME_TROUBLE).await;
-        assert!(told.of_trouble(Kind::Full));
+        assert!(log.should_log_problem(Kind::Full));
     }
 }

@@ -1,4 +1,4 @@
--- The arithmetic of window.rs, on the clock of Redis: in microseconds, and all at once.
+-- The arithmetic of window.rs, on the clock of Redis, in microseconds. It runs atomically.
 -- KEYS[1]: the window. ARGV: calls, period. Returns how long to wait; 0 if the call was counted.
 local calls, period = tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
@@ -21,7 +21,7 @@ local function less(count, micros, other_count, other_micros)
     return a < x or a == x and (b < y or b == y and c < z)
 end
 
--- The most of the period that may be left where a call fits.
+-- The longest rest of the period with which a call fits.
 local function latest_rest(count, room)
     count = math.max(count, 1)
     local quotient, remainder = 0, 0
@@ -36,7 +36,7 @@ end
 
 local found = redis.call('HMGET', KEYS[1], 'over', 'previous', 'current')
 local over, previous, current = tonumber(found[1]) or 0, tonumber(found[2]), tonumber(found[3])
--- A clock that was set back must not make anybody wait for longer than a window lasts.
+-- After the clock was set back, no client waits longer than a window lasts.
 if now >= over or over > now + 2 * period then
     over, previous, current = now + 2 * period, 0, 0
 elseif now >= over - period then

@@ -1,4 +1,4 @@
-//! One way to a collector: OTLP over HTTP/1.1, in binary protobuf.
+//! Requests to a collector: OTLP over HTTP/1.1, in binary protobuf.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,38 +18,98 @@ use super::otlp::ExportTraceServiceResponse;
 use crate::ClientTls;
 use crate::http_client::Url;
 
-/// Of OTLP over HTTP.
+/// The port of OTLP over HTTP, with and without TLS.
 const DEFAULT_PORT: u16 = 4318;
 
-/// Where traces go, below the URL of the collector.
+/// The path for traces, below the URL of the collector.
 const PATH: &str = "/v1/traces";
 
-/// From connecting to the end of the answer: the default of `OTEL_EXPORTER_OTLP_TIMEOUT`.
+/// The time from connecting to the end of the response: the default of `OTEL_EXPORTER_OTLP_TIMEOUT`.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// An answer is a number and a sentence.
+/// A response is a number and a sentence.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// The URL of a collector, such as `http://localhost:4318`. The port is 4318 if there is none, and
-/// traces go to `/v1/traces` below its path: 4318 is the port of OTLP over HTTP with TLS as well. One of `https` has to be [trusted](Self::trust).
+/// The URL of a collector, such as `http://localhost:4318`. The port is 4318 unless it has one, also
+/// with TLS. Traces are sent to `/v1/traces` below its path. A URL of `https` needs a trust store: see
+/// [`trust`](Self::trust).
 #[derive(Debug, Clone)]
 pub struct Endpoint {
-    /// With the path of traces.
+    /// The URL with the path for traces.
     url: Url,
     headers: HeaderMap,
     timeout: Duration,
 }
 
-/// A text that is no [`Endpoint`].
+/// A header for requests to a collector, such as `authorization`. `Debug` does not show its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    name: HeaderName,
+    value: HeaderValue,
+}
+
+/// Headers that HTTP and OTLP themselves need.
+const RESERVED_HEADERS: [HeaderName; 8] = [
+    CONNECTION,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    HOST,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+impl Header {
+    /// A header of this name and value.
+    ///
+    /// # Errors
+    /// If the name or the value is invalid in HTTP, or if HTTP or OTLP itself needs the header.
+    pub fn new(name: &str, value: &str) -> Result<Self, InvalidHeader> {
+        let name: HeaderName = name.parse().map_err(|_| InvalidHeader::Name)?;
+        if RESERVED_HEADERS.contains(&name) {
+            return Err(InvalidHeader::Reserved(name.as_str().to_owned()));
+        }
+        let mut value: HeaderValue = value.parse().map_err(|_| InvalidHeader::Value)?;
+        value.set_sensitive(true);
+        Ok(Self { name, value })
+    }
+}
+
+/// A name or value that cannot be a [`Header`]. It does not show the value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidHeader {
+    /// The name has characters that HTTP does not allow.
+    Name,
+    /// The value has characters that HTTP does not allow.
+    Value,
+    /// HTTP or OTLP itself needs the header of this name.
+    Reserved(String),
+}
+
+impl fmt::Display for InvalidHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name => f.write_str("invalid name of a header: wanted a token of HTTP"),
+            Self::Value => f.write_str("invalid value of a header: wanted visible ASCII"),
+            Self::Reserved(name) => write!(f, "the header {name} is set by the exporter itself"),
+        }
+    }
+}
+
+impl std::error::Error for InvalidHeader {}
+
+/// A text that is not an [`Endpoint`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidEndpoint(());
 
-/// Why spans are not with the collector.
+/// The reason why the collector did not take spans.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Another time they may be accepted: not before this time, if the collector says so.
+    /// A retry may succeed, after this time if the collector gave one.
     Passing(String, Option<Duration>),
-    /// These never will be, so many of them.
+    /// So many spans are lost.
     Final(String, u64),
 }
 
@@ -71,46 +131,27 @@ impl Endpoint {
         Some(Self { url: url.with_path(path), headers: HeaderMap::new(), timeout: TIME_LIMIT })
     }
 
-    /// Whether it is one of `https`.
+    /// Whether it is a URL of `https`.
     pub fn is_tls(&self) -> bool {
         self.url.is_tls()
     }
 
-    /// Says who has to have signed the collector's certificate, if it is one of `https`: until then
-    /// nobody is trusted, and nothing exported.
+    /// Sets the trust store for a URL of `https`. Without one no certificate is trusted, and nothing is
+    /// exported.
     #[must_use]
     pub fn trust(mut self, tls: ClientTls) -> Self {
         self.url = self.url.trust(tls);
         self
     }
 
-    /// Whether requests may have a further header of this name: those that HTTP and OTLP need are not
-    /// to be replaced.
-    pub fn accepts_header(name: &HeaderName) -> bool {
-        ![
-            CONNECTION,
-            CONTENT_ENCODING,
-            CONTENT_LENGTH,
-            CONTENT_TYPE,
-            HOST,
-            TE,
-            TRANSFER_ENCODING,
-            UPGRADE,
-        ]
-        .contains(name)
-    }
-
-    /// Adds a header to each request, such as `authorization`, unless it is one that HTTP or OTLP
-    /// needs.
+    /// Adds a header to each request, in place of one of the same name.
     #[must_use]
-    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        if Self::accepts_header(&name) {
-            self.headers.insert(name, value);
-        }
+    pub fn header(mut self, header: Header) -> Self {
+        self.headers.insert(header.name, header.value);
         self
     }
 
-    /// How long a request may take, from connecting to the end of the answer: 10 s unless set.
+    /// The time limit of a request, from connecting to the end of the response: 10 s unless set.
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
@@ -128,7 +169,7 @@ impl Endpoint {
         let failed = |error: &dyn fmt::Display| Failure::Passing(format!("{self}: {error}"), None);
         let answer =
             answer.map_err(|_| failed(&"no answer in time"))?.map_err(|error| failed(&error))?;
-        // OTLP, "OTLP/HTTP Response": these and no others are worth another try.
+        // OTLP, "OTLP/HTTP Response": only these may be retried.
         let status = answer.status();
         match status.as_u16() {
             200..=299 => self.look_for_rejected(answer.body()),
@@ -139,7 +180,7 @@ impl Endpoint {
         }
     }
 
-    /// A collector that has accepted a request may have refused spans in it, for good.
+    /// A collector may accept a request and still reject some of its spans.
     fn look_for_rejected(&self, body: &[u8]) -> Result<(), Failure> {
         let answer = ExportTraceServiceResponse::decode(body).unwrap_or_default();
         match answer.partial_success {
@@ -152,8 +193,8 @@ impl Endpoint {
     }
 }
 
-/// When the collector wants to be asked again, if it says so (RFC 9110, 10.2.3): in so many seconds, or
-/// at a time.
+/// The time until the collector accepts a retry, if it gave one (RFC 9110, 10.2.3): as seconds or as a
+/// date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = value.parse() {
@@ -182,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_is_the_url_of_a_collector() {
+    fn endpoint_is_the_url_of_a_collector() {
         for (text, posts_to) in [
             ("http://localhost:4318", "http://localhost:4318/v1/traces"),
             ("http://localhost:4318/", "http://localhost:4318/v1/traces"),
@@ -195,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_a_number_of_seconds_or_a_date() {
+    fn retry_after_is_seconds_or_a_date() {
         let of = |value: &str| {
             let headers = [(RETRY_AFTER, HeaderValue::from_str(value).unwrap())];
             retry_after(&headers.into_iter().collect())
@@ -211,17 +252,19 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_not_shown_and_those_of_http_are_not_replaced() {
+    fn headers_are_hidden_and_never_reserved_ones() {
         let endpoint: Endpoint = "http://a".parse().unwrap();
-        let mut secret = HeaderValue::from_static("hunter2");
-        secret.set_sensitive(true);
-        let endpoint = endpoint.header(HOST, secret.clone()).header(RETRY_AFTER, secret);
+        let endpoint = endpoint.header(Header::new("x-secret", "hunter2").unwrap());
         assert_eq!(endpoint.headers.len(), 1);
+        let reserved = Header::new("Host", "hunter2").unwrap_err();
+        assert_eq!(reserved, InvalidHeader::Reserved("host".to_owned()));
+        assert_eq!(Header::new("a b", "hunter2").unwrap_err(), InvalidHeader::Name);
+        assert_eq!(Header::new("a", "hunter\n2").unwrap_err(), InvalidHeader::Value);
         assert!(!format!("{endpoint:?}").contains("hunter2"));
     }
 
     #[test]
-    fn what_is_no_such_url_is_refused() {
+    fn endpoint_refuses_other_urls() {
         for text in [
             "",
             "localhost:4318",

@@ -1,4 +1,4 @@
-//! Spans as OTLP has them, with attributes by the semantic conventions for gRPC.
+//! Encodes spans for OTLP, with attributes of the semantic conventions for gRPC.
 
 use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
@@ -12,13 +12,13 @@ use super::otlp::{
 use super::span::Span;
 use crate::{Code, Peer, PeerAddr};
 
-/// That the parent is in another process, and that this is known (`SpanFlags` of OTLP).
+/// The parent is known to be in another process (`SpanFlags` of OTLP).
 const PARENT_IS_REMOTE: u32 = 0x300;
 
-/// The flag of `traceparent`, which all that is exported has.
+/// The flag of `traceparent`, which all exported spans have.
 const SAMPLED: u32 = 1;
 
-/// What all spans of a server have in common: what it is.
+/// The server, as its spans describe it.
 #[derive(Clone)]
 pub struct Resource {
     attributes: Vec<KeyValue>,
@@ -36,8 +36,8 @@ impl Resource {
         Self { attributes: sdk.map(|(key, value)| KeyValue::new(key, value)).into() }
     }
 
-    /// Adds an attribute, such as `service.version` or `deployment.environment.name`, in the place of
-    /// one of this name.
+    /// Adds an attribute such as `service.version` or `deployment.environment.name`. It replaces one of
+    /// the same name.
     #[must_use]
     pub fn attribute(mut self, key: &str, value: &str) -> Self {
         self.attributes.retain(|attribute| attribute.key != key);
@@ -45,7 +45,7 @@ impl Resource {
         self
     }
 
-    /// What is posted to export these spans.
+    /// The body of the request that exports these spans.
     pub(super) fn encode(&self, spans: &[Span]) -> Vec<u8> {
         let scope = InstrumentationScope {
             name: env!("CARGO_PKG_NAME").to_owned(),
@@ -68,7 +68,7 @@ impl fmt::Debug for Resource {
 }
 
 fn span(span: &Span) -> otlp::Span {
-    let Span { context, parent, method, peer, client, start, took, status } = span;
+    let Span { context, parent, method, peer, client, start, duration, status } = span;
     let start = start.duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut attributes = vec![
         KeyValue::new("rpc.system", "grpc"),
@@ -76,7 +76,7 @@ fn span(span: &Span) -> otlp::Span {
         KeyValue::new("rpc.method", method.name),
         KeyValue::new("rpc.grpc.status_code", status.code() as i64),
     ];
-    attributes.extend(place(peer));
+    attributes.extend(network(peer));
     attributes.extend(client.map(|client| KeyValue::new("client.address", &*client.to_string())));
     let status = if is_error(status.code()) {
         let message = status.log_message().to_owned();
@@ -92,15 +92,15 @@ fn span(span: &Span) -> otlp::Span {
         name: method.path.trim_start_matches('/').to_owned(),
         kind: SpanKind::Server.into(),
         start_time_unix_nano: nanoseconds(start),
-        end_time_unix_nano: nanoseconds(start + *took),
+        end_time_unix_nano: nanoseconds(start + *duration),
         attributes,
         status: Some(status),
         flags: SAMPLED | if parent.is_some() { PARENT_IS_REMOTE } else { 0 },
     }
 }
 
-/// Whether the server is at fault: with other codes it has told the client what is wrong with its
-/// call ("Semantic conventions for gRPC", server spans).
+/// Whether the code is an error of the server. Other codes report a problem of the client's call
+/// ("Semantic conventions for gRPC", server spans).
 fn is_error(code: Code) -> bool {
     matches!(
         code,
@@ -113,7 +113,7 @@ fn is_error(code: Code) -> bool {
     )
 }
 
-fn place(peer: &Peer) -> Vec<KeyValue> {
+fn network(peer: &Peer) -> Vec<KeyValue> {
     match peer.addr {
         PeerAddr::Tcp(addr) => vec![
             KeyValue::new("network.transport", "tcp"),

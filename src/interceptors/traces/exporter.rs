@@ -15,8 +15,8 @@ pub use super::encode::Resource;
 use super::losses::Losses;
 use super::span::Span;
 
-/// Spans that wait to be exported; more are dropped. This, the next two and their values are those
-/// of the batch span processor of OpenTelemetry.
+/// The capacity of the queue; further spans are dropped. This value and the next two are those of the
+/// batch span processor of OpenTelemetry.
 const MAX_QUEUE: usize = 2048;
 
 /// Spans in a request.
@@ -25,8 +25,8 @@ const MAX_BATCH: usize = 512;
 /// How long a batch waits to be filled.
 const BATCH_TIME: Duration = Duration::from_secs(5);
 
-/// Before each further try to export a batch. What cannot be exported in all of these is lost; what
-/// happened meanwhile is of more use.
+/// The time before each retry of a batch. After the last one the batch is lost: later spans are more
+/// useful.
 const PAUSES: [Duration; 4] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
@@ -34,21 +34,21 @@ const PAUSES: [Duration; 4] = [
     Duration::from_secs(8),
 ];
 
-/// A collector that wants to be left alone for longer (`Retry-After`) is asked once an hour.
+/// The longest `Retry-After` that is respected.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// Exports spans to a collector, in batches and from a thread of its own, so that calls never wait
-/// for it. What is too much for the queue is dropped; what goes wrong is in the log, target
-/// `balafon::traces`, at most once a minute.
+/// Exports spans to a collector in batches. It has a thread of its own, so that calls never wait for
+/// it. Spans are dropped while the queue is full. Losses are logged at most once a minute, under the
+/// target `balafon::traces`.
 ///
-/// Dropped, it exports what it has in the background.
+/// When it is dropped, it exports the spans of the queue in the background.
 pub struct Exporter {
     spans: Spans,
     stop: oneshot::Sender<()>,
     done: oneshot::Receiver<()>,
 }
 
-/// The end of the queue where spans go in.
+/// The sending end of the queue.
 #[derive(Clone)]
 pub(super) struct Spans {
     queue: mpsc::Sender<Span>,
@@ -56,10 +56,10 @@ pub(super) struct Spans {
 }
 
 impl Exporter {
-    /// Starts to export spans of this server. Nobody needs to be there yet to receive them.
+    /// Starts to export spans. The collector may be unavailable at first.
     ///
     /// # Errors
-    /// If the system gives no thread.
+    /// If the system cannot start a thread.
     pub fn start(endpoint: Endpoint, resource: Resource) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (queue, spans) = mpsc::channel(MAX_QUEUE);
@@ -79,8 +79,8 @@ impl Exporter {
         self.spans.clone()
     }
 
-    /// Exports what is there, and gives whether that was done in time. To be called when the server
-    /// has drained: calls that end later have their spans dropped.
+    /// Exports the spans of the queue, and returns whether that took less than `patience`. Call it when
+    /// the server has drained: spans of later calls are dropped.
     pub async fn shut_down(self, patience: Duration) -> bool {
         let Self { spans, stop, done } = self;
         drop((spans, stop));
@@ -96,17 +96,17 @@ impl fmt::Debug for Exporter {
 
 impl Spans {
     /// Never waits.
-    pub(super) fn give(&self, span: Span) {
+    pub(super) fn push(&self, span: Span) {
         if self.queue.try_send(span).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-/// The other end of the queue.
+/// The receiving end of the queue.
 struct Batches {
     spans: mpsc::Receiver<Span>,
-    /// Until it is time to end.
+    /// The signal to stop; `None` after it.
     stopped: Option<oneshot::Receiver<()>>,
     endpoint: Endpoint,
     resource: Resource,
@@ -121,16 +121,17 @@ impl Batches {
                 self.send(&batch).await;
                 batch.clear();
             }
-            self.losses.tell_if_any();
+            self.losses.log();
         }
-        self.losses.tell_the_last();
+        self.losses.log_last();
     }
 
-    /// Waits for a first span and, for a while, for more. False if there will be none any more.
+    /// Waits for a first span, and then for more until the batch is full or too old. False at the end of
+    /// the queue.
     async fn fill(&mut self, batch: &mut Vec<Span>) -> bool {
         let Self { spans, stopped, .. } = self;
         if stopped.is_none() {
-            // Closed, it gives what it has, and then nothing, at once.
+            // A closed queue gives its remaining spans without waiting.
             spans.close();
         }
         match unless(stopped, spans.recv_many(batch, MAX_BATCH)).await {
@@ -148,7 +149,7 @@ impl Batches {
         };
         let _ = unless(stopped, timeout(BATCH_TIME, more)).await;
         if spans.is_closed() {
-            // Nobody is left to give any: the signal is on its way.
+            // All senders are gone, so the signal is about to come.
             *stopped = None;
         }
         true
@@ -164,26 +165,26 @@ impl Batches {
                 Err(Failure::Final(error, lost)) => return self.losses.add(lost, error),
                 Err(Failure::Passing(error, after)) => (error, after),
             };
-            // Whoever waits for the end does not wait for a collector to come back.
+            // A shutdown does not wait for a collector that is unavailable.
             let Some(pause) = pauses.next().filter(|_| self.stopped.is_some()) else {
                 return self.losses.add(count, error);
             };
             self.losses.add(0, error);
-            // Others try again as well: not all of them at once.
+            // Jitter: other servers retry as well.
             let pause = pause.mul_f64(rand::random_range(0.8..1.2));
-            let told = after.map(|time| time.min(MAX_RETRY_AFTER) + pause / 4);
-            let waited = unless(&mut self.stopped, sleep(told.unwrap_or(pause))).await;
-            if waited.is_none() && told.is_some() {
-                return self
-                    .losses
-                    .add(count, "stopped before the collector was to be asked".into());
+            let requested = after.map(|time| time.min(MAX_RETRY_AFTER) + pause / 4);
+            let waited = unless(&mut self.stopped, sleep(requested.unwrap_or(pause))).await;
+            if waited.is_none() && requested.is_some() {
+                return self.losses.add(
+                    count,
+                    "stopped before the time that the collector set for a retry".into(),
+                );
             }
         }
     }
 }
 
-/// The output of the future, or `None` if the signal to stop comes first: it does once, and is gone
-/// then.
+/// The output of the future, or `None` if the signal to stop comes first. The signal counts only once.
 async fn unless<T>(
     stopped: &mut Option<oneshot::Receiver<()>>,
     future: impl Future<Output = T>,

@@ -2,54 +2,54 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Between two lines of the log.
+/// The least time between two log lines.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// What has not arrived, for the log.
+/// Counts the spans that were not exported, and logs them.
 pub(super) struct Losses {
-    /// By the queue.
+    /// Spans that the full queue refused.
     dropped: Arc<AtomicU64>,
-    /// On the way to the collector.
+    /// Spans that the collector did not take.
     failed: u64,
     error: Option<String>,
-    last_told: Option<Instant>,
+    last_line: Option<Instant>,
 }
 
 impl Losses {
-    /// `dropped` counts what the queue does not take.
+    /// `dropped` counts the spans that the full queue refuses.
     pub(super) fn new(dropped: Arc<AtomicU64>) -> Self {
-        Self { dropped, failed: 0, error: None, last_told: None }
+        Self { dropped, failed: 0, error: None, last_line: None }
     }
 
-    /// So many spans are lost; none, if there will be another try.
+    /// Counts lost spans: none, if there will be a retry.
     pub(super) fn add(&mut self, spans: u64, error: String) {
         self.failed += spans;
         self.error = Some(error);
-        self.tell_if_any();
+        self.log();
     }
 
-    /// A batch has arrived: what was wrong on the way is of no interest unless spans were lost.
+    /// Forgets the errors of a batch that was exported in the end, unless spans were lost.
     pub(super) fn recovered(&mut self) {
         if self.failed == 0 {
             self.error = None;
         }
     }
 
-    /// What is left to tell, however short ago the last line was.
-    pub(super) fn tell_the_last(mut self) {
-        self.last_told = None;
-        self.tell_if_any();
+    /// Logs the remaining losses, without waiting for the interval.
+    pub(super) fn log_last(mut self) {
+        self.last_line = None;
+        self.log();
     }
 
-    /// A line of what is new, unless there was one just now.
-    pub(super) fn tell_if_any(&mut self) {
+    /// Logs new losses, unless there was a line just now.
+    pub(super) fn log(&mut self) {
         let dropped = self.dropped.load(Ordering::Relaxed);
         let is_any = self.error.is_some() || self.failed > 0 || dropped > 0;
-        if !is_any || self.last_told.is_some_and(|told| told.elapsed() < SILENCE) {
+        if !is_any || self.last_line.is_some_and(|line| line.elapsed() < SILENCE) {
             return;
         }
         self.dropped.fetch_sub(dropped, Ordering::Relaxed);
-        self.last_told = Some(Instant::now());
+        self.last_line = Some(Instant::now());
         tracing::warn!(
             target: "balafon::traces",
             dropped,

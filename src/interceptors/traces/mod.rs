@@ -1,5 +1,5 @@
-//! Traces: the trace of every call, and spans of those that are sampled for a collector, by OTLP
-//! over HTTP.
+//! Distributed tracing: the trace context of every call, and spans of sampled calls. Spans are exported
+//! to a collector by OTLP over HTTP.
 //!
 //! ```text
 //! traceparent -> sampler -> TraceContext     in the call's extensions: for handlers, for logs
@@ -19,7 +19,7 @@ mod span;
 use std::fmt;
 use std::time::{Instant, SystemTime};
 
-pub use self::collector::{Endpoint, InvalidEndpoint};
+pub use self::collector::{Endpoint, Header, InvalidEndpoint, InvalidHeader};
 use self::exporter::Spans;
 pub use self::exporter::{Exporter, Resource};
 use self::sampler::Ratio;
@@ -27,14 +27,13 @@ use self::span::{Span, random_span_id, random_trace_id};
 use super::{ClientAddr, TraceContext};
 use crate::{Call, Interceptor, Next, Outcome};
 
-/// Gives every call its [`TraceContext`], and an [`Exporter`] a span for each call that is sampled.
+/// Gives each call a [`TraceContext`], and exports a span for each sampled call by an [`Exporter`].
 ///
-/// The trace is the client's, by `traceparent` and `tracestate` of W3C Trace Context, or a new one
-/// where there is no valid one. Whether a span is made is the client's decision too; of the traces
-/// that begin here, it is a share that is chosen by the trace id, so that servers with the same
-/// share choose the same traces.
+/// A valid `traceparent` and `tracestate` of the client continue its trace (W3C Trace Context). Other
+/// calls begin a new trace. The client decides whether its trace is sampled. New traces are sampled by
+/// a ratio, and chosen by their id: servers with the same ratio choose the same traces.
 ///
-/// Register it first, before the access log, so that this finds the trace id.
+/// Register it first, before the access log, which logs the trace id.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -61,22 +60,22 @@ pub struct Traces {
 }
 
 impl Traces {
-    /// Traces of which nothing is exported: a client's context is passed on as it is.
+    /// Propagates the context of clients unchanged, and exports nothing.
     pub fn new() -> Self {
         Self { ratio: Ratio::ALL, spans: None }
     }
 
-    /// The share of the traces beginning here that is exported, all (1.0) by default.
+    /// The ratio of new traces that is sampled, all (1.0) by default.
     ///
     /// # Panics
-    /// If it is not from 0 to 1.
+    /// If the ratio is not from 0 to 1.
     #[must_use]
     pub fn sample_ratio(self, ratio: f64) -> Self {
         let ratio = Ratio::new(ratio).expect("a share is a number from 0 to 1");
         Self { ratio, ..self }
     }
 
-    /// Gives the exporter a span for each call that is sampled.
+    /// Exports a span for each sampled call.
     #[must_use]
     pub fn export_to(self, exporter: &Exporter) -> Self {
         Self { spans: Some(exporter.spans()), ..self }
@@ -85,7 +84,7 @@ impl Traces {
     /// The context of a call whose client has sent `parent`.
     fn context(&self, parent: Option<&TraceContext>) -> TraceContext {
         match parent {
-            // Without a span of our own, the next one's parent is the client's.
+            // Without a span of this server, the client's span is the parent of the next one.
             Some(parent) if self.spans.is_none() => parent.clone(),
             Some(parent) => parent.child(random_span_id()),
             None => {
@@ -110,14 +109,14 @@ impl Interceptor for Traces {
 
         let outcome = next.run(call).await;
 
-        spans.give(Span {
+        spans.push(Span {
             context,
             parent: parent.map(|parent| parent.span_id()),
             method,
             peer,
             client,
             start: start_time,
-            took: start.elapsed(),
+            duration: start.elapsed(),
             status: outcome.status.clone(),
         });
         outcome

@@ -1,15 +1,15 @@
-//! The messages of OTLP 1.x for traces, as far as they are used here: names and numbers are those of
-//! `opentelemetry/proto/collector/trace/v1` and what that imports. The crate that has all of them
-//! brings an SDK along.
+//! The messages of OTLP 1.x for traces that are used here. Names and numbers are those of
+//! `opentelemetry/proto/collector/trace/v1` and its imports. The crate with all of them depends on an
+//! SDK.
 
-/// What is posted.
+/// The request.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct ExportTraceServiceRequest {
     #[prost(message, repeated, tag = "1")]
     pub(super) resource_spans: Vec<ResourceSpans>,
 }
 
-/// What comes back, if all or some of it was accepted.
+/// The response, if all or some of the spans were accepted.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct ExportTraceServiceResponse {
     #[prost(message, optional, tag = "1")]

@@ -1,19 +1,19 @@
 use crate::interceptors::TraceId;
 
-/// The end of a trace id that is random, and all that decides (OpenTelemetry, TraceIdRatioBased).
+/// The last bits of a trace id, which are random and decide alone (OpenTelemetry, TraceIdRatioBased).
 const RANDOM_BITS: u32 = 56;
 
 /// A share of all traces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ratio {
-    /// Traces whose random part is less are not in it.
+    /// Traces with a smaller random part are not sampled.
     threshold: u64,
 }
 
 impl Ratio {
     pub(super) const ALL: Self = Self { threshold: 0 };
 
-    /// `None` if it is not from 0 to 1.
+    /// `None` if the share is not from 0 to 1.
     pub(super) fn new(share: f64) -> Option<Self> {
         let left_out = ((1.0 - share) * (1_u64 << RANDOM_BITS) as f64).round();
         (0.0..=1.0).contains(&share).then_some(Self { threshold: left_out as u64 })
@@ -32,13 +32,13 @@ mod tests {
     use super::*;
 
     fn contains(share: f64, random: u64) -> bool {
-        // What stands before the random part has no say.
+        // The bits before the random part do not count.
         let id = (u128::from(u64::MAX) << 64) | (0xff << RANDOM_BITS) | u128::from(random);
         Ratio::new(share).unwrap().contains(TraceId(NonZeroU128::new(id).unwrap()))
     }
 
     #[test]
-    fn a_share_is_of_the_random_part_from_its_end() {
+    fn sample_ratio_compares_the_random_bits() {
         let last = (1 << RANDOM_BITS) - 1;
         assert!(contains(1.0, 0) && contains(1.0, last));
         assert!(!contains(0.0, 0) && !contains(0.0, last));
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_from_0_to_1() {
+    fn sample_ratio_is_from_0_to_1() {
         for wrong in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
             assert_eq!(Ratio::new(wrong), None, "{wrong}");
         }

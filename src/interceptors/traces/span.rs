@@ -5,18 +5,17 @@ use std::time::{Duration, SystemTime};
 use crate::interceptors::{ClientAddr, SpanId, TraceContext, TraceId};
 use crate::{Method, Peer, Status};
 
-/// A call that is over, as the queue holds it: what is written of it is made of this elsewhere than
-/// where calls are served.
+/// A finished call in the queue. The exporter's thread encodes it, not the worker that served it.
 pub(super) struct Span {
     pub(super) context: TraceContext,
-    /// The client's span, if it has told.
+    /// The client's span, if it sent one.
     pub(super) parent: Option<SpanId>,
     pub(super) method: &'static Method,
     pub(super) peer: Arc<Peer>,
-    /// Named by a trusted proxy.
+    /// The client address that a trusted proxy forwarded.
     pub(super) client: Option<ClientAddr>,
     pub(super) start: SystemTime,
-    pub(super) took: Duration,
+    pub(super) duration: Duration,
     pub(super) status: Status,
 }
 

@@ -14,8 +14,7 @@ use crate::Status;
 pub(super) struct Sent(HashSet<FileId>);
 
 impl Index {
-    /// Answers one question of a stream. What cannot be answered is an error in the answer, and
-    /// the stream goes on.
+    /// Answers one request of a stream. An error is part of the answer, and the stream continues.
     pub(super) fn answer(
         &self,
         request: ServerReflectionRequest,
@@ -37,7 +36,7 @@ impl Index {
         }
     }
 
-    // The messages name nothing: the request, as long as a client makes it, is echoed anyway.
+    // The messages name nothing: the answer contains the request, which may be long.
     fn look_up(
         &self,
         question: &MessageRequest,
@@ -57,14 +56,14 @@ impl Index {
         Ok(self.with_imports(file, sent))
     }
 
-    /// The file that was asked for, also if it was sent before, and then all that it imports,
-    /// directly or not, and the stream has not sent.
+    /// The requested file, also if it was sent before. Its direct and indirect imports follow, unless the
+    /// stream has sent them.
     fn with_imports(&self, file: FileId, sent: &mut Sent) -> MessageResponse {
         sent.0.insert(file);
         let mut files = vec![file];
         let mut next = 0;
         while let Some(&file) = files.get(next) {
-            // Whatever was sent, its imports were sent with it.
+            // The imports of a sent file were sent with it.
             files.extend(self.imports(file).filter(|import| sent.0.insert(*import)));
             next += 1;
         }
@@ -155,13 +154,13 @@ mod tests {
     }
 
     #[test]
-    fn the_file_asked_for_comes_first_and_then_all_it_imports_once() {
+    fn reflection_sends_a_file_before_its_imports() {
         let files = file_names(ask(by_name("top.proto"), &mut Sent::default()));
         assert_eq!(files, ["top.proto", "left.proto", "right.proto", "base.proto"]);
     }
 
     #[test]
-    fn imports_that_the_stream_has_sent_are_left_out() {
+    fn reflection_skips_imports_already_sent() {
         let mut sent = Sent::default();
         assert_eq!(
             file_names(ask(by_name("other.proto"), &mut sent)),
@@ -176,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_found_by_symbol_and_by_extension() {
+    fn reflection_finds_files_by_symbol_and_extension() {
         let mut sent = Sent::default();
         let symbol = MessageRequest::FileContainingSymbol("pkg.Base".into());
         assert_eq!(file_names(ask(symbol, &mut sent)), ["base.proto"]);
@@ -184,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_not_found_in_band() {
+    fn reflection_reports_not_found_in_band() {
         for question in [
             by_name("not_known.proto"),
             MessageRequest::FileContainingSymbol("pkg.None".into()),
@@ -199,12 +198,12 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_a_question_is_an_invalid_argument_in_band() {
+    fn reflection_refuses_an_empty_request_in_band() {
         assert_eq!(error_code(ask(None, &mut Sent::default())), Code::InvalidArgument as i32);
     }
 
     #[test]
-    fn all_extension_numbers_come_with_the_name_of_their_type() {
+    fn reflection_lists_extension_numbers_of_a_type() {
         let question = MessageRequest::AllExtensionNumbersOfType("pkg.Base".into());
         let numbers = ExtensionNumberResponse {
             base_type_name: "pkg.Base".into(),
@@ -215,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn services_are_listed_in_order_whatever_the_value() {
+    fn reflection_lists_services_in_order() {
         let answer = ask(MessageRequest::ListServices("*".into()), &mut Sent::default());
         let service = ["pkg.Other", "pkg.Top"].map(|name| ServiceResponse { name: name.into() });
         let list = ListServiceResponse { service: service.into() };
@@ -223,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn every_answer_echoes_the_host_and_the_request() {
+    fn reflection_echoes_host_and_request() {
         for message_request in [None, Some(by_name("top.proto")), Some(by_name("none"))] {
             let request = ServerReflectionRequest { host: "example:1".into(), message_request };
             let answer = index().answer(request.clone(), &mut Sent::default());

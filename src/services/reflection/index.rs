@@ -8,7 +8,7 @@ use prost_types::{
 
 use crate::ServiceInfo;
 
-/// What the router's services are made of, found by name. It is built once and never changes.
+/// The schema of the router's services, by name. It is built once and never changes.
 #[derive(Default)]
 pub(super) struct Index {
     /// Sorted.
@@ -16,22 +16,22 @@ pub(super) struct Index {
     files: Vec<File>,
     by_name: HashMap<String, FileId>,
     symbols: HashMap<String, FileId>,
-    /// Extensions by number, by the full name of what they extend. Every message that is declared
-    /// has an entry.
+    /// The extensions of each message, by its full name and by number. Each declared message has an
+    /// entry.
     extensions: HashMap<String, BTreeMap<i32, FileId>>,
 }
 
-/// A place in [`Index::files`].
+/// An index in [`Index::files`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct FileId(usize);
 
 struct File {
-    /// The file as the descriptor set has it: encoding it again would lose custom options.
+    /// The bytes of the file in the descriptor set: encoding it again would drop custom options.
     encoded: Bytes,
     imports: Vec<String>,
 }
 
-/// `google.protobuf.FileDescriptorSet` with its files left as they are.
+/// `google.protobuf.FileDescriptorSet` with the bytes of its files.
 #[derive(Clone, PartialEq, Message)]
 struct EncodedFiles {
     #[prost(bytes = "bytes", repeated, tag = "1")]
@@ -68,7 +68,7 @@ impl Index {
         self.extensions.get(message)?.get(&number).copied()
     }
 
-    /// The numbers of a message's extensions, in their order; `None` if there is no such message.
+    /// The sorted numbers of a message's extensions; `None` if there is no such message.
     pub(super) fn extension_numbers(&self, message: &str) -> Option<Vec<i32>> {
         Some(self.extensions.get(message)?.keys().copied().collect())
     }
@@ -77,12 +77,12 @@ impl Index {
         &self.files[file.0].encoded
     }
 
-    /// What a file imports directly, as far as it is known.
+    /// The known direct imports of a file.
     pub(super) fn imports(&self, file: FileId) -> impl Iterator<Item = FileId> {
         self.files[file.0].imports.iter().filter_map(|name| self.file(name))
     }
 
-    /// Adds the files of a descriptor set; a broken one is only logged.
+    /// Adds the files of a descriptor set, and logs an invalid one.
     pub(super) fn add_or_warn(&mut self, name: &str, set: &'static [u8]) {
         if let Err(error) = self.add(Bytes::from_static(set)) {
             tracing::warn!(name, %error, "reflection cannot read the descriptor set");
@@ -117,7 +117,7 @@ impl Index {
     }
 }
 
-/// Enters all that one file declares.
+/// Adds all declarations of a file.
 struct Declarations<'a> {
     index: &'a mut Index,
     file: FileId,
@@ -149,7 +149,7 @@ impl Declarations<'_> {
         self.index.extensions.entry(name).or_default();
     }
 
-    /// The values of an enum are its siblings in protobuf; tools ask for them as its members too.
+    /// In protobuf the values of an enum are its siblings. Tools also look them up as its members.
     fn enumeration(&mut self, scope: &str, values: &EnumDescriptorProto) {
         let name = self.symbol(scope, values.name());
         for value in &values.value {
@@ -166,7 +166,7 @@ impl Declarations<'_> {
         numbers.entry(extension.number()).or_insert(self.file);
     }
 
-    /// Enters a symbol and gives its full name.
+    /// Adds a symbol, and returns its full name.
     fn symbol(&mut self, scope: &str, name: &str) -> String {
         let full_name = if scope.is_empty() { name.to_owned() } else { format!("{scope}.{name}") };
         self.index.symbols.entry(full_name.clone()).or_insert(self.file);
@@ -275,7 +275,7 @@ pub(super) mod tests {
     ];
 
     #[test]
-    fn symbols_of_every_kind_are_found_by_full_name() {
+    fn index_finds_symbols_of_every_kind() {
         let index = Index::new([&service(
             "pkg.Service",
             [file("other.proto", &[]), rich_file(Some("pkg"))],
@@ -292,13 +292,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn symbols_without_a_package_have_no_dot() {
+    fn index_finds_symbols_without_a_package() {
         let index = Index::new([&service("Service", [rich_file(None)])]);
         assert!(RICH_SYMBOLS.iter().all(|symbol| index.symbol(symbol).is_some()));
     }
 
     #[test]
-    fn extensions_are_found_by_what_they_extend_and_their_number() {
+    fn index_finds_extensions_by_message_and_number() {
         let index = Index::new([&service("pkg.Service", [rich_file(Some("pkg"))])]);
         assert_eq!(index.extension("pkg.Open", 7), Some(FileId(0)));
         assert_eq!(index.extension("pkg.Open", 6), None);
@@ -311,13 +311,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn services_are_listed_once_and_sorted() {
+    fn index_sorts_services_without_duplicates() {
         let infos = ["b.B", "a.B", "a.A", "a.B"].map(|name| service(name, []));
         assert_eq!(Index::new(&infos).services(), ["a.A", "a.B", "b.B"]);
     }
 
     #[test]
-    fn a_broken_descriptor_set_leaves_its_service_listed_and_the_others_described() {
+    fn index_lists_a_service_with_an_invalid_schema() {
         let whole = service("pkg.Whole", [file("whole.proto", &[])]).file_descriptor_set;
         let not_a_file =
             EncodedFiles { file: vec![whole[2..].to_vec().into(), Bytes::from_static(b"\xff")] };
@@ -331,13 +331,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_service_may_have_no_descriptor_set() {
+    fn index_accepts_an_empty_descriptor_set() {
         let bare = ServiceInfo { name: "pkg.Bare", file_descriptor_set: b"" };
         assert_eq!(Index::new([&bare]).services(), ["pkg.Bare"]);
     }
 
     #[test]
-    fn files_that_services_share_are_kept_once() {
+    fn index_keeps_shared_files_once() {
         let shared = || file("shared.proto", &[]);
         let index = Index::new([
             &service("pkg.A", [shared(), file("a.proto", &["shared.proto"])]),
@@ -347,7 +347,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn of_two_files_with_one_name_the_first_is_served() {
+    fn index_serves_the_first_of_equal_file_names() {
         let with = |name| FileDescriptorProto {
             message_type: vec![message(name)],
             ..file("same.proto", &[])
@@ -360,7 +360,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_bytes_of_a_file_are_kept_with_options_that_nobody_here_knows() {
+    fn index_keeps_unknown_options() {
         let mut bytes = file("custom.proto", &[]).encode_to_vec();
         // FileOptions (field 8) with the extension 50000 = 1.
         bytes.extend([0x42, 4, 0x80, 0xb5, 0x18, 1]);

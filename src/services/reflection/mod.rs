@@ -21,26 +21,25 @@ pub mod pb {
         include!(concat!(env!("OUT_DIR"), "/grpc.reflection.v1.rs"));
     }
 
-    /// `grpc.reflection.v1alpha`: what tools asked for before 2023, and some still do.
+    /// `grpc.reflection.v1alpha`: tools from before 2023 use it, and some still do.
     pub mod v1alpha {
         include!(concat!(env!("OUT_DIR"), "/grpc.reflection.v1alpha.rs"));
     }
 }
 
-/// Adds reflection, in both versions, of the services that `router` has and of itself. Services
-/// that are added later are not described, so this comes last.
+/// Adds reflection in both versions. It describes the services of `router` and itself. Services that are
+/// added later are not described, so add it last.
 ///
 /// Files are sent byte for byte as they are in the services' descriptor sets, with custom options.
-/// Symbols are found by full name, `package.Service.Method` and `package.Message.field` included;
-/// a leading dot is not part of a name and finds nothing, as in other implementations.
+/// Symbols are found by full name, such as `package.Service.Method` or `package.Message.field`. A name
+/// with a leading dot is not found, as in other implementations.
 ///
 /// A request of more than 4 KiB ends its stream with RESOURCE_EXHAUSTED, unless the router is
 /// [configured](Router::configure) otherwise.
 ///
-/// No fault of a schema keeps the server from its work. A service whose descriptor set cannot be decoded
-/// (no generated code has one) is listed and not described. Of two different files with one name,
-/// and of two files that declare one symbol, the first is served. The log has a warning for a
-/// broken set and for a second file.
+/// An invalid schema does not stop the server. A service is listed but not described if its descriptor
+/// set cannot be decoded; generated code always can. If two different files have one name, or declare
+/// one symbol, the first is served. An invalid set and a second file are logged as warnings.
 ///
 /// ```
 /// use balafon::Router;
@@ -73,13 +72,13 @@ impl Reflection {
         ];
         let own = own.map(|(name, file_descriptor_set)| ServiceInfo { name, file_descriptor_set });
         let mut index = Index::new(router.services().iter().chain(&own));
-        // No service refers to the details of errors, and clients want to show them.
+        // No service refers to the error details, which clients need to show them.
         index.add_or_warn("google.rpc", google::rpc::FILE_DESCRIPTOR_SET);
         Self(Arc::new(index))
     }
 
-    /// The two versions differ in the name of their package alone, which is not on the wire: v1's
-    /// messages serve for both.
+    /// The versions differ only in the name of the package, which is not in messages. So the messages of
+    /// v1 serve both.
     fn into_v1alpha_service(self) -> Service {
         use v1alpha::server_reflection::{FILE_DESCRIPTOR_SET, NAME, SERVER_REFLECTION_INFO};
 
@@ -107,12 +106,12 @@ impl ServerReflection for Reflection {
             let request = tokio::select! {
                 biased;
                 request = requests.message() => request?,
-                // Tools keep their stream open for as long as they run.
+                // Tools keep their stream open until they exit.
                 reason = &mut draining => return Err(reason),
             };
             let Some(request) = request else { return Ok(()) };
             out.send(self.0.answer(request, &mut sent)).await?;
-            // A client that does not read its answers gets no more of them ready.
+            // Backpressure: no further answer is made until the client has read this one.
             out.flushed().await?;
         }
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::kind::{Kind, Period};
 use balafon::interceptors::MethodPattern;
-use balafon::interceptors::rate_limit::{RedisUrl, TrustedProxy};
+use balafon::interceptors::TrustedProxy;
+use balafon::interceptors::rate_limit::RedisUrl;
 
 /// A rate limit for methods: `*/GetUser=100/1m`.
 pub(crate) enum RateRule {}

@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use http::{HeaderName, HeaderValue};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -13,7 +12,7 @@ use super::mistakes;
 use super::setting::without_password;
 use crate::store::sqlite::Durability;
 use balafon::Encoding;
-use balafon::interceptors::traces::Endpoint;
+use balafon::interceptors::traces::{Endpoint, Header};
 
 /// HOST:PORT or `unix:PATH`, as [`Listeners::bind`](balafon::Listeners::bind) takes it. The prefix `proxy:`
 /// turns the PROXY protocol on.
@@ -156,7 +155,7 @@ impl Kind for Collector {
 }
 
 impl Kind for OtlpHeader {
-    type Value = (HeaderName, HeaderValue);
+    type Value = Header;
 
     fn wanted() -> String {
         "NAME=VALUE, such as authorization=Bearer TOKEN, of a header that HTTP itself does not need"
@@ -165,10 +164,7 @@ impl Kind for OtlpHeader {
 
     fn parse(text: &str) -> Option<Self::Value> {
         let (name, value) = text.split_once('=')?;
-        let name = name.trim().parse().ok().filter(Endpoint::accepts_header)?;
-        let mut value: HeaderValue = value.trim().parse().ok()?;
-        value.set_sensitive(true);
-        Some((name, value))
+        Header::new(name.trim(), value.trim()).ok()
     }
 }
 

@@ -1,12 +1,23 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// Who calls, as far as it was proved. Interceptors further in and handlers find it in the call's
-/// extensions: `call.extensions().get::<Principal>()`. Clones are cheap.
+/// The authenticated caller. Interceptors further in and handlers find it in the extensions of the
+/// call: `call.extensions().get::<Principal>()`. Clones are cheap.
+///
+/// An authenticator of your own makes one, and so does a test of a handler:
+///
+/// ```
+/// use balafon::interceptors::{Principal, PrincipalKind};
+///
+/// let alice = Principal::new("alice", PrincipalKind::Other)
+///     .with_roles(["admin"])
+///     .with_scopes(["users.read"]);
+/// assert!(alice.has_role("admin") && alice.has_scope("users.read"));
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Principal(Arc<Parts>);
 
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Parts {
     name: Box<str>,
     kind: PrincipalKind,
@@ -14,7 +25,7 @@ struct Parts {
     scopes: Vec<Box<str>>,
 }
 
-/// By what a principal was proved.
+/// The kind of credentials that proved a principal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PrincipalKind {
@@ -24,10 +35,12 @@ pub enum PrincipalKind {
     ApiKey,
     /// A client certificate.
     Certificate,
+    /// Credentials of another kind, checked by an authenticator of the application.
+    Other,
 }
 
 impl Principal {
-    /// A principal without roles and scopes. Tests of handlers make their own.
+    /// A principal without roles and scopes.
     pub fn new(name: &str, kind: PrincipalKind) -> Self {
         Self::with(name, kind, Vec::new(), Vec::new())
     }
@@ -41,19 +54,26 @@ impl Principal {
         Self(Arc::new(Parts { name: name.into(), kind, roles, scopes }))
     }
 
-    /// The same with these roles.
+    /// Replaces its roles.
     #[must_use]
-    pub fn with_roles<'a>(&self, roles: impl IntoIterator<Item = &'a str>) -> Self {
-        let roles = roles.into_iter().map(Box::from).collect();
-        Self::with(self.name(), self.kind(), roles, self.0.scopes.clone())
+    pub fn with_roles<'a>(mut self, roles: impl IntoIterator<Item = &'a str>) -> Self {
+        Arc::make_mut(&mut self.0).roles = roles.into_iter().map(Box::from).collect();
+        self
     }
 
-    /// The token's `sub`, the name of the API key, or a name of the certificate.
+    /// Replaces its scopes.
+    #[must_use]
+    pub fn with_scopes<'a>(mut self, scopes: impl IntoIterator<Item = &'a str>) -> Self {
+        Arc::make_mut(&mut self.0).scopes = scopes.into_iter().map(Box::from).collect();
+        self
+    }
+
+    /// The `sub` of the token, the name of the API key, or a name in the certificate.
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// By what it was proved.
+    /// The kind of credentials that proved it.
     pub fn kind(&self) -> PrincipalKind {
         self.0.kind
     }

@@ -1,29 +1,38 @@
+//! The client of a call, as rate limits count it. `auth` and `rate_limit` both build on this.
+
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::interceptors::proxies::Proxies;
+#[cfg(feature = "rate-limit")]
+use super::principal::{Principal, PrincipalKind};
+use super::proxies::Proxies;
 use crate::rate::network;
 use crate::{Call, PeerAddr};
 
-/// For whom a call counts. As text it is the same on all instances.
+/// The client that a call counts for. Its text is the same on all instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::interceptors) enum Client<'a> {
-    /// A principal, by the way in which it is proved: a token and an API key may share a name. Or
-    /// something on this machine.
+pub(super) enum Client<'a> {
+    /// A name within a namespace: a token and an API key may have the same name.
     Named(&'static str, &'a str),
-    /// A network that belongs to one client, as far as can be told.
+    /// A network that usually belongs to one client.
     Network(IpAddr),
 }
 
 impl<'a> Client<'a> {
-    /// The principal, else the address: that from which the call comes, or which proxies that are
-    /// trusted have forwarded.
-    pub(super) fn of(call: &'a Call, proxies: &Proxies) -> Self {
-        principal(call).unwrap_or_else(|| Self::where_it_is(call, proxies))
+    /// The key that a key function gave, else the principal, else the address.
+    #[cfg(feature = "rate-limit")]
+    pub(super) fn new(key: Option<&'a str>, call: &'a Call, proxies: &Proxies) -> Self {
+        if let Some(key) = key {
+            return Self::Named("custom", key);
+        }
+        match call.extensions().get::<Principal>() {
+            Some(principal) => Self::Named(namespace(principal.kind()), principal.name()),
+            None => Self::by_address(call, proxies),
+        }
     }
 
-    /// The address, whoever it is.
-    pub(in crate::interceptors) fn where_it_is(call: &Call, proxies: &Proxies) -> Self {
+    /// The address that trusted proxies have forwarded, else the address of the peer.
+    pub(super) fn by_address(call: &Call, proxies: &Proxies) -> Self {
         match (proxies.forwarded(call), &call.peer().addr) {
             (Some(address), _) => Self::address(address),
             (None, PeerAddr::Tcp(address)) => Self::address(address.ip()),
@@ -37,28 +46,20 @@ impl<'a> Client<'a> {
     }
 }
 
-#[cfg(feature = "auth")]
-fn principal(call: &Call) -> Option<Client<'_>> {
-    use crate::interceptors::auth::{Principal, PrincipalKind};
-
-    let principal: &Principal = call.extensions().get()?;
-    let way = match principal.kind() {
+#[cfg(feature = "rate-limit")]
+fn namespace(kind: PrincipalKind) -> &'static str {
+    match kind {
         PrincipalKind::Token => "token",
         PrincipalKind::ApiKey => "key",
         PrincipalKind::Certificate => "certificate",
-    };
-    Some(Client::Named(way, principal.name()))
-}
-
-#[cfg(not(feature = "auth"))]
-fn principal(_: &Call) -> Option<Client<'_>> {
-    None
+        PrincipalKind::Other => "other",
+    }
 }
 
 impl fmt::Display for Client<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Named(way, name) => write!(f, "{way}:{name}"),
+            Self::Named(namespace, name) => write!(f, "{namespace}:{name}"),
             Self::Network(address) => address.fmt(f),
         }
     }
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_of_version_6_stands_for_its_network() {
+    fn client_address_of_ipv6_is_its_network() {
         let client = |text: &str| Client::address(text.parse().unwrap());
         assert_eq!(client("2001:db8::1"), client("2001:db8::ffff:1"));
         assert_ne!(client("2001:db8::1"), client("2001:db8:0:1::1"));
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_clients_share_a_text() {
+    fn client_texts_are_unique() {
         let address: IpAddr = "2001:db8::".parse().unwrap();
         let texts =
             [Client::Named("token", "a"), Client::Named("key", "a")].map(|it| it.to_string());

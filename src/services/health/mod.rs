@@ -1,15 +1,16 @@
-//! `grpc.health.v1`: tells load balancers, orchestrators and clients whether calls are welcome
+//! `grpc.health.v1`: load balancers, orchestrators and clients ask whether the server is ready for calls
 //! ([the protocol](https://github.com/grpc/grpc/blob/master/doc/health-checking.md)).
 
-use std::collections::HashMap;
+mod states;
+
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use self::pb::{HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse};
+use self::states::{States, Watcher};
 use super::MAX_REQUEST;
 use crate::{Request, Response, Service, Sink, Status};
 
@@ -23,11 +24,11 @@ pub mod pb {
 /// The most services that `List` answers with; grpc-go has the same bound.
 const LIST_LIMIT: usize = 100;
 
-/// The health of the server and of its services, set by the application and served to clients.
+/// The health of the server and of its services. The application sets it, and clients ask for it.
 /// Clones share one state.
 ///
-/// A service has the health that was set for its name and no other: it does not follow from that
-/// of the server, whose name is the empty one.
+/// The empty name is the server as a whole. The health of a service does not follow from that of the
+/// server.
 ///
 /// ```
 /// use balafon::Router;
@@ -46,41 +47,22 @@ pub struct Health {
     states: watch::Sender<States>,
 }
 
-struct States {
-    services: HashMap<Id, (String, ServingStatus)>,
-    /// One that never changes.
-    alive: Option<Id>,
-    ids: RandomState,
-    shut_down: bool,
-}
-
-/// A keyed hash of a service's name. A `Watch` stream keeps it in place of the name, which its
-/// client chooses, at its full length, without our ever having heard of it. Nobody can look for two
-/// names with one hash, since nobody knows the key.
-type Id = u64;
-
 impl Health {
-    /// The server as a whole is SERVING; no service is known.
+    /// The server as a whole is SERVING, and no service is known.
     pub fn new() -> Self {
-        let mut states = States {
-            services: HashMap::new(),
-            alive: None,
-            ids: RandomState::new(),
-            shut_down: false,
-        };
+        let mut states = States::new();
         states.set(String::new(), ServingStatus::Serving);
         Self { states: watch::Sender::new(states) }
     }
 
-    /// The service that tells clients, for [`Router::add`](crate::Router::add). A request of more
-    /// than 4 KiB ends with RESOURCE_EXHAUSTED, unless the router is
-    /// [configured](crate::Router::configure) otherwise.
+    /// The service for [`Router::add`](crate::Router::add). A request of more than 4 KiB ends with
+    /// RESOURCE_EXHAUSTED, unless the router is [configured](crate::Router::configure) otherwise.
     pub fn service(&self) -> Service {
         pb::Health::into_service(self.clone()).max_receive_message_size(MAX_REQUEST)
     }
 
-    /// Sets the health of a service, by its full name such as `helloworld.Greeter`; the empty name
-    /// is the server as a whole. `ServiceUnknown` forgets the service. Without effect after
+    /// Sets the health of a service, by its full name such as `helloworld.Greeter`. The empty name is
+    /// the server as a whole. `ServiceUnknown` removes the service. Has no effect after
     /// [`shutdown`](Self::shutdown).
     pub fn set(&self, service: impl Into<String>, status: ServingStatus) {
         let service = service.into();
@@ -93,9 +75,8 @@ impl Health {
         self.update(|states| states.set_all(status));
     }
 
-    /// Makes a name known that is SERVING for as long as the process lives, whatever becomes of the others,
-    /// also after [`shutdown`](Self::shutdown): for probes that start a process again which does not
-    /// answer, such as the liveness probe of Kubernetes.
+    /// Adds a service that is always SERVING, also after [`shutdown`](Self::shutdown). It is for probes
+    /// that restart a process without an answer, such as the liveness probe of Kubernetes.
     pub fn set_alive(&self, name: impl Into<String>) {
         let name = name.into();
         self.update(|states| {
@@ -110,8 +91,8 @@ impl Health {
         states.status(states.id(service))
     }
 
-    /// Makes everything NOT_SERVING for good: clients go elsewhere while the server still serves.
-    /// `Watch` streams see it; they end when their connections begin to drain.
+    /// Makes everything NOT_SERVING for good: clients choose another server while this one still
+    /// serves. `Watch` streams report it, and end when their connections begin to drain.
     pub fn shutdown(&self) {
         self.update(|states| {
             states.set_all(ServingStatus::NotServing);
@@ -119,10 +100,10 @@ impl Health {
         });
     }
 
-    /// A shutdown for [`Server::serve`](crate::Server::serve) that clients can see coming: when
-    /// `signal` completes everything is NOT_SERVING, as by [`shutdown`](Self::shutdown), and the
-    /// server begins to drain when `time` has passed. Until then it serves whatever comes, so that
-    /// load balancers find the time to send calls elsewhere.
+    /// A shutdown for [`Server::serve`](crate::Server::serve) that is announced to clients. When
+    /// `signal` completes, everything becomes NOT_SERVING, as by [`shutdown`](Self::shutdown). The
+    /// server serves calls for `time` more and then begins to drain, so that load balancers can send
+    /// calls to other servers.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -162,57 +143,7 @@ impl Health {
     }
 
     fn watcher(&self, service: &str) -> Watcher {
-        let states = self.states.subscribe();
-        let service = states.borrow().id(service);
-        Watcher { states, service, told: None }
-    }
-}
-
-impl States {
-    fn id(&self, service: &str) -> Id {
-        self.ids.hash_one(service)
-    }
-
-    fn status(&self, service: Id) -> ServingStatus {
-        self.services.get(&service).map_or(ServingStatus::ServiceUnknown, |(_, status)| *status)
-    }
-
-    fn set(&mut self, service: String, status: ServingStatus) {
-        let id = self.id(&service);
-        if self.alive != Some(id) {
-            self.services.insert(id, (service, status));
-        }
-    }
-
-    fn set_all(&mut self, status: ServingStatus) {
-        for (id, (_, known)) in &mut self.services {
-            if self.alive != Some(*id) {
-                *known = status;
-            }
-        }
-    }
-}
-
-/// The health of one service as one client is told of it. It looks at the state that all share and
-/// keeps no queue and no name, so a slow client costs no memory, and neither does a long name.
-struct Watcher {
-    states: watch::Receiver<States>,
-    service: Id,
-    told: Option<ServingStatus>,
-}
-
-impl Watcher {
-    /// The current status at once, later the latest one that differs from what was told. Cancel
-    /// safe.
-    async fn next(&mut self) -> Result<ServingStatus, Status> {
-        loop {
-            let status = self.states.borrow_and_update().status(self.service);
-            if self.told.replace(status) != Some(status) {
-                return Ok(status);
-            }
-            let changed = self.states.changed().await;
-            changed.map_err(|_| Status::unavailable("health is no longer reported"))?;
-        }
+        Watcher::new(self.states.subscribe(), service)
     }
 }
 
@@ -248,17 +179,17 @@ impl pb::Health for Health {
     ) -> Result<(), Status> {
         let handle = request.handle();
         let mut draining = pin!(handle.draining());
-        // Nothing of the request is kept for as long as the stream lives.
+        // The stream keeps no part of the request.
         let mut watcher = self.watcher(&request.into_message().service);
         loop {
             let status = tokio::select! {
                 biased;
                 status = watcher.next() => status?,
-                // A stream without end would hold the server up until the drain times out.
+                // An endless stream would delay the shutdown until the drain times out.
                 reason = &mut draining => return Err(reason),
             };
             out.send(HealthCheckResponse::from(status)).await?;
-            // A slow client then gets the latest, not all that was in between.
+            // A slow client then gets the latest status, not each one in between.
             out.flushed().await?;
         }
     }
@@ -288,6 +219,8 @@ impl fmt::Debug for Health {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use futures_util::FutureExt;
 
     use super::ServingStatus::{NotServing, ServiceUnknown, Serving, Unknown};
@@ -309,13 +242,13 @@ mod tests {
         Ok(health.list(Request::new(HealthListRequest {})).await?.message)
     }
 
-    /// What the watcher gives without waiting.
-    fn news(watcher: &mut Watcher) -> Option<ServingStatus> {
-        watcher.next().now_or_never().map(|news| news.expect("the state lives"))
+    /// The next status of the watcher, if there is one now.
+    fn next_now(watcher: &mut Watcher) -> Option<ServingStatus> {
+        watcher.next().now_or_never().map(|status| status.expect("the state lives"))
     }
 
     #[tokio::test]
-    async fn check_answers_what_was_set_and_not_found_for_an_unknown_service() {
+    async fn check_gives_the_status_or_not_found() {
         let health = Health::new();
         health.set("a.A", NotServing);
         health.set("a.B", Unknown);
@@ -326,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn service_unknown_forgets_a_service() {
+    async fn service_unknown_removes_a_service() {
         let health = Health::new();
         health.set("a.A", Serving);
         health.set("a.A", ServiceUnknown);
@@ -336,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn list_has_all_services_and_at_most_a_hundred() {
+    async fn list_has_at_most_a_hundred_services() {
         let health = Health::new();
         health.set("a.A", NotServing);
         let statuses = list(&health).await.unwrap().statuses;
@@ -351,53 +284,8 @@ mod tests {
         assert_eq!(list(&health).await.unwrap_err().code(), Code::ResourceExhausted);
     }
 
-    #[test]
-    fn watch_tells_the_current_status_at_once_and_drops_repeats() {
-        let health = Health::new();
-        let mut watcher = health.watcher("");
-        assert_eq!(news(&mut watcher), Some(Serving));
-        assert_eq!(news(&mut watcher), None);
-        health.set("", Serving);
-        assert_eq!(news(&mut watcher), None);
-        health.set("", NotServing);
-        assert_eq!(news(&mut watcher), Some(NotServing));
-    }
-
-    #[test]
-    fn a_slow_reader_of_watch_gets_the_latest_status() {
-        let health = Health::new();
-        let mut watcher = health.watcher("");
-        assert_eq!(news(&mut watcher), Some(Serving));
-        [NotServing, Serving, Unknown].into_iter().for_each(|status| health.set("", status));
-        assert_eq!(news(&mut watcher), Some(Unknown));
-        assert_eq!(news(&mut watcher), None);
-        // Back to what was told last: a repeat.
-        [Serving, Unknown].into_iter().for_each(|status| health.set("", status));
-        assert_eq!(news(&mut watcher), None);
-    }
-
-    #[test]
-    fn watch_of_one_service_is_silent_about_the_others() {
-        let health = Health::new();
-        let mut watcher = health.watcher("a.A");
-        assert_eq!(news(&mut watcher), Some(ServiceUnknown));
-        health.set("a.B", Serving);
-        assert_eq!(news(&mut watcher), None);
-    }
-
     #[tokio::test]
-    async fn watch_wakes_its_reader() {
-        let health = Health::new();
-        let mut watcher = health.watcher("");
-        assert_eq!(news(&mut watcher), Some(Serving));
-        let reader = tokio::spawn(async move { watcher.next().await });
-        tokio::task::yield_now().await;
-        health.set("", NotServing);
-        assert_eq!(reader.await.unwrap(), Ok(NotServing));
-    }
-
-    #[tokio::test]
-    async fn watch_of_an_unknown_service_stays_open_and_stores_nothing() {
+    async fn watch_of_an_unknown_service_stays_open() {
         let health = Health::new();
         let recorder = Recorder::new();
         let mut watch = pin!(health.watch(about("a.A"), recorder.sink()));
@@ -413,18 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_keeps_nothing_of_a_name() {
-        let health = Health::new();
-        // A hash and a status beside the shared state: there is no place for a name.
-        assert_eq!(size_of::<Watcher>(), size_of::<watch::Receiver<States>>() + 16);
-        // And still two names are two.
-        health.set("a", Serving);
-        assert_eq!(news(&mut health.watcher("a")), Some(Serving));
-        assert_eq!(news(&mut health.watcher("aa")), Some(ServiceUnknown));
-    }
-
-    #[test]
-    fn a_watch_that_is_over_leaves_nothing_behind() {
+    fn watch_leaves_no_receiver_behind() {
         let health = Health::new();
         let recorder = Recorder::new();
         assert!(health.watch(about("a.A"), recorder.sink()).now_or_never().is_none());
@@ -432,7 +309,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lame_duck_is_not_serving_and_ends_when_its_time_has_passed() {
+    async fn lame_duck_is_not_serving_until_its_time_ends() {
         let health = Health::new();
         let started = tokio::time::Instant::now();
         let (time, signal) = (Duration::from_secs(5), Duration::from_secs(1));
@@ -446,35 +323,35 @@ mod tests {
     }
 
     #[test]
-    fn what_is_alive_is_serving_whatever_becomes_of_the_others() {
+    fn set_alive_keeps_a_service_serving() {
         let health = Health::new();
         health.set_alive("liveness");
         let mut watcher = health.watcher("liveness");
-        assert_eq!(news(&mut watcher), Some(Serving));
+        assert_eq!(next_now(&mut watcher), Some(Serving));
         health.set_all(NotServing);
         health.set("liveness", NotServing);
         health.shutdown();
-        assert_eq!(news(&mut watcher), None);
+        assert_eq!(next_now(&mut watcher), None);
         assert_eq!(["", "liveness"].map(|name| health.status(name)), [NotServing, Serving]);
     }
 
     #[test]
-    fn after_shutdown_everything_is_not_serving_and_stays_so() {
+    fn shutdown_makes_everything_not_serving_for_good() {
         let health = Health::new();
         health.set("a.A", Serving);
         let mut watcher = health.watcher("a.A");
-        assert_eq!(news(&mut watcher), Some(Serving));
+        assert_eq!(next_now(&mut watcher), Some(Serving));
 
         health.clone().shutdown();
-        assert_eq!(news(&mut watcher), Some(NotServing));
+        assert_eq!(next_now(&mut watcher), Some(NotServing));
         health.set("a.A", Serving);
         health.set("a.B", Serving);
         health.set_all(Serving);
-        assert_eq!(news(&mut watcher), None);
+        assert_eq!(next_now(&mut watcher), None);
         assert_eq!(
             ["", "a.A", "a.B"].map(|name| health.status(name)),
             [NotServing, NotServing, ServiceUnknown]
         );
-        assert_eq!(news(&mut health.watcher("a.A")), Some(NotServing));
+        assert_eq!(next_now(&mut health.watcher("a.A")), Some(NotServing));
     }
 }
