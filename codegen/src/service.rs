@@ -24,6 +24,7 @@ impl ServiceGenerator for Generator {
     fn generate(&mut self, service: Service, buf: &mut String) {
         let (trait_name, module) = self.names.of(&service);
         push_trait(&service, &trait_name, &module, &self.balafon, buf);
+        push_arc_impl(&service, &trait_name, &self.balafon, buf);
         push_module(&service, &trait_name, &module, &self.balafon, buf);
     }
 }
@@ -44,6 +45,26 @@ fn push_trait(service: &Service, trait_name: &str, module: &str, balafon: &str, 
         buf.push_str(&signature(method, balafon));
     }
     push_into_service(service, module, balafon, buf);
+    buf.push_str("}\n");
+}
+
+/// A shared service is one as well, so that a program can keep what it registers.
+fn push_arc_impl(service: &Service, trait_name: &str, balafon: &str, buf: &mut String) {
+    if service.methods.iter().any(|method| method.options.deprecated()) {
+        buf.push_str("#[allow(deprecated)]\n");
+    }
+    buf.push_str(&format!(
+        "impl<Shared: {trait_name}> {trait_name} for ::std::sync::Arc<Shared> {{\n"
+    ));
+    for method in &service.methods {
+        let args = if method.server_streaming { "request, out" } else { "request" };
+        let signature = signature(method, balafon);
+        buf.push_str(signature.trim_end_matches(";\n"));
+        buf.push_str(&format!(
+            "{{ Shared::{name}(self, {args}) }}\n",
+            name = names::method(&method.name)
+        ));
+    }
     buf.push_str("}\n");
 }
 

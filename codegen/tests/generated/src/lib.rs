@@ -63,8 +63,10 @@ mod tests {
     #[test]
     fn services_of_nested_packages_are_implemented() {
         assert_eq!(baskets::ADD.path, "/shop.Baskets/Add");
-        let router =
-            rpc::Router::new().add(Baskets::into_service(Shop)).add(Items::into_service(Shop));
+        let shared = std::sync::Arc::new(Shop);
+        let router = rpc::Router::new()
+            .add(Baskets::into_service(shared.clone()))
+            .add(Items::into_service(shared));
         assert_eq!(router.methods().count(), 3);
         let recorder = Recorder::new();
         let mut sending = std::pin::pin!(Shop.r#match(Request::new(item()), recorder.sink()));
