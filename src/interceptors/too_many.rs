@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::rate::Rate;
 use crate::google::rpc::RetryInfo;
+use crate::rate::Rate;
 use crate::{AsciiKey, Metadata, Status};
 
 /// The time after which a client that retries by itself may do so, in milliseconds (gRFC A6).
