@@ -58,7 +58,7 @@ use crate::{Call, Interceptor, Next, Outcome, Status, UNKNOWN_METHOD};
 /// - Methods that do not exist are UNIMPLEMENTED, but only for authenticated clients. Others do not
 ///   learn which methods exist.
 /// - For the rest of the call the [`Principal`] is in its extensions, and its name is in the
-///   [attribution](crate::Call::attribution) of the call, for logs.
+///   [handle](crate::CallHandle) of the call, for logs.
 ///
 /// Credentials are checked once, when a call begins: a stream may outlive its token.
 ///

@@ -6,7 +6,7 @@ pub mod protos {
 }
 
 /// A package by itself. Its name has keywords, and it refers to no other package.
-pub mod item {
+pub mod single {
     rpc::include_proto!("shop.type.self");
 }
 
