@@ -61,7 +61,7 @@ fn push_arc_impl(service: &Service, trait_name: &str, balafon: &str, buf: &mut S
         let signature = signature(method, balafon);
         buf.push_str(signature.trim_end_matches(";\n"));
         buf.push_str(&format!(
-            "{{ Shared::{name}(self, {args}) }}\n",
+            "{{ <Shared as {trait_name}>::{name}(self, {args}) }}\n",
             name = names::method(&method.name)
         ));
     }

@@ -54,7 +54,7 @@ async fn guessing_address_gets_a_retry_delay() {
     let retry: RetryInfo = status.details.iter().find_map(|any| any.to_msg().ok()).unwrap();
     let pushback = refused.trailer("grpc-retry-pushback-ms").unwrap();
     assert_eq!(pushback.parse(), Ok(retry.delay().unwrap().as_millis()));
-    assert!(test.log().contains("too many invalid ones from this address"));
+    assert!(test.log().contains("too many calls with invalid credentials from this address"));
 }
 
 #[tokio::test]
