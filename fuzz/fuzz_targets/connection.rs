@@ -20,7 +20,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use balafon::{CallOptions, Request, Response, Router, Rpc, Server, Service, Sink, Status, Streaming};
+use balafon::{
+    CallOptions, Request, Response, Router, Rpc, Server, Service, Sink, Status, Streaming,
+};
 use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::task::yield_now;
@@ -69,9 +71,7 @@ async fn serve(io: DuplexStream) {
         .max_concurrent_streams(4)
         .max_header_list_size(1024)
         .calls(
-            CallOptions::new()
-                .max_receive_message_size(8 * 1024)
-                .max_send_message_size(32 * 1024),
+            CallOptions::new().max_receive_message_size(8 * 1024).max_send_message_size(32 * 1024),
         )
         .serve_connection(io, ROUTER.clone())
         .await;

@@ -8,7 +8,9 @@ mod service;
 use std::error::Error;
 use std::process::ExitCode;
 
-use balafon::{CallOptions, ClientCertificate, Compression, Router, Server, Tls, TlsError, shutdown_signal};
+use balafon::{
+    CallOptions, ClientCertificate, Compression, Router, Server, Tls, TlsError, shutdown_signal,
+};
 use tokio::net::TcpListener;
 
 use pb::{ConformanceService, ServerCompatRequest, ServerCompatResponse};
@@ -53,9 +55,12 @@ async fn run() -> Result<(), Box<dyn Error>> {
 fn configure(wanted: &ServerCompatRequest) -> Result<Server, TlsError> {
     // Small answers too, unlike the default: nearly all of the suite's are.
     let compression = Compression::mirror().min_size(0);
-    let mut server = Server::new().workers(WORKERS).calls(CallOptions::new().compression(compression));
+    let mut server =
+        Server::new().workers(WORKERS).calls(CallOptions::new().compression(compression));
     if wanted.message_receive_limit > 0 {
-        server = server.calls(CallOptions::new().max_receive_message_size(wanted.message_receive_limit as usize));
+        server = server.calls(
+            CallOptions::new().max_receive_message_size(wanted.message_receive_limit as usize),
+        );
     }
     if wanted.use_tls {
         server = server.tls(tls(wanted)?);
