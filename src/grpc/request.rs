@@ -12,7 +12,7 @@ use super::status::Status;
 /// A request message, or a stream of them, with its [`Call`].
 #[derive(Debug)]
 pub struct Request<T> {
-    /// The message, or the [`Streaming`] of messages in a client-streaming call.
+    /// The message, or the [`Streaming`](crate::Streaming) of messages in a client-streaming call.
     pub message: T,
     call: Call,
 }

@@ -51,7 +51,7 @@ impl<T> Streaming<T> {
     }
 
     /// Whether the last message that was read arrived compressed with the call's
-    /// [encoding](Call::request_encoding). `false` before the first message.
+    /// [encoding](crate::Call::request_encoding). `false` before the first message.
     pub fn was_compressed(&self) -> bool {
         self.exchange.compressed()
     }

@@ -20,7 +20,7 @@ impl Server {
         self
     }
 
-    /// Serves over TLS only. Takes a [`Tls`], or a [`SharedTls`] that can be replaced while the
+    /// Serves over TLS only. Takes a [`Tls`](crate::Tls), or a [`SharedTls`] that can be replaced while the
     /// server runs. Default: plaintext.
     #[cfg(feature = "tls")]
     #[must_use]
