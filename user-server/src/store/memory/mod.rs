@@ -1,32 +1,30 @@
 //! Users in memory, for the lifetime of the process: for tests and trials.
 //!
 //! ```text
-//!  create ── Mutex: the next id, the key ──> RwLock: BTreeMap of users by id
+//!  create ── Mutex: the next id, the key ──> RwLock: list of users, sorted by id
 //!                                                  ^
 //!  get, update, extent, scan page by page ─────────'
 //! ```
 //!
-//! Ids increase in order of creation, so the map is in that order too. A creation that waits for the mutex
-//! does not block reads. The lock of the map is never held while a page is sent.
+//! Ids increase in order of creation, so a new user goes to the end of the list. A creation that waits for the
+//! mutex does not block reads. The lock of the list is never held while a page is sent.
 
 mod keys;
+mod users;
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use futures_util::{Stream, stream};
 
 use self::keys::Keys;
+use self::users::Users;
 use super::{
     Creation, Extent, IdSequence, IdempotencyKey, Known, PAGE_LEN, Page, Part, Remembered,
     StoreError, Stored, UserStore, forgotten, notify,
 };
 use crate::domain::{NewUser, Timestamp, User, UserChange, UserId};
 use crate::store::ChangeListener;
-
-type Users = BTreeMap<UserId, Arc<User>>;
 
 /// A [`UserStore`] that loses its users when it is dropped. Its futures are ready immediately.
 pub struct MemoryStore {
@@ -88,10 +86,7 @@ impl MemoryStore {
             notify(listener, user.id);
             created.push(user);
         }
-        let mut users = self.users_mut();
-        for user in &created {
-            users.insert(user.id, Arc::clone(user));
-        }
+        self.users_mut().extend(&created);
         Ok(created)
     }
 
@@ -107,14 +102,7 @@ impl MemoryStore {
 
     /// The next page: users above `after`, up to `newest`.
     fn page(&self, after: Option<UserId>, newest: UserId) -> Vec<Arc<User>> {
-        // A range whose start is above its end would panic.
-        if after.is_some_and(|after| after >= newest) {
-            return Vec::new();
-        }
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let users = self.users();
-        let range = users.range((start, Bound::Included(newest)));
-        range.take(PAGE_LEN).map(|(_, user)| Arc::clone(user)).collect()
+        self.users().range(after, newest).take(PAGE_LEN).cloned().collect()
     }
 }
 
@@ -182,7 +170,7 @@ impl UserStore for MemoryStore {
     }
 
     async fn get(&self, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
-        Ok(self.users().get(&id).cloned())
+        Ok(self.users().get(id).cloned())
     }
 
     async fn update(
@@ -191,15 +179,14 @@ impl UserStore for MemoryStore {
         change: UserChange,
     ) -> Result<Option<Arc<User>>, StoreError> {
         let mut users = self.users_mut();
-        let Some(user) = users.get_mut(&id) else { return Ok(None) };
+        let Some(user) = users.get_mut(id) else { return Ok(None) };
         *user = Arc::new(change.apply(user));
         Ok(Some(Arc::clone(user)))
     }
 
     async fn extent(&self) -> Result<Extent, StoreError> {
         let users = self.users();
-        let newest = users.last_key_value().map(|(id, _)| *id);
-        Ok(Extent { total: users.len() as u64, newest })
+        Ok(Extent { total: users.len() as u64, newest: users.newest() })
     }
 
     fn scan(
