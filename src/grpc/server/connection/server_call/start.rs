@@ -76,10 +76,10 @@ impl ServerCall {
         if head.timeout.is_some_and(|timeout| timeout.is_zero()) {
             exchange.end(deadline_exceeded());
         }
-        let authority = authority(&mut parts);
-        let path = path(&parts);
-        let (head_size, content_length) = head_size(&parts.headers);
+        let HeaderScan { memory, content_length, has_host } = HeaderScan::of(&parts.headers);
         let sized_request = content_length.and_then(SizedRequest::new);
+        let authority = authority(&mut parts, has_host);
+        let path = path(&parts);
         let call = Call::new(CallParts {
             unknown_path: (path != route.method.path).then(|| path.into()),
             metadata: parts.headers.into(),
@@ -108,7 +108,7 @@ impl ServerCall {
             },
             sized_request,
             limits,
-            head_size,
+            head_size: memory,
             started,
             counted: 0,
             share: Share::new(&context.budgets),
@@ -163,29 +163,41 @@ fn path(parts: &request::Parts) -> &str {
 
 /// The `:authority`, or else the `host`. With an `:authority`, the `host` is removed from the
 /// metadata.
-fn authority(parts: &mut request::Parts) -> Option<Authority> {
+fn authority(parts: &mut request::Parts, has_host: bool) -> Option<Authority> {
     match parts.uri.authority() {
         Some(authority) => {
-            parts.headers.remove(HOST);
+            if has_host {
+                parts.headers.remove(HOST);
+            }
             Some(authority.clone())
         }
         None => parts.headers.get(HOST)?.to_str().ok()?.parse().ok(),
     }
 }
 
-/// Returns the memory of a header list, in bytes, and its `content-length`. The memory is the text,
-/// the table with its spare capacity, and extra entries for repeated names. These are in a vector
-/// that doubles when it grows.
-fn head_size(headers: &HeaderMap) -> (usize, Option<&HeaderValue>) {
-    const ENTRY: usize = 112;
-    const REPEATED: usize = 144;
-    let (mut text, mut content_length) = (0, None);
-    for (name, value) in headers {
-        text += name.as_str().len() + value.len();
-        if name == CONTENT_LENGTH {
-            content_length = Some(value);
+/// The result of one pass over the headers of a request.
+struct HeaderScan<'h> {
+    /// Bytes of memory: the text, the table with its spare capacity, and extra entries for repeated
+    /// names. These are in a vector that doubles when it grows.
+    memory: usize,
+    content_length: Option<&'h HeaderValue>,
+    has_host: bool,
+}
+
+impl<'h> HeaderScan<'h> {
+    fn of(headers: &'h HeaderMap) -> Self {
+        const ENTRY: usize = 112;
+        const REPEATED: usize = 144;
+        let repeated = headers.len() - headers.keys_len();
+        let memory = headers.capacity() * ENTRY + repeated * REPEATED;
+        let mut scan = Self { memory, content_length: None, has_host: false };
+        for (name, value) in headers {
+            scan.memory += name.as_str().len() + value.len();
+            if name == CONTENT_LENGTH {
+                scan.content_length = Some(value);
+            }
+            scan.has_host |= name == HOST;
         }
+        scan
     }
-    let repeated = headers.len() - headers.keys_len();
-    (text + headers.capacity() * ENTRY + repeated * REPEATED, content_length)
 }
