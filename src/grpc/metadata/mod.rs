@@ -113,11 +113,11 @@ impl Metadata {
 
     /// Adds all entries of `other`. A key of both keeps both values.
     pub fn merge(&mut self, other: Metadata) {
-        if self.headers.is_empty() {
-            self.headers = other.headers;
+        if other.is_empty() {
             return;
         }
-        if other.is_empty() {
+        if self.headers.is_empty() {
+            self.headers = other.headers;
             return;
         }
         let mut name = None;
