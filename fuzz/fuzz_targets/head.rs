@@ -68,7 +68,7 @@ fn check_answer(rejection: Rejection) {
             let code = status.code();
             return assert!(!NOT_OURS.contains(&code), "the library made up {code}");
         }
-        Rejection::Foreign(foreign) => foreign.into_response(),
+        Rejection::NonGrpc(non_grpc) => non_grpc.into_response(),
         rejection => panic!("{rejection:?} is not known here"),
     };
     let headers = response.headers();
