@@ -30,52 +30,34 @@ pub(super) fn find(config: &Config, layers: &Layers, problems: &mut Problems) {
 
 /// Settings that need another setting.
 fn missing_requirements(config: &Config, layers: &Layers, problems: &mut Problems) {
-    let needs: &[(&str, bool, &str)] = &[
-        ("tls.cert", config.tls.key.is_some(), "tls.key"),
-        ("tls.key", config.tls.cert.is_some(), "tls.cert"),
-        ("tls.client-ca", config.tls.cert.is_some(), "tls.cert"),
-        ("tls.min-version", config.tls.cert.is_some(), "tls.cert"),
-        ("connection.max-age-grace", config.connection.max_age.is_some(), "connection.max-age"),
-        ("auth.certificates", config.tls.client_ca.is_some(), "tls.client-ca"),
-        ("rate-limit.redis", !config.rate_limit.rules.is_empty(), "rate-limit.rules"),
+    let has_cert = config.tls.cert.is_some();
+    let has_endpoint = config.telemetry.otlp_endpoint.is_some();
+    let needs: &[(&[&str], bool, &str)] = &[
+        (&["tls.cert"], config.tls.key.is_some(), "tls.key"),
+        (&["tls.key", "tls.client-ca", "tls.min-version"], has_cert, "tls.cert"),
+        (&["connection.max-age-grace"], config.connection.max_age.is_some(), "connection.max-age"),
+        (&["auth.certificates"], config.tls.client_ca.is_some(), "tls.client-ca"),
+        (&["rate-limit.redis"], !config.rate_limit.rules.is_empty(), "rate-limit.rules"),
         (
-            "telemetry.sample-ratio",
-            config.telemetry.otlp_endpoint.is_some(),
+            &[
+                "telemetry.sample-ratio",
+                "telemetry.service-name",
+                "telemetry.otlp-header",
+                "telemetry.otlp-headers",
+                "telemetry.otlp-timeout",
+                "telemetry.resource-attribute",
+            ],
+            has_endpoint,
             "telemetry.otlp-endpoint",
         ),
         (
-            "telemetry.service-name",
-            config.telemetry.otlp_endpoint.is_some(),
-            "telemetry.otlp-endpoint",
-        ),
-        (
-            "telemetry.otlp-header",
-            config.telemetry.otlp_endpoint.is_some(),
-            "telemetry.otlp-endpoint",
-        ),
-        (
-            "telemetry.otlp-headers",
-            config.telemetry.otlp_endpoint.is_some(),
-            "telemetry.otlp-endpoint",
-        ),
-        (
-            "telemetry.otlp-timeout",
-            config.telemetry.otlp_endpoint.is_some(),
-            "telemetry.otlp-endpoint",
-        ),
-        (
-            "telemetry.resource-attribute",
-            config.telemetry.otlp_endpoint.is_some(),
-            "telemetry.otlp-endpoint",
-        ),
-        (
-            "connection.keepalive-timeout",
+            &["connection.keepalive-timeout"],
             config.connection.keepalive_time.is_some(),
             "connection.keepalive-time",
         ),
     ];
-    for (key, is_there, other) in needs {
-        if layers.is_set_for_us(key) && !is_there {
+    for (keys, is_there, other) in needs {
+        for key in keys.iter().filter(|key| !is_there && layers.is_set_for_us(key)) {
             let other_is = layers.texts(other).first().map_or("not set", String::as_str);
             let problem = format_args!("needs {}, which is {other_is}", named(other));
             problems.add(layers.name_at_origin(key), problem);
@@ -100,11 +82,11 @@ fn missing_requirements(config: &Config, layers: &Layers, problems: &mut Problem
 fn authorities(config: &Config, layers: &Layers, problems: &mut Problems) {
     let collector = config.telemetry.otlp_endpoint.as_ref().is_some_and(Endpoint::is_tls);
     let redis = config.rate_limit.redis.as_ref().is_some_and(RedisUrl::is_tls);
-    for (is_tls, scheme, url, ca) in [
-        (collector, "https", "telemetry.otlp-endpoint", "telemetry.otlp-ca"),
-        (redis, "rediss", "rate-limit.redis", "rate-limit.redis-ca"),
+    for (is_tls, has_default, scheme, url, ca) in [
+        (collector, true, "https", "telemetry.otlp-endpoint", "telemetry.otlp-ca"),
+        (redis, false, "rediss", "rate-limit.redis", "rate-limit.redis-ca"),
     ] {
-        if is_tls && !layers.is_set(ca) && scheme == "rediss" {
+        if is_tls && !has_default && !layers.is_set(ca) {
             let ca = named(ca);
             let problem = format_args!("is {scheme}: this needs {ca}, its certificate authorities");
             problems.add(layers.name_at_origin(url), problem);

@@ -14,13 +14,15 @@ impl Users {
     }
 
     pub(super) fn get(&self, id: UserId) -> Option<&Arc<User>> {
-        let index = self.0.binary_search_by_key(&id, |(id, _)| *id).ok()?;
-        Some(&self.0[index].1)
+        self.index(id).map(|index| &self.0[index].1)
     }
 
     pub(super) fn get_mut(&mut self, id: UserId) -> Option<&mut Arc<User>> {
-        let index = self.0.binary_search_by_key(&id, |(id, _)| *id).ok()?;
-        Some(&mut self.0[index].1)
+        self.index(id).map(|index| &mut self.0[index].1)
+    }
+
+    fn index(&self, id: UserId) -> Option<usize> {
+        self.0.binary_search_by_key(&id, |(id, _)| *id).ok()
     }
 
     pub(super) fn len(&self) -> usize {
