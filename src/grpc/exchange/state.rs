@@ -62,7 +62,8 @@ impl State {
     /// Ends the call, and returns the wakers of the tasks that wait for it. Returns `None` if the
     /// call had ended before.
     pub(super) fn end(&mut self, end: End) -> Option<impl Iterator<Item = Waker> + use<>> {
-        if self.end.is_some() {
+        if let Some(earlier) = &mut self.end {
+            earlier.abandoned |= end.abandoned;
             return None;
         }
         self.end = Some(end);

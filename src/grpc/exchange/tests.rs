@@ -157,3 +157,13 @@ fn flow_control_window_is_released_as_the_handler_reads() {
     assert!((message.len()..COALESCE + message.len()).contains(&batch), "{batch}");
     assert!(exchange.lock().rest(&mut noop()));
 }
+
+#[test]
+fn abandoning_counts_after_the_call_has_ended() {
+    let exchange = exchange();
+    exchange.end(Status::deadline_exceeded("first"));
+    assert!(!exchange.is_abandoned());
+    exchange.abandon(Status::cancelled("second"));
+    assert!(exchange.is_abandoned());
+    assert_eq!(exchange.ended(), Some(Status::deadline_exceeded("first")));
+}
