@@ -101,6 +101,7 @@ mod book;
 mod cut;
 pub mod file_watch;
 pub mod grpc;
+mod http2;
 #[cfg(feature = "_https")]
 mod http_client;
 pub mod interceptors;

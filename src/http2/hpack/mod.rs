@@ -1,0 +1,29 @@
+//! HPACK (RFC 7541): the compression of header lists.
+//!
+//! ```text
+//!  header block --> Decoder --> &Field     Decoder: string, huffman::decode, Table
+//!  HeaderMap    --> Encoder --> block      Encoder: huffman::encode, a table of its own
+//! ```
+//!
+//! Names and values are parsed when they enter the dynamic table. A field that the peer sends as an
+//! index costs neither parsing nor an allocation.
+
+#![cfg_attr(not(test), expect(dead_code, reason = "the HTTP/2 engine does not use it yet"))]
+
+mod decoder;
+mod encoder;
+mod field;
+mod huffman;
+mod integer;
+mod static_table;
+mod table;
+
+#[expect(unused_imports, reason = "the HTTP/2 engine does not use it yet")]
+pub(crate) use self::decoder::{DecodeError, Decoder};
+#[expect(unused_imports, reason = "the HTTP/2 engine does not use it yet")]
+pub(crate) use self::encoder::Encoder;
+#[expect(unused_imports, reason = "the HTTP/2 engine does not use it yet")]
+pub(crate) use self::field::{Field, Name, Value};
+
+/// The size of the dynamic table until a SETTINGS frame changes it (RFC 9113 section 6.5.2).
+const DEFAULT_TABLE_SIZE: usize = 4096;
