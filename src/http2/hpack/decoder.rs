@@ -96,6 +96,12 @@ impl Decoder {
         Ok(())
     }
 
+    /// The entries from the newest on, and the size.
+    #[cfg(test)]
+    pub(super) fn dynamic_table(&self) -> (Vec<(String, String)>, usize) {
+        self.table.dynamic()
+    }
+
     fn entry(&self, index: usize) -> Result<&Field, DecodeError> {
         let max = self.table.len();
         self.table.get(index).ok_or(DecodeError::InvalidIndex { index, max })

@@ -78,6 +78,17 @@ impl Encoder {
         }
     }
 
+    /// The entries from the newest on, and the size.
+    #[cfg(test)]
+    pub(super) fn dynamic_table(&self) -> (Vec<(String, String)>, usize) {
+        let mut entries = Vec::new();
+        for entry in &self.entries {
+            let value = String::from_utf8_lossy(entry.value.as_bytes());
+            entries.push((INDEXED[entry.name].to_owned(), value.into_owned()));
+        }
+        (entries, self.size)
+    }
+
     fn update_size(&mut self, update: SizeUpdate, out: &mut Vec<u8>) {
         for size in [update.smallest, update.last] {
             if size != self.max_size {

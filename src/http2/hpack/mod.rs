@@ -17,12 +17,23 @@ mod huffman;
 mod integer;
 mod static_table;
 mod table;
+#[cfg(test)]
+mod tests;
 
-#[expect(unused_imports, reason = "the HTTP/2 engine does not use it yet")]
+#[cfg_attr(
+    not(test),
+    expect(unused_imports, reason = "the HTTP/2 engine does not use it yet")
+)]
 pub(crate) use self::decoder::{DecodeError, Decoder};
-#[expect(unused_imports, reason = "the HTTP/2 engine does not use it yet")]
+#[cfg_attr(
+    not(test),
+    expect(unused_imports, reason = "the HTTP/2 engine does not use it yet")
+)]
 pub(crate) use self::encoder::Encoder;
-#[expect(unused_imports, reason = "the HTTP/2 engine does not use it yet")]
+#[cfg_attr(
+    not(test),
+    expect(unused_imports, reason = "the HTTP/2 engine does not use it yet")
+)]
 pub(crate) use self::field::{Field, Name, Value};
 
 /// The size of the dynamic table until a SETTINGS frame changes it (RFC 9113 section 6.5.2).

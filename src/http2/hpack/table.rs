@@ -51,6 +51,15 @@ impl Table {
         self.evict_down_to(max_size);
     }
 
+    #[cfg(test)]
+    pub(super) fn dynamic(&self) -> (Vec<(String, String)>, usize) {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let entries = self.dynamic.iter();
+        let entries =
+            entries.map(|field| (text(field.name.as_bytes()), text(field.value.as_bytes())));
+        (entries.collect(), self.size)
+    }
+
     fn evict_down_to(&mut self, size: usize) {
         while self.size > size {
             match self.dynamic.pop_back() {
