@@ -53,7 +53,7 @@ bench NAME *ARGS:
 instructions:
     benches/instructions
 
-# one fuzz target for some seconds: connection, frame, head, metadata_bin, status_message, timeout
+# one fuzz target for some seconds: connection, frame, head, hpack, metadata_bin, status_message, timeout
 fuzz TARGET SECONDS="30":
     RUSTC_BOOTSTRAP=1 cargo fuzz run {{TARGET}} -- -max_total_time={{SECONDS}}
 

@@ -137,6 +137,10 @@ pub mod google {
 pub use prost;
 pub use prost_types;
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use crate::http2::hpack::fuzzing as hpack;
+
 #[doc(inline)]
 pub use crate::grpc::call::{Call, CallHandle, Charge, MetadataMut, Outcome, Peer, PeerAddr};
 #[doc(inline)]

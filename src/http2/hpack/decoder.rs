@@ -5,6 +5,7 @@ use super::DEFAULT_TABLE_SIZE;
 use super::field::{Field, Name};
 use super::huffman;
 use super::integer::Reader;
+use super::recent::RecentLiterals;
 use super::table::Table;
 
 /// The decoder of one direction of a connection.
@@ -14,7 +15,8 @@ pub(crate) struct Decoder {
     table: Table,
     /// The table's limit, which the peer knows by SETTINGS_HEADER_TABLE_SIZE.
     max_table_size: usize,
-    /// The text of the last Huffman-coded literal.
+    recent: RecentLiterals,
+    /// Memory for the text of a Huffman-coded literal.
     text: Vec<u8>,
 }
 
@@ -46,7 +48,7 @@ impl Decoder {
     pub(crate) fn new(max_table_size: usize) -> Self {
         // A peer asks for more than the default by a size update (RFC 7541 section 4.2).
         let table = Table::new(max_table_size.min(DEFAULT_TABLE_SIZE));
-        Self { table, max_table_size, text: Vec::new() }
+        Self { table, max_table_size, recent: RecentLiterals::default(), text: Vec::new() }
     }
 
     /// Decodes a complete header block, and passes each field to `field`. The table changes as the
@@ -59,12 +61,19 @@ impl Decoder {
         block: &[u8],
         mut field: impl FnMut(&Field),
     ) -> Result<(), DecodeError> {
-        let mut reader = Reader::new(block);
+        let mut block = block;
         let mut has_fields = false;
-        while let Some(first) = reader.octet() {
+        while let Some((&first, rest)) = block.split_first() {
+            let mut reader = Reader::new(rest);
             match first {
-                // Section 6.1: an indexed field.
-                0x80..=0xff => {
+                // Section 6.1: an indexed field. Most indexes are one octet.
+                0x80..=0xfe => {
+                    field(self.entry(usize::from(first & 0x7f))?);
+                    block = rest;
+                    has_fields = true;
+                    continue;
+                }
+                0xff => {
                     let index = reader.integer(first, 0x7f)?;
                     field(self.entry(index)?);
                 }
@@ -81,22 +90,32 @@ impl Decoder {
                     }
                     let size = reader.integer(first, 0x1f)?;
                     self.set_table_size(size)?;
+                    block = reader.rest();
                     continue;
                 }
-                // Sections 6.2.3 and 6.2.2: a literal that is never indexed, or not here.
-                0x00..=0x1f => {
-                    let sensitive = first & 0x10 != 0;
-                    field(&self.literal(&mut reader, first, 0x0f, sensitive)?);
+                // Section 6.2.3: a literal that is never indexed.
+                0x10..=0x1f => field(&self.literal(&mut reader, first, 0x0f, true)?),
+                // Section 6.2.2: a literal without indexing.
+                0x00..=0x0f => {
+                    if let Some((literal, behind)) = self.recent.find(block) {
+                        field(literal);
+                        reader = Reader::new(behind);
+                    } else {
+                        let literal = self.literal(&mut reader, first, 0x0f, false)?;
+                        field(&literal);
+                        self.recent.insert(block, reader.rest(), literal);
+                    }
                 }
             }
+            block = reader.rest();
             has_fields = true;
         }
-        self.text.clear();
+        self.text.truncate(KEPT_TEXT);
         self.text.shrink_to(KEPT_TEXT);
         Ok(())
     }
 
-    /// The entries from the newest on, and the size.
+    /// Returns the entries, from the newest on, and the size.
     #[cfg(test)]
     pub(super) fn dynamic_table(&self) -> (Vec<(String, String)>, usize) {
         self.table.dynamic()
@@ -132,7 +151,7 @@ impl Decoder {
     }
 }
 
-/// Decodes a string literal (RFC 7541 section 5.2). It is a part of the block, or `text` after this.
+/// Decodes a string literal (RFC 7541 section 5.2). It is a part of the block, or of `text`.
 fn string<'t, 'b: 't>(
     reader: &mut Reader<'b>,
     text: &'t mut Vec<u8>,
@@ -143,9 +162,7 @@ fn string<'t, 'b: 't>(
     if first & 0x80 == 0 {
         return Ok(octets);
     }
-    text.clear();
-    huffman::decode(octets, text)?;
-    Ok(text)
+    huffman::decode(octets, text)
 }
 
 impl fmt::Display for DecodeError {

@@ -1,5 +1,3 @@
-use std::collections::VecDeque;
-
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::field::OVERHEAD;
@@ -10,8 +8,8 @@ use super::{DEFAULT_TABLE_SIZE, huffman, integer, static_table};
 /// It indexes fields whose values repeat from call to call. Others are literals, as they would evict
 /// those.
 pub(crate) struct Encoder {
-    /// The dynamic table; the newest entry is the first.
-    entries: VecDeque<Entry>,
+    /// The dynamic table; the newest entry is the last.
+    entries: Vec<Entry>,
     /// The sum of the sizes of the entries.
     size: usize,
     /// The table's limit, of which the peer's decoder knows.
@@ -34,8 +32,7 @@ struct SizeUpdate {
     last: usize,
 }
 
-/// The names of fields whose values repeat from call to call. `server` and the others are the
-/// application's.
+/// The names of fields whose values repeat from call to call. The application sets the last three.
 const INDEXED: [&str; 7] = [
     "content-type",
     "grpc-status",
@@ -48,7 +45,7 @@ const INDEXED: [&str; 7] = [
 
 impl Encoder {
     pub(crate) fn new() -> Self {
-        Self { entries: VecDeque::new(), size: 0, max_size: DEFAULT_TABLE_SIZE, update: None }
+        Self { entries: Vec::new(), size: 0, max_size: DEFAULT_TABLE_SIZE, update: None }
     }
 
     /// Takes the peer's SETTINGS_HEADER_TABLE_SIZE. The table has at most 4096 bytes, whatever the
@@ -78,11 +75,11 @@ impl Encoder {
         }
     }
 
-    /// The entries from the newest on, and the size.
+    /// Returns the entries, from the newest on, and the size.
     #[cfg(test)]
     pub(super) fn dynamic_table(&self) -> (Vec<(String, String)>, usize) {
         let mut entries = Vec::new();
-        for entry in &self.entries {
+        for entry in self.entries.iter().rev() {
             let value = String::from_utf8_lossy(entry.value.as_bytes());
             entries.push((INDEXED[entry.name].to_owned(), value.into_owned()));
         }
@@ -103,13 +100,13 @@ impl Encoder {
         if value.is_sensitive() {
             return encode_literal(Literal::NEVER_INDEXED, None, name, value, out);
         }
-        let Some(indexed) = indexed(name.as_str()) else {
+        let Some(indexed) = INDEXED.iter().position(|indexed| *indexed == name.as_str()) else {
             return encode_literal(Literal::NOT_INDEXED, None, name, value, out);
         };
         let mut name_index = None;
-        for (at, entry) in self.entries.iter().enumerate() {
+        for (age, entry) in self.entries.iter().rev().enumerate() {
             if entry.name == indexed {
-                let index = static_table::LEN + 1 + at;
+                let index = static_table::LEN + 1 + age;
                 if same(&entry.value, value) {
                     return integer::encode(0x80, 0x7f, index, out);
                 }
@@ -124,22 +121,20 @@ impl Encoder {
         encode_literal(Literal::INDEXED, name_index, name, value, out);
         self.evict_down_to(self.max_size - size);
         self.size += size;
-        self.entries.push_front(Entry { name: indexed, value: value.clone(), size });
+        self.entries.push(Entry { name: indexed, value: value.clone(), size });
     }
 
     fn evict_down_to(&mut self, size: usize) {
-        while self.size > size {
-            match self.entries.pop_back() {
-                Some(oldest) => self.size -= oldest.size,
-                None => self.size = 0,
+        let mut count = 0;
+        for oldest in &self.entries {
+            if self.size <= size {
+                break;
             }
+            self.size -= oldest.size;
+            count += 1;
         }
+        self.entries.drain(..count);
     }
-}
-
-/// Returns the place of a name in [`INDEXED`].
-fn indexed(name: &str) -> Option<usize> {
-    INDEXED.iter().position(|indexed| *indexed == name)
 }
 
 /// Whether two values are equal. Most are parts of the same memory.

@@ -97,9 +97,11 @@ impl Value {
             Name::Method => Method::from_bytes(value).ok().map(Self::Method),
             Name::Scheme => Scheme::try_from(value).ok().map(Self::Scheme),
             Name::Authority => Authority::try_from(value).ok().map(Self::Authority),
-            // A path has no fragment (RFC 9113 section 8.3.1). `PathAndQuery` would cut it off.
-            Name::Path if value.contains(&b'#') => None,
-            Name::Path => PathAndQuery::try_from(value).ok().map(Self::Path),
+            Name::Path => PathAndQuery::try_from(value)
+                .ok()
+                // `PathAndQuery` cuts a fragment off. A path has none (RFC 9113 section 8.3.1).
+                .filter(|path| path.as_str().as_bytes() == value)
+                .map(Self::Path),
             Name::Protocol | Name::Status | Name::Header(_) | Name::Invalid(_) => {
                 HeaderValue::from_bytes(value).ok().map(|mut value| {
                     value.set_sensitive(sensitive);

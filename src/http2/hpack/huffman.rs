@@ -52,12 +52,12 @@ const fn codes() -> [u32; SYMBOLS] {
     codes
 }
 
-/// The symbol whose code the next 8 bits start with, and the length of the code; zero for the start
-/// of a longer code.
-static SHORT: [(u8, u8); 256] = short();
+/// What the next 8 bits start with: in the lower half the symbol, in the upper half the length of its
+/// code. Zero for the start of a longer code.
+static SHORT: [u16; 256] = short();
 
-const fn short() -> [(u8, u8); 256] {
-    let mut table = [(0, 0); 256];
+const fn short() -> [u16; 256] {
+    let mut table = [0; 256];
     let mut symbol = 0;
     while symbol < EOS as usize {
         let length = LENGTHS[symbol];
@@ -65,13 +65,21 @@ const fn short() -> [(u8, u8); 256] {
             let first = (CODES[symbol] << (8 - length)) as usize;
             let mut at = first;
             while at < first + (1 << (8 - length)) {
-                table[at] = (symbol as u8, length);
+                table[at] = symbol as u16 | (length as u16) << 8;
                 at += 1;
             }
         }
         symbol += 1;
     }
     table
+}
+
+/// The symbol and the length of a code of at most 8 bits, which the window starts with. The length is
+/// zero if the code is longer.
+#[inline]
+fn short_code(window: u64) -> (u8, u32) {
+    let entry = SHORT[(window >> 56) as usize];
+    (entry as u8, u32::from(entry >> 8))
 }
 
 /// The codes of one length.
@@ -137,13 +145,33 @@ fn long_code(window: u64) -> Option<(u16, u32)> {
     None
 }
 
-/// Decodes a string literal, and appends it to `out`.
+/// The decoded part of a text, in memory that has room for all of it.
+struct Text<'a> {
+    memory: &'a mut [u8],
+    length: usize,
+}
+
+impl Text<'_> {
+    #[inline]
+    fn push(&mut self, symbol: u8) {
+        if let Some(free) = self.memory.get_mut(self.length) {
+            *free = symbol;
+            self.length += 1;
+        }
+    }
+}
+
+/// Decodes a text into `memory`, which grows if it has to. Returns the text.
 ///
 /// # Errors
 /// If the input contains EOS, or ends with other bits than at most 7 bits of EOS.
-pub(super) fn decode(input: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
+pub(super) fn decode<'a>(input: &[u8], memory: &'a mut Vec<u8>) -> Result<&'a [u8], DecodeError> {
     // The shortest code has 5 bits.
-    out.reserve(input.len() + input.len().div_ceil(5) * 3);
+    let max_length = input.len() + input.len().div_ceil(5) * 3;
+    if memory.len() < max_length {
+        memory.resize(max_length, 0);
+    }
+    let mut text = Text { memory, length: 0 };
     let mut rest = input;
     // The next bits of the input are the first of the window. Those behind them are zero.
     let mut window: u64 = 0;
@@ -163,43 +191,41 @@ pub(super) fn decode(input: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError>
             }
         }
         while bits >= 8 {
-            let (symbol, length) = SHORT[(window >> 56) as usize];
+            let (symbol, length) = short_code(window);
             if length == 0 {
                 break;
             }
-            out.push(symbol);
+            text.push(symbol);
             window <<= length;
-            bits -= u32::from(length);
+            bits -= length;
         }
         if bits >= 8 && (bits >= MAX_LENGTH as u32 || rest.is_empty()) {
             match long_code(window) {
                 Some((EOS, length)) if length <= bits => return Err(DecodeError::HuffmanEos),
                 Some((symbol, length)) if length <= bits => {
-                    out.push(symbol as u8);
+                    text.push(symbol as u8);
                     window <<= length;
                     bits -= length;
                 }
                 _ => return Err(DecodeError::HuffmanPadding),
             }
         } else if rest.is_empty() {
-            return decode_end(window, bits, out);
-        }
-    }
-}
-
-/// Decodes the last bits, of which there are at most 7.
-fn decode_end(mut window: u64, mut bits: u32, out: &mut Vec<u8>) -> Result<(), DecodeError> {
-    while bits > 0 {
-        let (symbol, length) = SHORT[(window >> 56) as usize];
-        if length == 0 || u32::from(length) > bits {
             break;
         }
-        out.push(symbol);
+    }
+    // One code more fits into at most 7 bits: the shortest has 5.
+    let (symbol, length) = short_code(window);
+    if (1..=bits).contains(&length) {
+        text.push(symbol);
         window <<= length;
-        bits -= u32::from(length);
+        bits -= length;
     }
     // EOS consists of ones.
-    if window.leading_ones() == bits { Ok(()) } else { Err(DecodeError::HuffmanPadding) }
+    if window.leading_ones() != bits {
+        return Err(DecodeError::HuffmanPadding);
+    }
+    let Text { memory, length } = text;
+    memory.get(..length).ok_or(DecodeError::HuffmanPadding)
 }
 
 /// Returns the length of the encoded text in bytes.

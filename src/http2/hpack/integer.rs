@@ -10,6 +10,11 @@ impl<'a> Reader<'a> {
         Self(block)
     }
 
+    /// Returns the unread octets.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
     pub(super) fn octet(&mut self) -> Option<u8> {
         let (first, rest) = self.0.split_first()?;
         self.0 = rest;
@@ -51,17 +56,21 @@ impl<'a> Reader<'a> {
 
 /// Appends an integer. `prefix` has the bits of the first octet that belong to the integer, and
 /// `pattern` the others.
+#[inline]
 pub(super) fn encode(pattern: u8, prefix: u8, value: usize, out: &mut Vec<u8>) {
-    match u8::try_from(value) {
-        Ok(value) if value < prefix => out.push(pattern | value),
-        _ => {
+    match value.checked_sub(usize::from(prefix)) {
+        None => out.push(pattern | value as u8),
+        Some(rest) => {
             out.push(pattern | prefix);
-            let mut rest = value.saturating_sub(usize::from(prefix));
-            while rest > 0x7f {
-                out.push((rest & 0x7f) as u8 | 0x80);
-                rest >>= 7;
-            }
-            out.push(rest as u8);
+            encode_rest(rest, out);
         }
     }
+}
+
+fn encode_rest(mut rest: usize, out: &mut Vec<u8>) {
+    while rest > 0x7f {
+        out.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
 }

@@ -1,39 +1,33 @@
 //! HPACK (RFC 7541): the compression of header lists.
 //!
 //! ```text
-//!  header block --> Decoder --> &Field     Decoder: string, huffman::decode, Table
+//!  header block --> Decoder --> &Field     Decoder: string, huffman::decode, Table, RecentLiterals
 //!  HeaderMap    --> Encoder --> block      Encoder: huffman::encode, a table of its own
 //! ```
 //!
 //! Names and values are parsed when they enter the dynamic table. A field that the peer sends as an
 //! index costs neither parsing nor an allocation.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "the HTTP/2 engine does not use it yet"))]
+#![cfg_attr(
+    not(any(test, fuzzing)),
+    expect(dead_code, unused_imports, reason = "the HTTP/2 engine does not use it yet")
+)]
 
 mod decoder;
 mod encoder;
 mod field;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod huffman;
 mod integer;
+mod recent;
 mod static_table;
 mod table;
 #[cfg(test)]
 mod tests;
 
-#[cfg_attr(
-    not(test),
-    expect(unused_imports, reason = "the HTTP/2 engine does not use it yet")
-)]
 pub(crate) use self::decoder::{DecodeError, Decoder};
-#[cfg_attr(
-    not(test),
-    expect(unused_imports, reason = "the HTTP/2 engine does not use it yet")
-)]
 pub(crate) use self::encoder::Encoder;
-#[cfg_attr(
-    not(test),
-    expect(unused_imports, reason = "the HTTP/2 engine does not use it yet")
-)]
 pub(crate) use self::field::{Field, Name, Value};
 
 /// The size of the dynamic table until a SETTINGS frame changes it (RFC 9113 section 6.5.2).

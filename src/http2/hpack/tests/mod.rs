@@ -2,9 +2,10 @@ mod appendix_c;
 mod encoding;
 mod errors;
 mod invalid_fields;
+mod literals;
 mod random;
 
-use super::{DecodeError, Decoder};
+use super::{DecodeError, Decoder, Field};
 
 /// A name and a value.
 type Pair = (String, String);
@@ -15,7 +16,7 @@ fn pair(name: &str, value: &str) -> Pair {
 
 fn decode(decoder: &mut Decoder, block: &[u8]) -> Result<Vec<Pair>, DecodeError> {
     let mut fields = Vec::new();
-    decoder.decode(block, |field| {
+    decoder.decode(block, |field: &Field| {
         let (name, value) = (field.name.as_bytes(), field.value.as_bytes());
         assert_eq!(field.size(), name.len() + value.len() + 32);
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();

@@ -76,14 +76,13 @@ fn encoded_lists_are_decoded() {
 #[test]
 fn each_byte_survives_the_huffman_code() {
     let mut random = Random(2);
+    let mut memory = Vec::new();
     for length in 0..500 {
         let text: Vec<u8> = (0..length).map(|_| random.next() as u8).collect();
         let mut encoded = Vec::new();
         huffman::encode(&text, &mut encoded);
         assert_eq!(encoded.len(), huffman::encoded_len(&text));
-        let mut decoded = Vec::new();
-        assert_eq!(huffman::decode(&encoded, &mut decoded), Ok(()));
-        assert_eq!(decoded, text);
+        assert_eq!(huffman::decode(&encoded, &mut memory), Ok(&text[..]));
     }
 }
 
