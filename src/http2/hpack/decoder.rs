@@ -28,13 +28,13 @@ pub(crate) enum DecodeError {
     Truncated,
     /// An integer has more than 32 bits.
     IntegerOverflow,
-    /// The index of no entry.
+    /// An index of neither table.
     InvalidIndex { index: usize, max: usize },
     /// The Huffman-coded text contains the symbol EOS.
     HuffmanEos,
     /// The Huffman-coded text ends with a part of a code that is no padding.
     HuffmanPadding,
-    /// The peer wants a larger table than it may have.
+    /// A dynamic table size update above the limit of the table.
     TableSizeTooLarge { size: usize, max: usize },
     /// A dynamic table size update behind a field.
     LateTableSizeUpdate,
@@ -44,7 +44,7 @@ pub(crate) enum DecodeError {
 const KEPT_TEXT: usize = 256;
 
 impl Decoder {
-    /// `max_table_size`: what SETTINGS_HEADER_TABLE_SIZE announces to the peer.
+    /// `max_table_size` is the value of SETTINGS_HEADER_TABLE_SIZE that the peer receives.
     pub(crate) fn new(max_table_size: usize) -> Self {
         // A peer asks for more than the default by a size update (RFC 7541 section 4.2).
         let table = Table::new(max_table_size.min(DEFAULT_TABLE_SIZE));

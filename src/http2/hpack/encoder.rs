@@ -5,8 +5,8 @@ use super::{DEFAULT_TABLE_SIZE, huffman, integer, static_table};
 
 /// The encoder of one direction of a connection, for responses and trailers.
 ///
-/// It indexes fields whose values repeat from call to call. Others are literals, as they would evict
-/// those.
+/// It indexes fields whose values repeat from call to call. Other fields are literals: they would evict
+/// the entries that repeat.
 pub(crate) struct Encoder {
     /// The dynamic table; the newest entry is the last.
     entries: Vec<Entry>,
@@ -14,7 +14,7 @@ pub(crate) struct Encoder {
     size: usize,
     /// The table's limit, of which the peer's decoder knows.
     max_size: usize,
-    /// What the peer's decoder must learn at the start of the next block.
+    /// The size update that the next block starts with.
     update: Option<SizeUpdate>,
 }
 
@@ -48,8 +48,8 @@ impl Encoder {
         Self { entries: Vec::new(), size: 0, max_size: DEFAULT_TABLE_SIZE, update: None }
     }
 
-    /// Takes the peer's SETTINGS_HEADER_TABLE_SIZE. The table has at most 4096 bytes, whatever the
-    /// peer allows. The next block tells the peer.
+    /// Takes the peer's SETTINGS_HEADER_TABLE_SIZE. The table has at most 4096 bytes, also if
+    /// the peer allows more. The next block starts with the size update.
     pub(crate) fn set_max_table_size(&mut self, size: u32) {
         let last = usize::try_from(size).unwrap_or(usize::MAX).min(DEFAULT_TABLE_SIZE);
         let smallest = self.update.map_or(last, |update| update.smallest.min(last));

@@ -39,11 +39,11 @@ pub(crate) enum Value {
     Invalid(Bytes),
 }
 
-/// What an entry costs besides its texts (RFC 7541 section 4.1, RFC 9113 section 6.5.2).
+/// The size of an entry without its texts (RFC 7541 section 4.1, RFC 9113 section 6.5.2).
 pub(super) const OVERHEAD: usize = 32;
 
 impl Field {
-    /// `sensitive`: no one may index this field, also if it is forwarded (RFC 7541 section 7.1.3).
+    /// A sensitive field must never be indexed, also if it is forwarded (RFC 7541 section 7.1.3).
     pub(super) fn parse(name: Name, value: &[u8], sensitive: bool) -> Self {
         let size = name.as_bytes().len() + value.len() + OVERHEAD;
         let value = Value::parse(&name, value, sensitive);

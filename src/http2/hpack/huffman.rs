@@ -52,8 +52,8 @@ const fn codes() -> [u32; SYMBOLS] {
     codes
 }
 
-/// What the next 8 bits start with: in the lower half the symbol, in the upper half the length of its
-/// code. Zero for the start of a longer code.
+/// By the next 8 bits: in the lower half the symbol of the code that they start with, in the upper half
+/// the length of the code. Zero if the code is longer than 8 bits.
 static SHORT: [u16; 256] = short();
 
 const fn short() -> [u16; 256] {

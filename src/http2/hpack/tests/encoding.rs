@@ -19,7 +19,7 @@ fn encode(encoder: &mut Encoder, status: Option<u16>, headers: &HeaderMap) -> Ve
     block
 }
 
-/// An encoder with a decoder that reads what it writes.
+/// An encoder, and a decoder for its blocks.
 struct Peers {
     encoder: Encoder,
     decoder: Decoder,
@@ -163,7 +163,7 @@ fn size_updates_of_the_peer() {
         peers.send(STATUS).0
     };
     assert_eq!(blocks(&[]), hex("be"));
-    // What the peer allows beyond 4096 is not used.
+    // More than 4096 is not used.
     assert_eq!(blocks(&[4096]), hex("be"));
     assert_eq!(blocks(&[u32::MAX]), hex("be"));
     // A smaller table that has room for the entry: 44 of 100 bytes.
