@@ -10,9 +10,9 @@
 //!  connection::serve::serve                PROXY header, TLS, HTTP/2 handshake, drain
 //!    |
 //!    v
-//!  connection::turns::Connection           one future per connection; polls h2 and the calls
-//!    |  |-- connection::socket::Socket     under h2: buffers writes, pauses reads
-//!    |  `-- policy::enforcement            observes the frames, closes abusive connections
+//!  connection::turns::Connection           one future per connection; polls transport and calls
+//!    |  |-- transport::Transport           HTTP/2, by the h2 crate; reads and writes the socket
+//!    |  `-- policy::enforcement            judges the frames, closes abusive connections
 //!    v
 //!  connection::server_call::ServerCall     one per stream; moves bytes, polls the handler
 //! ```
@@ -29,6 +29,7 @@ mod scheduling;
 mod settings;
 mod signals;
 mod stats;
+mod transport;
 
 use std::fmt;
 use std::future::Future;
@@ -57,6 +58,7 @@ use self::settings::Settings;
 pub use self::signals::exit_at_next_signal;
 pub use self::signals::shutdown_signal;
 pub use self::stats::ServerStats;
+use self::transport::closing::LAST_FRAMES;
 use super::call::{Peer, PeerAddr};
 use super::inflate_budget::InflateBudget;
 use super::router::Router;
@@ -174,7 +176,7 @@ impl Server {
         drop(listener);
         trigger.start(drain_timeout);
         // Connections end within this time. Handlers that block or run as tasks may take longer.
-        let time = drain_timeout.saturating_add(connection::serve::LAST_FRAMES + SLACK);
+        let time = drain_timeout.saturating_add(LAST_FRAMES + SLACK);
         if timeout_at(later(time), trigger.finished()).await.is_err() {
             tracing::warn!(
                 "drain timeout: handlers that block their thread or run as tasks have not ended"

@@ -72,34 +72,3 @@ impl Default for Settings {
         }
     }
 }
-
-/// Response bytes that h2 may hold per stream while the socket is busy. Slow readers then cost
-/// little memory; h2's default is 400 KiB.
-const SEND_BUFFER: usize = 64 * 1024;
-
-/// Streams that h2 remembers after it has reset them, and for how long. Frames that a client still
-/// sends on them are ignored. Frames on older streams get another RST_STREAM. A stream takes 0.5
-/// KiB. The time covers frames in flight, and allows 400 resets a second.
-const REMEMBERED_RESETS: usize = 2000;
-const REMEMBERED_FOR: Duration = Duration::from_secs(5);
-
-impl Settings {
-    pub(super) fn h2(&self) -> h2::server::Builder {
-        let mut builder = h2::server::Builder::new();
-        builder
-            .max_concurrent_streams(self.max_concurrent_streams)
-            .max_header_list_size(self.max_header_list_size)
-            .initial_window_size(self.stream_window)
-            .initial_connection_window_size(self.connection_window)
-            .max_send_buffer_size(SEND_BUFFER)
-            // A burst of cancellations is not an attack, unless it exceeds the number of streams.
-            .max_pending_accept_reset_streams(self.max_concurrent_streams as usize)
-            .max_concurrent_reset_streams(REMEMBERED_RESETS)
-            .reset_stream_duration(REMEMBERED_FOR)
-            // These two limits count over the life of a connection, so honest clients reach them.
-            // `policy` limits the same events by rate.
-            .data_frame_budget(usize::MAX)
-            .max_local_error_reset_streams(None);
-        builder
-    }
-}

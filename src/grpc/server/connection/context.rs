@@ -12,9 +12,9 @@ use crate::grpc::router::Router;
 use crate::grpc::server::accept::handshakes::HandshakeLimits;
 #[cfg(feature = "tls")]
 use crate::grpc::server::accept::tls::SharedTls;
-use crate::grpc::server::connection::send_buffer::SendBufferLimit;
 use crate::grpc::server::drain::Drain;
 use crate::grpc::server::policy::budget::{Budget, Budgets};
+use crate::grpc::server::policy::enforcement::EnforcementPolicy;
 use crate::grpc::server::policy::offenders::Offenders;
 use crate::grpc::server::policy::shared_state::SharedState;
 use crate::grpc::server::scheduling::polled_method::LastPolledMethod;
@@ -56,7 +56,6 @@ pub(crate) struct ConnectionContext {
     pub(crate) budgets: Arc<Budgets>,
     pub(crate) inflate_budget: Arc<InflateBudget>,
     pub(crate) offenders: Arc<Offenders>,
-    pub(crate) send_buffer: SendBufferLimit,
     pub(crate) meter: Arc<Meter>,
     /// The drain waits until this is dropped. `None` until the connection is served.
     pub(crate) drain: Option<Drain>,
@@ -102,7 +101,6 @@ impl ServerContext {
             budgets: Budgets::new(settings.connection_buffer_limit, budget),
             inflate_budget: InflateBudget::of_connection(inflate_budget),
             offenders: offenders.clone(),
-            send_buffer: SendBufferLimit::default(),
             meter: stats.open(),
             drain: None,
             handler_runtime: handler_runtime.clone(),
@@ -124,6 +122,12 @@ impl ConnectionContext {
         return self.tls.is_some();
         #[cfg(not(feature = "tls"))]
         return false;
+    }
+
+    /// The enforcement policy of this connection, whose peer must be known.
+    pub(crate) fn enforcement_policy(&self) -> EnforcementPolicy {
+        let is_offender = self.offenders.contain(&self.peer);
+        EnforcementPolicy::new(self.settings.pings, self.shared_state.clone(), is_offender)
     }
 
     /// Records the method of the call that is polled next.

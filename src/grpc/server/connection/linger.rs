@@ -1,10 +1,10 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use h2::RecvStream;
 use http::HeaderValue;
 
 use crate::grpc::server::scheduling::timer::{Timer, timer_after};
+use crate::grpc::server::transport::Stream;
 
 /// Bytes that a client may still send after the end of its call. This is the window of a stream,
 /// which the client may use up before it sees the end of the call.
@@ -27,16 +27,14 @@ impl Linger {
     }
 
     /// Ready when the client has half-closed or reset the stream, or when a limit is reached.
-    /// Dropping an open stream resets it with NO_ERROR.
-    pub(crate) fn poll(&mut self, body: &mut RecvStream, cx: &mut Context<'_>) -> Poll<()> {
-        while let Poll::Ready(received) = body.poll_data(cx) {
+    pub(crate) fn poll(&mut self, stream: &mut impl Stream, cx: &mut Context<'_>) -> Poll<()> {
+        while let Poll::Ready(received) = stream.poll_data(cx) {
             let Some(Ok(chunk)) = received else { return Poll::Ready(()) };
             self.bytes += chunk.len();
             if self.bytes > MAX_BYTES {
                 return Poll::Ready(());
             }
-            // Fails only if the stream is gone, and then poll_data reports it.
-            let _ = body.flow_control().release_capacity(chunk.len());
+            stream.release(chunk.len());
         }
         self.timer.get_or_insert_with(|| timer_after(MAX_WAIT)).as_mut().poll(cx)
     }

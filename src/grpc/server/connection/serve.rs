@@ -1,28 +1,23 @@
 use std::future::{Future, poll_fn, ready};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::OptionFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, timeout};
 
 use super::context::ConnectionContext;
-use super::socket::Socket;
 use super::turns::{Connection, Ended};
 use crate::grpc::call::Peer;
 use crate::grpc::server::accept::proxy_protocol;
 use crate::grpc::server::drain::Drain;
-use crate::grpc::server::policy::enforcement::EnforcementPolicy;
 use crate::grpc::server::scheduling::timer::{later, timer_at};
+use crate::grpc::server::transport::closing::LAST_FRAMES;
+use crate::grpc::server::transport::{H2, Transport};
 use crate::grpc::status::Status;
-
-/// Time to write the last frames after the drain timeout.
-pub(crate) const LAST_FRAMES: Duration = Duration::from_secs(1);
 
 /// Serves one connection until it closes or the drain ends.
 pub(crate) async fn serve<T>(mut io: T, context: ConnectionContext, drain: Drain)
@@ -52,15 +47,24 @@ where
     serve_over(ready(Some((io, peer))), context, drain).await;
 }
 
-/// Serves the connection and peer that `transport` returns. The transport and the HTTP/2 handshake
-/// share the handshake timeout.
+/// Serves the socket and peer that `opened` returns.
 async fn serve_over<T>(
-    transport: impl Future<Output = Option<(T, Arc<Peer>)>>,
-    mut context: ConnectionContext,
-    mut drain: Drain,
+    opened: impl Future<Output = Option<(T, Arc<Peer>)>>,
+    context: ConnectionContext,
+    drain: Drain,
 ) where
     T: AsyncRead + AsyncWrite + Unpin,
 {
+    serve_by::<H2<T>>(opened, context, drain).await;
+}
+
+/// Serves over the transport `T`. Opening the socket and the HTTP/2 handshake share the handshake
+/// timeout.
+async fn serve_by<T: Transport>(
+    opened: impl Future<Output = Option<(T::Io, Arc<Peer>)>>,
+    mut context: ConnectionContext,
+    mut drain: Drain,
+) {
     let peer = context.peer.clone();
     let held = drain.clone();
     // In a set with its own waker, this future is polled only when the drain starts. Polled
@@ -70,33 +74,11 @@ async fn serve_over<T>(
     let time = context.settings.handshake_timeout;
     // On the heap, because an established connection does not need this memory.
     let handshake = Box::pin(async move {
-        let (io, peer) = transport.await?;
+        let (io, peer) = opened.await?;
         context.peer = peer;
         context.drain = Some(held);
-        let is_offender = context.offenders.contain(&context.peer);
-        let policy = EnforcementPolicy::new(
-            context.settings.pings,
-            context.shared_state.clone(),
-            is_offender,
-        );
-        let socket = Socket::new(io, context.is_over_tls(), policy, context.meter.clone());
-        let handshake = context.settings.h2().handshake::<_, Bytes>(socket.clone());
-        match handshake.await {
-            Ok(h2) => {
-                socket.defer();
-                Some(Connection::new(h2, socket, Arc::new(context)))
-            }
-            Err(error) => {
-                match socket.other_protocol() {
-                    Some(other_protocol) => other_protocol.log(&context.peer),
-                    None => {
-                        tracing::debug!(peer = %context.peer, %error, "HTTP/2 handshake failed")
-                    }
-                }
-                linger(socket).await;
-                None
-            }
-        }
+        let transport = T::handshake(io, &context).await?;
+        Some(Connection::new(transport, Arc::new(context)))
     });
     let mut connection = tokio::select! {
         // A connection in its handshake has no calls and must not delay a shutdown.
@@ -115,10 +97,8 @@ async fn serve_over<T>(
             ended = poll_fn(|cx| connection.poll(cx)) => match ended {
                 Ended::Closed => return,
                 Ended::GoAway => {
-                    // Lingering writes the pending responses first, then the GOAWAY.
-                    let socket = connection.socket();
-                    drop(connection);
-                    return linger(socket).await;
+                    // Closing writes the pending responses first, then the GOAWAY.
+                    return connection.into_transport().close().await;
                 }
                 // Without a grace, open calls have no time limit.
                 Ended::Retired => connection.grace().map(later),
@@ -139,28 +119,4 @@ async fn serve_over<T>(
     // Only a peer that does not read, or does not answer the PING of the shutdown, uses all of this
     // time.
     let _ = timeout(LAST_FRAMES, poll_fn(|cx| connection.poll(cx))).await;
-}
-
-/// Input that is discarded while a connection closes: per read, and in total. This bounds the cost
-/// of a client that continues to send.
-const DISCARDED_AT_ONCE: usize = 64 * 1024;
-const DISCARDED: usize = 1024 * 1024;
-
-/// Closes the socket so that the peer can read the last frames. The kernel resets a socket that is
-/// closed with unread input, and the reset discards data in flight.
-async fn linger<T: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<T>) {
-    let rest = async {
-        socket.shutdown().await?;
-        let mut room = vec![0; DISCARDED_AT_ONCE];
-        let mut discarded = 0;
-        while discarded < DISCARDED {
-            let mut buf = ReadBuf::new(&mut room);
-            match poll_fn(|cx| socket.poll_discard(cx, &mut buf)).await? {
-                0 => break,
-                count => discarded += count,
-            }
-        }
-        std::io::Result::Ok(())
-    };
-    let _ = timeout(LAST_FRAMES, rest).await;
 }

@@ -6,11 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use h2::Reason;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::coop::{has_budget_remaining, unconstrained};
 use tokio::task::yield_now;
 
@@ -18,12 +15,13 @@ use super::context::ConnectionContext;
 use super::non_grpc::NonGrpcResponse;
 use super::pending_calls::PendingCalls;
 use super::server_call::ServerCall;
-use super::socket::Socket;
 use super::turn_waker::TurnWaker;
 use crate::grpc::server::policy::lifetime::{Expired, Lifetime};
 use crate::grpc::server::scheduling::clock::Clock;
 use crate::grpc::server::scheduling::timer::{Timer, timer_after};
+use crate::grpc::server::transport::Transport;
 use crate::grpc::status::Status;
+use crate::http2::error_code::ErrorCode;
 
 /// New calls accepted per turn, before their responses are written.
 const ACCEPTED_PER_TURN: usize = 64;
@@ -38,18 +36,17 @@ const GOAWAY_ACK_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection and its calls, polled by one future.
 ///
 /// One poll runs several turns. A turn accepts new requests, polls each new call once, and then
-/// polls woken calls. While it accepts, h2 also queues the responses of the previous turn. The
-/// buffered frames are written after the last turn, in as few system calls as possible.
-pub(super) struct Connection<T> {
-    h2: h2::server::Connection<Socket<T>, Bytes>,
-    socket: Socket<T>,
+/// polls woken calls. While it accepts, the transport also queues the responses of the previous
+/// turn. The buffered frames are written after the last turn, in as few system calls as possible.
+pub(super) struct Connection<T: Transport> {
+    transport: T,
     context: Arc<ConnectionContext>,
     /// New calls of this turn. Empty between turns.
-    accepted: Vec<ServerCall>,
+    accepted: Vec<ServerCall<T::Stream>>,
     /// Calls that were pending after their first poll.
-    calls: PendingCalls<ServerCall>,
+    calls: PendingCalls<ServerCall<T::Stream>>,
     /// Requests that are not gRPC.
-    non_grpc: FuturesUnordered<Box<NonGrpcResponse>>,
+    non_grpc: FuturesUnordered<Box<NonGrpcResponse<T::Stream>>>,
     clock: Clock,
     turn: Arc<TurnWaker>,
     waker: Waker,
@@ -69,23 +66,18 @@ pub(super) enum Ended {
     Retired,
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
-    pub(super) fn new(
-        mut h2: h2::server::Connection<Socket<T>, Bytes>,
-        socket: Socket<T>,
-        context: Arc<ConnectionContext>,
-    ) -> Self {
+impl<T: Transport> Connection<T> {
+    pub(super) fn new(transport: T, context: Arc<ConnectionContext>) -> Self {
         let turn = Arc::new(TurnWaker::default());
         let waker = Waker::from(turn.clone());
         // The random seed of the standard library's hashes is random enough here.
         let random = RandomState::new().hash_one(0) as f64 / u64::MAX as f64;
-        let lifetime = Lifetime::new(context.settings.lifetime, h2.ping_pong(), random);
+        let lifetime = Lifetime::new(context.settings.lifetime, random);
         let (calls, non_grpc) = (PendingCalls::new(waker.clone()), FuturesUnordered::new());
         let clock = Clock::new(context.settings.time_slice / 2);
         let (accepted, draining, goaway_ack_timer) = (Vec::new(), false, None);
         Self {
-            h2,
-            socket,
+            transport,
             context,
             accepted,
             calls,
@@ -108,7 +100,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         for _ in 0..TURNS_PER_POLL {
             self.turn.begin();
             let closed = self.poll_turn(turn_cx).is_ready();
-            // Check the policy first, because a violation also closes the connection in h2.
+            // Check the policy first, because a violation also closes the connection.
             match self.poll_rules(turn_cx) {
                 Poll::Ready(Ended::Retired) if !closed => return Poll::Ready(Ended::Retired),
                 Poll::Ready(Ended::GoAway) => return self.over(Ended::GoAway, turn_cx),
@@ -134,8 +126,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         Poll::Pending
     }
 
-    pub(super) fn socket(&self) -> Socket<T> {
-        self.socket.clone()
+    /// Drops everything but the transport.
+    pub(super) fn into_transport(self) -> T {
+        self.transport
     }
 
     pub(super) fn open_calls(&self) -> usize {
@@ -156,34 +149,34 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     fn poll_rules(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let open = self.calls.len() + self.non_grpc.len();
         let busy = open > 0;
-        let (last_received, go_away) = self.socket.policy(|policy| {
-            policy.set_calls(open, self.context.inflate_budget.take_refused());
-            policy.begin_turn();
-            (policy.last_received(), policy.go_away())
-        });
-        if let Some(reason) = go_away {
-            tracing::info!(
-                peer = %self.context.peer,
-                reason = reason.0,
-                "connection closed: the client violated the enforcement policy"
-            );
-            self.context.offenders.add(&self.context.peer);
-            self.socket.go_away(Reason::ENHANCE_YOUR_CALM, reason.0);
-            return Poll::Ready(Ended::GoAway);
-        }
+        let refused = self.context.inflate_budget.take_refused();
+        let last_received = match self.transport.check_policy(open, refused) {
+            Ok(last_received) => last_received,
+            Err(violation) => {
+                tracing::info!(
+                    peer = %self.context.peer,
+                    reason = violation.0,
+                    "connection closed: the client violated the enforcement policy"
+                );
+                self.context.offenders.add(&self.context.peer);
+                self.transport.go_away(ErrorCode::ENHANCE_YOUR_CALM, violation.0);
+                return Poll::Ready(Ended::GoAway);
+            }
+        };
         if self.draining && !busy {
             let goaway_ack_timer =
                 self.goaway_ack_timer.get_or_insert_with(|| timer_after(GOAWAY_ACK_TIMEOUT));
             if goaway_ack_timer.as_mut().poll(cx).is_ready() {
                 // The client may safely send later calls elsewhere.
-                self.socket.go_away(Reason::NO_ERROR, "");
+                self.transport.go_away(ErrorCode::NO_ERROR, "");
                 self.write_out(cx);
                 return Poll::Ready(Ended::Closed);
             }
         } else {
             self.goaway_ack_timer = None;
         }
-        self.lifetime.poll(busy, last_received, cx).map(|expired| match expired {
+        let expired = self.lifetime.poll(busy, last_received, &mut self.transport, cx);
+        expired.map(|expired| match expired {
             Expired::Retire => Ended::Retired,
             Expired::Dead => {
                 tracing::debug!(peer = %self.context.peer, "keepalive timed out");
@@ -192,38 +185,30 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         })
     }
 
-    /// Writes the buffered frames, as far as the peer accepts them. It runs outside tokio's
-    /// cooperative budget, because calls may use that up in each poll.
-    fn write_out(&self, cx: &mut Context<'_>) {
-        // Ignore errors: the next read of h2 fails too and closes the connection.
-        let written = pin!(unconstrained(poll_fn(|cx| self.socket.poll_drain(cx)))).poll(cx);
-        if written.is_ready() && !self.context.send_buffer.is_empty() {
-            // The socket was blocked before, so h2 may have more to write.
-            cx.waker().wake_by_ref();
-        }
+    /// Writes the queued frames. It runs outside tokio's cooperative budget, because calls may use
+    /// that up in each poll.
+    fn write_out(&mut self, cx: &mut Context<'_>) {
+        let written = poll_fn(|cx| {
+            self.transport.write(cx);
+            Poll::Ready(())
+        });
+        let _ = pin!(unconstrained(written)).poll(cx);
     }
 
     /// Ready when the connection is closed.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut closed = false;
         while self.accepted.len() < ACCEPTED_PER_TURN && !closed {
-            match self.h2.poll_accept(cx) {
+            match self.transport.poll_request(cx) {
                 Poll::Pending => break,
-                Poll::Ready(Some(Ok((request, respond)))) => {
-                    match ServerCall::start(request, respond, self.clock.now(), &self.context) {
+                Poll::Ready(Some((parts, stream))) => {
+                    match ServerCall::start(parts, stream, self.clock.now(), &self.context) {
                         Ok(call) => self.accepted.push(call),
                         Err(non_grpc) => self.non_grpc.push(non_grpc),
                     }
                 }
-                Poll::Ready(Some(Err(error))) => {
-                    tracing::debug!(peer = %self.context.peer, %error, "connection failed");
-                    closed = true;
-                }
                 Poll::Ready(None) => closed = true,
             }
-        }
-        if !self.socket.is_blocked() {
-            self.context.send_buffer.written();
         }
         if self.accepted.len() == ACCEPTED_PER_TURN {
             cx.waker().wake_by_ref();
@@ -247,7 +232,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         clock.update();
         clock.start_slice();
         // Most calls complete in their first poll and never become pending calls.
-        let mut waits = |call: &mut ServerCall| {
+        let mut waits = |call: &mut ServerCall<T::Stream>| {
             if clock.is_over() {
                 return true;
             }
@@ -271,7 +256,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         if std::mem::replace(&mut self.draining, true) {
             return;
         }
-        self.h2.graceful_shutdown();
+        self.transport.graceful_shutdown();
         self.calls.iter().for_each(ServerCall::drain);
     }
 

@@ -4,9 +4,10 @@ use tokio::time::Instant;
 
 use super::data_throttle::DataThrottle;
 use super::frame_budget::FrameBudget;
-use super::frame_observer::{FrameObserver, ObservedFrame};
+use super::observed_frame::ObservedFrame;
 use super::pings::{PingPolicy, PingStrikes};
 use super::shared_state::SharedState;
+use crate::http2::error_code::ErrorCode;
 
 // Costs and earnings, in units of the frame budget.
 
@@ -54,25 +55,16 @@ const TURN: u32 = 1_000;
 /// begun.
 const BLOCK_BYTES_PER_UNIT: u32 = 16;
 
-/// Error codes of the server's RST_STREAM frames that are not the client's fault (RFC 9113, 7).
-/// NO_ERROR follows an early response. CANCEL ends a call within a message.
-const NO_FAULT_RESETS: [u32; 2] = [0x0, 0x8];
-
-const REFUSED_STREAM: u32 = 0x7;
+/// Error codes of the server's RST_STREAM frames that are not the client's fault. NO_ERROR follows
+/// an early response. CANCEL ends a call within a message.
+const NO_FAULT_RESETS: [ErrorCode; 2] = [ErrorCode::NO_ERROR, ErrorCode::CANCEL];
 
 /// The reason for closing the connection: the debug data of a GOAWAY with ENHANCE_YOUR_CALM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GoAway(pub(crate) &'static str);
 
-/// Observes the frames of a connection in both directions, and decides when to close it.
+/// Judges the frames of a connection in both directions, and decides when to close it.
 pub(crate) struct EnforcementPolicy {
-    client: FrameObserver,
-    server: FrameObserver,
-    record: Record,
-}
-
-/// The record of a client's behaviour.
-struct Record {
     pings: PingStrikes,
     budget: FrameBudget,
     data_throttle: DataThrottle,
@@ -95,7 +87,7 @@ impl EnforcementPolicy {
         of_offender: bool,
     ) -> Self {
         let now = Instant::now();
-        let record = Record {
+        Self {
             pings: PingStrikes::new(pings),
             budget: FrameBudget::new(now, of_offender),
             data_throttle: DataThrottle::new(shared_state.clone(), now),
@@ -105,99 +97,99 @@ impl EnforcementPolicy {
             last_received: now,
             shared_state,
             go_away: None,
-        };
-        Self { client: FrameObserver::of_client(), server: FrameObserver::of_server(), record }
+        }
     }
 
-    /// Observes bytes from the client.
-    pub(crate) fn received(&mut self, bytes: &[u8]) {
-        let record = &mut self.record;
-        record.last_received = Instant::now();
-        self.client.read(bytes, |frame| match frame {
+    /// Records that the client has sent something.
+    pub(crate) fn input_arrived(&mut self) {
+        self.last_received = Instant::now();
+    }
+
+    /// Judges a frame from the client.
+    pub(crate) fn received(&mut self, frame: ObservedFrame) {
+        match frame {
             ObservedFrame::Headers { stream, length, .. } => {
-                record.last_stream = record.last_stream.max(stream);
-                record.spend(HEADERS_COST);
-                record.decode(length);
+                self.last_stream = self.last_stream.max(stream);
+                self.spend(HEADERS_COST);
+                self.decode(length);
             }
             ObservedFrame::Continuation(length) => {
-                record.spend(1);
-                record.decode(length);
+                self.spend(1);
+                self.decode(length);
             }
             ObservedFrame::Data(length) => {
-                record.turn = record.turn.saturating_sub(1);
-                record.data_throttle.data(length);
+                self.turn = self.turn.saturating_sub(1);
+                self.data_throttle.data(length);
             }
-            ObservedFrame::MaxHeaderListSize(bytes) => record.shared_state.set_header_limit(bytes),
+            ObservedFrame::MaxHeaderListSize(bytes) => self.shared_state.set_header_limit(bytes),
             ObservedFrame::Ping => {
-                record.spend(1);
-                record.ping();
+                self.spend(1);
+                self.ping();
             }
-            ObservedFrame::Settings => {
-                record.spend(SETTINGS_COST + record.calls / STREAMS_PER_UNIT);
-            }
-            ObservedFrame::Reset(_) => record.spend(RESET_COST),
-            ObservedFrame::Other => record.spend(1),
-        });
+            ObservedFrame::Settings => self.spend(SETTINGS_COST + self.calls / STREAMS_PER_UNIT),
+            ObservedFrame::Reset(_) => self.spend(RESET_COST),
+            ObservedFrame::Other => self.spend(1),
+        }
     }
 
-    /// Observes bytes from the server.
-    pub(crate) fn sent(&mut self, bytes: &[u8]) {
-        let record = &mut self.record;
-        self.server.read(bytes, |frame| match frame {
-            ObservedFrame::Headers { end: true, .. } => record.responded(RESPONSE_EARNS),
-            ObservedFrame::Headers { .. } | ObservedFrame::Data(_) => record.responded(FRAME_EARNS),
-            ObservedFrame::Reset(REFUSED_STREAM) => record.spend(REFUSED_COST),
+    /// Records a frame from the server.
+    pub(crate) fn sent(&mut self, frame: ObservedFrame) {
+        match frame {
+            ObservedFrame::Headers { end: true, .. } => self.responded(RESPONSE_EARNS),
+            ObservedFrame::Headers { .. } | ObservedFrame::Data(_) => self.responded(FRAME_EARNS),
+            ObservedFrame::Reset(ErrorCode::REFUSED_STREAM) => self.spend(REFUSED_COST),
             ObservedFrame::Reset(code) if !NO_FAULT_RESETS.contains(&code) => {
-                record.spend(PROTOCOL_ERROR_COST);
+                self.spend(PROTOCOL_ERROR_COST);
             }
             _ => {}
-        });
+        }
+    }
+
+    /// Starts a turn of the connection, as [`Transport::check_policy`] defines.
+    ///
+    /// [`Transport::check_policy`]: crate::grpc::server::transport::Transport::check_policy
+    pub(crate) fn begin_turn(&mut self, calls: usize, refused: u32) -> Result<Instant, GoAway> {
+        self.set_calls(calls, refused);
+        self.turn = TURN;
+        match self.go_away {
+            Some(go_away) => Err(go_away),
+            None => Ok(self.last_received),
+        }
     }
 
     /// Sets the number of open calls, and charges for compressed messages that were `refused` since
     /// the last time.
-    pub(crate) fn set_calls(&mut self, calls: usize, refused: u32) {
-        let record = &mut self.record;
-        record.calls = u32::try_from(calls).unwrap_or(u32::MAX);
-        record.budget.earn(record.shared_state.late_resets.take().saturating_mul(LATE_RESET_EARNS));
+    pub(super) fn set_calls(&mut self, calls: usize, refused: u32) {
+        self.calls = u32::try_from(calls).unwrap_or(u32::MAX);
+        self.budget.earn(self.shared_state.late_resets.take().saturating_mul(LATE_RESET_EARNS));
         if refused > 0 {
-            record.spend(refused.saturating_mul(REFUSED_MESSAGE_COST));
+            self.spend(refused.saturating_mul(REFUSED_MESSAGE_COST));
         }
-    }
-
-    /// Starts a turn of the connection.
-    pub(crate) fn begin_turn(&mut self) {
-        self.record.turn = TURN;
     }
 
     /// Whether this turn has no work units left.
     pub(crate) fn turn_is_over(&self) -> bool {
-        self.record.turn == 0
+        self.turn == 0
     }
 
     /// The time until which reading is paused, because the client sends too many small DATA frames.
     pub(crate) fn paused_until(&mut self) -> Option<Instant> {
-        let paused = self.record.data_throttle.paused_until();
-        if self.record.data_throttle.is_over_limit() {
-            self.record.go_away.get_or_insert(GoAway("too_many_small_frames"));
+        let paused = self.data_throttle.paused_until();
+        if self.data_throttle.is_over_limit() {
+            self.go_away.get_or_insert(GoAway("too_many_small_frames"));
         }
         paused
     }
 
     pub(crate) fn go_away(&self) -> Option<GoAway> {
-        self.record.go_away
+        self.go_away
     }
 
-    pub(crate) fn last_received(&self) -> Instant {
-        self.record.last_received
-    }
-
+    /// The last stream that the client has opened, for a GOAWAY.
     pub(crate) fn last_stream(&self) -> u32 {
-        self.record.last_stream
+        self.last_stream
     }
-}
 
-impl Record {
     fn ping(&mut self) {
         if self.pings.ping(self.calls > 0) {
             // gRPC clients recognize this text and then ping less often.
@@ -231,32 +223,34 @@ mod tests {
 
     use super::*;
 
-    const PRIORITY: [u8; 14] = [0, 0, 5, 2, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0];
-    const SETTINGS: [u8; 15] = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 255, 255];
-    const HEADERS: [u8; 9] = [0, 0, 0, 1, 4, 0, 0, 0, 1];
-    const TRAILERS: [u8; 9] = [0, 0, 0, 1, 5, 0, 0, 0, 1];
-    const DATA: [u8; 9] = [0, 0, 0, 0, 0, 0, 0, 0, 1];
+    const PRIORITY: ObservedFrame = ObservedFrame::Other;
+    const SETTINGS: ObservedFrame = ObservedFrame::Settings;
+    const HEADERS: ObservedFrame = ObservedFrame::Headers { stream: 1, end: false, length: 0 };
+    const TRAILERS: ObservedFrame = ObservedFrame::Headers { stream: 1, end: true, length: 0 };
+    const DATA: ObservedFrame = ObservedFrame::Data(0);
     const FLOOD: Option<GoAway> = Some(GoAway("too_many_idle_frames"));
 
     fn policy(pings: PingPolicy) -> EnforcementPolicy {
-        let mut policy = EnforcementPolicy::new(pings, Arc::default(), false);
-        policy.received(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-        policy
+        EnforcementPolicy::new(pings, Arc::default(), false)
     }
 
-    fn reset(code: u8) -> [u8; 13] {
-        [0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, code]
+    fn reset(code: u32) -> ObservedFrame {
+        ObservedFrame::Reset(ErrorCode(code))
+    }
+
+    fn receive(policy: &mut EnforcementPolicy, frames: &[ObservedFrame], times: usize) {
+        frames.repeat(times).into_iter().for_each(|frame| policy.received(frame));
     }
 
     #[tokio::test(start_paused = true)]
     async fn frame_budget_stops_a_flood_of_idle_frames() {
         let mut flooded = policy(PingPolicy::default());
-        flooded.received(&PRIORITY.repeat(20_000));
+        receive(&mut flooded, &[PRIORITY], 20_000);
         assert_eq!(flooded.go_away(), FLOOD);
 
         let mut slow = policy(PingPolicy::default());
         for _ in 0..100 {
-            slow.received(&PRIORITY.repeat(900));
+            receive(&mut slow, &[PRIORITY], 900);
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         assert_eq!(slow.go_away(), None);
@@ -269,8 +263,7 @@ mod tests {
         {
             let mut policy =
                 EnforcementPolicy::new(PingPolicy::default(), Arc::default(), of_offender);
-            policy.received(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-            policy.received(&PRIORITY.repeat(frames));
+            receive(&mut policy, &[PRIORITY], frames);
             assert_eq!(policy.go_away().is_some(), expelled, "{frames} frames");
         }
     }
@@ -279,9 +272,9 @@ mod tests {
     async fn frame_budget_ignores_late_resets() {
         let mut policy = policy(PingPolicy::default());
         for _ in 0..20_000 {
-            policy.received(&HEADERS);
-            policy.received(&reset(8));
-            policy.record.shared_state.late_resets.add(1);
+            policy.received(HEADERS);
+            policy.received(reset(8));
+            policy.shared_state.late_resets.add(1);
             policy.set_calls(0, 0);
         }
         assert_eq!(policy.go_away(), None);
@@ -293,8 +286,8 @@ mod tests {
             let mut policy = policy(PingPolicy::default());
             for _ in 0..60 {
                 for _ in 0..a_second {
-                    policy.received(&HEADERS);
-                    policy.sent(&TRAILERS);
+                    policy.received(HEADERS);
+                    policy.sent(TRAILERS);
                     policy.set_calls(0, 1);
                 }
                 tokio::time::advance(Duration::from_secs(1)).await;
@@ -306,12 +299,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn frame_budget_charges_settings_by_open_calls() {
         let mut idle = policy(PingPolicy::default());
-        idle.received(&SETTINGS.repeat(1_000));
+        receive(&mut idle, &[SETTINGS], 1_000);
         assert_eq!(idle.go_away(), None);
 
         let mut busy = policy(PingPolicy::default());
         busy.set_calls(1_000, 0);
-        busy.received(&SETTINGS.repeat(1_000));
+        receive(&mut busy, &[SETTINGS], 1_000);
         assert_eq!(busy.go_away(), FLOOD);
     }
 
@@ -319,8 +312,8 @@ mod tests {
     async fn frame_budget_stops_resets_of_unanswered_calls() {
         for data in 0..3 {
             let mut rapid = policy(PingPolicy::default());
-            let call = [&HEADERS[..], &DATA.repeat(data), &reset(8)].concat();
-            rapid.received(&call.repeat(2_000));
+            let call = [vec![HEADERS], vec![DATA; data], vec![reset(8)]].concat();
+            receive(&mut rapid, &call, 2_000);
             assert_eq!(rapid.go_away(), FLOOD, "{data} DATA frames");
         }
     }
@@ -329,9 +322,9 @@ mod tests {
     async fn frame_budget_ignores_resets_of_answered_calls() {
         let mut policy = policy(PingPolicy::default());
         for _ in 0..20_000 {
-            policy.received(&HEADERS);
-            policy.sent(&TRAILERS);
-            policy.received(&reset(0));
+            policy.received(HEADERS);
+            policy.sent(TRAILERS);
+            policy.received(reset(0));
         }
         assert_eq!(policy.go_away(), None);
     }
@@ -341,7 +334,7 @@ mod tests {
         for (code, expelled) in [(0, false), (8, false), (7, true), (1, true), (3, true), (5, true)]
         {
             let mut policy = policy(PingPolicy::default());
-            policy.sent(&reset(code).repeat(9_000));
+            (0..9_000).for_each(|_| policy.sent(reset(code)));
             assert_eq!(policy.go_away().is_some(), expelled, "code {code}");
         }
     }
@@ -350,8 +343,8 @@ mod tests {
     async fn frame_budget_limits_the_rate_of_refused_streams() {
         let mut policy = policy(PingPolicy::default());
         for _ in 0..100 {
-            policy.received(&HEADERS.repeat(300));
-            policy.sent(&reset(7).repeat(300));
+            receive(&mut policy, &[HEADERS], 300);
+            (0..300).for_each(|_| policy.sent(reset(7)));
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         assert_eq!(policy.go_away(), None);
@@ -361,8 +354,8 @@ mod tests {
     async fn frame_budget_earns_nothing_from_data() {
         let mut policy = policy(PingPolicy::default());
         for _ in 0..20_000 {
-            policy.received(&DATA);
-            policy.received(&PRIORITY);
+            policy.received(DATA);
+            policy.received(PRIORITY);
         }
         assert_eq!(policy.go_away(), FLOOD);
     }
@@ -371,8 +364,8 @@ mod tests {
     async fn frame_budget_allows_window_updates_for_responses() {
         let mut policy = policy(PingPolicy::default());
         for _ in 0..100_000 {
-            policy.sent(&DATA);
-            policy.received(&PRIORITY.repeat(2));
+            policy.sent(DATA);
+            receive(&mut policy, &[PRIORITY], 2);
         }
         assert_eq!(policy.go_away(), None);
     }
@@ -380,11 +373,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn turn_ends_after_a_thousand_frames() {
         let mut policy = policy(PingPolicy::default());
-        policy.received(&DATA.repeat(TURN as usize - 1));
+        receive(&mut policy, &[DATA], TURN as usize - 1);
         assert!(!policy.turn_is_over());
-        policy.received(&DATA);
+        policy.received(DATA);
         assert!(policy.turn_is_over());
-        policy.begin_turn();
+        assert!(policy.begin_turn(0, 0).is_ok());
         assert!(!policy.turn_is_over());
     }
 }

@@ -1,10 +1,10 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use h2::{Ping, PingPong};
 use tokio::time::Instant;
 
 use crate::grpc::server::scheduling::timer::{Timer, timer_after};
+use crate::grpc::server::transport::Transport;
 
 /// Time limits of a connection (gRFC A9). `None` is no limit.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +52,6 @@ pub(crate) struct Lifetime {
 }
 
 struct Keepalive {
-    ping_pong: PingPong,
     timer: Timer,
     /// Whether a PING is in flight.
     pinged: bool,
@@ -61,16 +60,13 @@ struct Keepalive {
 impl Lifetime {
     /// `jitter` in 0..1 spreads the ages of connections that were opened at the same time, as after
     /// a restart. Their clients then do not reconnect at the same time either.
-    pub(crate) fn new(policy: LifetimePolicy, ping_pong: Option<PingPong>, jitter: f64) -> Self {
+    pub(crate) fn new(policy: LifetimePolicy, jitter: f64) -> Self {
         let age = policy.age.map(|age| {
             let spread = (age / 5).mul_f64(jitter);
             timer_after((age - age / 10).saturating_add(spread))
         });
-        let keepalive = policy.keepalive_time.zip(ping_pong).map(|(time, ping_pong)| Keepalive {
-            ping_pong,
-            timer: timer_after(time),
-            pinged: false,
-        });
+        let keepalive =
+            policy.keepalive_time.map(|time| Keepalive { timer: timer_after(time), pinged: false });
         Self { policy, age, idle: None, keepalive }
     }
 
@@ -89,9 +85,10 @@ impl Lifetime {
         &mut self,
         busy: bool,
         last_received: Instant,
+        transport: &mut impl Transport,
         cx: &mut Context<'_>,
     ) -> Poll<Expired> {
-        if self.poll_keepalive(last_received, cx).is_ready() {
+        if self.poll_keepalive(last_received, transport, cx).is_ready() {
             return Poll::Ready(Expired::Dead);
         }
         match (busy, self.policy.idle) {
@@ -112,13 +109,18 @@ impl Lifetime {
     }
 
     /// Ready when the client does not respond.
-    fn poll_keepalive(&mut self, last_received: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_keepalive(
+        &mut self,
+        last_received: Instant,
+        transport: &mut impl Transport,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
         let (Some(keepalive), Some(time)) = (&mut self.keepalive, self.policy.keepalive_time)
         else {
             return Poll::Pending;
         };
-        let Keepalive { ping_pong, timer, pinged } = keepalive;
-        if *pinged && ping_pong.poll_pong(cx).is_ready() {
+        let Keepalive { timer, pinged } = keepalive;
+        if *pinged && transport.poll_pong(cx).is_ready() {
             *pinged = false;
             *timer = timer_after(time);
         }
@@ -129,8 +131,7 @@ impl Lifetime {
                 (false, _) => left,
                 (true, true) => return Poll::Ready(()),
                 (true, false) => {
-                    // Fails only if a PING is in flight already, or the connection is closing.
-                    *pinged = ping_pong.send_ping(Ping::opaque()).is_ok();
+                    *pinged = transport.ping();
                     self.policy.keepalive_timeout
                 }
             };

@@ -64,19 +64,15 @@ mod tests {
 
     use super::*;
     use crate::grpc::server::policy::enforcement::{EnforcementPolicy, GoAway};
-
-    const PING: [u8; 17] = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
-    const DATA: [u8; 9] = [0, 0, 0, 0, 0, 0, 0, 0, 1];
+    use crate::grpc::server::policy::observed_frame::ObservedFrame;
 
     fn policy(pings: PingPolicy) -> EnforcementPolicy {
-        let mut policy = EnforcementPolicy::new(pings, Arc::default(), false);
-        policy.received(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-        policy
+        EnforcementPolicy::new(pings, Arc::default(), false)
     }
 
     async fn pings(policy: &mut EnforcementPolicy, count: u32, interval: Duration) -> bool {
         for _ in 0..count {
-            policy.received(&PING);
+            policy.received(ObservedFrame::Ping);
             tokio::time::advance(interval).await;
         }
         policy.go_away() == Some(GoAway("too_many_pings"))
@@ -111,9 +107,9 @@ mod tests {
     async fn ping_strikes_reset_when_the_server_sends_data() {
         let mut policy = policy(PingPolicy::default());
         for _ in 0..100 {
-            policy.received(&PING);
-            policy.received(&PING);
-            policy.sent(&DATA);
+            policy.received(ObservedFrame::Ping);
+            policy.received(ObservedFrame::Ping);
+            policy.sent(ObservedFrame::Data(0));
         }
         assert_eq!(policy.go_away(), None);
     }

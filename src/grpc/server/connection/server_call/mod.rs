@@ -8,9 +8,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use h2::{Reason, RecvStream};
-
-use self::errors::status_of;
 use self::response::{Response, Sent, Stage};
 use super::context::ConnectionContext;
 use super::linger::{Linger, SizedRequest};
@@ -20,7 +17,9 @@ use crate::grpc::handler::BoxFuture;
 use crate::grpc::method::Method;
 use crate::grpc::server::policy::budget::Share;
 use crate::grpc::server::policy::call_limits::{CallLimits, Progress};
+use crate::grpc::server::transport::Stream;
 use crate::grpc::status::Status;
+use crate::http2::error_code::ErrorCode;
 
 /// Rounds per poll of a call, before other calls are polled: 128 KiB of streamed messages.
 const ROUNDS: usize = 8;
@@ -28,13 +27,13 @@ const ROUNDS: usize = 8;
 /// A later reset is usually a deadline or a cancellation. An earlier one is usually an attack.
 const EARLY_RESET: Duration = Duration::from_millis(10);
 
-/// One call on its HTTP/2 stream. It moves bytes between h2 and the call's [`Exchange`], polls the
+/// One call on its HTTP/2 stream. It moves bytes between the stream and the call's [`Exchange`], polls the
 /// handler, and sends the status once.
-pub(crate) struct ServerCall {
+pub(crate) struct ServerCall<S: Stream> {
     exchange: Arc<Exchange>,
     /// The future of the interceptors and the handler. `None` after it has returned an outcome.
     running: Option<BoxFuture<'static, Outcome>>,
-    body: RecvStream,
+    stream: S,
     /// Whether the client may still send.
     receiving: bool,
     response: Response,
@@ -60,7 +59,7 @@ enum Round {
     Over(Poll<()>),
 }
 
-impl ServerCall {
+impl<S: Stream> ServerCall<S> {
     /// Ends the call now with the status `reason`. Drops the handler and discards unsent messages.
     /// The client gets the status if its stream can still carry it.
     pub(crate) fn stop(&mut self, reason: Status, cx: &mut Context<'_>) {
@@ -74,8 +73,8 @@ impl ServerCall {
         let cut = state.outbound.inside_message();
         state.outbound.discard();
         drop(state);
-        if let (true, Stage::Body(stream)) = (cut, &mut self.response.stage) {
-            stream.send_reset(Reason::CANCEL);
+        if let (true, Stage::Body) = (cut, &self.response.stage) {
+            self.stream.reset(ErrorCode::CANCEL);
             self.receiving = false;
         } else {
             let _ = self.send(cx);
@@ -117,14 +116,13 @@ impl ServerCall {
         state.begin();
         let mut lost = None;
         while self.receiving
-            && let Poll::Ready(received) = self.body.poll_data(cx)
+            && let Poll::Ready(received) = self.stream.poll_data(cx)
         {
             match received {
                 Some(Ok(chunk)) => state.inbound.receive(chunk),
                 Some(Err(error)) => {
                     self.receiving = false;
-                    self.response.reset |= error.is_reset() && error.is_remote();
-                    let status = status_of(&error);
+                    let status = self.response.lost(&error);
                     state.inbound.finish(Err(status.clone()));
                     lost = Some(status);
                 }
@@ -136,8 +134,7 @@ impl ServerCall {
         }
         let taken = state.release();
         if taken > 0 {
-            // Fails only if the stream is gone, which poll_data reports.
-            let _ = self.body.flow_control().release_capacity(taken);
+            self.stream.release(taken);
         }
         let reader = state.inbound.take_reader();
         drop(state);
@@ -166,14 +163,14 @@ impl ServerCall {
         self.response.check_trailers(header_limit);
         let mut state = self.exchange.lock();
         let outbound = state.outbound_seen();
-        let sent = self.response.send(outbound, &self.context, cx);
+        let sent = self.response.send(&mut self.stream, outbound, header_limit, cx);
         if !matches!(sent, Sent::Available) || self.response.is_unsent() {
             return (sent, false);
         }
         let unsent = outbound.buffered();
         let writers: Vec<_> = outbound.take_writers().collect();
         drop(state);
-        if unsent == 0 && self.response.send_trailers(header_limit) {
+        if unsent == 0 && self.response.send_trailers(&mut self.stream, header_limit) {
             return (Sent::Status, false);
         }
         (sent, wake_others(writers, cx))
@@ -181,7 +178,7 @@ impl ServerCall {
 
     /// Ready with the final status when the client, a limit or the connection ends the call.
     fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
-        if let Poll::Ready(status) = self.response.poll_reset(cx) {
+        if let Poll::Ready(status) = self.response.poll_reset(&mut self.stream, cx) {
             return Poll::Ready(status);
         }
         let mut awaited = None;
@@ -201,14 +198,14 @@ impl ServerCall {
         // Returns the window of unread bytes to the connection's other calls.
         let unread = self.exchange.close();
         if unread > 0 {
-            let _ = self.body.flow_control().release_capacity(unread);
+            self.stream.release(unread);
         }
     }
 
     /// Ready when the stream of an ended call can be dropped.
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.response.stage {
-            Stage::Lingering(linger) => linger.poll(&mut self.body, cx),
+            Stage::Lingering(linger) => linger.poll(&mut self.stream, cx),
             _ => Poll::Ready(()),
         }
     }
@@ -250,7 +247,7 @@ impl ServerCall {
 
 /// The interceptors see an outcome on every path, and tasks that wait for the end of the call are
 /// woken.
-impl Drop for ServerCall {
+impl<S: Stream> Drop for ServerCall<S> {
     fn drop(&mut self) {
         if self.response.reset && self.started.elapsed() >= EARLY_RESET {
             self.context.shared_state.late_resets.add(1);
@@ -264,7 +261,7 @@ impl Drop for ServerCall {
 }
 
 /// Dropping it drops the handler and the stream.
-impl Future for ServerCall {
+impl<S: Stream> Future for ServerCall<S> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

@@ -1,20 +1,16 @@
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{Reason, SendStream};
-
-use super::errors::{status_of, status_of_reset};
+use super::errors::status_of;
 use crate::grpc::call::Outcome;
 use crate::grpc::compression::Encodings;
 use crate::grpc::exchange::Outbound;
 use crate::grpc::header_list::{OverLimit, fit, response, trailers, trailers_only};
 use crate::grpc::method::Method;
-use crate::grpc::server::connection::context::ConnectionContext;
 use crate::grpc::server::connection::linger::Linger;
+use crate::grpc::server::transport::{Stream, StreamError};
 use crate::grpc::status::Status;
 
-/// The response and its stage.
+/// The stage of a response, and what is known of it.
 ///
 /// ```text
 ///          an error before anything is sent: Trailers-Only
@@ -38,9 +34,9 @@ pub(super) struct Response {
 
 pub(super) enum Stage {
     /// Nothing has been sent.
-    Headers(SendResponse<Bytes>),
+    Headers,
     /// The headers have been sent.
-    Body(SendStream<Bytes>),
+    Body,
     /// The status has been sent, and the request is still arriving.
     Lingering(Linger),
     Closed,
@@ -61,7 +57,7 @@ pub(super) enum Sent {
 impl Response {
     /// Whether nothing has been sent.
     pub(super) fn is_unsent(&self) -> bool {
-        matches!(self.stage, Stage::Headers(_))
+        matches!(self.stage, Stage::Headers)
     }
 
     /// Whether the response is complete. Its stream then only receives the rest of the request, or
@@ -82,26 +78,29 @@ impl Response {
     /// Sends the headers when they are due, then messages as far as flow control permits.
     pub(super) fn send(
         &mut self,
+        stream: &mut impl Stream,
         outbound: &mut Outbound,
-        context: &ConnectionContext,
+        limit: usize,
         cx: &mut Context<'_>,
     ) -> Sent {
         if self.is_unsent()
-            && let Some(sent) = self.send_headers(outbound, context.shared_state.header_limit(), cx)
+            && let Some(sent) = self.send_headers(stream, outbound, limit)
         {
             return sent;
         }
-        let Stage::Body(stream) = &mut self.stage else { return Sent::Status };
-        send_messages(stream, outbound, context, cx);
+        if !matches!(self.stage, Stage::Body) {
+            return Sent::Status;
+        }
+        send_messages(stream, outbound, cx);
         Sent::Available
     }
 
     /// Sends the status after the last message. Returns false if it was not due.
-    pub(super) fn send_trailers(&mut self, limit: usize) -> bool {
-        if let Stage::Body(stream) = &mut self.stage
+    pub(super) fn send_trailers(&mut self, stream: &mut impl Stream, limit: usize) -> bool {
+        if matches!(self.stage, Stage::Body)
             && let Some(outcome) = self.outcome.take()
         {
-            let _ = stream.send_trailers(trailers(outcome, limit));
+            stream.send_trailers(trailers(outcome, limit));
             return true;
         }
         false
@@ -110,9 +109,9 @@ impl Response {
     /// Sends the headers if they are due. `None` if messages may follow.
     fn send_headers(
         &mut self,
+        stream: &mut impl Stream,
         outbound: &mut Outbound,
         limit: usize,
-        cx: &mut Context<'_>,
     ) -> Option<Sent> {
         let failed = self.outcome.as_ref().is_some_and(|outcome| !outcome.status.is_ok());
         if failed && !self.method.server_streaming {
@@ -122,7 +121,7 @@ impl Response {
         if !outbound.wants_headers() {
             let no_metadata = outbound.metadata.is_empty();
             if let Some(outcome) = self.outcome.take_if(|_| failed && no_metadata) {
-                return Some(self.send_trailers_only(outcome, limit));
+                return Some(self.send_trailers_only(stream, outcome, limit));
             }
             if self.outcome.is_none() {
                 return Some(Sent::Available);
@@ -141,49 +140,49 @@ impl Response {
                 if outcome.status.is_ok() {
                     outcome.status = Status::from(&over);
                 }
-                return Some(self.send_trailers_only(outcome, limit));
+                return Some(self.send_trailers_only(stream, outcome, limit));
             }
         };
-        let Stage::Headers(respond) = &mut self.stage else { return None };
-        match respond.send_response(headers, false) {
-            Ok(stream) => {
-                self.stage = Stage::Body(stream);
+        match stream.send_headers(headers, false) {
+            Ok(()) => {
+                self.stage = Stage::Body;
                 None
             }
             Err(error) => {
                 outbound.discard();
-                Some(Sent::StreamLost(match respond.poll_reset(cx) {
-                    Poll::Ready(Ok(reason)) => self.reset_by(reason),
-                    _ => status_of(&error),
-                }))
+                Some(Sent::StreamLost(self.lost(&error)))
             }
         }
     }
 
-    fn send_trailers_only(&mut self, outcome: Outcome, limit: usize) -> Sent {
-        if let Stage::Headers(respond) = &mut self.stage {
-            let headers = trailers_only(outcome, self.accepted, limit);
-            let _ = respond.send_response(headers, true);
-        }
+    fn send_trailers_only(
+        &mut self,
+        stream: &mut impl Stream,
+        outcome: Outcome,
+        limit: usize,
+    ) -> Sent {
+        let headers = trailers_only(outcome, self.accepted, limit);
+        // Fails only if the stream is gone.
+        let _ = stream.send_headers(headers, true);
         Sent::Status
     }
 
     /// Ready with a status when the client has reset the stream or the stream is lost.
-    pub(super) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
-        let reset = match &mut self.stage {
-            Stage::Headers(respond) => respond.poll_reset(cx),
-            Stage::Body(stream) => stream.poll_reset(cx),
-            Stage::Lingering(_) | Stage::Closed => Poll::Pending,
-        };
-        reset.map(|reset| match reset {
-            Ok(reason) => self.reset_by(reason),
-            Err(error) => status_of(&error),
-        })
+    pub(super) fn poll_reset(
+        &mut self,
+        stream: &mut impl Stream,
+        cx: &mut Context<'_>,
+    ) -> Poll<Status> {
+        if self.is_complete() {
+            return Poll::Pending;
+        }
+        stream.poll_reset(cx).map(|error| self.lost(&error))
     }
 
-    fn reset_by(&mut self, reason: Reason) -> Status {
-        self.reset = true;
-        status_of_reset(reason)
+    /// Records that the stream has failed, and returns the status.
+    pub(super) fn lost(&mut self, error: &StreamError) -> Status {
+        self.reset |= matches!(error, StreamError::Reset(_));
+        status_of(error)
     }
 
     fn log(&self, over: &OverLimit) {
@@ -191,32 +190,15 @@ impl Response {
     }
 }
 
-fn send_messages(
-    stream: &mut SendStream<Bytes>,
-    outbound: &mut Outbound,
-    context: &ConnectionContext,
-    cx: &mut Context<'_>,
-) {
+fn send_messages(stream: &mut impl Stream, outbound: &mut Outbound, cx: &mut Context<'_>) {
     while outbound.buffered() > 0 {
-        // Reserve no more than is needed: unused reserved window would starve other streams.
-        stream.reserve_capacity(outbound.buffered());
-        let room = context.send_buffer.room();
-        let count = stream.capacity().min(outbound.buffered()).min(room);
-        if count > 0 {
-            context.send_buffer.give(count);
-            if stream.send_data(outbound.split(count), false).is_err() {
-                outbound.discard();
-            }
-            continue;
-        }
-        if room == 0 {
-            context.send_buffer.wait(cx);
-            return;
-        }
-        match stream.poll_capacity(cx) {
-            Poll::Ready(Some(Ok(_))) => {}
-            Poll::Ready(_) => outbound.discard(),
+        let sent = match stream.poll_capacity(outbound.buffered(), cx) {
+            Poll::Ready(Ok(count)) => stream.send_data(outbound.split(count), false),
+            Poll::Ready(Err(error)) => Err(error),
             Poll::Pending => return,
+        };
+        if sent.is_err() {
+            outbound.discard();
         }
     }
 }

@@ -1,11 +1,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use h2::RecvStream;
-use h2::server::SendResponse;
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue};
 use http::uri::Authority;
-use http::{Extensions, Method, Request, Response, request};
+use http::{Extensions, Method, Response, request};
 
 use super::ServerCall;
 use super::response::{Response as CallResponse, Stage};
@@ -20,43 +18,43 @@ use crate::grpc::server::connection::linger::SizedRequest;
 use crate::grpc::server::connection::non_grpc::NonGrpcResponse;
 use crate::grpc::server::policy::budget::Share;
 use crate::grpc::server::policy::call_limits::{CallLimits, deadline_exceeded};
+use crate::grpc::server::transport::Stream;
 use crate::grpc::status::Status;
 
-impl ServerCall {
+impl<S: Stream> ServerCall<S> {
     /// Starts the call of a new stream: finds the route, parses the head, and builds the call. An
     /// invalid gRPC head still creates a call, so that interceptors see it.
     ///
     /// # Errors
     /// The HTTP response to a request that is not gRPC.
     pub(crate) fn start(
-        request: Request<RecvStream>,
-        respond: SendResponse<Bytes>,
+        parts: request::Parts,
+        stream: S,
         started: std::time::Instant,
         context: &Arc<ConnectionContext>,
-    ) -> Result<Self, Box<NonGrpcResponse>> {
-        let (parts, body) = request.into_parts();
+    ) -> Result<Self, Box<NonGrpcResponse<S>>> {
         let route = context.router.route(path(&parts));
         let options = route.options(&context.settings.calls);
         match parse(&parts, &options, context.settings.require_te_trailers) {
             Ok(head) => {
-                let stream = Stream { parts, body, respond, started };
-                Ok(Self::build(stream, route, &options, head, context))
+                let opened = Opened { parts, stream, started };
+                Ok(Self::build(opened, route, &options, head, context))
             }
             Err(non_grpc) => {
                 let response = response_to(&parts, non_grpc);
-                Err(Box::new(NonGrpcResponse::new(body, respond, response)))
+                Err(Box::new(NonGrpcResponse::new(stream, response)))
             }
         }
     }
 
     fn build(
-        stream: Stream,
+        opened: Opened<S>,
         route: &Route,
         options: &CallOptions,
         head: Result<RequestHead, Status>,
         context: &Arc<ConnectionContext>,
     ) -> Self {
-        let Stream { mut parts, body, respond, started } = stream;
+        let Opened { mut parts, stream, started } = opened;
         let (head, refusal) = match head {
             Ok(head) => (head, None),
             Err(status) => (RequestHead::default(), Some(status)),
@@ -97,10 +95,10 @@ impl ServerCall {
         Self {
             exchange,
             running: Some(running),
-            body,
+            stream,
             receiving: true,
             response: CallResponse {
-                stage: Stage::Headers(respond),
+                stage: Stage::Headers,
                 outcome: None,
                 method: route.method,
                 accepted: options.accepted(),
@@ -117,11 +115,10 @@ impl ServerCall {
     }
 }
 
-/// A stream from h2.
-struct Stream {
+/// A new stream.
+struct Opened<S> {
     parts: request::Parts,
-    body: RecvStream,
-    respond: SendResponse<Bytes>,
+    stream: S,
     started: std::time::Instant,
 }
 

@@ -1,6 +1,9 @@
 //! Parses the frames of one direction of a connection, sans I/O. h2 handles SETTINGS, PING and
 //! other frames without reporting them. The enforcement policy needs them.
 
+use crate::grpc::server::policy::observed_frame::ObservedFrame;
+use crate::http2::error_code::ErrorCode;
+
 /// The 24 bytes that a client sends first (RFC 9113, 3.4).
 const PREFACE_LEN: usize = 24;
 
@@ -16,35 +19,6 @@ const FLAG_ACK: u8 = 0x1;
 
 const FLAG_END_STREAM: u8 = 0x1;
 
-/// A frame, reduced to the parts that the policy needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ObservedFrame {
-    /// HEADERS: the beginning or the end of a request or a response.
-    Headers {
-        /// The stream ID.
-        stream: u32,
-        /// Whether END_STREAM is set.
-        end: bool,
-        /// The length of the payload, in bytes.
-        length: usize,
-    },
-    /// CONTINUATION, with the length of its payload in bytes.
-    Continuation(usize),
-    /// DATA, with its length in bytes, including padding.
-    Data(usize),
-    /// A PING without ACK.
-    Ping,
-    /// A SETTINGS frame without ACK.
-    Settings,
-    /// `SETTINGS_MAX_HEADER_LIST_SIZE` of a SETTINGS frame, in bytes.
-    MaxHeaderListSize(u32),
-    /// RST_STREAM, with its error code (RFC 9113, 7).
-    Reset(u32),
-    /// Any other frame. It makes no progress in a call: PRIORITY, WINDOW_UPDATE, acknowledgements,
-    /// unknown types.
-    Other,
-}
-
 /// Splits a byte stream into frames. It buffers at most one frame header or one setting.
 ///
 /// ```text
@@ -54,7 +28,7 @@ pub(crate) enum ObservedFrame {
 ///                       `---------------------------'
 /// ```
 #[derive(Debug)]
-pub(crate) struct FrameObserver {
+pub(super) struct FrameObserver {
     state: State,
     /// The incomplete frame header, setting or error code.
     gathered: [u8; FRAME_HEADER_LEN],
@@ -73,18 +47,18 @@ enum State {
 
 impl FrameObserver {
     /// Observes a client, from its preface on.
-    pub(crate) fn of_client() -> Self {
+    pub(super) fn of_client() -> Self {
         Self { state: State::Skip(PREFACE_LEN), gathered: [0; FRAME_HEADER_LEN], filled: 0 }
     }
 
     /// Observes a server.
-    pub(crate) fn of_server() -> Self {
+    pub(super) fn of_server() -> Self {
         Self { state: State::Header, gathered: [0; FRAME_HEADER_LEN], filled: 0 }
     }
 
     /// Reads more bytes. Calls `seen` for each frame when its header is complete; for RST_STREAM,
     /// when its error code is.
-    pub(crate) fn read(&mut self, mut bytes: &[u8], mut seen: impl FnMut(ObservedFrame)) {
+    pub(super) fn read(&mut self, mut bytes: &[u8], mut seen: impl FnMut(ObservedFrame)) {
         while !bytes.is_empty() {
             match self.state {
                 State::Skip(left) => {
@@ -110,7 +84,7 @@ impl FrameObserver {
                 }
                 State::Reset => {
                     if let Some(code) = self.gather::<RESET_LEN>(&mut bytes) {
-                        seen(ObservedFrame::Reset(u32::from_be_bytes(code)));
+                        seen(ObservedFrame::Reset(ErrorCode(u32::from_be_bytes(code))));
                         self.state = State::Header;
                     }
                 }
@@ -201,7 +175,7 @@ mod tests {
             ObservedFrame::Other,
             ObservedFrame::Other,
             ObservedFrame::Other,
-            ObservedFrame::Reset(8),
+            ObservedFrame::Reset(ErrorCode::CANCEL),
             ObservedFrame::Other,
             ObservedFrame::Headers { stream: 5, end: true, length: 0 },
             ObservedFrame::Continuation(3),

@@ -11,7 +11,7 @@ const LIMIT: usize = 1024 * 1024;
 ///
 /// Only the connection's task uses it.
 #[derive(Debug, Default)]
-pub(crate) struct SendBufferLimit {
+pub(super) struct SendBufferLimit {
     /// Bytes that h2 has received and may not have written yet.
     given: AtomicUsize,
     /// Calls that wait for room.
@@ -20,23 +20,23 @@ pub(crate) struct SendBufferLimit {
 
 impl SendBufferLimit {
     /// The number of bytes that h2 may still receive.
-    pub(crate) fn room(&self) -> usize {
+    pub(super) fn room(&self) -> usize {
         LIMIT.saturating_sub(self.given.load(Ordering::Relaxed))
     }
 
     /// Whether h2 has written everything.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.given.load(Ordering::Relaxed) == 0
     }
 
     /// Counts bytes that are passed to h2.
-    pub(crate) fn give(&self, bytes: usize) {
+    pub(super) fn give(&self, bytes: usize) {
         let given = self.given.load(Ordering::Relaxed);
         self.given.store(given + bytes, Ordering::Relaxed);
     }
 
     /// Wakes this task when there is room again.
-    pub(crate) fn wait(&self, cx: &Context<'_>) {
+    pub(super) fn wait(&self, cx: &Context<'_>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
             waiting.push(cx.waker().clone());
@@ -44,7 +44,7 @@ impl SendBufferLimit {
     }
 
     /// Records that h2 has written everything, and wakes the waiting calls.
-    pub(crate) fn written(&self) {
+    pub(super) fn written(&self) {
         if self.is_empty() {
             return;
         }
