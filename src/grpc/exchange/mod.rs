@@ -29,7 +29,7 @@ use self::hooks::Hooks;
 pub(crate) use self::inbound::Inbound;
 pub(crate) use self::outbound::Outbound;
 pub(crate) use self::receiving::Received;
-use self::state::{End, State};
+use self::state::State;
 use super::compression::{Compressor, Encoding};
 use super::inflate_budget::InflateBudget;
 use super::method::Method;
@@ -72,6 +72,10 @@ pub(crate) struct Terms {
 pub(crate) struct Exchange {
     terms: Terms,
     state: Mutex<State>,
+    /// Whether the call has ended, to know it without the lock.
+    ended: AtomicBool,
+    /// Whether the transport was dropped.
+    abandoned: AtomicBool,
     /// Notified when the call ends or the server begins to drain. Unset until a task waits for
     /// that.
     changed: OnceLock<Notify>,
@@ -112,6 +116,8 @@ impl Exchange {
         Arc::new(Self {
             terms,
             state: Mutex::new(State::new(inbound, outbound)),
+            ended: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
             changed: OnceLock::new(),
             observers: Hooks::new(),
             gates: Hooks::new(),
@@ -132,31 +138,31 @@ impl Exchange {
 
     /// Returns the status with which the call has ended for the handler, if it has.
     pub(crate) fn ended(&self) -> Option<Status> {
-        self.lock().ended().cloned()
+        if self.ended.load(Ordering::Acquire) { self.lock().ended().cloned() } else { None }
     }
 
     /// Whether the transport was dropped. If so, the handler must not be polled again, because it
     /// may be outside of any task.
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.lock().is_abandoned()
+        self.abandoned.load(Ordering::Acquire)
     }
 
     /// Ends the call for the handler. Only the first status counts.
     pub(crate) fn end(&self, status: Status) {
-        self.end_with(End { status, abandoned: false });
-    }
-
-    /// Ends the call because its transport is being dropped.
-    pub(crate) fn abandon(&self, status: Status) {
-        self.end_with(End { status, abandoned: true });
-    }
-
-    fn end_with(&self, end: End) {
-        let woken = self.lock().end(end);
+        let mut state = self.lock();
+        let woken = state.end(status);
+        self.ended.store(true, Ordering::Release);
+        drop(state);
         if let Some(woken) = woken {
             self.notify_changed();
             woken.for_each(Waker::wake);
         }
+    }
+
+    /// Ends the call because its transport is being dropped.
+    pub(crate) fn abandon(&self, status: Status) {
+        self.abandoned.store(true, Ordering::Release);
+        self.end(status);
     }
 
     /// Ends a call whose response is complete. Returns the bytes of window that this frees.
@@ -171,7 +177,8 @@ impl Exchange {
 
     /// Waits until the call has ended for the handler. Returns the status.
     pub(crate) async fn until_ended(&self) -> Status {
-        self.until(|| self.ended()).await
+        // Checked under the lock, because the end must not slip between the check and the wait.
+        self.until(|| self.lock().ended().cloned()).await
     }
 
     /// Waits until the server drains or the call has ended. Returns the status to end with.

@@ -185,9 +185,13 @@ impl Outbound {
     }
 
     /// Removes and returns the wakers of the writers that may go on.
-    pub(crate) fn take_writers(&mut self) -> impl Iterator<Item = Waker> {
+    pub(crate) fn take_writers(&mut self) -> Vec<Waker> {
+        if self.writers.is_empty() {
+            return Vec::new();
+        }
         let unsent = self.buffer.len();
-        self.writers.extract_if(.., move |writer| unsent <= writer.most).map(|writer| writer.waker)
+        let ready = self.writers.extract_if(.., |writer| unsent <= writer.most);
+        ready.map(|writer| writer.waker).collect()
     }
 
     /// Whether a writer waits for the client to read.

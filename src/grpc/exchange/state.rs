@@ -11,18 +11,12 @@ pub(crate) struct State {
     pub(crate) inbound: Inbound,
     pub(crate) outbound: Outbound,
     transport: Transport,
-    end: Option<End>,
+    /// The status with which the call has ended for the handler.
+    end: Option<Status>,
     /// Whether the server has begun to drain.
     draining: bool,
     /// The bytes that the handler has charged to the call.
     charged: usize,
-}
-
-/// The end of the call for the handler.
-pub(super) struct End {
-    pub(super) status: Status,
-    /// Whether the transport was dropped.
-    pub(super) abandoned: bool,
 }
 
 /// The transport's wake-up state. While the transport is being polled, it checks every change
@@ -44,11 +38,7 @@ impl State {
     }
 
     pub(super) fn ended(&self) -> Option<&Status> {
-        self.end.as_ref().map(|end| &end.status)
-    }
-
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.end.as_ref().is_some_and(|end| end.abandoned)
+        self.end.as_ref()
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -61,12 +51,11 @@ impl State {
 
     /// Ends the call, and returns the wakers of the tasks that wait for it. Returns `None` if the
     /// call had ended before.
-    pub(super) fn end(&mut self, end: End) -> Option<impl Iterator<Item = Waker> + use<>> {
-        if let Some(earlier) = &mut self.end {
-            earlier.abandoned |= end.abandoned;
+    pub(super) fn end(&mut self, status: Status) -> Option<impl Iterator<Item = Waker> + use<>> {
+        if self.end.is_some() {
             return None;
         }
-        self.end = Some(end);
+        self.end = Some(status);
         self.inbound.discard();
         let reader = self.inbound.take_reader();
         Some(reader.into_iter().chain(self.outbound.take_all_writers()))
@@ -108,7 +97,10 @@ impl State {
 
     pub(super) fn poll_only(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
         let polled = self.inbound.poll_only(cx);
-        self.inbound_taken();
+        if !matches!(polled, Poll::Ready(Ok(()))) {
+            // Otherwise the message is taken next.
+            self.inbound_taken();
+        }
         polled
     }
 

@@ -36,7 +36,7 @@ fn send_waits_while_a_full_frame_is_unsent() {
     assert!(exchange.poll_nearly_sent(&mut noop()).is_pending());
     let mut state = exchange.lock();
     state.outbound.split(10);
-    assert_eq!(state.outbound.take_writers().count(), 1);
+    assert_eq!(state.outbound.take_writers().len(), 1);
     drop(state);
     assert!(exchange.poll_nearly_sent(&mut noop()).is_ready());
 }

@@ -39,7 +39,9 @@ impl FirstBytes {
     /// Ends the wait with these bytes. Returns the client's protocol if it is a known one other
     /// than HTTP/2.
     pub(crate) fn received(&mut self, bytes: &[u8]) -> Option<OtherProtocol> {
-        self.timer.take()?;
+        if self.timer.take().is_none() {
+            return None;
+        }
         self.other_protocol = OtherProtocol::detect(bytes);
         self.other_protocol
     }

@@ -168,7 +168,7 @@ impl<S: Stream> ServerCall<S> {
             return (sent, false);
         }
         let unsent = outbound.buffered();
-        let writers: Vec<_> = outbound.take_writers().collect();
+        let writers = outbound.take_writers();
         drop(state);
         if unsent == 0 && self.response.send_trailers(&mut self.stream, header_limit) {
             return (Sent::Status, false);

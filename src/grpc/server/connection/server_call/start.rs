@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue};
+use http::header::{HOST, HeaderMap, HeaderValue};
 use http::uri::Authority;
 use http::{Extensions, Method, Response, request};
 
@@ -189,11 +189,13 @@ impl<'h> HeaderScan<'h> {
         let memory = headers.capacity() * ENTRY + repeated * REPEATED;
         let mut scan = Self { memory, content_length: None, has_host: false };
         for (name, value) in headers {
-            scan.memory += name.as_str().len() + value.len();
-            if name == CONTENT_LENGTH {
-                scan.content_length = Some(value);
+            let name = name.as_str();
+            scan.memory += name.len() + value.len();
+            match name {
+                "content-length" => scan.content_length = Some(value),
+                "host" => scan.has_host = true,
+                _ => {}
             }
-            scan.has_host |= name == HOST;
         }
         scan
     }
