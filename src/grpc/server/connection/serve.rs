@@ -97,8 +97,9 @@ async fn serve_by<T: Transport>(
             ended = poll_fn(|cx| connection.poll(cx)) => match ended {
                 Ended::Closed => return,
                 Ended::GoAway => {
-                    // Closing writes the pending responses first, then the GOAWAY.
-                    return connection.into_transport().close().await;
+                    // Closing writes the pending responses first, then the GOAWAY. It is on the heap
+                    // so that open connections need no memory for it.
+                    return Box::pin(connection.into_transport().close()).await;
                 }
                 // Without a grace, open calls have no time limit.
                 Ended::Retired => connection.grace().map(later),

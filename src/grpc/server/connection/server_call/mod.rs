@@ -293,3 +293,18 @@ fn wake_others(wakers: impl IntoIterator<Item = Waker>, cx: &Context<'_>) -> boo
     }
     this_one
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::DuplexStream;
+
+    use super::ServerCall;
+    use crate::grpc::server::transport::{H2, Transport};
+
+    #[test]
+    fn server_call_is_cheap_to_move() {
+        // Each call is moved into a list, and once more if its first poll is pending.
+        let size = size_of::<ServerCall<<H2<DuplexStream> as Transport>::Stream>>();
+        assert!(size <= 528, "{size} bytes");
+    }
+}
