@@ -196,7 +196,7 @@ level = "inof"
     ];
     expected.extend([
         format!(
-            r#"11: connection.max-idle is "forever": wanted {duration}, and not zero, or never"#
+            r#"11: connection.max-idle is "forever": wanted {duration}, and not zero, or off"#
         ),
         format!(r#"12: connection.keepalive-timeout is "0s": wanted {duration}, and not zero"#),
         "14: auth.allow is \"admin\": wanted ROLE=METHODS or scope:SCOPE=METHODS, where METHODS is \
@@ -207,7 +207,7 @@ level = "inof"
             .to_owned(),
         format!(r#"16: auth.leeway is "2d": wanted {duration}, and at most 1d"#),
         "18: rate-limit.rules is \"*=100\": wanted METHODS=CALLS/TIME, \
-         METHODS=COUNTmessages/TIME or METHODS=unlimited, such as *=100/1m or \
+         METHODS=COUNTmessages/TIME or METHODS=off, such as *=100/1m or \
          */CreateUsers=10000messages/1m, where METHODS is package.Service/Method, package.Service/*, */Method or *"
             .to_owned(),
         "19: rate-limit.trusted-proxies is \"10/8\": wanted an address, a network such as \
@@ -270,12 +270,12 @@ fn contradictions_name_both_settings() {
         (
             "[connection]\nmax-age-grace = '3s'",
             "2: connection.max-age-grace needs connection.max-age (--max-connection-age), which is \
-             never",
+             off",
         ),
         (
-            "[connection]\nkeepalive-time = 'never'\nkeepalive-timeout = '3s'",
+            "[connection]\nkeepalive-time = 'off'\nkeepalive-timeout = '3s'",
             "3: connection.keepalive-timeout needs connection.keepalive-time (--keepalive-time), \
-             which is never",
+             which is off",
         ),
         (
             "[limits]\nserver-buffer = '8MiB'",

@@ -24,7 +24,8 @@ Try it:
   grpcurl -plaintext localhost:9090 ru.tinkoff.kora.example.UserService/GetAllUsers
 
 A setting is a flag, an environment variable or a key of a TOML file. Flags override variables, and
-variables override the file. Durations and sizes have units, as in 30s and 4MiB.
+variables override the file. Durations and sizes have units, as in 30s and 4MiB. The value off
+switches a limit, a timeout or a mode off, where the help of the setting names it.
 
 SIGINT and SIGTERM shut the server down. Health becomes NOT_SERVING, and the drain begins after
 --lame-duck. In the drain, open calls may finish, and new connections are refused. Calls that are

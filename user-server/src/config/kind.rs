@@ -79,19 +79,15 @@ pub(crate) trait Word {
 }
 
 pub(crate) enum Auto {}
-pub(crate) enum Never {}
-pub(crate) enum Unlimited {}
+/// The only word for a limit, a timeout or a mode that is switched off.
+pub(crate) enum Off {}
 
 impl Word for Auto {
     const WORD: &str = "auto";
 }
 
-impl Word for Never {
-    const WORD: &str = "never";
-}
-
-impl Word for Unlimited {
-    const WORD: &str = "unlimited";
+impl Word for Off {
+    const WORD: &str = "off";
 }
 
 impl Kind for Switch {

@@ -24,12 +24,12 @@ pub(crate) enum Rate {
     Messages(u32, Duration),
 }
 
-/// The methods and their rate. `None` means unlimited, for calls and for messages.
+/// The methods and their rate. `None` is `off`: no limit of calls and messages.
 impl Kind for RateRule {
     type Value = (MethodPattern, Option<Rate>);
 
     fn wanted() -> String {
-        "METHODS=CALLS/TIME, METHODS=COUNTmessages/TIME or METHODS=unlimited, such as *=100/1m or \
+        "METHODS=CALLS/TIME, METHODS=COUNTmessages/TIME or METHODS=off, such as *=100/1m or \
          */CreateUsers=10000messages/1m, where METHODS is package.Service/Method, \
          package.Service/*, */Method or *"
             .to_owned()
@@ -38,7 +38,7 @@ impl Kind for RateRule {
     fn parse(text: &str) -> Option<Self::Value> {
         let (methods, rate) = text.rsplit_once('=')?;
         let rate = match rate {
-            "unlimited" => None,
+            "off" => None,
             _ => {
                 let (count, period) = rate.split_once('/')?;
                 let period = Period::parse(period)?;
@@ -93,7 +93,7 @@ mod tests {
         for text in ["*/C=7messages/1m", "*/C=7 messages/1m"] {
             assert_eq!(rate(text), Some(Some(Rate::Messages(7, minute))), "{text}");
         }
-        assert_eq!(rate("*/C=unlimited"), Some(None));
+        assert_eq!(rate("*/C=off"), Some(None));
         for text in [
             "",
             "*",

@@ -14,7 +14,8 @@ const ABOUT_SAMPLE: &str = "\
 #
 # A flag overrides an environment variable, and a variable overrides this file. Use the file with
 # user-server --config FILE. `user-server config` prints the effective configuration and the origin
-# of each value. `user-server check` looks for mistakes.
+# of each value. `user-server check` looks for mistakes. A limit, a timeout or a mode that can be
+# switched off has the value off.
 ";
 
 /// A file with every setting, commented out.

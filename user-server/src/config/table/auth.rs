@@ -1,5 +1,5 @@
 use crate::config::auth::{Allow, Jwks, Leeway, Limit};
-use crate::config::kind::{Choice, Count, File, Kind, Many, Optional, Or, Period, Text, Unlimited};
+use crate::config::kind::{Choice, Count, File, Kind, Many, Off, Optional, Or, Period, Text};
 use crate::config::setting::{KindOf, Secret, Section, Setting, settings};
 use crate::config::values::Discovery;
 
@@ -94,7 +94,7 @@ settings! {
             at the start of a line or after a space begins a comment. A new line takes effect within \
             two seconds. An emptied file is ignored",
     }
-    failures_per_minute: Or<Unlimited, Count<1, { u32::MAX }>> = "auth.failures-per-minute" {
+    failures_per_minute: Or<Off, Count<1, { u32::MAX }>> = "auth.failures-per-minute" {
         flag: "auth-failures-per-minute",
         value: "N",
         default: Some("600"),
@@ -102,7 +102,7 @@ settings! {
             that, calls with new tokens or certificates from the address fail with \
             RESOURCE_EXHAUSTED, without verification. Credentials that were verified before, and API \
             keys, still work. Behind a proxy, set rate-limit.trusted-proxies, or all clients share \
-            one address",
+            one address. off: no limit",
     }
     allow: Many<Allow> = "auth.allow" {
         flag: "auth-allow",

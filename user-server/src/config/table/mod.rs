@@ -93,3 +93,20 @@ pub(super) fn settings() -> impl Iterator<Item = &'static Setting> {
 pub(super) fn setting(key: &str) -> Option<&'static Setting> {
     settings().find(|setting| setting.key == key)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_names_off_where_it_is_accepted() {
+        for setting in settings() {
+            let accepts = setting.kind.accepts;
+            // Kinds that accept any text do not count.
+            let can_be_off = accepts("off") && !accepts("no such word");
+            let other = ["never", "unlimited", "none", "0"].into_iter().find(|word| accepts(word));
+            assert!(!can_be_off || setting.help.contains("off"), "{}", setting.key);
+            assert!(!can_be_off || other.is_none(), "{} accepts {other:?}", setting.key);
+        }
+    }
+}

@@ -14,7 +14,7 @@ settings! {
             RESOURCE_EXHAUSTED. The word messages after the number limits the messages of a client's \
             streams instead, as in */CreateUsers=10000messages/1m. Each server counts messages by \
             itself. The first matching rule for calls and the first for messages apply. \
-            METHODS=unlimited is a rule for both. A client is an authenticated principal, or else an IP \
+            METHODS=off is a rule for both: no limit. A client is an authenticated principal, or else an IP \
             address. Health checks are never limited",
     }
     trusted_proxies: Many<Proxy> = "rate-limit.trusted-proxies" {
