@@ -1,5 +1,7 @@
 //! Decides when new contents of a file take effect.
 
+use std::fmt;
+
 /// Watches the contents of a file, or of several files that belong together. New contents take effect
 /// when two reads in a row have found the same: a file may be read while it is being written.
 ///
@@ -11,20 +13,22 @@
 #[derive(Debug)]
 pub struct FileWatch<C> {
     in_use: C,
-    /// The result of the last read, if it differs from the contents in use.
+    /// The last read, if its contents are not in use: other contents, or the text of an error.
     before: Option<Result<C, String>>,
+    /// The text of the last reported error.
     reported: Option<String>,
 }
 
 /// The result of a read.
 #[derive(Debug, PartialEq)]
-pub enum Change {
+#[non_exhaustive]
+pub enum Change<E> {
     /// The same contents stay in use.
     Unchanged,
     /// The new contents are in use.
     Replaced,
     /// The files cannot be read, or their contents cannot be used. It is reported once, not at each read.
-    Problem(String),
+    Problem(E),
 }
 
 impl<C: PartialEq> FileWatch<C> {
@@ -33,32 +37,40 @@ impl<C: PartialEq> FileWatch<C> {
         Self { in_use, before: None, reported: None }
     }
 
-    /// Takes the result of a read. `replace` puts new contents into use.
-    pub fn observe(
+    /// Takes the result of a read. `replace` puts new contents into use. Errors of the same text are
+    /// the same problem.
+    pub fn observe<E: fmt::Display>(
         &mut self,
-        read: Result<C, String>,
-        replace: impl FnOnce(&C) -> Result<(), String>,
-    ) -> Change {
-        if read.as_ref() == Ok(&self.in_use) {
+        read: Result<C, E>,
+        replace: impl FnOnce(&C) -> Result<(), E>,
+    ) -> Change<E> {
+        if read.as_ref().is_ok_and(|contents| *contents == self.in_use) {
             (self.before, self.reported) = (None, None);
             return Change::Unchanged;
         }
-        if self.before.as_ref() != Some(&read) {
-            self.before = Some(read);
+        let is_settled = match (&self.before, &read) {
+            (Some(Ok(before)), Ok(contents)) => before == contents,
+            (Some(Err(before)), Err(error)) => *before == error.to_string(),
+            _ => false,
+        };
+        if !is_settled {
+            self.before = Some(read.map_err(|error| error.to_string()));
             return Change::Unchanged;
         }
         let used = read.and_then(|contents| replace(&contents).map(|()| contents));
-        match used {
+        let error = match used {
             Ok(contents) => {
                 *self = Self::new(contents);
-                Change::Replaced
+                return Change::Replaced;
             }
-            Err(problem) if self.reported.as_ref() == Some(&problem) => Change::Unchanged,
-            Err(problem) => {
-                self.reported = Some(problem.clone());
-                Change::Problem(problem)
-            }
+            Err(error) => error,
+        };
+        let text = error.to_string();
+        if self.reported.as_ref() == Some(&text) {
+            return Change::Unchanged;
         }
+        self.reported = Some(text);
+        Change::Problem(error)
     }
 }
 
@@ -66,7 +78,7 @@ impl<C: PartialEq> FileWatch<C> {
 mod tests {
     use super::*;
 
-    fn problem(text: &str) -> Change {
+    fn problem(text: &str) -> Change<String> {
         Change::Problem(text.to_owned())
     }
 
@@ -77,7 +89,7 @@ mod tests {
         let mut observe = |read| {
             file.observe(Ok(read), |contents| {
                 used.push(*contents);
-                Ok(())
+                Ok::<_, String>(())
             })
         };
         for unsettled in ["old", "", "ne", "old", "ne", "new"] {
@@ -110,9 +122,9 @@ mod tests {
     #[test]
     fn file_watch_uses_contents_that_become_valid() {
         let mut file = FileWatch::new("old");
-        assert_eq!(file.observe(Ok("new"), |_| Ok(())), Change::Unchanged);
+        assert_eq!(file.observe(Ok("new"), |_| Ok(())), Change::<String>::Unchanged);
         let early = || Err("not valid yet".to_owned());
         assert_eq!(file.observe(Ok("new"), |_| early()), problem("not valid yet"));
-        assert_eq!(file.observe(Ok("new"), |_| Ok(())), Change::Replaced);
+        assert_eq!(file.observe(Ok("new"), |_| Ok(())), Change::<String>::Replaced);
     }
 }

@@ -79,6 +79,17 @@
 //! - [`testing`]: calls handlers in tests, without a network.
 //! - [`file_watch`]: decides when the changed contents of a file take effect.
 //!
+//! # Types of other crates
+//!
+//! Public signatures name types of these crates, whose major version belongs to the API:
+//!
+//! - `prost` and `prost-types`, which this crate exports, for messages;
+//! - `bytes` and `tokio`, for buffers and sockets;
+//! - `http`, for [`Metadata::as_headers`], [`Call::extensions`] and [`grpc::head`];
+//! - `prometheus`, with the feature `metrics`: `Metrics` is a collector of a registry.
+//!
+//! TLS, Redis and HTTP/2 libraries stay behind types of this crate.
+//!
 //! # Features
 //!
 //! Only `gzip` is on by default.
@@ -86,8 +97,7 @@
 //! - `gzip`, `deflate`, `zstd`: compression of messages.
 //! - `tls`: `Server::tls`, implemented with rustls and ring.
 //! - `access-log`: `interceptors::AccessLog`, one log line for each call.
-//! - `auth`: `interceptors::auth`, authentication and permissions. Includes `tls` and
-//!   `rate-limit`.
+//! - `auth`: `interceptors::auth`, authentication and permissions. Includes `tls`.
 //! - `rate-limit`: `interceptors::rate_limit`, counted in this process.
 //! - `redis`: rate limits that several instances share. Includes `rate-limit` and `tls`.
 //! - `metrics`: `interceptors::Metrics`, for Prometheus.

@@ -2,7 +2,8 @@ use std::fmt;
 
 use http::HeaderValue;
 
-/// The seventeen status codes of gRPC (gRPC documentation, `statuscodes.md`).
+/// The seventeen status codes of gRPC (gRPC documentation, `statuscodes.md`). The set is closed, so a
+/// `match` may name them all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
     /// The call succeeded.

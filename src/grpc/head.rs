@@ -49,7 +49,8 @@ pub enum NonGrpc {
 }
 
 impl RequestHead {
-    /// Parses the head of a request, and accepts every encoding that is compiled in.
+    /// Parses the head of a request, and accepts every encoding that is compiled in. The head is that
+    /// of the `http` crate, as the HTTP/2 implementation hands it over.
     ///
     /// # Errors
     /// A [`Rejection`], which can be sent as it is.

@@ -24,6 +24,7 @@ pub struct Service {
 
 /// The name and the descriptors of a service.
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct ServiceInfo {
     /// The full name, such as `helloworld.Greeter`.
     pub name: &'static str,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
@@ -15,7 +14,7 @@ use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-use super::{Clock, TlsError, provider, roots};
+use super::{Clock, Problem, TlsError, provider, roots};
 
 /// The trust store for TLS to another server, such as a database, a Redis or a collector of traces. It
 /// speaks TLS 1.2 and 1.3, by rustls.
@@ -45,8 +44,8 @@ impl ClientTls {
         // Invalid authorities, which many systems have, are ignored.
         roots.add_parsable_certificates(found.certs);
         if roots.is_empty() {
-            let why = found.errors.first().map(|error| format!(": {error}")).unwrap_or_default();
-            return Err(TlsError::new("CA", format!("the system has no authorities{why}")));
+            let error = found.errors.into_iter().next();
+            return Err(TlsError::new("CA", Problem::NoAuthorities(error)));
         }
         Ok(Self::with(roots))
     }
@@ -59,7 +58,8 @@ impl ClientTls {
     pub fn trusting_any_name(authorities: &[u8]) -> Result<Self, TlsError> {
         let roots = Arc::new(roots("CA", authorities)?);
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::new(provider()));
-        let verifier = verifier.build().map_err(|error| TlsError::new("CA", error))?;
+        let verifier =
+            verifier.build().map_err(|error| TlsError::new("CA", Problem::Verifier(error)))?;
         let mut tls = Self::without_authorities();
         let config = Arc::make_mut(&mut tls.0);
         config.dangerous().set_certificate_verifier(Arc::new(AnyName(verifier)));
@@ -81,15 +81,24 @@ impl ClientTls {
     }
 
     /// Connects to a server by TCP, and does the TLS handshake.
-    pub(crate) async fn connect(&self, host: &str, port: u16) -> io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn connect(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> io::Result<impl AsyncRead + AsyncWrite + Unpin + use<>> {
         self.handshake(host, TcpStream::connect((host, port)).await?).await
     }
 
-    /// Does the TLS handshake with a server. Its certificate has to be for `host`, a name or an address.
+    /// Does the TLS handshake with a server, and returns the encrypted stream. The server's certificate
+    /// has to be for `host`, a name or an address.
     ///
     /// # Errors
     /// If the stream fails; [`io::ErrorKind::InvalidData`] if the server is not trusted.
-    pub async fn handshake<S>(&self, host: &str, stream: S) -> io::Result<TlsStream<S>>
+    pub async fn handshake<S>(
+        &self,
+        host: &str,
+        stream: S,
+    ) -> io::Result<impl AsyncRead + AsyncWrite + Unpin + use<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {

@@ -104,17 +104,14 @@ impl Files {
         watch: &mut FileWatch<Contents>,
         tls: &SharedTls,
     ) {
-        let change = watch.observe(read.map_err(|error| error.to_string()), |contents| {
-            self.replace(contents, tls).map_err(|error| error.to_string())
-        });
-        match change {
-            Change::Unchanged => {}
+        match watch.observe(read, |contents| self.replace(contents, tls)) {
             Change::Replaced => {
                 tracing::info!("TLS: the files have changed; new connections use them")
             }
             Change::Problem(problem) => {
                 tracing::warn!("TLS: {problem}; the previous files stay in use");
             }
+            _ => {}
         }
     }
 

@@ -125,7 +125,7 @@ impl Call {
     }
 
     /// Returns values of any type that interceptors set for the handler, such as the authenticated
-    /// caller.
+    /// caller. The map is that of the `http` crate: other HTTP libraries hand over the same type.
     pub fn extensions(&self) -> &Extensions {
         &self.parts.extensions
     }

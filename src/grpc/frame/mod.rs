@@ -53,6 +53,7 @@ pub const HEADER_LEN: usize = 5;
 
 /// One message in its form on the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Frame {
     /// Whether the payload is compressed with the call's `grpc-encoding`.
     pub compressed: bool,

@@ -135,7 +135,8 @@ impl Metadata {
         self.headers.is_empty()
     }
 
-    /// Returns all entries as HTTP headers, with binary values still in base64.
+    /// Returns all entries as headers of the `http` crate, with binary values still in base64. Code for
+    /// HTTP that the application already has, such as a check of a signature, can read them.
     pub fn as_headers(&self) -> &HeaderMap {
         &self.headers
     }
@@ -159,6 +160,7 @@ impl Metadata {
     }
 }
 
+/// From the headers of the `http` crate, without a copy.
 impl From<HeaderMap> for Metadata {
     fn from(headers: HeaderMap) -> Self {
         Self { headers }

@@ -1,10 +1,12 @@
 use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
 
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use subtle::ConstantTimeEq;
 
 use super::contents::{Contents, Summary, with_roles};
-use super::table;
+use super::table::{self, LineProblem, TableError};
 use crate::interceptors::principal::{Principal, PrincipalKind};
 
 /// Longer keys are refused without hashing.
@@ -24,7 +26,7 @@ type Hash = [u8; SHA256_OUTPUT_LEN];
 pub(super) struct ApiKeys(HashMap<[u8; PREFIX], (Hash, Principal)>);
 
 impl ApiKeys {
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, TableError> {
         let mut keys = HashMap::new();
         for (number, words) in table::lines(bytes)? {
             let (hash, name, roles) = match &words[..] {
@@ -32,29 +34,49 @@ impl ApiKeys {
                 _ => (None, &"", Vec::new()),
             };
             let Some(hash) = hash else {
-                // Without the line itself, which may be a key that was not hashed by mistake.
-                return Err(format!("line {number}: wanted SHA-256 in hex, name, roles"));
+                return Err(TableError::Line(number, LineProblem::NotAnApiKey));
             };
             let principal = Principal::with(name, PrincipalKind::ApiKey, roles, Vec::new());
             if keys.insert(prefix(&hash), (hash, principal)).is_some() {
-                return Err(format!("line {number}: the same key as in a line before"));
+                return Err(TableError::Line(number, LineProblem::RepeatedKey));
             }
         }
         Ok(Self(keys))
     }
 
-    pub(super) fn verify(&self, key: &str) -> Result<Principal, String> {
+    pub(super) fn verify(&self, key: &str) -> Result<Principal, InvalidApiKey> {
         if key.len() > MAX_KEY_LEN {
-            return Err(format!("an API key of {} bytes", key.len()));
+            return Err(InvalidApiKey::TooLong(key.len()));
         }
         let mut hash = Hash::default();
         hash.copy_from_slice(digest(&SHA256, key.as_bytes()).as_ref());
         match self.0.get(&prefix(&hash)) {
             Some((known, principal)) if bool::from(known.ct_eq(&hash)) => Ok(principal.clone()),
-            _ => Err("unknown API key".to_owned()),
+            _ => Err(InvalidApiKey::Unknown),
         }
     }
 }
+
+/// The reason why an API key is refused.
+#[derive(Debug)]
+pub(super) enum InvalidApiKey {
+    /// It has so many bytes.
+    TooLong(usize),
+    Unknown,
+}
+
+impl fmt::Display for InvalidApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong(len) => {
+                write!(f, "an API key of {len} bytes: wanted at most {MAX_KEY_LEN}")
+            }
+            Self::Unknown => f.write_str("unknown API key"),
+        }
+    }
+}
+
+impl Error for InvalidApiKey {}
 
 impl Contents for ApiKeys {
     fn summary(&self) -> Summary {
@@ -105,7 +127,7 @@ mod tests {
     fn api_key_errors_do_not_repeat_the_line() {
         let twice = format!("{LINE}\n{LINE}");
         for text in ["secret robot", &LINE[2..], LINE.split(' ').next().unwrap(), &twice] {
-            let error = ApiKeys::parse(text.as_bytes()).unwrap_err();
+            let error = ApiKeys::parse(text.as_bytes()).unwrap_err().to_string();
             assert!(error.starts_with("line ") && !error.contains("secret"), "{error}");
         }
     }

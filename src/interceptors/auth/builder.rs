@@ -14,10 +14,12 @@ use super::contents::Contents;
 use super::failures::FailureLimit;
 use super::file::Watched;
 use super::jwt::Tokens;
+use super::keys::KeyError;
 use super::remote::Remote;
 use super::state::{State, watch};
 use super::table::Revoked;
 use super::{Auth, JwksUrl, KeyFile, Permissions, crypto};
+use crate::http_client::BoxError;
 use crate::interceptors::TrustedProxy;
 
 /// Clocks that NTP synchronizes differ by less.
@@ -201,7 +203,7 @@ impl AuthBuilder {
     pub fn build(self) -> Result<Auth, AuthError> {
         crypto::install();
         if self.claims.leeway > MAX_LEEWAY {
-            return Err(AuthError::new("a leeway of more than a day"));
+            return Err(AuthError::from(Problem::LongLeeway));
         }
         let generation = Arc::new(AtomicU64::new(0));
         let tokens = self.tokens(&generation)?;
@@ -224,7 +226,7 @@ impl AuthBuilder {
     fn tokens(&self, generation: &Arc<AtomicU64>) -> Result<Option<Tokens>, AuthError> {
         if self.keys.is_empty() && self.urls.is_empty() {
             return match &self.revoked {
-                Some(_) => Err(AuthError::new("revocations without keys for tokens")),
+                Some(_) => Err(AuthError::from(Problem::NoKeys)),
                 None => Ok(None),
             };
         }
@@ -242,9 +244,9 @@ impl AuthBuilder {
     }
 }
 
-fn open<T: Contents>(
+fn open<T: Contents, E: Into<BoxError>>(
     path: Option<PathBuf>,
-    parse: impl Fn(&[u8]) -> Result<T, String> + Send + Sync + 'static,
+    parse: impl Fn(&[u8]) -> Result<T, E> + Send + Sync + 'static,
 ) -> Result<Option<Watched<T>>, AuthError> {
     path.map(|path| Watched::open(&path, parse)).transpose()
 }
@@ -258,20 +260,27 @@ pub struct AuthError {
 }
 
 #[derive(Debug)]
-enum Problem {
-    /// A setting, or the contents of a file.
-    Invalid(String),
+pub(super) enum Problem {
+    LongLeeway,
+    /// Revocations without keys.
+    NoKeys,
+    Algorithm(KeyError),
+    Signing(jsonwebtoken::errors::Error),
+    /// The contents of the file.
+    Contents(BoxError),
     Io(io::Error),
     Thread(io::Error),
 }
 
-impl AuthError {
-    pub(super) fn new(problem: impl Into<String>) -> Self {
-        Self { file: None, problem: Problem::Invalid(problem.into()) }
+impl From<Problem> for AuthError {
+    fn from(problem: Problem) -> Self {
+        Self { file: None, problem }
     }
+}
 
-    pub(super) fn contents(path: &Path, problem: String) -> Self {
-        Self { file: Some(path.to_owned()), problem: Problem::Invalid(problem) }
+impl AuthError {
+    pub(super) fn contents(path: &Path, problem: impl Into<BoxError>) -> Self {
+        Self { file: Some(path.to_owned()), problem: Problem::Contents(problem.into()) }
     }
 
     pub(super) fn reading(path: &Path, error: io::Error) -> Self {
@@ -279,7 +288,7 @@ impl AuthError {
     }
 
     pub(super) fn thread(error: io::Error) -> Self {
-        Self { file: None, problem: Problem::Thread(error) }
+        Problem::Thread(error).into()
     }
 
     /// The file that cannot be used, if the problem is a file.
@@ -294,7 +303,11 @@ impl fmt::Display for AuthError {
             write!(f, "{}: ", path.display())?;
         }
         match &self.problem {
-            Problem::Invalid(problem) => f.write_str(problem),
+            Problem::LongLeeway => f.write_str("a leeway of more than a day"),
+            Problem::NoKeys => f.write_str("revocations without keys for tokens"),
+            Problem::Algorithm(error) => error.fmt(f),
+            Problem::Signing(error) => error.fmt(f),
+            Problem::Contents(error) => error.fmt(f),
             Problem::Io(error) => error.fmt(f),
             Problem::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
@@ -304,7 +317,10 @@ impl fmt::Display for AuthError {
 impl Error for AuthError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.problem {
-            Problem::Invalid(_) => None,
+            Problem::LongLeeway | Problem::NoKeys => None,
+            Problem::Algorithm(error) => Some(error),
+            Problem::Signing(error) => Some(error),
+            Problem::Contents(error) => Some(&**error),
             Problem::Io(error) | Problem::Thread(error) => Some(error),
         }
     }

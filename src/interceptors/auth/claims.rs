@@ -1,3 +1,5 @@
+use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -15,17 +17,18 @@ pub(super) struct Claims {
 impl Claims {
     /// Checks the registered claims (RFC 7519, 4.1) at `now`, in seconds since 1970. Returns the last
     /// second at which they are valid.
-    pub(super) fn check(&self, claims: &Map<String, Value>, now: u64) -> Result<u64, String> {
+    pub(super) fn check(&self, claims: &Map<String, Value>, now: u64) -> Result<u64, ClaimError> {
         let leeway = self.leeway.as_secs();
-        let until = seconds(claims, "exp")?.ok_or("no exp")?.saturating_add(leeway);
+        let until =
+            seconds(claims, "exp")?.ok_or(ClaimError::Missing("exp"))?.saturating_add(leeway);
         if until < now {
-            return Err("ExpiredSignature: its exp is over".to_owned());
+            return Err(ClaimError::Expired);
         }
         if seconds(claims, "nbf")?.is_some_and(|from| from > now.saturating_add(leeway)) {
-            return Err("ImmatureSignature: its nbf is yet to come".to_owned());
+            return Err(ClaimError::NotYetValid);
         }
         if !self.issuers.is_empty() && !has_any(claims, "iss", &self.issuers)? {
-            return Err("InvalidIssuer: its iss is another".to_owned());
+            return Err(ClaimError::Issuer);
         }
         // RFC 7519, 4.1.3: if no audience is configured, a token with one is for another service.
         let names_one = claims.get("aud").is_some_and(|audience| !audience.is_null());
@@ -34,7 +37,7 @@ impl Claims {
             false => has_any(claims, "aud", &self.audiences)?,
         };
         if !is_for_us {
-            return Err("InvalidAudience: its aud is another".to_owned());
+            return Err(ClaimError::Audience);
         }
         Ok(until)
     }
@@ -44,8 +47,37 @@ impl Claims {
     }
 }
 
+/// The reason why the claims of a token are refused. Some have the names that jsonwebtoken gives them.
+#[derive(Debug, PartialEq)]
+pub(super) enum ClaimError {
+    /// The claim of this name is missing.
+    Missing(&'static str),
+    NotATime(&'static str),
+    NotTexts(&'static str),
+    Expired,
+    NotYetValid,
+    Issuer,
+    Audience,
+}
+
+impl fmt::Display for ClaimError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(name) => write!(f, "no {name}"),
+            Self::NotATime(name) => write!(f, "its {name} is not a time"),
+            Self::NotTexts(name) => write!(f, "its {name} is neither a text nor a list of texts"),
+            Self::Expired => f.write_str("ExpiredSignature: its exp is over"),
+            Self::NotYetValid => f.write_str("ImmatureSignature: its nbf is yet to come"),
+            Self::Issuer => f.write_str("InvalidIssuer: its iss is another"),
+            Self::Audience => f.write_str("InvalidAudience: its aud is another"),
+        }
+    }
+}
+
+impl Error for ClaimError {}
+
 /// A time in whole seconds since 1970. A NumericDate may have a fraction (RFC 7519, 2).
-fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, String> {
+fn seconds(claims: &Map<String, Value>, name: &'static str) -> Result<Option<u64>, ClaimError> {
     let value = match claims.get(name) {
         None | Some(Value::Null) => return Ok(None),
         Some(value) => value,
@@ -53,20 +85,24 @@ fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, Strin
     let fraction = || value.as_f64().filter(|time| *time >= 0.0).map(|time| time as u64);
     match value.as_u64().or_else(fraction) {
         Some(time) => Ok(Some(time)),
-        None => Err(format!("its {name} is not a time")),
+        None => Err(ClaimError::NotATime(name)),
     }
 }
 
 /// Whether a claim, which is a text or a list of texts, has one of these.
-fn has_any(claims: &Map<String, Value>, name: &str, wanted: &[String]) -> Result<bool, String> {
+fn has_any(
+    claims: &Map<String, Value>,
+    name: &'static str,
+    wanted: &[String],
+) -> Result<bool, ClaimError> {
     match claims.get(name) {
-        None | Some(Value::Null) => Err(format!("no {name}")),
+        None | Some(Value::Null) => Err(ClaimError::Missing(name)),
         Some(Value::String(text)) => Ok(wanted.contains(text)),
         Some(Value::Array(list)) if list.iter().all(Value::is_string) => {
             let mut texts = list.iter().filter_map(Value::as_str);
             Ok(texts.any(|text| wanted.iter().any(|one| one == text)))
         }
-        Some(_) => Err(format!("its {name} is neither a text nor a list of texts")),
+        Some(_) => Err(ClaimError::NotTexts(name)),
     }
 }
 
@@ -113,7 +149,8 @@ mod tests {
         for now in [0, 10, 129, 130] {
             assert_eq!(wanted().check(&claims, now), Ok(130), "{now}");
         }
-        assert!(wanted().check(&claims, 131).unwrap_err().contains("ExpiredSignature"));
+        let late = wanted().check(&claims, 131).unwrap_err();
+        assert!(late.to_string().contains("ExpiredSignature"));
         let forever = of(json!({"exp": u64::MAX, "iss": "me", "aud": "users"}));
         assert_eq!(wanted().check(&forever, u64::MAX), Ok(u64::MAX));
     }
@@ -133,7 +170,7 @@ mod tests {
         ] {
             let mut claims = of(json!({"exp": 100, "iss": "me", "aud": "users"}));
             claims.extend(of(changed));
-            let error = wanted().check(&claims, 100).unwrap_err();
+            let error = wanted().check(&claims, 100).unwrap_err().to_string();
             assert!(error.starts_with(problem), "{error}");
         }
     }

@@ -1,3 +1,4 @@
+use std::error::Error;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,8 +8,9 @@ use super::AuthError;
 use super::contents::{Contents, Summary};
 use super::table::without_mark;
 use crate::file_watch::{Change, FileWatch};
+use crate::http_client::BoxError;
 
-type Parse<T> = Box<dyn Fn(&[u8]) -> Result<T, String> + Send + Sync>;
+type Parse<T> = Box<dyn Fn(&[u8]) -> Result<T, BoxError> + Send + Sync>;
 
 /// The contents of a file, which is read again when it changes. If the new contents are unusable or
 /// empty, the last usable ones stay in use, and an error is logged.
@@ -24,10 +26,11 @@ pub(super) struct Watched<T> {
 
 impl<T: Contents> Watched<T> {
     /// Reads the file.
-    pub(super) fn open(
+    pub(super) fn open<E: Into<BoxError>>(
         path: &Path,
-        parse: impl Fn(&[u8]) -> Result<T, String> + Send + Sync + 'static,
+        parse: impl Fn(&[u8]) -> Result<T, E> + Send + Sync + 'static,
     ) -> Result<Self, AuthError> {
+        let parse = move |bytes: &[u8]| parse(bytes).map_err(Into::into);
         let bytes = fs::read(path).map_err(|error| AuthError::reading(path, error))?;
         let value = parse(&bytes).map_err(|error| AuthError::contents(path, error))?;
         if is_empty(&bytes) {
@@ -53,7 +56,7 @@ impl<T: Contents> Watched<T> {
 
     /// Reads the file, and returns whether new contents are in use.
     pub(super) fn refresh(&self) -> bool {
-        let read = fs::read(&self.path).map_err(|error| error.to_string());
+        let read = fs::read(&self.path).map_err(BoxError::from);
         let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         let file = self.path.display();
         match bytes.observe(read, |bytes| self.replace(bytes)) {
@@ -66,23 +69,34 @@ impl<T: Contents> Watched<T> {
                 true
             }
             Change::Problem(error) => {
-                tracing::error!(target: "balafon::auth", %file, error, "cannot be used; what it held before stays in force");
+                tracing::error!(target: "balafon::auth", %file, %error, "cannot be used; what it held before stays in force");
                 false
             }
         }
     }
 
-    fn replace(&self, bytes: &[u8]) -> Result<(), String> {
-        // A write may have failed after it had emptied the file, on a full disk for example.
+    fn replace(&self, bytes: &[u8]) -> Result<(), BoxError> {
         if is_empty(bytes) {
-            let remedy = "if it is to hold nothing, write a comment (#) into it";
-            return Err(format!("has become empty: {remedy}"));
+            return Err(BecameEmpty.into());
         }
         let value = (self.parse)(bytes)?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
         Ok(())
     }
 }
+
+/// A file has become empty. A write may have failed after it had emptied the file, on a full disk for
+/// example.
+#[derive(Debug)]
+struct BecameEmpty;
+
+impl fmt::Display for BecameEmpty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("has become empty: if it is to hold nothing, write a comment (#) into it")
+    }
+}
+
+impl Error for BecameEmpty {}
 
 /// Logs each skipped entry.
 pub(super) fn log_remarks(file: &impl fmt::Display, summary: &Summary) {

@@ -3,6 +3,9 @@
 //! Keys are parsed one by one, and only the members that verifying a signature needs. An unsupported key
 //! does not affect the others (RFC 7517, 5).
 
+use std::error::Error;
+use std::fmt;
+
 use base64::Engine;
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -10,7 +13,7 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use serde_json::{Map, Value};
 
 use super::contents::cut;
-use super::keys::{Key, Keys, parse_algorithm, secret_of};
+use super::keys::{Key, KeyError, Keys, parse_algorithm, secret_of};
 
 /// Some issuers add padding, although RFC 7515 (2) omits it.
 const BASE64URL: GeneralPurpose = GeneralPurpose::new(
@@ -19,18 +22,15 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// The usable keys of a set, at least one.
-pub(super) fn set(bytes: &[u8]) -> Result<Keys, String> {
-    // The position only: the text of the error may contain a secret.
-    let set: Map<String, Value> = serde_json::from_slice(bytes).map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        format!("not a JWKS: no JSON object, from line {line}, column {column}")
-    })?;
+pub(super) fn set(bytes: &[u8]) -> Result<Keys, JwksError> {
+    let set: Map<String, Value> = serde_json::from_slice(bytes)
+        .map_err(|error| JwksError::NotJson { line: error.line(), column: error.column() })?;
     let Some(Value::Array(members)) = set.get("keys") else {
         // The document at `/.well-known/openid-configuration`.
         if let Some(uri) = set.get("jwks_uri").and_then(Value::as_str) {
-            return Err(format!("not a JWKS: it says that the JWKS is at {}", cut(uri)));
+            return Err(JwksError::Elsewhere(cut(uri)));
         }
-        return Err("not a JWKS: it has no list \"keys\"".to_owned());
+        return Err(JwksError::NoList);
     };
     let (mut keys, mut passed_over) = (Vec::new(), Vec::new());
     for (number, member) in (1..).zip(members) {
@@ -48,10 +48,8 @@ pub(super) fn set(bytes: &[u8]) -> Result<Keys, String> {
     }
     match (keys.is_empty(), passed_over.is_empty()) {
         (false, _) => Ok(Keys { keys, passed_over }),
-        (true, true) => Err("no key for signatures in the JWKS".to_owned()),
-        (true, false) => {
-            Err(format!("no key in the JWKS that can be used: {}", passed_over.join("; ")))
-        }
+        (true, true) => Err(JwksError::NoKey),
+        (true, false) => Err(JwksError::NoUsableKey(passed_over)),
     }
 }
 
@@ -67,22 +65,22 @@ fn named(number: usize, key: &Value) -> String {
 struct Jwk<'a>(&'a Map<String, Value>);
 
 impl<'a> Jwk<'a> {
-    fn of(key: &'a Value) -> Result<Self, String> {
-        key.as_object().map(Self).ok_or_else(|| "not an object".to_owned())
+    fn of(key: &'a Value) -> Result<Self, JwkError> {
+        key.as_object().map(Self).ok_or(JwkError::NotAnObject)
     }
 
     /// A text member; `null` counts as missing.
-    fn text(&self, name: &str) -> Result<Option<&'a str>, String> {
+    fn text(&self, name: &'static str) -> Result<Option<&'a str>, JwkError> {
         match self.0.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(format!("its {name} is not a text")),
+            Some(_) => Err(JwkError::NotAText(name)),
         }
     }
 
-    fn bytes(&self, name: &str) -> Result<Vec<u8>, String> {
-        let text = self.text(name)?.ok_or_else(|| format!("it has no {name}"))?;
-        BASE64URL.decode(text).map_err(|_| format!("its {name} is not base64url"))
+    fn bytes(&self, name: &'static str) -> Result<Vec<u8>, JwkError> {
+        let text = self.text(name)?.ok_or(JwkError::Missing(name))?;
+        BASE64URL.decode(text).map_err(|_| JwkError::NotBase64(name))
     }
 
     fn is_for_signatures(&self) -> bool {
@@ -91,7 +89,7 @@ impl<'a> Jwk<'a> {
         signs && operations.is_none_or(|all| all.iter().any(|one| one == "verify"))
     }
 
-    fn parse(&self) -> Result<Key, String> {
+    fn parse(&self) -> Result<Key, JwkError> {
         let kid = self.text("kid")?.map(str::to_owned);
         let (natural, key) = self.material()?;
         let algorithm = match self.text("alg")? {
@@ -99,18 +97,18 @@ impl<'a> Jwk<'a> {
             Some(name) => parse_algorithm(name).map_err(|_| not_understood("alg", name))?,
         };
         if natural.family() == AlgorithmFamily::Ec && algorithm != natural {
-            return Err(format!("{algorithm:?} is not for a key of {natural:?}"));
+            return Err(JwkError::Key(KeyError::OtherAlgorithm { chosen: algorithm, natural }));
         }
         if let (AlgorithmFamily::Hmac, Ok(secret)) = (key.family(), key.try_get_as_bytes()) {
-            secret_of(secret, algorithm)?;
+            secret_of(secret, algorithm).map_err(JwkError::Key)?;
         }
-        Ok(Key { kid, ..Key::new(algorithm, key)? })
+        Ok(Key { kid, ..Key::new(algorithm, key).map_err(JwkError::Key)? })
     }
 
     /// The key itself, and its default algorithm.
-    fn material(&self) -> Result<(Algorithm, DecodingKey), String> {
+    fn material(&self) -> Result<(Algorithm, DecodingKey), JwkError> {
         let curve = self.text("crv")?.unwrap_or("");
-        match self.text("kty")?.ok_or("it has no kty")? {
+        match self.text("kty")?.ok_or(JwkError::Missing("kty"))? {
             "RSA" => Ok((Algorithm::RS256, self.rsa()?)),
             "oct" => Ok((Algorithm::HS256, DecodingKey::from_secret(&self.bytes("k")?))),
             "EC" => match curve {
@@ -122,7 +120,7 @@ impl<'a> Jwk<'a> {
                 let key = self.bytes("x")?;
                 match key.len() {
                     32 => Ok((Algorithm::EdDSA, DecodingKey::from_ed_der(&key))),
-                    len => Err(format!("its x has {len} bytes: wanted 32")),
+                    len => Err(JwkError::Length { member: "x", len, wanted: 32 }),
                 }
             }
             "OKP" => Err(not_understood("crv", curve)),
@@ -130,24 +128,24 @@ impl<'a> Jwk<'a> {
         }
     }
 
-    fn rsa(&self) -> Result<DecodingKey, String> {
+    fn rsa(&self) -> Result<DecodingKey, JwkError> {
         let (n, e) = (self.bytes("n")?, self.bytes("e")?);
         // Some issuers add leading zeros.
         let zeros = n.iter().take_while(|byte| **byte == 0).count();
         match n.len() - zeros {
             256..=1024 => Ok(DecodingKey::from_rsa_raw_components(&n, &e)),
-            len => Err(format!("an RSA key of {} bits: wanted 2048 to 8192", len * 8)),
+            len => Err(JwkError::RsaLength(len * 8)),
         }
     }
 
     /// A point on a curve, uncompressed (SEC 1, 2.3.3).
-    fn point(&self, len: usize) -> Result<DecodingKey, String> {
+    fn point(&self, wanted: usize) -> Result<DecodingKey, JwkError> {
         let mut point = vec![4];
-        for name in ["x", "y"] {
-            let number = self.bytes(name)?;
+        for member in ["x", "y"] {
+            let number = self.bytes(member)?;
             // RFC 7518, 6.2.1.2: all bytes, including leading zeros.
-            if number.len() != len {
-                return Err(format!("its {name} has {} bytes: wanted {len}", number.len()));
+            if number.len() != wanted {
+                return Err(JwkError::Length { member, len: number.len(), wanted });
             }
             point.extend(number);
         }
@@ -155,9 +153,86 @@ impl<'a> Jwk<'a> {
     }
 }
 
-fn not_understood(member: &str, value: &str) -> String {
-    format!("its {member} \"{}\" is not understood", cut(value))
+fn not_understood(member: &'static str, value: &str) -> JwkError {
+    JwkError::NotUnderstood { member, value: cut(value) }
 }
+
+/// A JWKS without usable keys.
+#[derive(Debug)]
+pub(super) enum JwksError {
+    /// The position only: the text of the parser's error may contain a secret.
+    NotJson {
+        line: usize,
+        column: usize,
+    },
+    NoList,
+    /// A document of an issuer that names this URL.
+    Elsewhere(String),
+    /// No key for signatures.
+    NoKey,
+    /// The keys, each with its problem.
+    NoUsableKey(Vec<String>),
+}
+
+/// A key of a set that cannot be used. Its members are named, and values are shown only if they are not
+/// secret.
+#[derive(Debug)]
+enum JwkError {
+    NotAnObject,
+    Missing(&'static str),
+    NotAText(&'static str),
+    NotBase64(&'static str),
+    NotUnderstood {
+        member: &'static str,
+        value: String,
+    },
+    /// The numbers are bytes.
+    Length {
+        member: &'static str,
+        len: usize,
+        wanted: usize,
+    },
+    /// In bits.
+    RsaLength(usize),
+    Key(KeyError),
+}
+
+impl fmt::Display for JwksError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotJson { line, column } => {
+                write!(f, "not a JWKS: no JSON object, from line {line}, column {column}")
+            }
+            Self::NoList => f.write_str("not a JWKS: it has no list \"keys\""),
+            Self::Elsewhere(url) => write!(f, "not a JWKS: it says that the JWKS is at {url}"),
+            Self::NoKey => f.write_str("no key for signatures in the JWKS"),
+            Self::NoUsableKey(problems) => {
+                write!(f, "no key in the JWKS that can be used: {}", problems.join("; "))
+            }
+        }
+    }
+}
+
+impl fmt::Display for JwkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAnObject => f.write_str("not an object"),
+            Self::Missing(member) => write!(f, "it has no {member}"),
+            Self::NotAText(member) => write!(f, "its {member} is not a text"),
+            Self::NotBase64(member) => write!(f, "its {member} is not base64url"),
+            Self::NotUnderstood { member, value } => {
+                write!(f, "its {member} \"{value}\" is not understood")
+            }
+            Self::Length { member, len, wanted } => {
+                write!(f, "its {member} has {len} bytes: wanted {wanted}")
+            }
+            Self::RsaLength(bits) => write!(f, "an RSA key of {bits} bits: wanted 2048 to 8192"),
+            Self::Key(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for JwksError {}
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -166,7 +241,7 @@ mod tests {
 
     use super::*;
 
-    fn read(keys: Value) -> Result<Keys, String> {
+    fn read(keys: Value) -> Result<Keys, JwksError> {
         set(json!({"keys": keys}).to_string().as_bytes())
     }
 
@@ -203,7 +278,7 @@ mod tests {
             let keys = read(json!([odd, ed(json!({}))])).unwrap();
             assert_eq!(keys.keys.len(), 1, "{why}");
             assert!(keys.passed_over[0].contains(why), "{why:?}: {:?}", keys.passed_over);
-            let error = read(json!([odd])).unwrap_err();
+            let error = read(json!([odd])).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
     }
@@ -213,7 +288,8 @@ mod tests {
         for other in [json!({"use": "enc"}), json!({"key_ops": ["encrypt"]}), json!({"use": "x"})] {
             let keys = read(json!([ed(other.clone()), ed(json!({}))])).unwrap();
             assert_eq!((keys.keys.len(), keys.passed_over.len()), (1, 0), "{other}");
-            assert_eq!(read(json!([ed(other)])).unwrap_err(), "no key for signatures in the JWKS");
+            let error = read(json!([ed(other)])).unwrap_err();
+            assert_eq!(error.to_string(), "no key for signatures in the JWKS");
         }
     }
 
@@ -228,10 +304,10 @@ mod tests {
     #[test]
     fn jwks_of_other_contents_is_an_error() {
         for text in ["", "[]", "\"secret\"", "{}", "{\"keys\": {}}", "{\"keys\": null}"] {
-            let error = set(text.as_bytes()).unwrap_err();
+            let error = set(text.as_bytes()).unwrap_err().to_string();
             assert!(error.contains("not a JWKS") && !error.contains("secret"), "{error}");
         }
         let discovery = br#"{"issuer": "https://a", "jwks_uri": "https://a/jwks"}"#;
-        assert!(set(discovery).unwrap_err().ends_with("is at https://a/jwks"));
+        assert!(set(discovery).unwrap_err().to_string().ends_with("is at https://a/jwks"));
     }
 }

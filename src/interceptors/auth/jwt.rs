@@ -1,12 +1,15 @@
+use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
 use super::cache::{Cache, Validity};
-use super::claims::{Claims, words};
+use super::claims::{ClaimError, Claims, words};
 use super::file::Watched;
-use super::jws::Jws;
+use super::jws::{Jws, JwsError};
 use super::keys::{Key, Keys};
 use super::remote::Remote;
 use super::state::Unauthenticated;
@@ -31,7 +34,7 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// The principal of a token, which is then cached. The reason of a failure is for the log.
+    /// The principal of a token, which is then cached.
     pub(super) fn verify(
         &self,
         token: &str,
@@ -39,10 +42,10 @@ impl Tokens {
         generation: u64,
     ) -> Result<Principal, Unauthenticated> {
         if token.len() > MAX_TOKEN_LEN {
-            return Err(format!("a token of {} bytes", token.len()).into());
+            return Err(TokenError::TooLong(token.len()).into());
         }
         let claims = self.signed(token)?;
-        let until = self.claims.check(&claims, now)?;
+        let until = self.claims.check(&claims, now).map_err(TokenError::Claims)?;
         self.check_revocation(&claims)?;
         let principal = self.principal(&claims)?;
         let valid = Validity { until, generation };
@@ -61,7 +64,7 @@ impl Tokens {
 
     /// The claims of a token that one of the keys has signed.
     fn signed(&self, token: &str) -> Result<Map<String, Value>, Unauthenticated> {
-        let token = Jws::parse(token).map_err(|problem| cut(&problem))?;
+        let token = Jws::parse(token).map_err(TokenError::Unreadable)?;
         let (sets, all_there) = self.sets();
         let all = || sets.iter().flat_map(|set| &set.keys);
         // RFC 7515, 4.1.4: `kid` is a hint. It only chooses among the keys, and never the algorithm of a
@@ -70,14 +73,14 @@ impl Tokens {
         let nameless = all().filter(|key| key.kid.is_none());
         let candidates: Vec<&Key> = named.chain(nameless).collect();
         if candidates.iter().any(|key| token.is_signed_by(key)) {
-            return Ok(token.claims()?);
+            return Ok(token.claims().map_err(TokenError::Unreadable)?);
         }
         let is_for_it = candidates.iter().any(|key| key.algorithm == token.algorithm);
         let why = match &token.kid {
-            Some(kid) if candidates.is_empty() => format!("unknown kid {:?}", cut(kid)),
-            None if candidates.is_empty() => "no kid, and all keys have one".to_owned(),
-            _ if is_for_it => "InvalidSignature: none of its keys has signed it".to_owned(),
-            _ => format!("InvalidAlgorithm: none of its keys is for {:?}", token.algorithm),
+            Some(kid) if candidates.is_empty() => TokenError::UnknownKid(cut(kid)),
+            None if candidates.is_empty() => TokenError::NoKid,
+            _ if is_for_it => TokenError::Signature,
+            _ => TokenError::Algorithm(token.algorithm),
         };
         let is_named = candidates.iter().any(|key| key.kid.is_some());
         Err(match (all_there, &token.kid) {
@@ -101,28 +104,76 @@ impl Tokens {
         join_all(self.remotes.iter().map(|remote| remote.fetch_now())).await.contains(&true)
     }
 
-    fn check_revocation(&self, claims: &Map<String, Value>) -> Result<(), String> {
+    fn check_revocation(&self, claims: &Map<String, Value>) -> Result<(), TokenError> {
         let Some(revoked) = &self.revoked else { return Ok(()) };
         match claims.get("jti").and_then(Value::as_str) {
-            Some(jti) if revoked.current().contains(jti) => {
-                Err(format!("revoked: jti {:?}", cut(jti)))
-            }
-            Some(jti) if !Revoked::can_hold(jti) => {
-                Err(format!("no line can revoke the jti {:?}", cut(jti)))
-            }
+            Some(jti) if revoked.current().contains(jti) => Err(TokenError::Revoked(cut(jti))),
+            Some(jti) if !Revoked::can_hold(jti) => Err(TokenError::Irrevocable(cut(jti))),
             Some(_) => Ok(()),
-            None => Err("no jti, so that it could not be revoked".to_owned()),
+            None => Err(TokenError::NoId),
         }
     }
 
-    fn principal(&self, claims: &Map<String, Value>) -> Result<Principal, String> {
+    fn principal(&self, claims: &Map<String, Value>) -> Result<Principal, TokenError> {
         let subject = claims.get("sub").and_then(Value::as_str).filter(|name| !name.is_empty());
         let roles = self.claims.roles(claims);
         // RFC 8693, 4.2; some issuers write `scp`.
         let scopes = words(claims.get("scope").or_else(|| claims.get("scp")));
         match subject {
             Some(name) => Ok(Principal::with(name, PrincipalKind::Token, roles, scopes)),
-            None => Err("no sub".to_owned()),
+            None => Err(TokenError::NoSubject),
+        }
+    }
+}
+
+/// The reason why a token is refused. Texts of the token are shortened.
+#[derive(Debug)]
+pub(super) enum TokenError {
+    /// It has so many bytes.
+    TooLong(usize),
+    Unreadable(JwsError),
+    UnknownKid(String),
+    /// It has no `kid`, and all keys have one.
+    NoKid,
+    Signature,
+    /// None of its keys is for this algorithm.
+    Algorithm(Algorithm),
+    Claims(ClaimError),
+    Revoked(String),
+    /// No line can revoke this `jti`.
+    Irrevocable(String),
+    NoId,
+    NoSubject,
+}
+
+impl fmt::Display for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong(len) => {
+                write!(f, "a token of {len} bytes: wanted at most {MAX_TOKEN_LEN}")
+            }
+            Self::Unreadable(error) => f.write_str(&cut(&error.to_string())),
+            Self::UnknownKid(kid) => write!(f, "unknown kid {kid:?}"),
+            Self::NoKid => f.write_str("no kid, and all keys have one"),
+            Self::Signature => f.write_str("InvalidSignature: none of its keys has signed it"),
+            Self::Algorithm(algorithm) => {
+                write!(f, "InvalidAlgorithm: none of its keys is for {algorithm:?}")
+            }
+            Self::Claims(error) => error.fmt(f),
+            Self::Revoked(jti) => write!(f, "revoked: jti {jti:?}"),
+            Self::Irrevocable(jti) => write!(f, "no line can revoke the jti {jti:?}"),
+            Self::NoId => f.write_str("no jti, so that it could not be revoked"),
+            Self::NoSubject => f.write_str("no sub"),
+        }
+    }
+}
+
+impl Error for TokenError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Unreadable(error) => Some(error),
+            Self::Claims(error) => Some(error),
+            _ => None,
         }
     }
 }

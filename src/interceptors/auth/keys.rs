@@ -1,17 +1,20 @@
+use std::error::Error;
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::{self, FromStr};
+use std::str::FromStr;
 
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject;
-use x509_cert::der::Decode;
 use x509_cert::der::asn1::ObjectIdentifier;
+use x509_cert::der::{self, Decode};
 use x509_cert::spki::SubjectPublicKeyInfoRef;
 
+use super::AuthError;
 use super::contents::{Contents, Summary};
 use super::file::Watched;
+use super::jwk::{self, JwksError};
 use super::table::{BYTE_ORDER_MARK, without_mark};
-use super::{AuthError, jwk};
 
 /// The names of the supported algorithms.
 const NAMES: &str =
@@ -81,15 +84,15 @@ impl KeyFile {
         Watched::open(&path, move |bytes| self.parse(bytes))
     }
 
-    fn parse(&self, bytes: &[u8]) -> Result<Keys, String> {
+    fn parse(&self, bytes: &[u8]) -> Result<Keys, KeyError> {
         let algorithm = self.algorithm.as_deref().map(parse_algorithm).transpose()?;
         let keys = match self.format {
             Format::Secret => vec![secret(bytes, algorithm)?],
             Format::Pem => public_keys(without_mark(bytes), algorithm)?,
             Format::Jwks if algorithm.is_some() || self.kid.is_some() => {
-                return Err("the keys of a JWKS have their own algorithms and ids".to_owned());
+                return Err(KeyError::SettingsOfJwks);
             }
-            Format::Jwks => return jwk::set(without_mark(bytes)),
+            Format::Jwks => return jwk::set(without_mark(bytes)).map_err(KeyError::Jwks),
         };
         let keys = keys.into_iter().map(|key| Key { kid: self.kid.clone(), ..key }).collect();
         Ok(Keys { keys, passed_over: Vec::new() })
@@ -120,11 +123,11 @@ pub(super) struct Key {
 }
 
 impl Key {
-    pub(super) fn new(algorithm: Algorithm, key: DecodingKey) -> Result<Self, String> {
+    pub(super) fn new(algorithm: Algorithm, key: DecodingKey) -> Result<Self, KeyError> {
         if key.family() == algorithm.family() {
             Ok(Self { kid: None, algorithm, key })
         } else {
-            Err(format!("{algorithm:?} is not for a key of this kind"))
+            Err(KeyError::OtherKind(algorithm))
         }
     }
 
@@ -141,74 +144,72 @@ impl Key {
 }
 
 /// Parses the name of an algorithm. EdDSA has a second name: `Ed25519` names the curve (RFC 9864).
-pub(super) fn parse_algorithm(name: &str) -> Result<Algorithm, String> {
+pub(super) fn parse_algorithm(name: &str) -> Result<Algorithm, KeyError> {
     let name = if name == "Ed25519" { "EdDSA" } else { name };
-    Algorithm::from_str(name).map_err(|_| format!("unknown algorithm {name:?}: wanted {NAMES}"))
+    Algorithm::from_str(name).map_err(|_| KeyError::UnknownAlgorithm(name.to_owned()))
 }
 
 /// A secret without its line end, if it is long enough for the algorithm.
-pub(super) fn secret_of(bytes: &[u8], algorithm: Algorithm) -> Result<&[u8], String> {
+pub(super) fn secret_of(bytes: &[u8], algorithm: Algorithm) -> Result<&[u8], KeyError> {
     let secret = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
     if secret.starts_with(BYTE_ORDER_MARK) {
-        return Err("a secret behind a byte order mark, which the issuer may not have".to_owned());
+        return Err(KeyError::ByteOrderMark);
     }
     if secret.starts_with(b"-----BEGIN") || secret.starts_with(b"{") {
-        return Err("this is a PEM or a JWKS, no secret".to_owned());
+        return Err(KeyError::NotASecret);
     }
     let wanted = match algorithm {
         Algorithm::HS256 => 32,
         Algorithm::HS384 => 48,
         Algorithm::HS512 => 64,
-        other => return Err(format!("{other:?} is not for a secret")),
+        other => return Err(KeyError::NotForSecrets(other)),
     };
     if secret.len() < wanted {
-        let len = secret.len();
-        return Err(format!("{algorithm:?} needs a secret of {wanted} bytes, this has {len}"));
+        return Err(KeyError::ShortSecret { algorithm, wanted, len: secret.len() });
     }
     Ok(secret)
 }
 
-fn secret(bytes: &[u8], algorithm: Option<Algorithm>) -> Result<Key, String> {
+fn secret(bytes: &[u8], algorithm: Option<Algorithm>) -> Result<Key, KeyError> {
     let algorithm = algorithm.unwrap_or(Algorithm::HS256);
     let secret = secret_of(bytes, algorithm)?;
     Key::new(algorithm, DecodingKey::from_secret(secret))
 }
 
-fn public_keys(pem: &[u8], algorithm: Option<Algorithm>) -> Result<Vec<Key>, String> {
+fn public_keys(pem: &[u8], algorithm: Option<Algorithm>) -> Result<Vec<Key>, KeyError> {
     let sections = SubjectPublicKeyInfoDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-    let sections = sections.map_err(|_| "the PEM cannot be read".to_owned())?;
+    let sections = sections.map_err(|_| KeyError::Pem)?;
     if sections.is_empty() {
-        return Err("no public key (BEGIN PUBLIC KEY) in the PEM".to_owned());
+        return Err(KeyError::NoPublicKey);
     }
     sections.iter().map(|der| public_key(der, algorithm)).collect()
 }
 
-fn public_key(der: &[u8], algorithm: Option<Algorithm>) -> Result<Key, String> {
+fn public_key(der: &[u8], algorithm: Option<Algorithm>) -> Result<Key, KeyError> {
     const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
     const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
     const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
     const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
     const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
-    let info = SubjectPublicKeyInfoRef::from_der(der)
-        .map_err(|error| format!("a public key that cannot be read: {error}"))?;
+    let info = SubjectPublicKeyInfoRef::from_der(der).map_err(KeyError::Unreadable)?;
     let key = info.subject_public_key.raw_bytes();
     let curve = || info.algorithm.parameters_oid().ok();
     let (natural, key) = match info.algorithm.oid {
         // A modulus of 2048 bits, the least that is accepted, has 256 bytes, and its structure a few more.
-        RSA if key.len() < 256 => return Err("an RSA key of less than 2048 bits".to_owned()),
+        RSA if key.len() < 256 => return Err(KeyError::ShortRsa),
         RSA => (Algorithm::RS256, DecodingKey::from_rsa_der(key)),
         EC if curve() == Some(P256) => (Algorithm::ES256, DecodingKey::from_ec_der(key)),
         EC if curve() == Some(P384) => (Algorithm::ES384, DecodingKey::from_ec_der(key)),
         ED25519 => (Algorithm::EdDSA, DecodingKey::from_ed_der(key)),
-        EC => return Err("an EC key on a curve other than P-256 and P-384".to_owned()),
-        other => return Err(format!("a public key of an unknown kind ({other})")),
+        EC => return Err(KeyError::Curve),
+        other => return Err(KeyError::UnknownKind(other)),
     };
     match algorithm {
         // Only RSA has several algorithms.
         Some(chosen) if natural != Algorithm::RS256 && chosen != natural => {
-            Err(format!("{chosen:?} is not for a key of {natural:?}"))
+            Err(KeyError::OtherAlgorithm { chosen, natural })
         }
         chosen => Key::new(chosen.unwrap_or(natural), key),
     }
@@ -220,4 +221,84 @@ pub(super) fn read_secret(path: &Path, algorithm: Algorithm) -> Result<Vec<u8>, 
     secret_of(&bytes, algorithm)
         .map(<[u8]>::to_vec)
         .map_err(|error| AuthError::contents(path, error))
+}
+
+/// A key that cannot be used.
+#[derive(Debug)]
+pub(super) enum KeyError {
+    UnknownAlgorithm(String),
+    /// The key is of another kind than this algorithm needs.
+    OtherKind(Algorithm),
+    /// The chosen algorithm is not the only one of the key.
+    OtherAlgorithm {
+        chosen: Algorithm,
+        natural: Algorithm,
+    },
+    NotForSecrets(Algorithm),
+    ByteOrderMark,
+    NotASecret,
+    /// The numbers are bytes.
+    ShortSecret {
+        algorithm: Algorithm,
+        wanted: usize,
+        len: usize,
+    },
+    /// An algorithm or a `kid` is set for a JWKS.
+    SettingsOfJwks,
+    /// Without the error of the parser: it has a line of the PEM, which may be a private key.
+    Pem,
+    NoPublicKey,
+    Unreadable(der::Error),
+    ShortRsa,
+    Curve,
+    UnknownKind(ObjectIdentifier),
+    Jwks(JwksError),
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownAlgorithm(name) => {
+                write!(f, "unknown algorithm {name:?}: wanted {NAMES}")
+            }
+            Self::OtherKind(algorithm) => {
+                write!(f, "{algorithm:?} is not for a key of this kind")
+            }
+            Self::OtherAlgorithm { chosen, natural } => {
+                write!(f, "{chosen:?} is not for a key of {natural:?}")
+            }
+            Self::NotForSecrets(algorithm) => {
+                write!(f, "{algorithm:?} is not for a secret: wanted HS256, HS384 or HS512")
+            }
+            Self::ByteOrderMark => {
+                f.write_str("a secret behind a byte order mark, which the issuer may not have")
+            }
+            Self::NotASecret => f.write_str("this is a PEM or a JWKS, no secret"),
+            Self::ShortSecret { algorithm, wanted, len } => {
+                write!(f, "{algorithm:?} needs a secret of {wanted} bytes, this has {len}")
+            }
+            Self::SettingsOfJwks => {
+                f.write_str("the keys of a JWKS have their own algorithms and ids")
+            }
+            Self::Pem => f.write_str("the PEM cannot be read"),
+            Self::NoPublicKey => f.write_str("no public key (BEGIN PUBLIC KEY) in the PEM"),
+            Self::Unreadable(error) => write!(f, "a public key that cannot be read: {error}"),
+            Self::ShortRsa => f.write_str("an RSA key of less than 2048 bits"),
+            Self::Curve => f.write_str("an EC key on a curve other than P-256 and P-384"),
+            Self::UnknownKind(kind) => {
+                write!(f, "a public key of an unknown kind ({kind}): wanted RSA, EC or Ed25519")
+            }
+            Self::Jwks(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for KeyError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Unreadable(error) => Some(error),
+            Self::Jwks(error) => Some(error),
+            _ => None,
+        }
+    }
 }

@@ -140,8 +140,11 @@ fn refuse(call: &Call, failure: Unauthenticated) -> Status {
         Unauthenticated::Refused(Refusal::Missing) => {
             ("no credentials".to_owned(), Status::unauthenticated("authentication required"))
         }
-        Unauthenticated::Refused(Refusal::Invalid(why)) | Unauthenticated::UnknownKey(why) => {
+        Unauthenticated::Refused(Refusal::Invalid(why)) => {
             (why, Status::unauthenticated("invalid credentials"))
+        }
+        Unauthenticated::UnknownKey(error) => {
+            (error.to_string(), Status::unauthenticated("invalid credentials"))
         }
         Unauthenticated::Refused(Refusal::Unavailable(why)) => {
             (why, Status::unavailable("credentials cannot be verified now"))

@@ -9,6 +9,7 @@
 //!             '------ a token with an unknown kid, not too often ------------'
 //! ```
 
+use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -25,12 +26,13 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::dispatcher;
 
+use super::AuthError;
 use super::contents::{Contents, Summary};
 use super::file::log_remarks;
+use super::jwk::{self, JwksError};
 use super::keys::Keys;
-use super::{AuthError, jwk};
 use crate::ClientTls;
-use crate::http_client::Url;
+use crate::http_client::{BoxError, Url};
 
 /// A withdrawn key is trusted for at most this time.
 const REFRESH: Duration = Duration::from_secs(5 * 60);
@@ -91,20 +93,17 @@ impl JwksUrl {
     }
 
     /// Fetches the set, and the time that it is fresh if the issuer gave one.
-    async fn fetch(&self) -> Result<(Bytes, Option<Duration>), String> {
+    async fn fetch(&self) -> Result<(Bytes, Option<Duration>), FetchError> {
         let request =
             Request::get("/").header(ACCEPT, "application/jwk-set+json, application/json");
         let request = request.body(Full::default()).expect("its parts are known to be valid");
         let port = if self.is_tls() { 443 } else { 80 };
         let answer = timeout(TIME_LIMIT, self.url.exchange(request, port, MAX_ANSWER)).await;
-        let answer = answer
-            .map_err(|_| format!("no answer within {TIME_LIMIT:?}"))?
-            .map_err(|error| error.to_string())?;
+        let answer = answer.map_err(|_| FetchError::NoAnswer)?.map_err(FetchError::Exchange)?;
         let (head, body) = answer.into_parts();
         if head.status != StatusCode::OK {
             let location = head.headers.get(LOCATION).and_then(|place| place.to_str().ok());
-            let location = location.map(|place| format!(", to {place}")).unwrap_or_default();
-            return Err(format!("the answer is {}{location}", head.status));
+            return Err(FetchError::Status(head.status, location.map(str::to_owned)));
         }
         Ok((body, freshness(&head.headers)))
     }
@@ -131,7 +130,40 @@ impl fmt::Display for InvalidJwksUrl {
     }
 }
 
-impl std::error::Error for InvalidJwksUrl {}
+impl Error for InvalidJwksUrl {}
+
+/// The reason why keys could not be fetched.
+#[derive(Debug)]
+enum FetchError {
+    /// No answer in time.
+    NoAnswer,
+    Exchange(BoxError),
+    /// A status other than 200, with the URL of a redirection.
+    Status(StatusCode, Option<String>),
+    Jwks(JwksError),
+}
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAnswer => write!(f, "no answer within {TIME_LIMIT:?}"),
+            Self::Exchange(error) => error.fmt(f),
+            Self::Status(status, None) => write!(f, "the answer is {status}"),
+            Self::Status(status, Some(url)) => write!(f, "the answer is {status}, to {url}"),
+            Self::Jwks(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for FetchError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Exchange(error) => Some(&**error),
+            Self::Jwks(error) => Some(error),
+            Self::NoAnswer | Self::Status(..) => None,
+        }
+    }
+}
 
 /// The time that a response is fresh (RFC 9111, 5.2.2), if it has one.
 fn freshness(headers: &HeaderMap) -> Option<Duration> {
@@ -232,7 +264,7 @@ impl Remote {
     }
 
     /// Uses the result of a fetch, and returns the time until the next one.
-    fn take(&self, fetched: Result<(Bytes, Option<Duration>), String>) -> Duration {
+    fn take(&self, fetched: Result<(Bytes, Option<Duration>), FetchError>) -> Duration {
         let (every, rest) = (self.url.every.max(self.url.rest), self.url.rest);
         let mut state = self.lock();
         let (used, fresh) = match fetched {
@@ -240,7 +272,7 @@ impl Remote {
             Err(problem) => (Err(problem), Some(Duration::ZERO)),
         };
         let url = self.name().display();
-        match used {
+        match used.map_err(|error| error.to_string()) {
             Ok(()) if state.problem.take().is_some() => {
                 tracing::info!(target: "balafon::auth", %url, "can be fetched again");
             }
@@ -258,11 +290,11 @@ impl Remote {
         fresh.map_or(every, |fresh| fresh.clamp(rest, every))
     }
 
-    fn replace(&self, state: &mut Fetched, bytes: Bytes) -> Result<(), String> {
+    fn replace(&self, state: &mut Fetched, bytes: Bytes) -> Result<(), FetchError> {
         if state.keys.is_some() && state.bytes == bytes {
             return Ok(());
         }
-        let keys = jwk::set(&bytes)?;
+        let keys = jwk::set(&bytes).map_err(FetchError::Jwks)?;
         let (url, summary) = (self.name().display(), keys.summary());
         tracing::info!(target: "balafon::auth", %url, holds = summary.count(), "fetched");
         log_remarks(&url, &summary);

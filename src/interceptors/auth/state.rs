@@ -1,3 +1,4 @@
+use std::error::Error;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -14,7 +15,7 @@ use super::certificate::Certificates;
 use super::contents::Summary;
 use super::failures::Failures;
 use super::file::Watched;
-use super::jwt::Tokens;
+use super::jwt::{TokenError, Tokens};
 use super::permissions::Permissions;
 use crate::interceptors::principal::Principal;
 use crate::{Call, Status};
@@ -39,7 +40,7 @@ pub(super) struct State {
 pub(super) enum Unauthenticated {
     Refused(Refusal),
     /// The token names an unknown key, which the issuer may have published since.
-    UnknownKey(String),
+    UnknownKey(TokenError),
     /// The issuer of the token has not given any keys yet.
     NoKeysYet,
     /// Too many calls from the address had invalid credentials. The call ends with this status.
@@ -52,9 +53,16 @@ impl From<Refusal> for Unauthenticated {
     }
 }
 
-impl From<String> for Unauthenticated {
-    fn from(reason: String) -> Self {
-        Self::Refused(Refusal::Invalid(reason))
+impl From<TokenError> for Unauthenticated {
+    fn from(error: TokenError) -> Self {
+        Self::invalid(error)
+    }
+}
+
+impl Unauthenticated {
+    /// Credentials that are invalid, with the reason for the log.
+    fn invalid(error: impl Error) -> Self {
+        Self::Refused(Refusal::Invalid(error.to_string()))
     }
 }
 
@@ -99,9 +107,7 @@ impl State {
         let generation = self.generation.load(Ordering::Acquire);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         if let (Some(tokens), Some(value)) = (&self.tokens, single(headers, &AUTHORIZATION)?) {
-            let token = bearer(value).ok_or_else(|| {
-                Unauthenticated::from("authorization is not of the scheme Bearer".to_owned())
-            })?;
+            let token = bearer(value)?;
             if let Some(principal) = tokens.cache.get(token.as_bytes(), now, generation) {
                 return Ok(principal);
             }
@@ -109,7 +115,7 @@ impl State {
             tokens.verify(token, now, generation)
         } else if let (Some(keys), Some(key)) = (&self.api_keys, single(headers, &X_API_KEY)?) {
             // Verifying it costs no more than checking the failures of its address.
-            Ok(keys.current().verify(key)?)
+            keys.current().verify(key).map_err(Unauthenticated::invalid)
         } else if let (Some(certificates), [der, ..]) =
             (&self.certificates, call.peer().certificates())
         {
@@ -117,7 +123,7 @@ impl State {
                 return Ok(principal);
             }
             self.check_failures(call)?;
-            Ok(certificates.verify(der, now, generation)?)
+            certificates.verify(der, now, generation).map_err(Unauthenticated::invalid)
         } else {
             Err(Refusal::Missing.into())
         }
@@ -167,10 +173,12 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a st
 }
 
 /// RFC 9110, 11.4: the scheme in any case, at least one space, the token.
-fn bearer(value: &str) -> Option<&str> {
-    let (scheme, token) = value.split_once(' ')?;
-    let token = token.trim_start_matches(' ');
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+fn bearer(value: &str) -> Result<&str, Refusal> {
+    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
+    match token.trim_start_matches(' ') {
+        token if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() => Ok(token),
+        _ => Err(Refusal::Invalid("authorization is not of the scheme Bearer".to_owned())),
+    }
 }
 
 /// Watches the files until the state is dropped. It has a thread of its own, since reading may block.

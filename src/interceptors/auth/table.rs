@@ -2,23 +2,72 @@
 //! the end of the line. Within a word `#` is a character like others.
 
 use std::collections::HashSet;
-use std::str;
+use std::error::Error;
+use std::fmt;
+use std::str::{self, Utf8Error};
 
 use super::contents::{Contents, Summary};
 
 /// The number of a line, and its words.
 pub(super) type Line<'a> = (usize, Vec<&'a str>);
 
-pub(super) fn lines(bytes: &[u8]) -> Result<Vec<Line<'_>>, String> {
-    let text = str::from_utf8(without_mark(bytes)).map_err(|_| "not UTF-8".to_owned())?;
+/// A file of lines that cannot be used.
+#[derive(Debug)]
+pub(super) enum TableError {
+    NotUtf8(Utf8Error),
+    /// The line of this number, from 1.
+    Line(usize, LineProblem),
+}
+
+/// The problem of a line. It never holds the line, which may be a key that was not hashed by mistake.
+#[derive(Debug)]
+pub(super) enum LineProblem {
+    /// Such a name would look like another one.
+    Invisible(char),
+    NotAnId,
+    WholeToken,
+    NotAnApiKey,
+    RepeatedKey,
+    RepeatedName,
+}
+
+impl fmt::Display for TableError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (number, problem) = match self {
+            Self::NotUtf8(_) => return f.write_str("not UTF-8"),
+            Self::Line(number, problem) => (number, problem),
+        };
+        write!(f, "line {number}: ")?;
+        match problem {
+            LineProblem::Invisible(character) => {
+                write!(f, "has an invisible character (U+{:04X})", u32::from(*character))
+            }
+            LineProblem::NotAnId => f.write_str("wanted one id"),
+            LineProblem::WholeToken => f.write_str("is a whole token: wanted its id (jti)"),
+            LineProblem::NotAnApiKey => f.write_str("wanted SHA-256 in hex, name, roles"),
+            LineProblem::RepeatedKey => f.write_str("the same key as in a line before"),
+            LineProblem::RepeatedName => f.write_str("the same name as in a line before"),
+        }
+    }
+}
+
+impl Error for TableError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::NotUtf8(error) => Some(error),
+            Self::Line(..) => None,
+        }
+    }
+}
+
+pub(super) fn lines(bytes: &[u8]) -> Result<Vec<Line<'_>>, TableError> {
+    let text = str::from_utf8(without_mark(bytes)).map_err(TableError::NotUtf8)?;
     let mut lines = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         let words = line.split_whitespace().take_while(|word| !word.starts_with('#'));
         let words: Vec<_> = words.collect();
-        // Such a name would look like another one.
         if let Some(character) = words.iter().flat_map(|word| word.chars()).find(is_invisible) {
-            let code = u32::from(character);
-            return Err(format!("line {number}: has an invisible character (U+{code:04X})"));
+            return Err(TableError::Line(number, LineProblem::Invisible(character)));
         }
         if !words.is_empty() {
             lines.push((number, words));
@@ -51,15 +100,15 @@ fn is_invisible(character: &char) -> bool {
 pub(super) struct Revoked(HashSet<Box<str>>);
 
 impl Revoked {
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, TableError> {
         let mut ids = HashSet::new();
         for (number, words) in lines(bytes)? {
             match words[..] {
                 [word] if is_token(word) => {
-                    return Err(format!("line {number}: is a whole token: wanted its id (jti)"));
+                    return Err(TableError::Line(number, LineProblem::WholeToken));
                 }
                 [word] => ids.insert(word.into()),
-                _ => return Err(format!("line {number}: wanted one id")),
+                _ => return Err(TableError::Line(number, LineProblem::NotAnId)),
             };
         }
         Ok(Self(ids))
@@ -123,7 +172,7 @@ mod tests {
             ("a\0", "line 1: has an invisible character (U+0000)"),
             ("eyJhbGciOiJIUzI1NiJ9.e30.c2ln", "line 1: is a whole token: wanted its id (jti)"),
         ] {
-            assert_eq!(Revoked::parse(text.as_bytes()).unwrap_err(), problem);
+            assert_eq!(Revoked::parse(text.as_bytes()).unwrap_err().to_string(), problem);
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Map, Value, json};
 
+use super::builder::Problem;
 use super::keys::{parse_algorithm, read_secret};
 use super::{AuthError, crypto};
 
@@ -60,8 +61,8 @@ impl DevelopmentToken {
     /// If the file or the algorithm cannot be used.
     pub fn sign(mut self, secret: &Path, algorithm: &str) -> Result<String, AuthError> {
         crypto::install();
-        self.header.alg = parse_algorithm(algorithm).map_err(AuthError::new)?;
+        self.header.alg = parse_algorithm(algorithm).map_err(Problem::Algorithm)?;
         let key = EncodingKey::from_secret(&read_secret(secret, self.header.alg)?);
-        encode(&self.header, &self.claims, &key).map_err(|error| AuthError::new(error.to_string()))
+        Ok(encode(&self.header, &self.claims, &key).map_err(Problem::Signing)?)
     }
 }

@@ -61,7 +61,8 @@ const HELP: [(&str, &str); 6] = [
 /// clients cannot add series. Messages count at the end of their call, which is late for long streams.
 ///
 /// Make it from a router that has all services, and register it twice. As an interceptor it comes
-/// after the access log and before interceptors that refuse calls. In a registry it is a collector.
+/// after the access log and before interceptors that refuse calls. In a registry of the `prometheus`
+/// crate it is a collector, beside the metrics of the application.
 ///
 /// ```
 /// use balafon::interceptors::{Metrics, ServerMetrics};

@@ -326,4 +326,8 @@ impl fmt::Display for InvalidRedis {
     }
 }
 
-impl std::error::Error for InvalidRedis {}
+impl std::error::Error for InvalidRedis {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}

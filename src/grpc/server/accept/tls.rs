@@ -22,7 +22,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::grpc::call::Peer;
 use crate::log_throttle::LogThrottle;
-use crate::tls::{Clock, TlsError, certificates, provider, roots};
+use crate::tls::{Clock, Problem, TlsError, certificates, provider, roots};
 
 /// RFC 9113, 3.2: HTTP/2 over TLS.
 const ALPN: &[u8] = b"h2";
@@ -55,6 +55,7 @@ pub struct Tls {
 
 /// Whether clients must present a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ClientCertificate {
     /// Clients without a certificate are accepted. [`Peer::certificates`] shows whether a client
     /// has presented one. An invalid certificate is refused.
@@ -79,19 +80,18 @@ impl Tls {
                 .map_err(|error| TlsError::certificate("certificate chain", index, error))?;
         }
         let key = PrivateKeyDer::from_pem_slice(private_key).map_err(|error| match error {
-            pem::Error::NoItemsFound => {
-                TlsError::new("private key", "no private key in the PEM, or an encrypted one")
-            }
+            pem::Error::NoItemsFound => TlsError::new("private key", Problem::NoKey),
             error => TlsError::pem("private key", &error),
         })?;
-        let certified =
-            CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
+        let certified = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| {
+            let problem = match error {
                 rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                    TlsError::new("private key", "does not belong to the first certificate")
+                    Problem::KeyMismatch
                 }
-                rustls::Error::General(why) => TlsError::new("private key", why),
-                error => TlsError::new("private key", error),
-            })?;
+                error => Problem::Key(error),
+            };
+            TlsError::new("private key", problem)
+        })?;
         Ok(Self { certified: Arc::new(certified), clients: None, tls13_only: false })
     }
 
@@ -111,7 +111,8 @@ impl Tls {
             ClientCertificate::Optional => builder.allow_unauthenticated(),
             ClientCertificate::Required => builder,
         };
-        let verifier = builder.build().map_err(|error| TlsError::new("client CA", error))?;
+        let unusable = |error| TlsError::new("client CA", Problem::Verifier(error));
+        let verifier = builder.build().map_err(unusable)?;
         self.clients = Some((certificate, verifier));
         Ok(self)
     }
@@ -143,10 +144,10 @@ impl Tls {
         match verified {
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::Expired | CertificateError::ExpiredContext { .. },
-            )) => Err(TlsError::new("certificate chain", "the certificate has expired")),
+            )) => Err(TlsError::new("certificate chain", Problem::Expired)),
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-            )) => Err(TlsError::new("certificate chain", "the certificate is not valid yet")),
+            )) => Err(TlsError::new("certificate chain", Problem::NotYetValid)),
             _ => Ok(()),
         }
     }

@@ -54,7 +54,7 @@ impl Trust {
 pub(super) struct Tls(pub(super) ClientTls);
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> MakeTlsConnect<S> for Tls {
-    type Stream = Stream<S>;
+    type Stream = Stream;
     type TlsConnect = Handshake;
     type Error = Infallible;
 
@@ -70,26 +70,30 @@ pub(super) struct Handshake {
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> TlsConnect<S> for Handshake {
-    type Stream = Stream<S>;
+    type Stream = Stream;
     type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Stream<S>>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
 
     fn connect(self, stream: S) -> Self::Future {
-        Box::pin(async move { Ok(Stream(self.tls.handshake(&self.host, stream).await?)) })
+        Box::pin(async move { Ok(Stream(Box::new(self.tls.handshake(&self.host, stream).await?))) })
     }
 }
 
-/// A rustls stream for tokio-postgres.
-pub(super) struct Stream<S>(tokio_rustls::client::TlsStream<S>);
+/// An encrypted stream for tokio-postgres.
+pub(super) struct Stream(Box<dyn ReadWrite>);
 
-impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Stream<S> {
+trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for S {}
+
+impl TlsStream for Stream {
     /// The certificate is verified, so a password needs no channel binding.
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
+impl AsyncRead for Stream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -99,7 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
+impl AsyncWrite for Stream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
