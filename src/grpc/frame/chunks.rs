@@ -198,4 +198,37 @@ mod tests {
         drop(chunks.take(count));
         assert_eq!((chunks.len(), chunks.memory()), (0, 0));
     }
+
+    #[test]
+    fn chunks_copy_pieces_shorter_than_8_kib() {
+        let mut chunks = Chunks::default();
+        chunks.push(piece(1));
+        chunks.push(piece(8_192));
+        assert_eq!((chunks.queue.len(), chunks.tail.len()), (1, 0));
+        assert_eq!(chunks.memory(), 2 * 16_384, "two read buffers");
+        chunks.push(piece(8_191));
+        assert_eq!((chunks.queue.len(), chunks.tail.len()), (1, 8_191));
+        let copied = chunks.memory() - 2 * 16_384;
+        assert!((8_191..16_384).contains(&copied), "{copied}");
+    }
+
+    #[test]
+    fn chunks_copy_at_most_32_kib_together() {
+        let mut chunks = Chunks::default();
+        chunks.push(piece(1));
+        (0..32).for_each(|_| chunks.push(piece(1_024)));
+        assert_eq!((chunks.queue.len(), chunks.tail.len()), (0, 32_768));
+        chunks.push(piece(1_024));
+        assert_eq!((chunks.queue.len(), chunks.tail.len()), (1, 1_024));
+    }
+
+    #[test]
+    fn chunks_compact_only_if_half_the_memory_is_spare() {
+        for (len, memory) in [(7_680, 16_384), (7_679, 7_679), (0, 0)] {
+            let mut chunks = Chunks::default();
+            chunks.push(piece(len));
+            chunks.compact();
+            assert_eq!(chunks.memory(), memory, "{len} unread bytes");
+        }
+    }
 }

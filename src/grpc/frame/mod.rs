@@ -243,6 +243,7 @@ mod tests {
         let message = Zeros { length: u32::MAX as usize, zeros: 1, panics: false };
         assert_eq!(encode(&mut buffer, &message, usize::MAX), Err(FrameError::Unencodable));
         assert!(buffer.capacity() <= 2 * RESERVED, "{}", buffer.capacity());
+        assert!(buffer.capacity() >= 64 << 20, "{}", buffer.capacity());
     }
 
     #[test]
@@ -262,5 +263,36 @@ mod tests {
         let error = encode(&mut buffer, &"x".repeat(100), 50).unwrap_err();
         assert_eq!(error, FrameError::TooLarge { length: Some(102), limit: 50 });
         assert_eq!(&buffer[..], b"before");
+    }
+
+    #[test]
+    fn encode_reserves_only_the_frame() {
+        let mut buffers = [BytesMut::new(), BytesMut::new()];
+        put_compressed(&mut buffers[0], &[7; 10_000]).unwrap();
+        encode(&mut buffers[1], &"x".repeat(10_000), usize::MAX).unwrap();
+        for buffer in buffers {
+            assert!(buffer.capacity() < 11_000, "{}", buffer.capacity());
+        }
+    }
+
+    #[test]
+    fn encoded_len_is_the_declared_length() {
+        for length in [0, 1, 2, 300] {
+            assert_eq!(encoded_len(&Zeros { length, zeros: 0, panics: false }), Ok(length));
+        }
+    }
+
+    #[test]
+    fn frame_error_names_what_is_accepted() {
+        let (length, limit) = (Some(12), 9);
+        for (error, text) in [
+            (FrameError::InvalidFlag(7), "flag 7: wanted 0 or 1"),
+            (FrameError::TooLarge { length, limit }, "12 bytes is over the limit of 9"),
+            (FrameError::TooLarge { length: None, limit }, "limit of 9 bytes once decompressed"),
+            (FrameError::Truncated, "ended in the middle of a message"),
+            (FrameError::Unencodable, "cannot be encoded"),
+        ] {
+            assert!(error.to_string().contains(text), "{error}");
+        }
     }
 }
