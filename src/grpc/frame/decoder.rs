@@ -284,4 +284,84 @@ mod tests {
             assert_eq!(decoder.next_frame().unwrap().is_some(), count >= HEADER_LEN + 3);
         }
     }
+
+    #[test]
+    fn decoder_excludes_incomplete_messages_from_unread_bytes() {
+        let wire = [frame(0, &[1; 20]), frame(0, b"next")].concat();
+        for (count, unread) in [(4, 4), (5, 0), (24, 0), (25, 20), (26, 21)] {
+            let mut decoder = FrameDecoder::new(20);
+            decoder.push(Bytes::copy_from_slice(&wire[..count]));
+            assert_eq!(decoder.has_another(), Ok(false));
+            assert_eq!(decoder.unread(), unread, "{count} bytes");
+        }
+    }
+
+    #[test]
+    fn decoder_end_allows_one_more_complete_frame() {
+        let wire = [frame(0, b"one"), frame(0, b"two")].concat();
+        for count in HEADER_LEN..=wire.len() {
+            let mut decoder = FrameDecoder::new(10);
+            decoder.push(Bytes::copy_from_slice(&wire[..count]));
+            decoder.has_another().unwrap();
+            let complete = count == HEADER_LEN + 3;
+            assert_eq!(decoder.end_after_next().is_ok(), complete, "{count} bytes");
+        }
+        assert_eq!(FrameDecoder::new(10).end_after_next(), Ok(()));
+    }
+
+    #[test]
+    fn whole_frames_end_before_an_incomplete_or_compressed_frame() {
+        let frames = [frame(0, b"one"), frame(0, b""), frame(1, b"two"), frame(0, b"three")];
+        let wire = frames.concat();
+        for count in 0..=wire.len() {
+            let mut decoder = FrameDecoder::new(10);
+            decoder.push(Bytes::copy_from_slice(&wire[..count]));
+            let frames = decoder.whole_frames();
+            let expected = [0, 8, 13].into_iter().rfind(|end| *end <= count).unwrap();
+            assert_eq!(frames.len(), expected, "{count} bytes");
+            assert_eq!(frames.is_empty(), expected == 0);
+            assert_eq!(decoder.unread(), count - expected);
+        }
+    }
+
+    #[test]
+    fn whole_frames_are_none_inside_a_frame() {
+        let mut decoder = FrameDecoder::new(1 << 20);
+        decoder.push(Bytes::copy_from_slice(&frame(0, &frame(0, b"inner"))[..HEADER_LEN]));
+        assert_eq!(decoder.next_frame(), Ok(None));
+        decoder.push(Bytes::from(frame(0, b"inner")));
+        assert!(decoder.whole_frames().is_empty());
+        assert!(decoder.next_frame().unwrap().is_some());
+    }
+
+    #[test]
+    fn whole_frames_stop_after_16_kib() {
+        let kib = frame(0, &[1; 1_024 - HEADER_LEN]);
+        let mut decoder = FrameDecoder::new(1 << 20);
+        decoder.push(kib.repeat(40).into());
+        for taken in [16, 16, 8, 0] {
+            assert_eq!(decoder.whole_frames().len(), taken * 1_024);
+        }
+        decoder.push(frame(0, &[1; 30_000]).into());
+        assert_eq!(decoder.whole_frames().len(), HEADER_LEN + 30_000);
+    }
+
+    #[test]
+    fn whole_frames_skip_bytes_that_were_not_read() {
+        let wire = [frame(0, b"one"), frame(0, b""), frame(0, b"three")].concat();
+        for most in 0..=5 {
+            let mut frames = WholeFrames(wire.clone().into());
+            let mut read = |expected: &[u8]| {
+                let next = frames.next(|mut payload| {
+                    assert_eq!(payload.remaining(), expected.len());
+                    payload.copy_to_bytes(most.min(expected.len()))
+                });
+                assert_eq!(next.unwrap(), expected[..most.min(expected.len())]);
+            };
+            read(b"one");
+            read(b"");
+            read(b"three");
+            assert!(frames.is_empty() && frames.next(|_| ()).is_none());
+        }
+    }
 }
