@@ -127,4 +127,23 @@ mod tests {
             assert_eq!(payload.into_bytes(), "abcdefgh"[count..]);
         }
     }
+
+    #[test]
+    fn payload_equality_ignores_the_pieces() {
+        assert_eq!(payload(), Payload::from(Bytes::from("abcdefgh")));
+        assert_ne!(payload(), Payload::from(Bytes::from("abcdefgx")));
+        assert_ne!(payload(), Payload::default());
+    }
+
+    #[test]
+    fn payload_chunks_are_the_pieces() {
+        let (mut payload, mut pieces) = (payload(), Vec::new());
+        while payload.has_remaining() {
+            let piece = Bytes::copy_from_slice(payload.chunk());
+            payload.advance(piece.len());
+            pieces.push(piece);
+        }
+        assert_eq!(pieces, ["abc", "d", "efgh"]);
+        assert_eq!(payload.chunk(), b"");
+    }
 }
