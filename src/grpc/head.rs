@@ -245,4 +245,43 @@ mod tests {
         assert_eq!(status.code(), Code::Unimplemented);
         assert!(status.message().contains("identity"));
     }
+
+    #[test]
+    fn encoding_identity_is_no_encoding() {
+        let headers = [("content-type", "application/grpc"), ("grpc-encoding", "identity")];
+        assert_eq!(parse("POST", &headers), Ok(RequestHead::default()));
+    }
+
+    #[test]
+    #[cfg(feature = "gzip")]
+    fn encoding_must_be_accepted_by_the_method() {
+        let request = http::Request::post("/s/m").header("content-type", "application/grpc");
+        let parts = request.header("grpc-encoding", "gzip").body(()).unwrap().into_parts().0;
+        assert_eq!(RequestHead::parse(&parts).unwrap().encoding, Some(Encoding::GZIP));
+        let rejection = RequestHead::parse_accepting(&parts, Encodings::of(&[])).unwrap_err();
+        let Rejection::Status(status) = rejection else { panic!("{rejection:?}") };
+        assert_eq!(status.code(), Code::Unimplemented);
+    }
+
+    #[test]
+    #[cfg(feature = "gzip")]
+    fn accept_encoding_is_found_in_any_of_several_lists() {
+        let mut headers = HeaderMap::new();
+        assert!(!accepts(&headers, Encoding::GZIP));
+        headers.append(GRPC_ACCEPT_ENCODING, HeaderValue::from_static("identity,br"));
+        assert!(!accepts(&headers, Encoding::GZIP));
+        headers.append(GRPC_ACCEPT_ENCODING, HeaderValue::from_static("identity, gzip"));
+        assert!(accepts(&headers, Encoding::GZIP));
+    }
+
+    #[test]
+    fn te_must_be_trailers() {
+        let mut headers = HeaderMap::new();
+        for (te, allowed) in [(None, false), (Some("gzip"), false), (Some("trailers"), true)] {
+            if let Some(te) = te {
+                headers.insert(TE, HeaderValue::from_static(te));
+            }
+            assert_eq!(require_te_trailers(&headers).is_ok(), allowed, "{te:?}");
+        }
+    }
 }

@@ -75,4 +75,10 @@ mod tests {
         }
         assert_eq!(parse("１S".as_bytes()), Err(Malformed));
     }
+
+    #[test]
+    fn timeout_of_a_century_sets_no_deadline() {
+        assert_eq!(parse(b"876000H"), Ok(None));
+        assert_eq!(parse(b"875999H"), Ok(Some(Duration::from_secs(875_999 * 3600))));
+    }
 }
