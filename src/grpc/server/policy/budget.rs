@@ -204,4 +204,21 @@ mod tests {
         share.settle(ALLOWANCE + STEP).unwrap();
         assert!(share.settle(ALLOWANCE + 2 * STEP).is_err());
     }
+
+    #[test]
+    fn budget_steps_are_4_kib_and_chunks_64_kib() {
+        let server = Arc::new(Budget::new(1 << 20));
+        let budgets = Budgets::new(1 << 20, &server);
+        let mut share = Share::new(&budgets);
+        for (held, bytes, reserved) in [
+            (4_096, 0, 0),
+            (4_097, 4_096, 65_536),
+            (8_193, 8_192, 65_536),
+            (69_632, 65_536, 65_536),
+            (69_633, 69_632, 131_072),
+        ] {
+            share.settle(held).unwrap();
+            assert_eq!((used(&budgets), server_used(&server)), (bytes, reserved), "{held} held");
+        }
+    }
 }

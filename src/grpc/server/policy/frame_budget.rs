@@ -47,3 +47,30 @@ impl FrameBudget {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn frame_budget_refills_over_time_up_to_its_maximum() {
+        let mut budget = FrameBudget::new(Instant::now(), false);
+        assert!(budget.spend(BUDGET_AT_FIRST) && !budget.spend(1));
+        tokio::time::advance(Duration::from_millis(1_500)).await;
+        assert!(budget.spend(1_500) && !budget.spend(1));
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert!(!budget.spend(BUDGET + 1) && budget.spend(BUDGET) && !budget.spend(1));
+        budget.earn(BUDGET + 1);
+        assert!(!budget.spend(BUDGET + 1) && budget.spend(BUDGET));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frame_budget_is_spent_before_it_refills() {
+        let mut budget = FrameBudget::new(Instant::now(), true);
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert!(budget.spend(BUDGET_OF_OFFENDERS));
+        assert!(budget.spend(BUDGET) && !budget.spend(1));
+    }
+}
