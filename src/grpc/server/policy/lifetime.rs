@@ -140,3 +140,82 @@ impl Lifetime {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::io::duplex;
+    use tokio::time::advance;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    const NONE: LifetimePolicy = LifetimePolicy {
+        idle: None,
+        age: None,
+        grace: None,
+        keepalive_time: None,
+        keepalive_timeout: Duration::ZERO,
+    };
+
+    fn poll(lifetime: &mut Lifetime, last_received: Instant) -> Poll<Expired> {
+        lifetime.poll(false, last_received, &mut Context::from_waker(Waker::noop()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lifetime_retires_once_after_the_idle_time() {
+        let policy = LifetimePolicy { idle: Some(10 * SECOND), grace: Some(SECOND), ..NONE };
+        let mut lifetime = Lifetime::new(policy, None, 0.0);
+        assert_eq!(lifetime.grace(), Some(SECOND));
+        assert_eq!(poll(&mut lifetime, Instant::now()), Poll::Pending);
+        advance(9 * SECOND).await;
+        lifetime.call_opened();
+        // The call ended between two polls.
+        for _ in 0..2 {
+            assert_eq!(poll(&mut lifetime, Instant::now()), Poll::Pending);
+            advance(9 * SECOND).await;
+        }
+        assert_eq!(poll(&mut lifetime, Instant::now()), Poll::Ready(Expired::Retire));
+        advance(20 * SECOND).await;
+        assert_eq!(poll(&mut lifetime, Instant::now()), Poll::Pending);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lifetime_age_is_spread_by_the_jitter() {
+        for (jitter, age) in [(0.0, 90), (0.5, 100), (1.0, 110)] {
+            let policy = LifetimePolicy { age: Some(100 * SECOND), ..NONE };
+            let mut lifetime = Lifetime::new(policy, None, jitter);
+            advance(age * SECOND - SECOND).await;
+            assert_eq!(poll(&mut lifetime, Instant::now()), Poll::Pending);
+            advance(SECOND).await;
+            assert_eq!(poll(&mut lifetime, Instant::now()), Poll::Ready(Expired::Retire));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keepalive_counts_from_the_last_input_until_the_timeout() {
+        let policy = LifetimePolicy {
+            keepalive_time: Some(10 * SECOND),
+            keepalive_timeout: 2 * SECOND,
+            ..NONE
+        };
+        let (server, client) = duplex(1 << 16);
+        let (server, client) =
+            tokio::join!(h2::server::handshake(server), h2::client::handshake(client));
+        let (mut server, _silent_client) = (server.unwrap(), client.unwrap());
+        let mut lifetime = Lifetime::new(policy, server.ping_pong(), 0.0);
+        let mut last_received = Instant::now();
+        assert_eq!(poll(&mut lifetime, last_received), Poll::Pending);
+        advance(3 * SECOND).await;
+        last_received = Instant::now();
+        // After 10 s the timer restarts, after 13 s the server sends a PING.
+        for wait in [7, 3, 1] {
+            advance(wait * SECOND).await;
+            assert_eq!(poll(&mut lifetime, last_received), Poll::Pending);
+        }
+        advance(SECOND).await;
+        assert_eq!(poll(&mut lifetime, last_received), Poll::Ready(Expired::Dead));
+    }
+}
