@@ -167,3 +167,119 @@ fn abandoning_counts_after_the_call_has_ended() {
     assert!(exchange.is_abandoned());
     assert_eq!(exchange.ended(), Some(Status::deadline_exceeded("first")));
 }
+
+#[test]
+fn only_message_is_received_after_the_half_close() {
+    let cut = Err("the stream ended in the middle of a message");
+    let none = Err("the method takes exactly one request message, none arrived");
+    let more = Err("the method takes exactly one request message, more arrived");
+    let cases: [(&[u8], Result<&[u8], &str>); 6] = [
+        (&[], none),
+        (&[0, 0, 0, 0, 1], cut),
+        (&[0, 0, 0, 0, 1, 7], Ok(&[7])),
+        (&[0, 0, 0, 0, 1, 7, 0], cut),
+        (&[0, 0, 0, 0, 1, 7, 0, 0, 0, 0, 0], more),
+        (&[7, 0, 0, 0, 0], Err("message with the invalid compression flag 7: wanted 0 or 1")),
+    ];
+    for (input, expected) in cases {
+        let exchange = exchange();
+        exchange.lock().inbound.receive(Bytes::copy_from_slice(input));
+        let waits = exchange.poll_only(&mut noop()).is_pending();
+        assert_eq!(exchange.lock().inbound.take_reader().is_some(), waits);
+        assert_eq!(waits, !input.starts_with(&[7]) && expected != more, "{input:?}");
+        exchange.lock().inbound.finish(Ok(()));
+        let Poll::Ready(message) = exchange.poll_only(&mut noop()) else { panic!("{input:?}") };
+        let message = message.map(|message| message.into_bytes());
+        let message = message.as_deref().map_err(|status| status.message());
+        assert_eq!(message, expected);
+    }
+}
+
+#[test]
+fn only_message_does_not_hide_a_transport_error() {
+    let exchange = exchange();
+    let mut state = exchange.lock();
+    state.inbound.receive(Bytes::from_static(&[0; HEADER_LEN]));
+    state.inbound.finish(Err(Status::unavailable("reset")));
+    state.inbound.finish(Ok(()));
+    drop(state);
+    let Poll::Ready(Err(status)) = exchange.poll_only(&mut noop()) else { panic!() };
+    assert_eq!(status.message(), "reset");
+}
+
+#[test]
+fn stream_ends_after_its_messages() {
+    let exchange = exchange();
+    exchange.lock().inbound.receive(Bytes::from_static(&[0, 0, 0, 0, 1, 7]));
+    let received = exchange.poll_received(&mut noop());
+    assert!(matches!(received, Poll::Ready(Ok(Received::Frames(_)))));
+    assert!(exchange.poll_received(&mut noop()).is_pending());
+    let mut state = exchange.lock();
+    assert!(state.inbound.take_reader().is_some());
+    state.inbound.receive(Bytes::from_static(&[0, 0, 0, 0, 1]));
+    drop(state);
+    assert!(exchange.poll_received(&mut noop()).is_pending());
+    let mut state = exchange.lock();
+    state.inbound.receive(Bytes::from_static(&[8]));
+    state.inbound.finish(Ok(()));
+    drop(state);
+    let received = exchange.poll_received(&mut noop());
+    let Poll::Ready(Ok(Received::Message(message))) = received else { panic!() };
+    assert_eq!(message.into_bytes(), &[8][..]);
+    let received = exchange.poll_received(&mut noop());
+    assert!(matches!(received, Poll::Ready(Ok(Received::End))));
+}
+
+#[test]
+fn stream_cut_inside_a_message_is_an_error() {
+    let exchange = exchange();
+    exchange.lock().inbound.receive(Bytes::from_static(&[0, 0, 0, 0, 1]));
+    exchange.lock().inbound.finish(Ok(()));
+    let Poll::Ready(Err(status)) = exchange.poll_received(&mut noop()) else { panic!() };
+    assert_eq!(status.message(), "the stream ended in the middle of a message");
+}
+
+#[test]
+fn held_memory_includes_messages_being_decoded() {
+    let exchange = exchange();
+    let read_buffer = 16 * 1024;
+    exchange.lock().inbound.receive(Bytes::from_static(&[0, 0, 0, 0, 1, 7]));
+    assert!(exchange.poll_received(&mut noop()).is_ready());
+    let mut state = exchange.lock();
+    assert_eq!(state.held(), 6);
+    state.inbound.receive(Bytes::from_static(&[0, 0]));
+    assert_eq!(state.held(), 6 + read_buffer);
+    state.compact();
+    assert_eq!(state.held(), 6 + 2);
+    drop(state);
+    assert!(exchange.poll_received(&mut noop()).is_pending());
+    assert_eq!(exchange.lock().held(), 2);
+}
+
+#[test]
+#[cfg(feature = "gzip")]
+fn held_memory_includes_messages_being_decompressed() {
+    let exchange = Exchange::new(Terms { encoding: Some(Encoding::GZIP), ..terms(1 << 20) });
+    let mut message = bytes::BytesMut::new();
+    let compressed = Encoding::GZIP.compress(&[0; 1 << 20]).unwrap();
+    crate::grpc::frame::put_compressed(&mut message, &compressed).unwrap();
+    exchange.lock().inbound.receive(message.freeze());
+    assert!(exchange.poll_received(&mut noop()).is_pending());
+    let mut state = exchange.lock();
+    let inflating = state.held();
+    assert!(inflating > 64 * 1024, "{inflating}");
+    state.inbound.receive(Bytes::from_static(&[0, 0]));
+    assert_eq!(state.held(), inflating + 16 * 1024);
+}
+
+#[test]
+fn flow_control_lets_64_kib_wait_for_the_handler() {
+    let exchange = Exchange::new(terms(1 << 20));
+    let mut state = exchange.lock();
+    let message = [&[0, 0, 1, 0x86, 0xa0][..], &[7; 100_000]].concat();
+    state.inbound.receive(message.into());
+    assert_eq!(state.release(), 65_536);
+    assert_eq!(state.release(), 0);
+    state.inbound.discard();
+    assert_eq!(state.release(), 34_464 + HEADER_LEN);
+}
