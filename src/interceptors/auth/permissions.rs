@@ -146,4 +146,36 @@ mod tests {
         let scopes = Permissions::new().scope("reader", ["*"]).unwrap();
         assert!(!roles.allow(&by_scope, &GET) && scopes.allow(&by_scope, &GET));
     }
+
+    #[test]
+    fn permissions_open_methods_without_authentication() {
+        let permissions = Permissions::new().open("a.Users/Get").unwrap().open("*/Put").unwrap();
+        assert!(permissions.is_open(&GET) && permissions.is_open(&PUT));
+        assert!(!permissions.is_open(&OTHER));
+        let stranger = Principal::new("stranger", PrincipalKind::Token);
+        assert!(!permissions.allow(&stranger, &GET), "an open method needs no rule");
+    }
+
+    #[test]
+    fn permissions_of_authenticated_principals_need_no_role() {
+        let permissions = Permissions::new().authenticated(["a.Users/*"]).unwrap();
+        let stranger = Principal::new("stranger", PrincipalKind::Token);
+        assert!(permissions.allow(&stranger, &GET) && !permissions.allow(&stranger, &OTHER));
+    }
+
+    #[test]
+    fn permissions_add_up() {
+        let permissions = Permissions::new()
+            .open("*/Put")
+            .and_then(|rules| rules.role("reader", ["a.Users/Get"]))
+            .and_then(|rules| rules.scope("other", ["a.Users2/Get"]))
+            .and_then(|rules| rules.authenticated(["a.Users/Put"]))
+            .unwrap();
+        let scopes = vec!["other".into()];
+        let both = Principal::with("x", PrincipalKind::Token, vec!["reader".into()], scopes);
+        for method in [&GET, &PUT, &OTHER] {
+            assert!(permissions.allow(&both, method), "{}", method.path);
+        }
+        assert!(permissions.is_open(&PUT));
+    }
 }
