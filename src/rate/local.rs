@@ -195,4 +195,26 @@ mod tests {
             assert_eq!((0..10).filter(|_| table.take(client, RATE).is_ok()).count(), 3);
         }
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn rate_table_full_of_idle_clients_counts_new_ones() {
+        let table = Local::with_room_for(1);
+        let slots = SHARDS * WAYS;
+        for client in 0..slots * 8 {
+            assert!(table.take(("gone", client), RATE).is_ok());
+        }
+        tokio::time::advance(2 * RATE.period).await;
+        for client in 0..slots / 4 {
+            assert!((0..3).all(|_| table.take(("there", client), RATE).is_ok()));
+        }
+        let refused = (0..slots / 4).filter(|client| table.peek(("there", *client), RATE).is_err());
+        // A set may be full of them by chance.
+        assert!(refused.count() > slots / 4 * 9 / 10);
+    }
+
+    #[test]
+    fn rate_table_debug_omits_the_clients() {
+        let table = Local::with_room_for(1000);
+        assert_eq!(format!("{table:?}"), "Local { .. }");
+    }
 }

@@ -164,4 +164,13 @@ mod tests {
         let forever = Rate { calls: u32::MAX, period: Duration::MAX };
         assert_eq!(passed(forever, 0..10), 10);
     }
+
+    #[test]
+    #[cfg(feature = "redis")]
+    fn rate_period_is_rounded_up_to_microseconds() {
+        for (period, micros) in [(0, 1), (1_000, 1), (1_001, 2), (60 * SECOND, 60_000_000)] {
+            let rate = Rate { calls: 1, period: Duration::from_nanos(period) };
+            assert_eq!(rate.micros(), micros, "{period} ns");
+        }
+    }
 }
