@@ -92,7 +92,7 @@ impl Budgets {
         // Keep one spare chunk while calls hold bytes, so that short calls do not touch the shared
         // counter.
         let kept = if used.bytes == 0 { 0 } else { used.bytes.next_multiple_of(CHUNK) + CHUNK };
-        if let Some(spare) = used.reserved.checked_sub(kept).filter(|spare| *spare > 0) {
+        if let Some(spare @ 1..) = used.reserved.checked_sub(kept) {
             self.server.give_back(spare);
             used.reserved = kept;
         }
@@ -134,6 +134,10 @@ impl Drop for Share {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
     use super::*;
 
     fn used(budgets: &Budgets) -> usize {
@@ -220,5 +224,23 @@ mod tests {
             share.settle(held).unwrap();
             assert_eq!((used(&budgets), server_used(&server)), (bytes, reserved), "{held} held");
         }
+    }
+
+    #[test]
+    fn budget_is_not_locked_while_a_share_stays_the_same() {
+        let budgets = Budgets::new(1 << 20, &Arc::new(Budget::new(1 << 20)));
+        let [mut small, mut large] = [(); 2].map(|()| Share::new(&budgets));
+        large.settle(ALLOWANCE + STEP).unwrap();
+        let used = budgets.lock();
+        let (done, finished) = mpsc::channel();
+        thread::spawn(move || {
+            small.settle(ALLOWANCE).unwrap();
+            drop(small);
+            large.settle(ALLOWANCE + 1).unwrap();
+            done.send(large)
+        });
+        let large = finished.recv_timeout(Duration::from_secs(10));
+        drop(used);
+        assert!(large.is_ok(), "a share waits for the lock");
     }
 }
