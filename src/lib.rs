@@ -178,7 +178,7 @@ pub use crate::grpc::router::{ConfigName, Router};
 pub use crate::grpc::server::{ClientCertificate, SharedTls, Tls};
 #[doc(inline)]
 pub use crate::grpc::server::{
-    Listeners, Server, ServerStats, exit_at_next_signal, shutdown_signal,
+    Http2, Listeners, Server, ServerStats, exit_at_next_signal, shutdown_signal,
 };
 #[doc(inline)]
 pub use crate::grpc::service::{Service, ServiceBuilder, ServiceInfo};

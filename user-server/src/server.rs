@@ -16,6 +16,7 @@ const SOCKET_MODE: u32 = 0o600;
 pub(crate) fn build(config: &Config) -> Server {
     let (limits, connection) = (&config.limits, &config.connection);
     let mut server = Server::new()
+        .http2(config.server.http2)
         .workers(workers(config))
         .max_connections(limits.max_connections as usize)
         .handshakes_per_minute(limits.handshakes_per_minute)

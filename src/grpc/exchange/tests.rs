@@ -173,7 +173,8 @@ fn only_message_is_received_after_the_half_close() {
     let cut = Err("the stream ended in the middle of a message");
     let none = Err("the method takes exactly one request message, none arrived");
     let more = Err("the method takes exactly one request message, more arrived");
-    let cases: [(&[u8], Result<&[u8], &str>); 6] = [
+    type Case = (&'static [u8], Result<&'static [u8], &'static str>);
+    let cases: [Case; 6] = [
         (&[], none),
         (&[0, 0, 0, 0, 1], cut),
         (&[0, 0, 0, 0, 1, 7], Ok(&[7])),

@@ -4,10 +4,18 @@ use super::Server;
 #[cfg(feature = "tls")]
 use super::SharedTls;
 use super::policy::pings::PingPolicy;
+use super::settings::Http2;
 use crate::grpc::options::CallOptions;
 
 /// Settings.
 impl Server {
+    /// Sets the implementation of HTTP/2. The default is [`Http2::H2`].
+    #[must_use]
+    pub fn http2(mut self, http2: Http2) -> Self {
+        self.settings.http2 = http2;
+        self
+    }
+
     /// Serves connections on this many threads, each with its own runtime. Zero, the default,
     /// serves them as tasks of the caller's runtime.
     ///

@@ -54,6 +54,7 @@ use self::policy::offenders::Offenders;
 use self::scheduling::handler_runtime::HandlerRuntime;
 use self::scheduling::timer::later;
 use self::scheduling::workers::{Job, Workers};
+pub use self::settings::Http2;
 use self::settings::Settings;
 pub use self::signals::exit_at_next_signal;
 pub use self::signals::shutdown_signal;

@@ -19,9 +19,22 @@ const SERVER_BUFFER_LIMIT: usize = 256 * 1024 * 1024;
 #[cfg(feature = "tls")]
 const HANDSHAKES_PER_MINUTE: u32 = 6000;
 
+/// An implementation of HTTP/2.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Http2 {
+    /// The crate h2.
+    #[default]
+    H2,
+    /// The engine of this crate. It takes less CPU time and memory, and enforces its limits before
+    /// it handles a frame. It is newer than h2 and less proven.
+    Native,
+}
+
 /// The settings of a server and of its connections.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
+    pub(super) http2: Http2,
     pub(super) max_connections: usize,
     pub(super) max_concurrent_streams: u32,
     pub(super) max_header_list_size: u32,
@@ -48,6 +61,7 @@ pub(super) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            http2: Http2::default(),
             max_connections: MAX_CONNECTIONS,
             // Ten times the minimum that RFC 9113 (6.5.2) recommends.
             max_concurrent_streams: 1000,

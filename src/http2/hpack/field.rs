@@ -36,6 +36,7 @@ pub(crate) enum Value {
     /// The value of a header, of `:protocol` or of `:status`.
     Header(HeaderValue),
     /// Bytes that the name's values cannot have. The message is malformed.
+    #[cfg_attr(not(any(test, fuzzing)), expect(dead_code, reason = "only tests read the bytes"))]
     Invalid(Bytes),
 }
 
@@ -112,6 +113,7 @@ impl Value {
         parsed.unwrap_or_else(|| Self::Invalid(Bytes::copy_from_slice(value)))
     }
 
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Method(method) => method.as_str().as_bytes(),

@@ -8,12 +8,6 @@
 //! Names and values are parsed when they enter the dynamic table. A field that the peer sends as an
 //! index costs neither parsing nor an allocation.
 
-#![cfg_attr(
-    not(any(test, fuzzing)),
-    expect(dead_code, reason = "the HTTP/2 engine does not use it yet")
-)]
-#![cfg_attr(not(test), expect(unused_imports, reason = "the HTTP/2 engine does not use it yet"))]
-
 mod decoder;
 mod encoder;
 mod field;
@@ -27,7 +21,9 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::decoder::{DecodeError, Decoder};
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::decoder::DecodeError;
+pub(crate) use self::decoder::Decoder;
 pub(crate) use self::encoder::Encoder;
 pub(crate) use self::field::{Field, Name, Value};
 

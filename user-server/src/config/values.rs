@@ -11,8 +11,8 @@ use super::kind::{Choices, Kind};
 use super::mistakes;
 use super::setting::without_password;
 use crate::store::sqlite::Durability;
-use balafon::Encoding;
 use balafon::interceptors::traces::{Endpoint, Header};
+use balafon::{Encoding, Http2};
 
 /// HOST:PORT or `unix:PATH`, as [`Listeners::bind`](balafon::Listeners::bind) takes it. The prefix `proxy:`
 /// turns the PROXY protocol on.
@@ -234,6 +234,10 @@ impl Kind for LogLevel {
 
 impl Choices for Durability {
     const ALL: &[(&str, Self)] = &[("full", Self::Full), ("relaxed", Self::Relaxed)];
+}
+
+impl Choices for Http2 {
+    const ALL: &[(&str, Self)] = &[("h2", Self::H2), ("native", Self::Native)];
 }
 
 impl Choices for LogFormat {

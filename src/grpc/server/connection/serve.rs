@@ -15,8 +15,9 @@ use crate::grpc::call::Peer;
 use crate::grpc::server::accept::proxy_protocol;
 use crate::grpc::server::drain::Drain;
 use crate::grpc::server::scheduling::timer::{later, timer_at};
+use crate::grpc::server::settings::Http2;
 use crate::grpc::server::transport::closing::LAST_FRAMES;
-use crate::grpc::server::transport::{H2, Transport};
+use crate::grpc::server::transport::{H2, Native, Transport};
 use crate::grpc::status::Status;
 
 /// Serves one connection until it closes or the drain ends.
@@ -55,7 +56,11 @@ async fn serve_over<T>(
 ) where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    serve_by::<H2<T>>(opened, context, drain).await;
+    // On the heap, so that a connection needs memory for one transport only.
+    match context.settings.http2 {
+        Http2::H2 => Box::pin(serve_by::<H2<T>>(opened, context, drain)).await,
+        Http2::Native => Box::pin(serve_by::<Native<T>>(opened, context, drain)).await,
+    }
 }
 
 /// Serves over the transport `T`. Opening the socket and the HTTP/2 handshake share the handshake

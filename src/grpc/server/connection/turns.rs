@@ -105,7 +105,11 @@ impl<T: Transport> Connection<T> {
                 Poll::Ready(Ended::Retired) if !closed => return Poll::Ready(Ended::Retired),
                 Poll::Ready(Ended::GoAway) => return self.over(Ended::GoAway, turn_cx),
                 Poll::Ready(_) => return self.over(Ended::Closed, turn_cx),
-                Poll::Pending if closed => return self.over(Ended::Closed, turn_cx),
+                Poll::Pending if closed => {
+                    let failed = self.transport.has_failed();
+                    let ended = if failed { Ended::GoAway } else { Ended::Closed };
+                    return self.over(ended, turn_cx);
+                }
                 Poll::Pending => {}
             }
             if self.turn.rest() {

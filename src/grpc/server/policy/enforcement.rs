@@ -4,10 +4,10 @@ use tokio::time::Instant;
 
 use super::data_throttle::DataThrottle;
 use super::frame_budget::FrameBudget;
-use super::observed_frame::ObservedFrame;
 use super::pings::{PingPolicy, PingStrikes};
 use super::shared_state::SharedState;
 use crate::http2::error_code::ErrorCode;
+use crate::http2::policy::ObservedFrame;
 
 // Costs and earnings, in units of the frame budget.
 
@@ -101,8 +101,8 @@ impl EnforcementPolicy {
     }
 
     /// Records that the client has sent something.
-    pub(crate) fn input_arrived(&mut self) {
-        self.last_received = Instant::now();
+    pub(crate) fn input_arrived(&mut self, now: Instant) {
+        self.last_received = now;
     }
 
     /// Judges a frame from the client.

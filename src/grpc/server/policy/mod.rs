@@ -6,7 +6,6 @@ pub(crate) mod data_throttle;
 pub(crate) mod enforcement;
 mod frame_budget;
 pub(crate) mod lifetime;
-pub(crate) mod observed_frame;
 pub(crate) mod offenders;
 pub(crate) mod pings;
 pub(crate) mod shared_state;

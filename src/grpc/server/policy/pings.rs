@@ -64,7 +64,7 @@ mod tests {
 
     use super::*;
     use crate::grpc::server::policy::enforcement::{EnforcementPolicy, GoAway};
-    use crate::grpc::server::policy::observed_frame::ObservedFrame;
+    use crate::http2::policy::ObservedFrame;
 
     fn policy(pings: PingPolicy) -> EnforcementPolicy {
         EnforcementPolicy::new(pings, Arc::default(), false)

@@ -39,9 +39,7 @@ impl FirstBytes {
     /// Ends the wait with these bytes. Returns the client's protocol if it is a known one other
     /// than HTTP/2.
     pub(crate) fn received(&mut self, bytes: &[u8]) -> Option<OtherProtocol> {
-        if self.timer.take().is_none() {
-            return None;
-        }
+        let _awaited = self.timer.take()?;
         self.other_protocol = OtherProtocol::detect(bytes);
         self.other_protocol
     }

@@ -2,8 +2,8 @@
 //! connection without its calls. A [`Stream`] is one request with its response.
 //!
 //! ```text
-//!  connection::turns::Connection<T>        --- Transport --->  H2
-//!  connection::server_call::ServerCall<S>  --- Stream ------>  H2Stream
+//!  connection::turns::Connection<T>        --- Transport --->  H2, Native
+//!  connection::server_call::ServerCall<S>  --- Stream ------>  H2Stream, NativeStream
 //! ```
 //!
 //! The other modules are parts that each transport over a socket needs.
@@ -11,6 +11,7 @@
 pub(crate) mod closing;
 pub(crate) mod first_bytes;
 mod h2;
+mod native;
 pub(crate) mod read_gate;
 pub(crate) mod write_buffer;
 
@@ -23,6 +24,7 @@ use http::{Response, request};
 use tokio::time::Instant;
 
 pub(crate) use self::h2::H2;
+pub(crate) use self::native::Native;
 use crate::grpc::server::connection::context::ConnectionContext;
 use crate::grpc::server::policy::enforcement::GoAway;
 use crate::http2::error_code::ErrorCode;
@@ -31,7 +33,7 @@ use crate::http2::error_code::ErrorCode;
 ///
 /// Its methods queue frames. Only [`write`](Self::write) and [`close`](Self::close) have to write
 /// them, so that the frames of several turns share a system call.
-pub(crate) trait Transport: Sized + Unpin {
+pub(crate) trait Transport: Pings + Sized + Unpin {
     /// The socket.
     type Io;
     type Stream: Stream;
@@ -58,6 +60,12 @@ pub(crate) trait Transport: Sized + Unpin {
     /// The client has violated the policy.
     fn check_policy(&mut self, calls: usize, refused: u32) -> Result<Instant, GoAway>;
 
+    /// Whether the client has broken the protocol. If so, a GOAWAY waits to be written by
+    /// [`close`](Self::close).
+    fn has_failed(&self) -> bool {
+        false
+    }
+
     /// Announces the end of the connection. The client may still open streams until it has
     /// acknowledged that (RFC 9113, 6.8).
     fn graceful_shutdown(&mut self);
@@ -65,15 +73,18 @@ pub(crate) trait Transport: Sized + Unpin {
     /// Queues a last GOAWAY frame. The connection must be closed or dropped next.
     fn go_away(&mut self, code: ErrorCode, debug: &'static str);
 
+    /// Writes the queued frames and closes the connection, so that the client can read them.
+    fn close(self) -> impl Future<Output = ()>;
+}
+
+/// The PING frames of keepalive.
+pub(crate) trait Pings {
     /// Queues a PING. Returns false if it cannot, because one is in flight or the connection is
     /// closing.
     fn ping(&mut self) -> bool;
 
     /// Ready when the client has acknowledged the PING.
     fn poll_pong(&mut self, cx: &mut Context<'_>) -> Poll<()>;
-
-    /// Writes the queued frames and closes the connection, so that the client can read them.
-    fn close(self) -> impl Future<Output = ()>;
 }
 
 /// One request and its response. Dropping it resets the stream if it is still open: with NO_ERROR

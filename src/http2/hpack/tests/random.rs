@@ -138,7 +138,8 @@ impl AnyEncoder {
         }
         let (pattern, prefix) =
             self.random.pick(&[(0x40, 0x3f), (0x40, 0x3f), (0, 0xf), (0x10, 0xf)]);
-        let name = self.index(|entry| entry.0 == field.0).filter(|_| self.random.0 % 4 > 0);
+        let name =
+            self.index(|entry| entry.0 == field.0).filter(|_| !self.random.0.is_multiple_of(4));
         integer::encode(pattern, prefix, name.unwrap_or(0), &mut self.block);
         if name.is_none() {
             self.string(&field.0);

@@ -3,6 +3,7 @@ use crate::config::limits::Proxy;
 use crate::config::setting::{KindOf, Secret, Section, Setting, settings};
 use crate::config::values::{Address, Store};
 use crate::store::sqlite::Durability;
+use balafon::Http2;
 
 settings! {
     struct ServerSettings in "", "Server";
@@ -30,6 +31,13 @@ settings! {
         default: Some("auto"),
         help: "The number of threads that serve calls. New connections are spread over them. auto \
             is one thread per core",
+    }
+    http2: Choice<Http2> = "http2" {
+        flag: "http2",
+        value: "IMPLEMENTATION",
+        default: Some("h2"),
+        help: "The implementation of HTTP/2. h2: the h2 crate. native: the engine of this project, \
+            which takes less CPU time and memory but is less proven",
     }
     reflection: Switch = "reflection" {
         flag: "reflection",

@@ -1,8 +1,8 @@
 //! Parses the frames of one direction of a connection, sans I/O. h2 handles SETTINGS, PING and
 //! other frames without reporting them. The enforcement policy needs them.
 
-use crate::grpc::server::policy::observed_frame::ObservedFrame;
 use crate::http2::error_code::ErrorCode;
+use crate::http2::policy::ObservedFrame;
 
 /// The 24 bytes that a client sends first (RFC 9113, 3.4).
 const PREFACE_LEN: usize = 24;

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use self::send_buffer::SendBufferLimit;
 use self::socket::Socket;
 use self::stream::H2Stream;
-use super::Transport;
+use super::{Pings, Transport};
 use crate::grpc::call::Peer;
 use crate::grpc::server::connection::context::ConnectionContext;
 use crate::grpc::server::policy::enforcement::GoAway;
@@ -43,6 +43,19 @@ pub(crate) struct H2<T> {
     send_buffer: Arc<SendBufferLimit>,
     /// For the log.
     peer: Arc<Peer>,
+}
+
+impl<T> Pings for H2<T> {
+    fn ping(&mut self) -> bool {
+        self.ping_pong.as_mut().is_some_and(|ping_pong| ping_pong.send_ping(Ping::opaque()).is_ok())
+    }
+
+    fn poll_pong(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.ping_pong {
+            Some(ping_pong) => ping_pong.poll_pong(cx).map(|_| ()),
+            None => Poll::Pending,
+        }
+    }
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Transport for H2<T> {
@@ -112,17 +125,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Transport for H2<T> {
 
     fn go_away(&mut self, code: ErrorCode, debug: &'static str) {
         self.socket.go_away(code, debug);
-    }
-
-    fn ping(&mut self) -> bool {
-        self.ping_pong.as_mut().is_some_and(|ping_pong| ping_pong.send_ping(Ping::opaque()).is_ok())
-    }
-
-    fn poll_pong(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.ping_pong {
-            Some(ping_pong) => ping_pong.poll_pong(cx).map(|_| ()),
-            None => Poll::Pending,
-        }
     }
 
     async fn close(self) {

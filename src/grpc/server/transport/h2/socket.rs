@@ -162,7 +162,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<T> {
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         let Shared { client, policy, .. } = shared;
-        policy.input_arrived();
+        policy.input_arrived(Instant::now());
         client.read(received, |frame| policy.received(frame));
         if policy.go_away().is_some() {
             buf.set_filled(before);
