@@ -21,7 +21,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use balafon::{
-    CallOptions, Request, Response, Router, Rpc, Server, Service, Sink, Status, Streaming,
+    CallOptions, Http2, Request, Response, Router, Rpc, Server, Service, Sink, Status, Streaming,
 };
 use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
@@ -42,6 +42,8 @@ mod mode {
     pub const IS_PATIENT: u8 = 8;
     /// All steps arrive at once.
     pub const IN_ONE_WRITE: u8 = 16;
+    /// The server uses its own engine instead of the crate h2.
+    pub const NATIVE: u8 = 32;
 }
 
 /// Virtual time, far more than any wait of the server that a client can cause.
@@ -58,7 +60,8 @@ fuzz_target!(|input: &[u8]| {
         .expect("a runtime without I/O needs nothing that may be missing");
     runtime.block_on(async {
         let (near, far) = tokio::io::duplex(16 * 1024);
-        let server = tokio::spawn(serve(far));
+        let native = input.first().is_some_and(|mode| mode & mode::NATIVE != 0);
+        let server = tokio::spawn(serve(far, if native { Http2::Native } else { Http2::H2 }));
         client(near, input).await;
         let ended = timeout(PATIENCE, server).await.expect("the connection outlives its client");
         ended.expect("the connection's future panicked");
@@ -66,8 +69,9 @@ fuzz_target!(|input: &[u8]| {
     });
 });
 
-async fn serve(io: DuplexStream) {
+async fn serve(io: DuplexStream, http2: Http2) {
     Server::new()
+        .http2(http2)
         .max_concurrent_streams(4)
         .max_header_list_size(1024)
         .calls(

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use balafon::{
     Call, CallOptions, Interceptor, Listeners, Next, Outcome, Peer as ClientPeer, PeerAddr,
-    Request, Response, Router, Rpc, Server, Service, Status, testing,
+    Request, Response, Router, Rpc, Service, Status, testing,
 };
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -84,7 +84,7 @@ async fn listeners_are_added_to_others() {
     }
     let router = Router::new().add(said(&SAY, Arc::default()));
     let (stop, stopped) = oneshot::channel::<()>();
-    let served = tokio::spawn(Server::new().serve(listeners, router, async {
+    let served = tokio::spawn(crate::support::server().serve(listeners, router, async {
         let _ = stopped.await;
     }));
     for address in addresses {
@@ -97,7 +97,7 @@ async fn listeners_are_added_to_others() {
 
 #[tokio::test]
 async fn run_inside_a_runtime_says_what_to_do() {
-    let error = Server::new().run("127.0.0.1:0", Router::new()).unwrap_err();
+    let error = crate::support::server().run("127.0.0.1:0", Router::new()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::Other);
     assert!(error.to_string().contains("await Server::serve"), "{error}");
 }

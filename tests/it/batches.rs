@@ -3,7 +3,7 @@
 use balafon::google::rpc::BadRequest;
 use balafon::prost::Message;
 use balafon::testing::{Recorder, Requests, requests};
-use balafon::{Code, Encoding, Request, Response, Router, Server, Status, Streaming};
+use balafon::{Code, Encoding, Request, Response, Router, Status, Streaming};
 use bytes::Bytes;
 use std::time::Duration;
 use tokio::time::{Instant, advance};
@@ -214,7 +214,7 @@ async fn waiting_streams_do_not_hold_long_messages() {
 async fn atomic_stream_is_held_within_the_buffer_limit() {
     let long = CreateUserRequest { name: "😀".repeat(100), email: "a@b.co".into() };
     for (mode, status) in [("atomic", "8"), ("chunked", "0")] {
-        let server = Server::new().connection_buffer_limit(128 * 1024);
+        let server = crate::support::server().connection_buffer_limit(128 * 1024);
         let users = Users::new(MemoryStore::new()).chunks(10, HOUR);
         let server = TestServer::start_with(server, Router::new().add(users.into_service())).await;
         let mut peer = Peer::connect(server.addr).await;
@@ -238,7 +238,7 @@ async fn atomic_stream_is_held_within_the_buffer_limit() {
 #[tokio::test]
 async fn stream_without_room_reports_the_stored_users() {
     // Every chunk but the last is stored; then a message does not fit.
-    let server = Server::new().connection_buffer_limit(128 * 1024);
+    let server = crate::support::server().connection_buffer_limit(128 * 1024);
     let users = Users::new(MemoryStore::new()).chunks(10, HOUR);
     let server = TestServer::start_with(server, Router::new().add(users.into_service())).await;
     let mut peer = Peer::connect(server.addr).await;

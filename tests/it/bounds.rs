@@ -39,7 +39,7 @@ fn compressed(encoding: Encoding, text: &str) -> Vec<u8> {
 #[tokio::test]
 async fn held_messages_count_until_the_half_close() {
     let limit = 1024 * KIB;
-    let (_server, mut raw) = start(Server::new().connection_buffer_limit(limit)).await;
+    let (_server, mut raw) = start(crate::support::server().connection_buffer_limit(limit)).await;
     let message = framed(&"x".repeat(200 * KIB));
     let mut refused = 0;
     for stream in (1..40).step_by(2) {
@@ -56,7 +56,7 @@ async fn held_messages_count_until_the_half_close() {
 #[tokio::test]
 async fn compressed_messages_are_held_compressed_until_the_half_close() {
     let limit = 1024 * KIB;
-    let (_server, mut raw) = start(Server::new().connection_buffer_limit(limit)).await;
+    let (_server, mut raw) = start(crate::support::server().connection_buffer_limit(limit)).await;
     let text = "x".repeat(60 * KIB);
     let head = head_with(UNARY, &[("grpc-encoding", "gzip")]);
     let message = compressed(Encoding::GZIP, &text);
@@ -73,7 +73,7 @@ async fn compressed_messages_are_held_compressed_until_the_half_close() {
 #[tokio::test]
 async fn request_metadata_counts() {
     let limit = 256 * KIB;
-    let (_server, mut raw) = start(Server::new().connection_buffer_limit(limit)).await;
+    let (_server, mut raw) = start(crate::support::server().connection_buffer_limit(limit)).await;
     // Small headers, each of which takes an entry of a table.
     let fields: Vec<_> = (0..300).map(|_| ("a", "b")).collect();
     let head = head_with(UNARY, &fields);
@@ -89,7 +89,7 @@ async fn request_metadata_counts() {
 #[tokio::test]
 async fn short_chunks_count_as_little_as_they_are() {
     let limit = 256 * KIB;
-    let (_server, mut raw) = start(Server::new().connection_buffer_limit(limit)).await;
+    let (_server, mut raw) = start(crate::support::server().connection_buffer_limit(limit)).await;
     // Each call holds a kibibyte of an unfinished message, in a read buffer of its own.
     let part = [&[0, 0, 0x40, 0, 0][..], &[b'x'; KIB]].concat();
     let unknown = [0; 8 * KIB];
@@ -103,7 +103,7 @@ async fn short_chunks_count_as_little_as_they_are() {
 
 #[tokio::test]
 async fn early_answers_let_the_client_finish() {
-    let (_server, mut raw) = start(Server::new()).await;
+    let (_server, mut raw) = start(crate::support::server()).await;
     raw.headers(1, &head("/test.Echo/Missing"), false).await;
     assert_eq!(raw.answer(1).await.last().unwrap().field("grpc-status"), Some("12"));
     for _ in 0..10 {
@@ -115,7 +115,7 @@ async fn early_answers_let_the_client_finish() {
 
 #[tokio::test]
 async fn early_answers_cause_no_error_while_the_client_sends() {
-    let (_server, mut raw) = start(Server::new()).await;
+    let (_server, mut raw) = start(crate::support::server()).await;
     raw.headers(1, &head("/test.Echo/Missing"), false).await;
     raw.answer(1).await;
     for _ in 0..17 {
@@ -128,7 +128,7 @@ async fn early_answers_cause_no_error_while_the_client_sends() {
 /// The case of curl before 8.0, which waits for ever to send the rest of a stated length.
 #[tokio::test]
 async fn early_answer_waits_for_a_short_content_length() {
-    let (_server, mut raw) = start(Server::new()).await;
+    let (_server, mut raw) = start(crate::support::server()).await;
     let request = framed("all of it");
     let length = request.len().to_string();
     let stated = head_with("/test.Echo/Missing", &[("content-length", &length)]);
@@ -149,7 +149,7 @@ async fn early_answer_waits_for_a_short_content_length() {
 
 #[tokio::test]
 async fn early_answers_leave_the_connection_alone() {
-    let (_server, mut raw) = start(Server::new()).await;
+    let (_server, mut raw) = start(crate::support::server()).await;
     raw.headers(1, &head(BIDI), false).await;
     for round in 0..50_u32 {
         let streams: Vec<_> = (0..100).map(|call| 3 + 2 * (100 * round + call)).collect();
@@ -174,7 +174,7 @@ async fn early_answers_leave_the_connection_alone() {
 
 #[tokio::test]
 async fn refused_streams_leave_the_connection_alone() {
-    let (_server, mut raw) = start(Server::new().max_concurrent_streams(1)).await;
+    let (_server, mut raw) = start(crate::support::server().max_concurrent_streams(1)).await;
     raw.headers(1, &head(BIDI), false).await;
     for stream in (3..4003).step_by(2) {
         raw.headers(stream, &head(UNARY), true).await;
@@ -187,7 +187,7 @@ async fn refused_streams_leave_the_connection_alone() {
 
 #[tokio::test]
 async fn data_for_ended_calls_leaves_the_connection_alone() {
-    let (_server, mut raw) = start(Server::new()).await;
+    let (_server, mut raw) = start(crate::support::server()).await;
     raw.headers(1, &head(BIDI), false).await;
     for stream in (3..23).step_by(2) {
         raw.headers(stream, &head("/test.Echo/Missing"), false).await;
@@ -204,7 +204,7 @@ async fn data_for_ended_calls_leaves_the_connection_alone() {
 
 #[tokio::test]
 async fn compression_bombs_exhaust_only_their_connections_budget() {
-    let (server, mut raw) = start(Server::new()).await;
+    let (server, mut raw) = start(crate::support::server()).await;
     let head = head_with(UNARY, &[("grpc-encoding", "gzip")]);
     let bomb = compressed(Encoding::GZIP, &"\0".repeat(5 << 20));
     let ordinary = compressed(Encoding::GZIP, "an ordinary message");
@@ -230,7 +230,7 @@ async fn compression_bombs_exhaust_only_their_connections_budget() {
 async fn slow_requests_end_at_their_time_limit() {
     let time = Duration::from_millis(300);
     let (_server, mut raw) =
-        start(Server::new().calls(CallOptions::new().request_timeout(time))).await;
+        start(crate::support::server().calls(CallOptions::new().request_timeout(time))).await;
     raw.headers(1, &head(CLIENT), false).await;
     raw.headers(3, &head(UNARY), false).await;
     raw.data(3, &framed("complete but for its end"), false).await;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use balafon::{Router, Server};
+use balafon::Router;
 use futures_util::future::join_all;
 
 use crate::support::echo::Echo;
@@ -22,7 +22,7 @@ const ALLOWANCE: usize = 4 * KIB;
 
 async fn start(connection: usize, server: usize) -> TestServer {
     // The peers ping to learn which frames the server has read.
-    let settings = Server::new()
+    let settings = crate::support::server()
         .permit_pings(Duration::ZERO, true)
         .connection_buffer_limit(connection)
         .server_buffer_limit(server);

@@ -6,7 +6,7 @@ use balafon::google::rpc::{self, BadRequest, ErrorInfo};
 use balafon::services::health::Health;
 use balafon::services::health::pb::{HealthCheckRequest, HealthCheckResponse};
 use balafon::services::reflection::{self, pb::v1};
-use balafon::{CallOptions, Router, Rpc, Server};
+use balafon::{CallOptions, Router, Rpc};
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
@@ -123,7 +123,7 @@ async fn users() -> (TestServer, Client) {
 async fn users_with(users: Users<MemoryStore>) -> (TestServer, Client) {
     let router = Router::new().add(users.into_service()).add(Health::new().service());
     let router = reflection::reflect(router);
-    let server = TestServer::start_with(Server::new().workers(2), router).await;
+    let server = TestServer::start_with(crate::support::server().workers(2), router).await;
     let client = Client::connect(&server).await;
     (server, client)
 }
@@ -349,7 +349,8 @@ static HEALTH_WATCH: Rpc<HealthCheckRequest, HealthCheckResponse> =
 #[tokio::test]
 async fn compressing_client_gets_the_accepted_encodings() {
     let router = Router::new().add(Health::new().service());
-    let gzip = Server::new().calls(CallOptions::new().accept_encodings(&[balafon::Encoding::GZIP]));
+    let gzip = crate::support::server()
+        .calls(CallOptions::new().accept_encodings(&[balafon::Encoding::GZIP]));
     let server = TestServer::start_with(gzip, router).await;
     let mut client = Client::connect(&server).await;
     client.0 = client.0.send_compressed(CompressionEncoding::Gzip);
@@ -358,7 +359,7 @@ async fn compressing_client_gets_the_accepted_encodings() {
 
     let router = Router::new().add(Health::new().service());
     let server = TestServer::start_with(
-        Server::new().calls(CallOptions::new().accept_encodings(&[])),
+        crate::support::server().calls(CallOptions::new().accept_encodings(&[])),
         router,
     )
     .await;

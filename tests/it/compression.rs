@@ -37,7 +37,7 @@ fn messages(reply: &Reply) -> Vec<(bool, String)> {
 
 #[tokio::test]
 async fn response_uses_the_requests_encoding_if_accepted() {
-    let (_server, mut peer) = start(Server::new(), |router| router).await;
+    let (_server, mut peer) = start(crate::support::server(), |router| router).await;
     let text = "echo ".repeat(1000);
     for encoding in ENCODINGS {
         let head = request("/test.Echo/Unary")
@@ -56,15 +56,15 @@ async fn response_uses_the_requests_encoding_if_accepted() {
 
 #[tokio::test]
 async fn supported_encodings_are_advertised() {
-    let (_server, mut peer) = start(Server::new(), |router| router).await;
+    let (_server, mut peer) = start(crate::support::server(), |router| router).await;
     let reply = peer.unary("/test.Echo/Unary", "hello").await;
     assert_eq!(reply.headers["grpc-accept-encoding"], "identity,gzip,deflate,zstd");
 }
 
 #[tokio::test]
 async fn unaccepted_encodings_are_unimplemented() {
-    let server =
-        Server::new().calls(CallOptions::new().accept_encodings(&[Encoding::ZSTD, Encoding::GZIP]));
+    let server = crate::support::server()
+        .calls(CallOptions::new().accept_encodings(&[Encoding::ZSTD, Encoding::GZIP]));
     let (_server, mut peer) = start(server, |router| {
         router
             .configure("test.Echo", CallOptions::new().accept_encodings(&[Encoding::GZIP]))
@@ -140,14 +140,16 @@ async fn health_and_reflection_receive_only_short_requests() {
 #[tokio::test]
 async fn small_and_empty_messages_are_sent_plain() {
     let compression = Compression::prefer(&[Encoding::GZIP]).min_size(0);
-    let (_server, mut peer) =
-        start(Server::new().calls(CallOptions::new().compression(compression)), |router| {
+    let (_server, mut peer) = start(
+        crate::support::server().calls(CallOptions::new().compression(compression)),
+        |router| {
             router.configure(
                 "test.Echo/Server",
                 CallOptions::new().compression(compression.min_size(100)),
             )
-        })
-        .await;
+        },
+    )
+    .await;
     let accept = |path| request(path).header("grpc-accept-encoding", "gzip");
 
     let body: Bytes = [framed("some"), framed(""), framed("thing")].concat().into();
@@ -162,9 +164,11 @@ async fn small_and_empty_messages_are_sent_plain() {
 #[tokio::test]
 async fn handler_may_send_a_call_or_message_plain() {
     let compression = Compression::prefer(&[Encoding::GZIP]).min_size(0);
-    let (_server, mut peer) =
-        start(Server::new().calls(CallOptions::new().compression(compression)), |router| router)
-            .await;
+    let (_server, mut peer) = start(
+        crate::support::server().calls(CallOptions::new().compression(compression)),
+        |router| router,
+    )
+    .await;
     let head = request("/test.Echo/Unary").header("grpc-accept-encoding", "gzip");
     let reply = peer.call(head, framed("plain call")).await;
     assert!(!reply.headers.contains_key("grpc-encoding"));
@@ -177,7 +181,7 @@ async fn handler_may_send_a_call_or_message_plain() {
 
 #[tokio::test]
 async fn size_limit_bounds_a_message_as_it_inflates() {
-    let (_server, mut peer) = start(Server::new(), |router| {
+    let (_server, mut peer) = start(crate::support::server(), |router| {
         router.configure("test.Echo", CallOptions::new().max_receive_message_size(1000))
     })
     .await;
@@ -190,7 +194,7 @@ async fn size_limit_bounds_a_message_as_it_inflates() {
 
 #[tokio::test]
 async fn broken_compressed_message_is_internal() {
-    let (_server, mut peer) = start(Server::new(), |router| router).await;
+    let (_server, mut peer) = start(crate::support::server(), |router| router).await;
     for encoding in ENCODINGS {
         let head = request("/test.Echo/Unary").header("grpc-encoding", encoding.name());
         let reply = peer.call(head, Bytes::from_static(&[1, 0, 0, 0, 2, 9, 9])).await;
@@ -200,14 +204,14 @@ async fn broken_compressed_message_is_internal() {
 
 #[tokio::test]
 async fn plain_message_in_a_compressed_call_is_read() {
-    let (_server, mut peer) = start(Server::new(), |router| router).await;
+    let (_server, mut peer) = start(crate::support::server(), |router| router).await;
     let head = request("/test.Echo/Unary").header("grpc-encoding", "gzip");
     assert_eq!(peer.call(head, framed("plain")).await.messages(), ["plain"]);
 }
 
 #[tokio::test]
 async fn mixed_messages_keep_their_order() {
-    let (_server, mut peer) = start(Server::new(), |router| router).await;
+    let (_server, mut peer) = start(crate::support::server(), |router| router).await;
     let long = "long ".repeat(100_000);
     for encoding in ENCODINGS {
         let (zipped, plain) = (|text| compressed(encoding, text), framed);
@@ -221,14 +225,16 @@ async fn mixed_messages_keep_their_order() {
 #[tokio::test]
 async fn options_of_method_precede_service_and_server() {
     let limit = |bytes| CallOptions::new().max_receive_message_size(bytes);
-    let (_server, mut peer) =
-        start(Server::new().calls(CallOptions::new().max_receive_message_size(30)), |router| {
+    let (_server, mut peer) = start(
+        crate::support::server().calls(CallOptions::new().max_receive_message_size(30)),
+        |router| {
             router
                 .add(Health::new().service())
                 .configure("test.Echo", limit(20))
                 .configure("test.Echo/Unary", limit(10))
-        })
-        .await;
+        },
+    )
+    .await;
     for (path, limit) in
         [("/test.Echo/Unary", 10), ("/test.Echo/Server", 20), ("/grpc.health.v1.Health/Check", 30)]
     {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use balafon::{Router, Server};
+use balafon::Router;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -31,7 +31,7 @@ async fn peer(addr: SocketAddr) -> Peer {
 #[tokio::test]
 async fn excess_connections_are_closed_until_one_ends() {
     for workers in [0, 1] {
-        let settings = Server::new().workers(workers).max_connections(2);
+        let settings = crate::support::server().workers(workers).max_connections(2);
         let router = Router::new().add(Echo::default().service());
         let server = TestServer::start_with(settings, router).await;
         let mut served = peer(server.addr).await;
@@ -50,7 +50,7 @@ async fn excess_connections_are_closed_until_one_ends() {
 
 #[tokio::test]
 async fn counters_have_connections_and_bytes() {
-    let settings = Server::new().max_connections(2);
+    let settings = crate::support::server().max_connections(2);
     let stats = settings.stats();
     let router = Router::new().add(Echo::default().service());
     let server = TestServer::start_with(settings, router).await;

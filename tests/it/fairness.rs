@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use balafon::{CallOptions, Response, Router, Rpc, Server, Service, Status};
+use balafon::{CallOptions, Response, Router, Rpc, Service, Status};
 use tokio::sync::watch;
 
 use crate::support::echo::Echo;
@@ -90,7 +90,7 @@ async fn thousand_busy_calls_starve_no_other_call() {
     let polls = Polls::default();
     let router = Router::new().add(polls.service()).add(Echo::default().service());
     // Leaves room for one more call.
-    let server = Server::new().workers(1).max_concurrent_streams(2 * CALLS as u32);
+    let server = crate::support::server().workers(1).max_concurrent_streams(2 * CALLS as u32);
     let server = TestServer::start_with(server, router).await;
     let mut neighbour = Peer::connect(server.addr).await;
     let mut peer = Peer::connect(server.addr).await;
@@ -112,7 +112,7 @@ async fn unlimited_sender_starves_no_other_call() {
     /// Far more than the calls that run at a time.
     const MUCH: usize = 8 * 1024 * 1024;
     let echo = Echo::default();
-    let server = Server::new().workers(1);
+    let server = crate::support::server().workers(1);
     let server = TestServer::start_with(server, Router::new().add(echo.service())).await;
     let mut neighbour = Peer::connect(server.addr).await;
     let mut peer = Peer::connect(server.addr).await;
@@ -142,7 +142,7 @@ async fn unlimited_sender_starves_no_other_call() {
 #[tokio::test]
 async fn slow_handlers_are_counted_unless_spawned() {
     for spawn in [false, true] {
-        let settings = Server::new().workers(1).time_slice(SLOW_POLL / 2);
+        let settings = crate::support::server().workers(1).time_slice(SLOW_POLL / 2);
         let stats = settings.stats();
         let router = Router::new()
             .add(Polls::default().service())

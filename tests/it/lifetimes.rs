@@ -63,7 +63,7 @@ async fn assert_alive(peer: &mut Peer) {
 
 #[tokio::test(start_paused = true)]
 async fn keepalive_closes_a_silent_connection() {
-    let mut fixture = Fixture::new(Server::new().keepalive(10 * SECOND, 2 * SECOND));
+    let mut fixture = Fixture::new(crate::support::server().keepalive(10 * SECOND, 2 * SECOND));
     for with_call in [false, true] {
         let (mut raw, serving) = fixture.raw().await;
         if with_call {
@@ -84,7 +84,7 @@ async fn keepalive_closes_a_silent_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn keepalive_counts_from_the_last_received_frame() {
-    let fixture = Fixture::new(Server::new().keepalive(10 * SECOND, 2 * SECOND));
+    let fixture = Fixture::new(crate::support::server().keepalive(10 * SECOND, 2 * SECOND));
     let (mut raw, _serving) = fixture.raw().await;
     let start = Instant::now();
     for quiet in [7, 9] {
@@ -97,7 +97,7 @@ async fn keepalive_counts_from_the_last_received_frame() {
 
 #[tokio::test(start_paused = true)]
 async fn keepalive_spares_a_client_that_answers() {
-    let fixture = Fixture::new(Server::new().keepalive(10 * SECOND, 2 * SECOND));
+    let fixture = Fixture::new(crate::support::server().keepalive(10 * SECOND, 2 * SECOND));
     let (mut peer, _serving) = fixture.peer().await;
     sleep(1000 * SECOND).await;
     assert_alive(&mut peer).await;
@@ -114,7 +114,7 @@ async fn keepalive_spares_a_client_that_answers() {
 
 #[tokio::test(start_paused = true)]
 async fn idle_connection_is_closed_after_its_time() {
-    let fixture = Fixture::new(Server::new().max_connection_idle(10 * SECOND));
+    let fixture = Fixture::new(crate::support::server().max_connection_idle(10 * SECOND));
     let (mut raw, serving) = fixture.raw().await;
     let start = Instant::now();
     let first = raw.next_kind(GOAWAY).await;
@@ -131,7 +131,7 @@ async fn idle_connection_is_closed_after_its_time() {
 
 #[tokio::test(start_paused = true)]
 async fn idle_time_starts_after_the_last_call() {
-    let fixture = Fixture::new(Server::new().max_connection_idle(10 * SECOND));
+    let fixture = Fixture::new(crate::support::server().max_connection_idle(10 * SECOND));
     let (mut peer, serving) = fixture.peer().await;
     // Calls that are answered at once,
     for _ in 0..5 {
@@ -152,7 +152,7 @@ async fn idle_time_starts_after_the_last_call() {
 /// The frames of a client that has not seen the GOAWAY yet are served.
 #[tokio::test(start_paused = true)]
 async fn goaway_serves_a_call_that_crosses_it() {
-    let fixture = Fixture::new(Server::new().max_connection_idle(10 * SECOND));
+    let fixture = Fixture::new(crate::support::server().max_connection_idle(10 * SECOND));
     let (mut raw, serving) = fixture.raw().await;
     raw.next_kind(GOAWAY).await;
     let ping = raw.next_kind(PING).await;
@@ -171,7 +171,7 @@ async fn goaway_serves_a_call_that_crosses_it() {
 
 #[tokio::test(start_paused = true)]
 async fn idle_client_that_ignores_goaway_is_cut_off() {
-    let fixture = Fixture::new(Server::new().max_connection_idle(10 * SECOND));
+    let fixture = Fixture::new(crate::support::server().max_connection_idle(10 * SECOND));
     let (mut raw, serving) = fixture.raw().await;
     raw.next_kind(GOAWAY).await;
     let start = Instant::now();
@@ -183,7 +183,7 @@ async fn idle_client_that_ignores_goaway_is_cut_off() {
 
 #[tokio::test(start_paused = true)]
 async fn max_age_refuses_new_calls_and_keeps_open_ones() {
-    let server = Server::new().max_connection_age(10 * SECOND, None);
+    let server = crate::support::server().max_connection_age(10 * SECOND, None);
     let mut fixture = Fixture::new(server);
     let (mut peer, serving) = fixture.peer().await;
     let mut open = peer.open("/test.Echo/Unary").await;
@@ -208,7 +208,7 @@ async fn max_age_refuses_new_calls_and_keeps_open_ones() {
 
 #[tokio::test(start_paused = true)]
 async fn max_age_grace_ends_calls_as_unavailable() {
-    let server = Server::new().max_connection_age(10 * SECOND, Some(3 * SECOND));
+    let server = crate::support::server().max_connection_age(10 * SECOND, Some(3 * SECOND));
     let mut fixture = Fixture::new(server);
     let (mut peer, serving) = fixture.peer().await;
     let start = Instant::now();
@@ -226,7 +226,7 @@ async fn max_age_grace_ends_calls_as_unavailable() {
 /// know.
 #[tokio::test(start_paused = true)]
 async fn drained_connection_still_answers_a_late_call() {
-    let server = Server::new().max_connection_age(10 * SECOND, Some(SECOND));
+    let server = crate::support::server().max_connection_age(10 * SECOND, Some(SECOND));
     let mut fixture = Fixture::new(server);
     let (mut raw, serving) = fixture.raw().await;
     raw.next_kind(GOAWAY).await;
@@ -253,7 +253,9 @@ async fn ping(ping_pong: &mut PingPong) -> Result<(), h2::Error> {
 
 #[tokio::test(start_paused = true)]
 async fn ping_strikes_end_the_connection_with_goaway() {
-    for server in [Server::new(), Server::new().permit_pings(10 * SECOND, true)] {
+    for server in
+        [crate::support::server(), crate::support::server().permit_pings(10 * SECOND, true)]
+    {
         let fixture = Fixture::new(server);
         let (mut neighbour, _serving) = fixture.peer().await;
         let (peer, mut ping_pong, serving) = pinging(&fixture).await;
@@ -274,7 +276,7 @@ async fn ping_strikes_end_the_connection_with_goaway() {
 
 #[tokio::test(start_paused = true)]
 async fn pings_at_the_permitted_pace_are_answered() {
-    let fixture = Fixture::new(Server::new().permit_pings(10 * SECOND, true));
+    let fixture = Fixture::new(crate::support::server().permit_pings(10 * SECOND, true));
     let (_peer, mut ping_pong, _serving) = pinging(&fixture).await;
     for _ in 0..100 {
         ping(&mut ping_pong).await.unwrap();
@@ -284,7 +286,7 @@ async fn pings_at_the_permitted_pace_are_answered() {
 
 #[tokio::test(start_paused = true)]
 async fn ping_limit_without_calls_follows_its_setting() {
-    let fixture = Fixture::new(Server::new().permit_pings(10 * SECOND, false));
+    let fixture = Fixture::new(crate::support::server().permit_pings(10 * SECOND, false));
     let (mut peer, mut ping_pong, _serving) = pinging(&fixture).await;
     let mut open = peer.open("/test.Echo/Unary").await;
     open.message("until told", true);
@@ -304,7 +306,7 @@ async fn ping_limit_without_calls_follows_its_setting() {
 
 #[tokio::test(start_paused = true)]
 async fn ping_strikes_reset_when_the_server_sends() {
-    let fixture = Fixture::new(Server::new());
+    let fixture = Fixture::new(crate::support::server());
     let (mut peer, mut ping_pong, _serving) = pinging(&fixture).await;
     // In the manner of clients that measure the bandwidth.
     for _ in 0..20 {
@@ -319,7 +321,7 @@ async fn ping_strikes_reset_when_the_server_sends() {
 
 /// The last frames that the attacker gets; another connection is not affected.
 async fn flood(bytes: &[u8], times: usize) -> (Reason, String) {
-    let fixture = Fixture::new(Server::new());
+    let fixture = Fixture::new(crate::support::server());
     let (mut neighbour, _serving) = fixture.peer().await;
     let (raw, serving) = fixture.raw().await;
     let flooding = tokio::spawn({
@@ -376,7 +378,7 @@ async fn flood_of_rapid_resets_ends_only_its_connection() {
 /// CVE-2024-27316.
 #[tokio::test(start_paused = true)]
 async fn flood_of_continuations_ends_only_its_connection() {
-    let fixture = Fixture::new(Server::new());
+    let fixture = Fixture::new(crate::support::server());
     let (mut neighbour, _serving) = fixture.peer().await;
     let (mut raw, serving) = fixture.raw().await;
     raw.send(HEADERS, 0, 1, &block(&head("/test.Echo/Unary"))).await;
@@ -389,7 +391,7 @@ async fn flood_of_continuations_ends_only_its_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn flood_of_empty_data_ends_only_its_connection() {
-    let mut fixture = Fixture::new(Server::new());
+    let mut fixture = Fixture::new(crate::support::server());
     let (mut neighbour, _serving) = fixture.peer().await;
     let (mut raw, serving) = fixture.raw().await;
     raw.headers(1, &head("/test.Echo/Client"), false).await;
@@ -414,7 +416,7 @@ async fn status_too_large_for_the_client_keeps_its_code() {
     for limit in [200, 1024, 8192] {
         let mut builder = h2::client::Builder::new();
         builder.max_header_list_size(limit);
-        let (io, _serving) = serve_pipe(&Server::new(), &router);
+        let (io, _serving) = serve_pipe(&crate::support::server(), &router);
         let mut peer = Peer::over(io, &builder).await;
         for path in ["/short", "/long"] {
             let reply = peer.call(request(path), framed("a")).await;
@@ -429,7 +431,7 @@ async fn status_too_large_for_the_client_keeps_its_code() {
 
 #[tokio::test(start_paused = true)]
 async fn unlimited_connection_does_not_end_by_time() {
-    let fixture = Fixture::new(Server::new());
+    let fixture = Fixture::new(crate::support::server());
     let (mut peer, _serving) = fixture.peer().await;
     let start = Instant::now();
     sleep_until(start + 100 * 3600 * SECOND).await;
@@ -439,7 +441,7 @@ async fn unlimited_connection_does_not_end_by_time() {
 #[tokio::test(start_paused = true)]
 async fn time_limits_may_be_the_longest_duration() {
     const MAX: Duration = Duration::MAX;
-    let server = Server::new()
+    let server = crate::support::server()
         .handshake_timeout(MAX)
         .max_connection_idle(MAX)
         .max_connection_age(MAX, Some(MAX))

@@ -9,7 +9,7 @@ use balafon::prost::encoding::{DecodeContext, WireType};
 use balafon::prost::{DecodeError, Message};
 use balafon::{
     Call, CallOptions, Code, Compression, Encoding, MessageEvent, Request, Response, Router, Rpc,
-    Server, Service, Sink, Status, Streaming,
+    Service, Sink, Status, Streaming,
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -279,7 +279,7 @@ fn lengths(reply: &Reply) -> Vec<usize> {
 #[tokio::test]
 async fn failed_encoding_sends_nothing_and_affects_no_other() {
     let compression = Compression::prefer(&[Encoding::GZIP]).min_size(2);
-    let server = Server::new().calls(CallOptions::new().compression(compression));
+    let server = crate::support::server().calls(CallOptions::new().compression(compression));
     let server = TestServer::start_with(server, Router::new().add(odd())).await;
     let mut peer = Peer::connect(server.addr).await;
     let good = [0, 3, 16_384, 16_385];

@@ -66,7 +66,7 @@ async fn header_gives_the_client_address() {
     for workers in [0, 1] {
         let callers = Callers::default();
         let router = Router::new().intercept(callers.clone()).add(Echo::default().service());
-        let server = Server::new().workers(workers);
+        let server = crate::support::server().workers(workers);
         let (address, _stop) = serve(server, router, |_| true).await;
         // A silent connection does not delay others.
         let _silent = connect(address, b"").await;
@@ -86,7 +86,7 @@ async fn header_gives_the_client_address() {
 #[tokio::test]
 async fn header_comes_before_tls() {
     let authority = Authority::new();
-    let server = Server::new().tls(authority.identity().server());
+    let server = crate::support::server().tls(authority.identity().server());
     let router = Router::new().add(Echo::default().service());
     let (address, _stop) = serve(server, router, |_| true).await;
     let stream = connect(address, V2).await;
@@ -99,11 +99,11 @@ async fn header_comes_before_tls() {
 async fn header_is_required_and_accepted_from_trusted_sources_only() {
     let (log, _guard) = Log::start(tracing::Level::WARN);
     let router = || Router::new().add(Echo::default().service());
-    let (address, _stop) = serve(Server::new(), router(), |_| true).await;
+    let (address, _stop) = serve(crate::support::server(), router(), |_| true).await;
     assert_closed(connect(address, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await).await;
     assert_closed(connect(address, b"\x16\x03\x01").await).await;
     assert_eq!(log.take().matches("no PROXY header").count(), 2);
-    let (address, _stop) = serve(Server::new(), router(), |_| false).await;
+    let (address, _stop) = serve(crate::support::server(), router(), |_| false).await;
     assert_closed(connect(address, V1).await).await;
     let log = log.text();
     assert!(log.contains("not a trusted source") && log.contains("127.0.0.1"), "{log}");

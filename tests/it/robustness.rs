@@ -83,7 +83,8 @@ async fn busy_handler_does_not_escape_its_deadline() {
 #[tokio::test]
 async fn busy_handler_does_not_escape_the_drain_timeout() {
     for workers in [0, 1] {
-        let settings = Server::new().workers(workers).drain_timeout(Duration::from_millis(50));
+        let settings =
+            crate::support::server().workers(workers).drain_timeout(Duration::from_millis(50));
         let mut server = TestServer::start_with(settings, Router::new().add(busy())).await;
         let mut peer = Peer::connect(server.addr).await;
         let mut recv = busy_call(&mut peer).await;
@@ -147,7 +148,9 @@ async fn metadata_may_change_beside_other_access_to_the_call() {
         out.trailers_mut().append(&X_B, request.handle().received());
         Ok(())
     });
-    let server = TestServer::start_with(Server::new().workers(1), Router::new().add(service)).await;
+    let server =
+        TestServer::start_with(crate::support::server().workers(1), Router::new().add(service))
+            .await;
     let mut peer = Peer::connect(server.addr).await;
     let reply = peer.unary("/test.Odd/Server", "go").await;
     assert_eq!(values(&reply.headers, "x-a"), ["1", "2"]);
@@ -321,7 +324,7 @@ async fn reset_at_the_first_message_is_an_outcome() {
     let (witness, mut seen) = Witness::new();
     let router = Arc::new(Router::new().intercept(witness).add(service));
     let (io, served) = tokio::io::duplex(1 << 16);
-    let server = Server::new();
+    let server = crate::support::server();
     let mut serving = pin!(server.serve_connection(served, router));
     let mut handshake = pin!(h2::client::handshake(io));
     let (mut h2, connection) = loop {
@@ -378,7 +381,7 @@ async fn dropped_connection_ends_its_calls_for_every_observer() {
     });
     let (witness, mut seen) = Witness::new();
     let router = Arc::new(Router::new().intercept(witness).add(service));
-    let (io, serving) = serve_pipe(&Server::new(), &router);
+    let (io, serving) = serve_pipe(&crate::support::server(), &router);
     let mut peer = Peer::over(io, &h2::client::Builder::new()).await;
     let mut call = peer.open("/test.Odd/Server").await;
     call.message("go", true);
@@ -482,7 +485,7 @@ async fn buffered_output_is_flushed() {
     let (client, io) = tokio::io::duplex(1 << 16);
     let router = Arc::new(Router::new().add(Echo::default().service()));
     tokio::spawn(async move {
-        Server::new().serve_connection(tokio::io::BufStream::new(io), router).await;
+        crate::support::server().serve_connection(tokio::io::BufStream::new(io), router).await;
     });
     let mut peer = Peer::over(client, &h2::client::Builder::new()).await;
     assert_eq!(peer.unary("/test.Echo/Unary", "hello").await.messages(), ["hello"]);
@@ -502,7 +505,7 @@ async fn shutdown_does_not_wait_for_blocking_work() {
         blocked.await.unwrap();
         Ok(Response::new(String::new()))
     });
-    let settings = Server::new().workers(1).drain_timeout(Duration::from_millis(20));
+    let settings = crate::support::server().workers(1).drain_timeout(Duration::from_millis(20));
     let mut server = TestServer::start_with(settings, Router::new().add(service)).await;
     let mut peer = Peer::connect(server.addr).await;
     let mut call = peer.open("/test.Odd/Unary").await;
@@ -533,7 +536,8 @@ async fn running_to_completion(settings: Server) -> (TestServer, Echo) {
 #[tokio::test]
 async fn shutdown_waits_for_handlers_that_run_to_completion() {
     for workers in [0, 1] {
-        let (mut server, echo) = running_to_completion(Server::new().workers(workers)).await;
+        let (mut server, echo) =
+            running_to_completion(crate::support::server().workers(workers)).await;
         server.shut_down();
         let mut served = pin!(server.served());
         let early = tokio::time::timeout(Duration::from_millis(100), served.as_mut()).await;
@@ -547,7 +551,8 @@ async fn shutdown_waits_for_handlers_that_run_to_completion() {
 #[tokio::test]
 async fn shutdown_is_bounded_for_handlers_that_never_complete() {
     let timeout = Duration::from_secs(5);
-    let (mut server, echo) = running_to_completion(Server::new().drain_timeout(timeout)).await;
+    let (mut server, echo) =
+        running_to_completion(crate::support::server().drain_timeout(timeout)).await;
     // From here on only timers are left.
     tokio::time::pause();
     let start = Instant::now();
@@ -572,7 +577,7 @@ async fn drain_does_not_wait_for_a_silent_client() {
 #[tokio::test]
 async fn drain_timeout_may_be_for_ever() {
     let echo = Echo::default();
-    let settings = Server::new().drain_timeout(Duration::MAX);
+    let settings = crate::support::server().drain_timeout(Duration::MAX);
     let mut server = TestServer::start_with(settings, Router::new().add(echo.service())).await;
     let mut peer = Peer::connect(server.addr).await;
     let mut call = peer.open("/test.Echo/Unary").await;

@@ -22,7 +22,7 @@ async fn start(server: Server) -> (TestServer, Echo, Peer) {
 #[tokio::test]
 async fn drain_lets_open_calls_end() {
     for workers in [0, 2] {
-        let (mut server, echo, mut peer) = start(Server::new().workers(workers)).await;
+        let (mut server, echo, mut peer) = start(crate::support::server().workers(workers)).await;
         let mut call = peer.open("/test.Echo/Client").await;
         call.message("before", false);
         echo.until_running(1).await;
@@ -35,7 +35,7 @@ async fn drain_lets_open_calls_end() {
 
 #[tokio::test]
 async fn drain_closes_the_listener_and_idle_connections() {
-    let (mut server, _, mut peer) = start(Server::new()).await;
+    let (mut server, _, mut peer) = start(crate::support::server()).await;
     peer.unary("/test.Echo/Unary", "hello").await;
     let addr = server.addr;
     server.shut_down();
@@ -48,7 +48,7 @@ async fn drain_timeout_ends_calls_as_unavailable() {
     let timeout = Duration::from_millis(50);
     for workers in [0, 2] {
         let (mut server, echo, mut peer) =
-            start(Server::new().workers(workers).drain_timeout(timeout)).await;
+            start(crate::support::server().workers(workers).drain_timeout(timeout)).await;
         let mut call = peer.open("/test.Echo/Unary").await;
         call.message("wait", true);
         echo.until_running(1).await;
@@ -61,7 +61,7 @@ async fn drain_timeout_ends_calls_as_unavailable() {
 
 #[tokio::test]
 async fn drain_does_not_wait_for_a_handshake() {
-    let (mut server, _, _) = start(Server::new()).await;
+    let (mut server, _, _) = start(crate::support::server()).await;
     let _silent = TcpStream::connect(server.addr).await.unwrap();
     server.shut_down();
     server.served().await;
@@ -70,7 +70,7 @@ async fn drain_does_not_wait_for_a_handshake() {
 #[tokio::test]
 async fn drain_does_not_wait_for_a_stopped_reader() {
     let timeout = Duration::from_millis(50);
-    let (mut server, echo, mut peer) = start(Server::new().drain_timeout(timeout)).await;
+    let (mut server, echo, mut peer) = start(crate::support::server().drain_timeout(timeout)).await;
     let mut call = peer.open("/test.Echo/Server").await;
     call.message("flood", true);
     let (_send, _recv) = call.split().await.unwrap();
@@ -108,7 +108,7 @@ async fn drain_abandons_a_blocking_handler() {
         let subscribed = tracing::subscriber::set_default(subscriber);
         let (release, until) = mpsc::channel();
         let (service, mut blocked) = blocking(until);
-        let server = Server::new().workers(2).drain_timeout(timeout);
+        let server = crate::support::server().workers(2).drain_timeout(timeout);
         let router = Router::new().add(service);
         let router = router.configure("test.Blocking", CallOptions::new().spawn(spawned));
         let mut server = TestServer::start_with(server, router).await;
@@ -130,7 +130,7 @@ async fn drain_abandons_a_blocking_handler() {
 
 #[tokio::test]
 async fn workers_serve_calls() {
-    let (_server, _, mut peer) = start(Server::new().workers(2)).await;
+    let (_server, _, mut peer) = start(crate::support::server().workers(2)).await;
     for number in 0..100 {
         let text = number.to_string();
         assert_eq!(peer.unary("/test.Echo/Unary", &text).await.messages(), [text]);
@@ -141,7 +141,10 @@ async fn workers_serve_calls() {
 async fn connection_can_be_served_without_a_socket() {
     let (client, server) = tokio::io::duplex(1024);
     let router = Arc::new(Router::new().add(Echo::default().service()));
-    let serving = tokio::spawn(async move { Server::new().serve_connection(server, router).await });
+    let serving =
+        tokio::spawn(
+            async move { crate::support::server().serve_connection(server, router).await },
+        );
     let (h2, connection) = h2::client::handshake(client).await.unwrap();
     let connection = tokio::spawn(connection);
     let request = crate::support::peer::request("/test.Echo/Unary").body(()).unwrap();

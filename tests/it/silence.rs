@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use balafon::{CallOptions, Router, Server};
+use balafon::{CallOptions, Router};
 use h2::Reason;
 use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
@@ -33,7 +33,7 @@ async fn start(options: CallOptions) -> Started {
 async fn start_with(options: CallOptions, settings: &[(u16, u32)]) -> Started {
     let echo = Echo::default();
     let router = Router::new().add(echo.service()).configure("test.Echo", options);
-    let server = Server::new().keepalive(Duration::MAX, Duration::MAX);
+    let server = crate::support::server().keepalive(Duration::MAX, Duration::MAX);
     let server = server.calls(CallOptions::new().request_timeout(Duration::MAX));
     let (io, serving) = serve_pipe(&server, &Arc::new(router));
     (Raw::over(io, settings).await, serving, echo)

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::Path;
 
-use balafon::{Call, Interceptor, Listeners, Next, Outcome, PeerAddr, Router, Server};
+use balafon::{Call, Interceptor, Listeners, Next, Outcome, PeerAddr, Router};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
@@ -59,7 +59,7 @@ async fn tcp_and_unix_sockets_are_served_together() {
         let (callers, mut seen) = mpsc::unbounded_channel();
         let (shutdown, signal) = oneshot::channel::<()>();
         let router = router().intercept(Callers(callers));
-        let server = Server::new().workers(workers);
+        let server = crate::support::server().workers(workers);
         let served = tokio::spawn(server.serve(listeners, router, async {
             let _ = signal.await;
         }));

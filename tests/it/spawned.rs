@@ -101,7 +101,7 @@ async fn handlers_of_one_connection_run_in_parallel() {
     }
     for workers in WORKERS {
         let Fixture { busy, mut peer, server: _server, .. } =
-            start(Server::new().workers(workers)).await;
+            start(crate::support::server().workers(workers)).await;
         let mut calls = Vec::new();
         for _ in 0..2 {
             let mut call = peer.open("/test.Busy/Compute").await;
@@ -121,7 +121,7 @@ async fn handlers_of_one_connection_run_in_parallel() {
 async fn deadline_is_answered_while_the_handler_computes() {
     for workers in WORKERS {
         let Fixture { busy, mut peer, mut seen, server: _server, .. } =
-            start(Server::new().workers(workers)).await;
+            start(crate::support::server().workers(workers)).await;
         let head = request("/test.Busy/Compute").header("grpc-timeout", "100m");
         let mut call = peer.open_with(head).await;
         call.message("", true);
@@ -139,7 +139,7 @@ async fn deadline_is_answered_while_the_handler_computes() {
 async fn waiting_handler_is_dropped_with_its_call() {
     for workers in WORKERS {
         let Fixture { echo, mut peer, mut seen, server: _server, .. } =
-            start(Server::new().workers(workers)).await;
+            start(crate::support::server().workers(workers)).await;
         let mut call = peer.open("/test.Echo/Bidi").await;
         call.message("wait", false);
         echo.until_running(1).await;
@@ -160,7 +160,7 @@ async fn waiting_handler_is_dropped_with_its_call() {
 async fn panicking_handler_is_unknown() {
     for workers in WORKERS {
         let Fixture { mut peer, mut seen, server: _server, .. } =
-            start(Server::new().workers(workers)).await;
+            start(crate::support::server().workers(workers)).await;
         assert_eq!(peer.unary("/test.Echo/Client", "panic").await.grpc_status(), "2");
         assert_eq!(seen.code().await, Code::Unknown);
         assert_eq!(peer.unary("/test.Echo/Client", "hello").await.messages(), ["hello"]);
@@ -171,7 +171,7 @@ async fn panicking_handler_is_unknown() {
 async fn handler_streams_like_any_other() {
     for workers in WORKERS {
         let Fixture { echo, mut peer, server: _server, .. } =
-            start(Server::new().workers(workers)).await;
+            start(crate::support::server().workers(workers)).await;
         let reply = peer.unary("/test.Echo/Server", "count 10000").await;
         let expected: Vec<_> = (0..10_000).map(|number| u64::to_string(&number)).collect();
         assert_eq!(reply.messages(), expected);
@@ -188,7 +188,7 @@ async fn handler_streams_like_any_other() {
 #[tokio::test]
 async fn drain_waits_for_handlers_until_its_timeout() {
     for workers in WORKERS {
-        let settings = Server::new().workers(workers);
+        let settings = crate::support::server().workers(workers);
         let Fixture { echo, mut server, mut peer, .. } = start(settings).await;
         let mut call = peer.open("/test.Echo/Client").await;
         call.message("before", false);
@@ -198,7 +198,8 @@ async fn drain_waits_for_handlers_until_its_timeout() {
         assert_eq!(call.reply().await.unwrap().messages(), ["before after"]);
         server.served().await;
 
-        let settings = Server::new().workers(workers).drain_timeout(Duration::from_millis(50));
+        let settings =
+            crate::support::server().workers(workers).drain_timeout(Duration::from_millis(50));
         let Fixture { echo, mut server, mut peer, mut seen, .. } = start(settings).await;
         let mut call = peer.open("/test.Echo/Client").await;
         call.message("wait", false);
@@ -214,7 +215,8 @@ async fn drain_waits_for_handlers_until_its_timeout() {
 #[tokio::test]
 async fn drain_does_not_wait_for_an_endless_handler() {
     for workers in WORKERS {
-        let settings = Server::new().workers(workers).drain_timeout(Duration::from_millis(50));
+        let settings =
+            crate::support::server().workers(workers).drain_timeout(Duration::from_millis(50));
         let Fixture { busy, mut server, mut peer, .. } = start(settings).await;
         let mut call = peer.open("/test.Busy/Compute").await;
         call.message("", true);
@@ -240,7 +242,7 @@ async fn option_of_service_and_server_applies_to_methods() {
         (None, None, Some(SPAWN.run_to_completion(true)), elsewhere),
         (None, None, Some(CallOptions::new().run_to_completion(true)), in_place),
     ] {
-        let mut settings = Server::new().workers(1);
+        let mut settings = crate::support::server().workers(1);
         if let Some(spawn) = of_server {
             settings = settings.calls(CallOptions::new().spawn(spawn));
         }

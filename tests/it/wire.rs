@@ -11,7 +11,7 @@ use crate::support::peer::{Peer, Reply, framed, request};
 use crate::support::{TestServer, patiently};
 
 async fn echo() -> (TestServer, Echo, Peer) {
-    echo_on(Server::new()).await
+    echo_on(crate::support::server()).await
 }
 
 async fn echo_on(server: Server) -> (TestServer, Echo, Peer) {
@@ -124,7 +124,8 @@ async fn te_trailers_may_be_missing() {
 #[tokio::test]
 async fn te_trailers_may_be_required() {
     let router = Router::new().add(Echo::default().service());
-    let server = TestServer::start_with(Server::new().require_te_trailers(true), router).await;
+    let server =
+        TestServer::start_with(crate::support::server().require_te_trailers(true), router).await;
     let mut peer = Peer::connect(server.addr).await;
     let bare = Request::post("http://test/test.Echo/Unary");
     let reply = peer.call(bare.header("content-type", "application/grpc"), framed("a")).await;
@@ -287,7 +288,8 @@ async fn undecodable_message_is_internal() {
 #[tokio::test]
 async fn receive_limit_refuses_from_the_length_prefix() {
     let (_server, _, mut peer) =
-        echo_on(Server::new().calls(CallOptions::new().max_receive_message_size(100))).await;
+        echo_on(crate::support::server().calls(CallOptions::new().max_receive_message_size(100)))
+            .await;
     let exactly = "x".repeat(98);
     assert_eq!(peer.unary("/test.Echo/Unary", &exactly).await.grpc_status(), "0");
     let mut call = peer.open("/test.Echo/Unary").await;
@@ -298,7 +300,8 @@ async fn receive_limit_refuses_from_the_length_prefix() {
 #[tokio::test]
 async fn send_limit_exceeded_is_resource_exhausted() {
     let (_server, _, mut peer) =
-        echo_on(Server::new().calls(CallOptions::new().max_send_message_size(100))).await;
+        echo_on(crate::support::server().calls(CallOptions::new().max_send_message_size(100)))
+            .await;
     let reply = peer.unary("/test.Echo/Unary", &"x".repeat(99)).await;
     assert_trailers_only(&reply, "8");
 }
@@ -400,7 +403,7 @@ async fn cancellation_burst_leaves_the_connection_alone() {
 async fn handshake_timeout_closes_the_connection() {
     use tokio::io::AsyncReadExt;
     let timeout = std::time::Duration::from_millis(50);
-    let (server, _, _) = echo_on(Server::new().handshake_timeout(timeout)).await;
+    let (server, _, _) = echo_on(crate::support::server().handshake_timeout(timeout)).await;
     let mut socket = TcpStream::connect(server.addr).await.unwrap();
     let mut sent = Vec::new();
     // It ends with GOAWAY or with a reset.

@@ -191,7 +191,7 @@ pub fn builder() -> AuthBuilder {
 impl Fixture {
     pub async fn new(set: impl FnOnce(AuthBuilder, &Folder) -> AuthBuilder) -> Self {
         Self::with_server(
-            balafon::Server::new(),
+            crate::support::server(),
             set,
             |addr| async move { Peer::connect(addr).await },
         )

@@ -1,7 +1,7 @@
 //! API keys and client certificates.
 
+use balafon::ClientCertificate;
 use balafon::interceptors::auth::PrincipalKind;
-use balafon::{ClientCertificate, Server};
 use rcgen::{CertificateParams, DnType, SanType};
 use serde_json::json;
 
@@ -60,7 +60,7 @@ async fn by_certificate(params: CertificateParams) -> Fixture {
         trusting_the_secret(auth, files).certificates(files.write("certificates", CERTIFICATES))
     };
     let (authority, own) = (&authority, &own);
-    Fixture::with_server(Server::new().tls(tls), set, |addr| async move {
+    Fixture::with_server(crate::support::server().tls(tls), set, |addr| async move {
         Client::new(authority).identity(own).connect_to(addr).await.0
     })
     .await

@@ -28,7 +28,7 @@ const BIDI: &str = "/test.Echo/Bidi";
 
 /// A server that permits the pings of [`Raw::settled`].
 fn server() -> Server {
-    Server::new().permit_pings(Duration::ZERO, true)
+    crate::support::server().permit_pings(Duration::ZERO, true)
 }
 
 async fn echo() -> (TestServer, Echo, Raw) {

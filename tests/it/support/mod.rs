@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use balafon::{Router, Server};
+use balafon::{Http2, Router, Server};
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -30,6 +30,21 @@ use user_server::domain::MAX_NAME_CHARS;
 
 /// Longer than anything here takes on a loaded machine: for waits that should never run out.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Whether the tests run over the crate's own engine.
+pub fn is_native() -> bool {
+    std::env::var("USER_SERVER_HTTP2").is_ok_and(|name| name == "native")
+}
+
+/// A server with the default settings, over the implementation of HTTP/2 that the variable
+/// `USER_SERVER_HTTP2` names. `user-server` itself reads the same variable.
+pub fn server() -> Server {
+    match std::env::var("USER_SERVER_HTTP2").as_deref() {
+        Ok("native") => Server::new().http2(Http2::Native),
+        Ok("h2") | Err(_) => Server::new(),
+        Ok(other) => panic!("USER_SERVER_HTTP2={other}: wanted h2 or native"),
+    }
+}
 
 /// A server in this process, on a port of its own.
 pub struct TestServer {
@@ -40,7 +55,7 @@ pub struct TestServer {
 
 impl TestServer {
     pub async fn start(router: Router) -> Self {
-        Self::start_with(Server::new(), router).await
+        Self::start_with(server(), router).await
     }
 
     pub async fn start_with(server: Server, router: Router) -> Self {

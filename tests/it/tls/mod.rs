@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use balafon::{Call, ClientCertificate, Interceptor, Next, Outcome, Router, Server, Tls};
+use balafon::{Call, ClientCertificate, Interceptor, Next, Outcome, Router, Tls};
 use bytes::Bytes;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, duplex};
@@ -186,7 +186,7 @@ fn router() -> Router {
 }
 
 async fn serve(tls: Tls) -> TestServer {
-    TestServer::start_with(Server::new().tls(tls), router()).await
+    TestServer::start_with(crate::support::server().tls(tls), router()).await
 }
 
 async fn assert_served(peer: &mut Peer) {
@@ -197,7 +197,7 @@ async fn assert_served(peer: &mut Peer) {
 async fn versions_1_2_and_1_3_serve_calls() {
     let authority = Authority::new();
     for workers in [0, 2] {
-        let server = Server::new().workers(workers).tls(authority.identity().server());
+        let server = crate::support::server().workers(workers).tls(authority.identity().server());
         let server = TestServer::start_with(server, router()).await;
         for version in [&TLS12, &TLS13] {
             let client = Client::new(&authority).version(version);
@@ -251,7 +251,7 @@ async fn plaintext_client_is_closed_alone() {
 async fn handshake_delays_neither_other_connections_nor_a_drain() {
     let authority = Authority::new();
     for workers in [0, 1] {
-        let server = Server::new().workers(workers).tls(authority.identity().server());
+        let server = crate::support::server().workers(workers).tls(authority.identity().server());
         let mut server = TestServer::start_with(server, router()).await;
         let _silent = TcpStream::connect(server.addr).await.unwrap();
         let mut slow = TcpStream::connect(server.addr).await.unwrap();
@@ -266,7 +266,8 @@ async fn handshake_delays_neither_other_connections_nor_a_drain() {
 async fn handshakes_are_limited_per_address() {
     let authority = Authority::new();
     let (log, _guard) = Log::start(tracing::Level::WARN);
-    let server = Server::new().handshakes_per_minute(Some(3)).tls(authority.identity().server());
+    let server =
+        crate::support::server().handshakes_per_minute(Some(3)).tls(authority.identity().server());
     let server = TestServer::start_with(server, router()).await;
     let client = Client::new(&authority);
     let mut open = client.connect(&server).await;
@@ -292,7 +293,8 @@ async fn handshakes_are_limited_per_address() {
 async fn handshakes_of_tls_and_http2_share_one_timeout() {
     let authority = Authority::new();
     let timeout = Duration::from_secs(10);
-    let server = Server::new().handshake_timeout(timeout).tls(authority.identity().server());
+    let server =
+        crate::support::server().handshake_timeout(timeout).tls(authority.identity().server());
     for tls_takes in [None, Some(Duration::from_secs(6))] {
         let started = Instant::now();
         let (client, io) = duplex(16 * 1024);
@@ -316,7 +318,7 @@ async fn buffered_records_are_written_when_the_client_reads() {
     let authority = Authority::new();
     // So small that no record fits.
     let (client, io) = duplex(64);
-    let server = Server::new().tls(authority.identity().server());
+    let server = crate::support::server().tls(authority.identity().server());
     let serving =
         tokio::spawn(async move { server.serve_connection(io, Arc::new(router())).await });
     let stream = Client::new(&authority).handshake(client).await.unwrap();
@@ -346,7 +348,8 @@ async fn client_certificate_required_must_be_valid() {
     let tls = tls.client_ca(authority.pem.as_bytes(), ClientCertificate::Required).unwrap();
     let seen = Certificates::default();
     let server =
-        TestServer::start_with(Server::new().tls(tls), router().intercept(seen.clone())).await;
+        TestServer::start_with(crate::support::server().tls(tls), router().intercept(seen.clone()))
+            .await;
     for version in [&TLS12, &TLS13] {
         let client = || Client::new(&authority).version(version);
         let missing = client().refusal(&server).await;
@@ -371,7 +374,8 @@ async fn client_certificate_optional_is_visible_to_interceptors() {
     let tls = tls.client_ca(authority.pem.as_bytes(), ClientCertificate::Optional).unwrap();
     let seen = Certificates::default();
     let server =
-        TestServer::start_with(Server::new().tls(tls), router().intercept(seen.clone())).await;
+        TestServer::start_with(crate::support::server().tls(tls), router().intercept(seen.clone()))
+            .await;
 
     let identity = authority.identity();
     assert_served(&mut Client::new(&authority).identity(&identity).connect(&server).await).await;
@@ -429,5 +433,5 @@ fn debug_output_shows_no_keys() {
     let tls = authority.identity().server();
     let tls = tls.client_ca(authority.pem.as_bytes(), ClientCertificate::Required).unwrap();
     assert_eq!(format!("{tls:?}"), "Tls { client_certificate: Some(Required), .. }");
-    assert!(format!("{:?}", Server::new().tls(tls)).contains("SharedTls { .. }"));
+    assert!(format!("{:?}", crate::support::server().tls(tls)).contains("SharedTls { .. }"));
 }

@@ -24,7 +24,7 @@ async fn replaced_certificate_serves_new_connections_and_ends_none() {
     let tls = SharedTls::new(old.server());
     for workers in [0, 2] {
         tls.replace(old.server());
-        let server = Server::new().workers(workers).tls(tls.clone());
+        let server = crate::support::server().workers(workers).tls(tls.clone());
         let server = TestServer::start_with(server, router()).await;
         let (mut before, shown) = Client::new(&authority).connect_to(server.addr).await;
         assert_eq!(shown, old.der());
@@ -55,7 +55,7 @@ async fn constant_replacement_fails_no_connection() {
     let identities = [authority.identity(), authority.identity()];
     let tls = SharedTls::new(identities[0].server());
     let users = Users::new(MemoryStore::new()).into_service();
-    let server = Server::new().workers(2).tls(tls.clone());
+    let server = crate::support::server().workers(2).tls(tls.clone());
     let server = TestServer::start_with(server, Router::new().add(users)).await;
     let (client, done) = (Client::new(&authority), Cell::new(false));
     let replacing = async {
