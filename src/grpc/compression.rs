@@ -115,7 +115,7 @@ impl Encoding {
         let mut inflater = self.inflater(Bytes::copy_from_slice(message).into(), limit)?;
         loop {
             if let Progress::Done(message) = inflater.step(usize::MAX)? {
-                return Ok(message);
+                return Ok(message.into_bytes());
             }
         }
     }

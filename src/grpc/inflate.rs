@@ -4,13 +4,14 @@
 use std::io::{self, BufRead, Read};
 use std::time::Instant;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 
 use super::frame::{FrameError, Payload};
 use super::status::Status;
 
-/// The minimum room for output, in bytes.
-const OUTPUT: usize = 16 * 1024;
+/// The length of a piece of output, in bytes. Pieces of one size are cheap to allocate again. One
+/// buffer that grows would hold its old memory too, and the allocator would keep some of both.
+const PIECE: usize = 16 * 1024;
 
 /// Input that is passed to the decompressor at a time, in bytes: the minimum and the maximum. The
 /// minimum applies at first and after input with little output. The slowest known input, empty
@@ -35,6 +36,9 @@ const BARREN_MOST: Cost = 3_000;
 /// A decompressor of one frame or member of its format. It reads the message through a [`Gate`].
 pub(crate) trait Decompressor: Read + Send {
     fn gate(&mut self) -> &mut Gate;
+
+    /// Returns the number of bytes of the message that are not read yet.
+    fn unread(&self) -> usize;
 }
 
 #[cfg(feature = "gzip")]
@@ -42,12 +46,20 @@ impl Decompressor for flate2::bufread::GzDecoder<Gate> {
     fn gate(&mut self) -> &mut Gate {
         self.get_mut()
     }
+
+    fn unread(&self) -> usize {
+        self.get_ref().unread()
+    }
 }
 
 #[cfg(feature = "deflate")]
 impl Decompressor for flate2::bufread::ZlibDecoder<Gate> {
     fn gate(&mut self) -> &mut Gate {
         self.get_mut()
+    }
+
+    fn unread(&self) -> usize {
+        self.get_ref().unread()
     }
 }
 
@@ -57,8 +69,11 @@ pub(crate) struct Inflater {
     name: &'static str,
     /// Memory of the decompressor without its output, in bytes.
     context: usize,
-    /// The output so far, and room for more.
-    output: BytesMut,
+    /// The full pieces of the output.
+    output: Payload,
+    /// The last piece of the output, and room for more.
+    last: BytesMut,
+    /// The length of the output in `last`.
     filled: usize,
     limit: usize,
     compressed: usize,
@@ -72,7 +87,7 @@ pub(crate) struct Inflater {
 #[derive(Debug)]
 pub(crate) enum Progress {
     /// The message is complete.
-    Done(Bytes),
+    Done(Payload),
     /// More input is left.
     More,
 }
@@ -92,7 +107,8 @@ impl Inflater {
             source,
             name,
             context,
-            output: BytesMut::new(),
+            output: Payload::default(),
+            last: BytesMut::new(),
             filled: 0,
             limit,
             compressed,
@@ -104,12 +120,17 @@ impl Inflater {
     /// Returns the message's cost so far, beyond the part that is free for its length.
     pub(crate) fn cost(&self) -> Cost {
         let free = self.compressed.saturating_mul(FREE_RATIO);
-        (self.barren + self.filled.saturating_sub(free)).saturating_sub(FREE_COST)
+        (self.barren + self.produced().saturating_sub(free)).saturating_sub(FREE_COST)
     }
 
     /// Returns the memory that the message holds, in bytes.
     pub(crate) fn memory(&self) -> usize {
-        self.context + self.compressed + self.output.capacity()
+        self.context + self.source.unread() + self.output.remaining() + self.last.capacity()
+    }
+
+    /// Returns the length of the output so far, in bytes.
+    fn produced(&self) -> usize {
+        self.output.remaining() + self.filled
     }
 
     /// Decompresses up to `slice` bytes of output, or for up to `slice` nanoseconds of barren
@@ -119,14 +140,13 @@ impl Inflater {
     /// INTERNAL if the message is not valid in its encoding, or more bytes follow it.
     /// RESOURCE_EXHAUSTED as soon as the output exceeds the limit.
     pub(crate) fn step(&mut self, slice: usize) -> Result<Progress, Status> {
-        let (filled, barren) = (self.filled, self.barren);
-        while self.filled - filled < slice && self.barren - barren < slice {
+        let (output, barren) = (self.produced(), self.barren);
+        while self.produced() - output < slice && self.barren - barren < slice {
             self.make_room();
             let before = self.source.gate().reopen(self.piece);
-            let room = self.output.len().min(self.filled + OUTPUT);
             let started = Instant::now();
-            let read = self.source.read(&mut self.output[self.filled..room]);
-            let consumed = before - self.source.gate().message.remaining();
+            let read = self.source.read(&mut self.last[self.filled..]);
+            let consumed = before - self.source.unread();
             let produced = match read {
                 Ok(0) => return self.finish(),
                 Ok(count) => count,
@@ -134,7 +154,7 @@ impl Inflater {
                 Err(error) => return Err(invalid(self.name, &error)),
             };
             self.filled += produced;
-            if self.filled > self.limit {
+            if self.produced() > self.limit {
                 return Err(FrameError::TooLarge { length: None, limit: self.limit }.into());
             }
             if produced < consumed / 2 {
@@ -148,24 +168,30 @@ impl Inflater {
         Ok(Progress::More)
     }
 
-    /// Makes room for the next output: as much again as there is, at least 16 KiB, at most one byte
-    /// over the limit.
+    /// Makes room for the next output: a new piece once the last one is full. The output may exceed
+    /// the limit by one byte.
     fn make_room(&mut self) {
-        if self.filled == self.output.len() {
-            let most = self.limit.saturating_add(1);
-            let room = OUTPUT.max(self.filled);
-            self.output.resize(self.filled.saturating_add(room).min(most), 0);
+        if self.filled == self.last.len() {
+            self.put_last_piece();
+            let most = self.limit.saturating_sub(self.output.remaining()).saturating_add(1);
+            self.last = BytesMut::zeroed(PIECE.min(most));
         }
     }
 
+    fn put_last_piece(&mut self) {
+        let mut last = std::mem::take(&mut self.last);
+        last.truncate(self.filled);
+        self.output.push(last.freeze());
+        self.filled = 0;
+    }
+
     fn finish(&mut self) -> Result<Progress, Status> {
-        if self.source.gate().message.has_remaining() {
+        if self.source.unread() > 0 {
             let name = self.name;
             return Err(Status::internal(format!("the message has bytes behind its {name} data")));
         }
-        let mut output = std::mem::take(&mut self.output);
-        output.truncate(self.filled);
-        Ok(Progress::Done(output.freeze()))
+        self.put_last_piece();
+        Ok(Progress::Done(std::mem::take(&mut self.output)))
     }
 }
 
@@ -186,9 +212,11 @@ impl Gate {
         self.open = piece;
         self.message.remaining()
     }
-}
 
-impl Gate {
+    pub(super) fn unread(&self) -> usize {
+        self.message.remaining()
+    }
+
     /// The next unread bytes, including the bytes that are not allowed yet.
     #[cfg(feature = "zstd")]
     pub(super) fn rest(&self) -> &[u8] {
@@ -225,6 +253,8 @@ impl Read for Gate {
 #[cfg(test)]
 #[cfg(all(feature = "gzip", feature = "deflate", feature = "zstd"))]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::Code;
     use crate::grpc::compression::Encoding;
@@ -241,7 +271,7 @@ mod tests {
         for step in 1.. {
             match inflater.step(SLICE) {
                 Ok(Progress::More) => {}
-                Ok(Progress::Done(message)) => return (step, Ok(message)),
+                Ok(Progress::Done(message)) => return (step, Ok(message.into_bytes())),
                 Err(status) => return (step, Err(status)),
             }
         }
@@ -315,13 +345,32 @@ mod tests {
     }
 
     #[test]
+    fn inflate_holds_the_unread_input_and_the_output_once() {
+        let mut random = 1_u32;
+        let message: Vec<u8> = (0..LIMIT)
+            .map(|_| {
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (random >> 24) as u8
+            })
+            .collect();
+        for encoding in [Encoding::GZIP, Encoding::DEFLATE, Encoding::ZSTD] {
+            let compressed = encoding.compress(&message).unwrap();
+            let mut inflater = inflater(encoding, compressed);
+            let most = inflater.context + LIMIT + LIMIT / 10;
+            while let Progress::More = inflater.step(SLICE).unwrap() {
+                assert!(inflater.memory() <= most, "{encoding:?}: {}", inflater.memory());
+            }
+        }
+    }
+
+    #[test]
     fn inflate_stops_a_bomb_at_the_limit() {
         for encoding in [Encoding::GZIP, Encoding::DEFLATE, Encoding::ZSTD] {
             let bomb = encoding.compress(&vec![0; 8 << 20]).unwrap();
             let mut inflater = encoding.inflater(Bytes::from(bomb).into(), 1000).unwrap();
             let status = inflater.step(usize::MAX).unwrap_err();
             assert_eq!(status.code(), Code::ResourceExhausted, "{encoding:?}");
-            assert!(inflater.output.capacity() <= 2 * OUTPUT);
+            assert!(inflater.last.capacity() <= PIECE && !inflater.output.has_remaining());
         }
     }
 }

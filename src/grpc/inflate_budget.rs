@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 
 use super::compression::Encoding;
 use super::counter::Counter;
@@ -90,6 +90,11 @@ impl InflateBudget {
              that inflate to more than {FREE_RATIO} times their length, or to nothing, or send \
              them uncompressed"
         ))
+    }
+
+    /// Counts a message that was refused without decompression.
+    pub(crate) fn refuse(&self) {
+        self.refused.add(1);
     }
 
     /// Returns the number of messages refused since the last call.
@@ -201,7 +206,7 @@ impl Inflating {
     ///
     /// # Errors
     /// The errors of [`Inflater::step`], and RESOURCE_EXHAUSTED over the budget.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Status>> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Payload, Status>> {
         if let Stage::Queued { encoding, message, limit } = &mut self.stage {
             if let Some(budget) = &self.budget {
                 // Over the budget, a message is refused before any work.
@@ -259,6 +264,8 @@ impl Drop for Inflating {
 #[cfg(test)]
 #[cfg(feature = "gzip")]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::Code;
 
@@ -273,7 +280,7 @@ mod tests {
         let mut inflating = inflating(budget, message);
         loop {
             if let Poll::Ready(result) = inflating.poll(&mut Context::from_waker(Waker::noop())) {
-                return result;
+                return result.map(Payload::into_bytes);
             }
         }
     }

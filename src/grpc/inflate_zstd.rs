@@ -86,6 +86,10 @@ impl Decompressor for Zstd {
     fn gate(&mut self) -> &mut Gate {
         &mut self.gate
     }
+
+    fn unread(&self) -> usize {
+        self.gate.unread()
+    }
 }
 
 impl Read for Zstd {

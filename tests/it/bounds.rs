@@ -227,6 +227,24 @@ async fn compression_bombs_exhaust_only_their_connections_budget() {
 }
 
 #[tokio::test]
+async fn compressed_messages_over_the_limit_cost_their_connection() {
+    let limited = CallOptions::new().max_receive_message_size(KIB);
+    let head = head_with(UNARY, &[("grpc-encoding", "gzip")]);
+    // Each is refused at its header, before anything is decompressed.
+    let too_long = [&[1, 0, 0, 8, 0][..], &[0; 2 * KIB]].concat();
+    let (_server, mut raw) = start(Server::new().calls(limited)).await;
+    for stream in (1..).step_by(2) {
+        raw.request(stream, &head, &too_long).await;
+        let is_end = |frame: &Frame| frame.kind == GOAWAY || frame.field("grpc-status").is_some();
+        let answer = raw.until(is_end).await;
+        if answer.kind == GOAWAY {
+            break;
+        }
+        assert_eq!(answer.field("grpc-status"), Some("8"), "{}", answer.debug());
+    }
+}
+
+#[tokio::test]
 async fn slow_requests_end_at_their_time_limit() {
     let time = Duration::from_millis(300);
     let (_server, mut raw) =

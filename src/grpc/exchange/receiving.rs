@@ -7,6 +7,7 @@ use bytes::Buf;
 use super::Exchange;
 use super::inbound::wrong_count;
 use super::state::State;
+use crate::grpc::code::Code;
 use crate::grpc::frame::{Frame, Payload, WholeFrames};
 use crate::grpc::inflate_budget::Inflating;
 use crate::grpc::status::Status;
@@ -45,7 +46,7 @@ impl Exchange {
         if let Some(status) = state.ended() {
             return Poll::Ready(Err(status.clone()));
         }
-        ready!(state.poll_only(cx))?;
+        ready!(state.poll_only(cx)).inspect_err(|status| self.count_refused(status))?;
         let message = ready!(self.poll_message(state, cx))?;
         let message = message.ok_or_else(|| wrong_count("none arrived"))?;
         self.admit()?;
@@ -64,7 +65,9 @@ impl Exchange {
         }
         let inflating = match state.inbound.inflating.take() {
             Some(inflating) => inflating,
-            None => match ready!(state.poll_frame(cx))? {
+            None => match ready!(state.poll_frame(cx))
+                .inspect_err(|status| self.count_refused(status))?
+            {
                 None => return Poll::Ready(Ok(None)),
                 Some(Frame { compressed, payload })
                     // Some clients set the compressed flag on an empty message without compressing
@@ -92,7 +95,7 @@ impl Exchange {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Payload, Status>> {
         match inflating.poll(cx) {
-            Poll::Ready(Ok(message)) => Poll::Ready(Ok(message.into())),
+            Poll::Ready(Ok(message)) => Poll::Ready(Ok(message)),
             Poll::Pending => {
                 let mut state = self.lock();
                 if let Some(status) = state.ended() {
@@ -117,6 +120,16 @@ impl Exchange {
         })?;
         let budget = self.terms.inflate_budget.clone();
         Ok(Inflating::new(encoding, payload, self.terms.receive_limit, budget))
+    }
+
+    /// Counts a message that is longer than the limit, in a call with compression. The client's
+    /// connection pays for it, like for a message that is too long once decompressed.
+    fn count_refused(&self, status: &Status) {
+        if let Some(budget) = &self.terms.inflate_budget
+            && status.code() == Code::ResourceExhausted
+        {
+            budget.refuse();
+        }
     }
 
     /// Passes a message to the observers before the handler gets it.

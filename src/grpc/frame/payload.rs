@@ -13,7 +13,11 @@ pub struct Payload {
 }
 
 impl Payload {
-    pub(super) fn push(&mut self, piece: Bytes) {
+    /// Adds a piece behind the others.
+    pub(crate) fn push(&mut self, piece: Bytes) {
+        if piece.is_empty() {
+            return;
+        }
         self.remaining += piece.len();
         if self.front.is_empty() {
             self.front = piece;
