@@ -136,10 +136,10 @@ where
     R: Reply,
 {
     let function = move |target, call: Call| {
-        let exchange = call.exchange().clone();
-        let running = function(target, call);
+        let (exchange, function) = (call.exchange().clone(), function.clone());
         async move {
-            let result = running.await.and_then(|reply| reply.send(&exchange));
+            // Made here: a future that is moved in would take its memory twice.
+            let result = function(target, call).await.and_then(|reply| reply.send(&exchange));
             let (result, trailers) = match result {
                 // An interceptor gets the outcome once the client has read nearly all of the
                 // response.
