@@ -38,11 +38,14 @@ pub struct Streaming<T> {
 const KEPT: usize = 4 * 1024;
 
 /// The work for one unit of tokio's task budget; a short message is 1. A read loop yields after
-/// several thousand short messages, that is, one or two milliseconds.
+/// several thousand short messages, or 128 KiB of longer ones: one or two milliseconds.
 const SLICE: u32 = 32;
 
 /// The work for a compressed message.
 const COMPRESSED: u32 = 4;
+
+/// Bytes of a message that take as much work as a short message, to decode and to check them.
+const BYTES_PER_UNIT: usize = 32;
 
 impl<T> Streaming<T> {
     pub(crate) fn new(exchange: Arc<Exchange>) -> Self {
@@ -155,7 +158,8 @@ impl<T: Message + Default> Streaming<T> {
             };
             exchange.admit()?;
             exchange.count_received();
-            self.slice = self.slice.saturating_sub(cost);
+            let length = u32::try_from(self.last_len / BYTES_PER_UNIT).unwrap_or(u32::MAX);
+            self.slice = self.slice.saturating_sub(cost.saturating_add(length));
             return Poll::Ready(match decoded {
                 Ok(()) => Ok(true),
                 Err(error) => {
@@ -229,7 +233,20 @@ mod tests {
 
     #[tokio::test]
     async fn streaming_yields_although_all_messages_are_there() {
-        let mut messages = Streaming::from_messages(vec![1_u32; 100_000]);
+        let pending = pending_while_reading(vec![1_u32; 100_000]).await;
+        assert!((10..100).contains(&pending), "{pending}");
+    }
+
+    #[tokio::test]
+    async fn streaming_yields_after_fewer_long_messages() {
+        let pending = pending_while_reading(vec!["x".repeat(1024); 2_000]).await;
+        assert!((10..100).contains(&pending), "{pending}");
+    }
+
+    /// How often the task yields while it reads these messages.
+    async fn pending_while_reading<T: Message + Default>(all: Vec<T>) -> u32 {
+        let expected = all.len();
+        let mut messages = Streaming::from_messages(all);
         let (mut reading, mut pending) = (pin!(messages.count_all()), 0);
         let count = poll_fn(|cx| match reading.as_mut().poll(cx) {
             Poll::Ready(count) => Poll::Ready(count),
@@ -238,14 +255,14 @@ mod tests {
                 Poll::Pending
             }
         });
-        assert_eq!(count.await, 100_000);
-        assert!((10..100).contains(&pending), "{pending}");
+        assert_eq!(count.await, expected);
+        pending
     }
 
-    impl Streaming<u32> {
+    impl<T: Message + Default> Streaming<T> {
         /// Polls once and then awaits, like a handler that waits for two events.
         async fn count_all(&mut self) -> usize {
-            let (mut count, mut message) = (0, 0);
+            let (mut count, mut message) = (0, T::default());
             loop {
                 let mut read = pin!(self.read_into(&mut message));
                 let there_is_one = match poll_immediate(&mut read).await {
