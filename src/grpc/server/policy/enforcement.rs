@@ -3,7 +3,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::data_throttle::DataThrottle;
-use super::frame_budget::FrameBudget;
+use super::frame_budget::{FrameBudget, HEADERS_COST};
 use super::pings::{PingPolicy, PingStrikes};
 use super::shared_state::SharedState;
 use crate::http2::error_code::ErrorCode;
@@ -17,9 +17,6 @@ const SETTINGS_COST: u32 = 2;
 
 /// Open streams that add one unit to the cost of SETTINGS.
 const STREAMS_PER_UNIT: u32 = 32;
-
-/// The cost of HEADERS: decoding, and a stream.
-const HEADERS_COST: u32 = 1;
 
 /// The cost of a call that the client resets (CVE-2023-44487). Together with HEADERS this equals
 /// the earnings of a response, so resets of answered calls are free. Late resets are free too,
@@ -53,7 +50,7 @@ const TURN: u32 = 1_000;
 /// Bytes of a header block that cost one unit of a turn. One byte can refer to a whole entry of the
 /// HPACK table, which takes 150 bytes of memory. The memory is counted only once the call has
 /// begun.
-const BLOCK_BYTES_PER_UNIT: u32 = 16;
+const BLOCK_BYTES_PER_UNIT: u32 = 8;
 
 /// Error codes of the server's RST_STREAM frames that are not the client's fault. NO_ERROR follows
 /// an early response. CANCEL ends a call within a message.
@@ -110,7 +107,7 @@ impl EnforcementPolicy {
         match frame {
             ObservedFrame::Headers { stream, length, .. } => {
                 self.last_stream = self.last_stream.max(stream);
-                self.spend(HEADERS_COST);
+                self.spend(self.budget.headers_cost());
                 self.decode(length);
             }
             ObservedFrame::Continuation(length) => {

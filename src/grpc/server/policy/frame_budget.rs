@@ -11,6 +11,13 @@ const BUDGET_AT_FIRST: u32 = 8_000;
 /// The budget of a new connection from a network whose connections were closed for floods.
 const BUDGET_OF_OFFENDERS: u32 = 500;
 
+/// The cost of HEADERS: decoding, and a stream.
+pub(super) const HEADERS_COST: u32 = 1;
+
+/// The cost of HEADERS on a connection from such a network. It is used up before h2 and the router
+/// have seen many calls. Each response earns more than this.
+const HEADERS_COST_OF_OFFENDERS: u32 = 4;
+
 /// Units that a connection earns per second. Responses earn more.
 const REFILL_PER_SECOND: u32 = 1_000;
 
@@ -18,12 +25,20 @@ const REFILL_PER_SECOND: u32 = 1_000;
 pub(super) struct FrameBudget {
     left: u32,
     refilled: Instant,
+    headers_cost: u32,
 }
 
 impl FrameBudget {
     pub(super) fn new(now: Instant, of_offender: bool) -> Self {
-        let left = if of_offender { BUDGET_OF_OFFENDERS } else { BUDGET_AT_FIRST };
-        Self { left, refilled: now }
+        let (left, headers_cost) = match of_offender {
+            true => (BUDGET_OF_OFFENDERS, HEADERS_COST_OF_OFFENDERS),
+            false => (BUDGET_AT_FIRST, HEADERS_COST),
+        };
+        Self { left, refilled: now, headers_cost }
+    }
+
+    pub(super) fn headers_cost(&self) -> u32 {
+        self.headers_cost
     }
 
     pub(super) fn earn(&mut self, units: u32) {
@@ -72,5 +87,23 @@ mod tests {
         tokio::time::advance(Duration::from_secs(3600)).await;
         assert!(budget.spend(BUDGET_OF_OFFENDERS));
         assert!(budget.spend(BUDGET) && !budget.spend(1));
+    }
+
+    /// The calls that fit into the budget of a new connection.
+    fn calls(of_offender: bool, earned: u32) -> u32 {
+        let mut budget = FrameBudget::new(Instant::now(), of_offender);
+        let mut calls = 0;
+        while calls < 2 * BUDGET && budget.spend(budget.headers_cost()) {
+            budget.earn(earned);
+            calls += 1;
+        }
+        calls
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn offenders_pay_more_for_calls_that_are_not_answered() {
+        assert_eq!(calls(false, 0), BUDGET_AT_FIRST);
+        assert_eq!(calls(true, 0), 125);
+        assert_eq!(calls(true, 6), 2 * BUDGET);
     }
 }
