@@ -167,7 +167,8 @@ impl Server {
         let accepting = async {
             loop {
                 let Accepted { stream, peer, proxied, permit } = listener.accept().await;
-                workers.serve(Job { stream, peer, proxied, permit, drain: trigger.watch() });
+                let job = Job { stream, peer, proxied, permit, drain: trigger.watch() };
+                workers.serve(job).await;
             }
         };
         tokio::select! {

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures_util::future::select_all;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::yield_now;
 use tokio::time::timeout_at;
 
 use crate::grpc::call::Peer;
@@ -19,6 +21,10 @@ use tokio::sync::OwnedSemaphorePermit;
 /// The time for an idle worker to end its thread, because it has to drop tasks.
 const END_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Connections that wait for their worker to begin with them. Further ones wait in the backlog of
+/// the kernel, where they take no memory of the process and no place among the connections.
+const WAITING: usize = 64;
+
 /// The threads or the runtime that serve connections.
 pub(crate) enum Workers {
     /// Tasks of the runtime that called `serve`.
@@ -28,7 +34,7 @@ pub(crate) enum Workers {
 }
 
 pub(crate) struct Worker {
-    connections: mpsc::UnboundedSender<(Job<Detached>, Load)>,
+    connections: mpsc::Sender<(Job<Detached>, Load)>,
     /// Connections on this worker. New connections go to the worker with the fewest.
     load: Arc<AtomicUsize>,
     thread: JoinHandle<()>,
@@ -72,17 +78,22 @@ impl Workers {
         workers.collect::<io::Result<_>>().map(Self::Threads)
     }
 
-    pub(crate) fn serve(&self, job: Job) {
+    /// Passes a connection to the worker with the fewest, among those that have begun with nearly
+    /// all of theirs. Waits while there is none.
+    pub(crate) async fn serve(&self, job: Job) {
         match self {
             Self::Caller(server) => {
                 let server = server.clone();
                 tokio::spawn(async move { job.run(&server).await });
             }
             Self::Threads(workers) => {
-                let least = workers.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed));
-                if let Some(worker) = least {
-                    worker.serve(job);
-                }
+                let ready = workers.iter().filter(|worker| worker.connections.capacity() > 0);
+                let least = ready.min_by_key(|worker| worker.load.load(Ordering::Relaxed));
+                let worker = match least {
+                    Some(worker) => worker,
+                    None => first_ready(workers).await,
+                };
+                worker.serve(job);
             }
         }
     }
@@ -115,6 +126,19 @@ impl Workers {
     }
 }
 
+/// Waits for a worker that can take a connection. One whose thread a handler blocks does not hold
+/// up the others.
+async fn first_ready(workers: &[Worker]) -> &Worker {
+    let ready = workers.iter().map(|worker| {
+        Box::pin(async move {
+            // Fails only after a panic of the thread. Its connection is then logged and dropped.
+            let _ = worker.connections.reserve().await;
+            worker
+        })
+    });
+    select_all(ready).await.0
+}
+
 impl Job {
     async fn run(self, server: &ServerContext) {
         let Self { stream, peer, proxied, permit: _permit, drain } = self;
@@ -135,7 +159,7 @@ impl Job<Detached> {
 impl Worker {
     fn start(index: usize, server: ServerContext) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (connections, mut jobs) = mpsc::unbounded_channel::<(Job<Detached>, Load)>();
+        let (connections, mut jobs) = mpsc::channel::<(Job<Detached>, Load)>(WAITING);
         let load = Arc::new(AtomicUsize::new(0));
         let (end, ended) = oneshot::channel();
         let last_polled = Arc::new(LastPolledMethod::default());
@@ -155,6 +179,8 @@ impl Worker {
                                 Err(error) => tracing::warn!(%error, "cannot serve a connection"),
                             }
                         });
+                        // Lets it begin before the next one takes memory: it may be closed already.
+                        yield_now().await;
                     }
                 });
                 // Dropping the runtime would wait for blocking tasks that handlers have started.
@@ -168,7 +194,7 @@ impl Worker {
         let name = peer.to_string();
         let sent = stream.detach().map(|stream| {
             let job = Job { stream, peer, proxied, permit, drain };
-            self.connections.send((job, Load::add(&self.load))).is_ok()
+            self.connections.try_send((job, Load::add(&self.load))).is_ok()
         });
         if !matches!(sent, Ok(true)) {
             tracing::warn!(peer = name, "cannot pass a connection to its worker");
