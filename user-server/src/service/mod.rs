@@ -52,8 +52,12 @@ const KEPT_CAPACITY: usize = 4 * MAX_NAME_CHARS;
 /// The maximum number of pages of a scan in memory: the page that is sent, and those that are read ahead.
 const SCANNED_PAGES: usize = 3;
 
-/// The memory of the first pages, in bytes. It is charged before they are read.
-const FIRST_PAGES: usize = 16 * 1024;
+/// The memory of a scan until its client reads, in bytes. It is charged before a page is read: scans that begin
+/// together would otherwise exceed the limits before they are charged for their pages.
+const FIRST_PAGES: usize = 48 * 1024;
+
+/// The memory of a typical user on a page, in bytes.
+const TYPICAL_USER: usize = 96;
 
 impl<S: UserStore> Users<S> {
     /// A service with the default settings.
@@ -130,8 +134,9 @@ impl<S: UserStore> pb::UserService for Users<S> {
         mut out: Sink<UserResponse>,
     ) -> Result<(), Status> {
         let (after, view) = (resume_after(request.metadata())?, view(&request));
-        let mut charge = request.charge(FIRST_PAGES);
         let extent = self.store.extent().await?;
+        let first = first_pages(extent.total);
+        let mut charge = request.charge(first);
         // The total would reveal the number of hidden users.
         if !view.active_only {
             out.metadata_mut().insert(&USERS_TOTAL, extent.total);
@@ -143,7 +148,7 @@ impl<S: UserStore> pb::UserService for Users<S> {
         let mut message = UserResponse::default();
         let mut skipped = 0;
         while let Some(page) = pages.try_next().await? {
-            charge.set(FIRST_PAGES.max(SCANNED_PAGES * page.memory()));
+            charge.set(first.max(SCANNED_PAGES * page.memory()));
             if page.skipped() > 0 {
                 skipped += page.skipped();
                 out.trailers_mut().insert(&USERS_SKIPPED, skipped);
@@ -212,6 +217,12 @@ fn parse_id(text: &str) -> Result<UserId, Status> {
         return Err(empty_user_id());
     }
     UserId::parse(text).ok_or_else(|| user_not_found(text))
+}
+
+/// The memory of a scan of so many users until its client reads, in bytes.
+fn first_pages(users: u64) -> usize {
+    usize::try_from(users)
+        .map_or(FIRST_PAGES, |users| FIRST_PAGES.min(users.saturating_mul(TYPICAL_USER)))
 }
 
 fn resume_after(metadata: &Metadata) -> Result<Option<UserId>, Status> {

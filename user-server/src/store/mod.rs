@@ -11,7 +11,7 @@ use self::idempotency::{Creation, Progress, Remembered, forgotten};
 pub use self::idempotency::{IdempotencyKey, Known, Mark, Part, Stored};
 pub use self::ids::IdSequence;
 pub use self::listener::ChangeListener;
-pub use self::page::{PAGE_LEN, Packed, Page};
+pub use self::page::{FIRST_PAGE_LEN, PAGE_LEN, Packed, Page};
 use crate::domain::{NewUser, User, UserChange, UserId};
 
 mod availability;

@@ -12,6 +12,10 @@ use balafon::LogThrottle;
 /// four fifths of the rate.
 pub const PAGE_LEN: usize = 1024;
 
+/// The number of users on the first page of a scan. Each page has twice as many as the one before, up to a whole page.
+/// So a client that does not read, or that soon cancels, costs little.
+pub const FIRST_PAGE_LEN: usize = 64;
+
 /// The maximum size of the texts of a page, in bytes: twice that of a full page of typical users. It bounds a page
 /// of long users.
 const PAGE_TEXTS: usize = 64 * 1024;

@@ -20,8 +20,8 @@ use futures_util::{Stream, stream};
 use self::keys::Keys;
 use self::users::Users;
 use super::{
-    Creation, Extent, IdSequence, IdempotencyKey, Known, PAGE_LEN, Page, Part, Remembered,
-    StoreError, Stored, UserStore, forgotten, notify,
+    Creation, Extent, FIRST_PAGE_LEN, IdSequence, IdempotencyKey, Known, PAGE_LEN, Page, Part,
+    Remembered, StoreError, Stored, UserStore, forgotten, notify,
 };
 use crate::domain::{NewUser, Timestamp, User, UserChange, UserId};
 use crate::store::ChangeListener;
@@ -100,9 +100,9 @@ impl MemoryStore {
         created.into_iter().next().ok_or_else(|| StoreError::internal("no user was created"))
     }
 
-    /// The next page: users above `after`, up to `newest`.
-    fn page(&self, after: Option<UserId>, newest: UserId) -> Vec<Arc<User>> {
-        self.users().range(after, newest).take(PAGE_LEN).cloned().collect()
+    /// The next page: up to `len` users above `after`, up to `newest`.
+    fn page(&self, after: Option<UserId>, newest: UserId, len: usize) -> Vec<Arc<User>> {
+        self.users().range(after, newest).take(len).cloned().collect()
     }
 }
 
@@ -194,10 +194,11 @@ impl UserStore for MemoryStore {
         after: Option<UserId>,
         extent: Extent,
     ) -> impl Stream<Item = Result<Page, StoreError>> + Send {
-        let mut last = after;
+        let (mut last, mut len) = (after, FIRST_PAGE_LEN);
         stream::iter(std::iter::from_fn(move || {
-            let users = self.page(last, extent.newest?);
+            let users = self.page(last, extent.newest?, len);
             last = Some(users.last()?.id);
+            len = PAGE_LEN.min(2 * len);
             Some(Ok(Page::Shared(users)))
         }))
     }
@@ -262,6 +263,16 @@ mod tests {
             assert!(pages.is_empty());
         }
         assert!(scan(&MemoryStore::new(), None).is_empty());
+    }
+
+    #[test]
+    fn memory_scan_begins_with_short_pages() {
+        let store = MemoryStore::new();
+        (0..4 * PAGE_LEN).for_each(|_| drop(add(&store)));
+        let extent = ready(store.extent()).unwrap();
+        let pages: Vec<Page> = ready(store.scan(None, extent).try_collect()).unwrap();
+        let lens: Vec<_> = pages.iter().map(Page::len).collect();
+        assert_eq!(lens, [64, 128, 256, 512, 1024, 1024, 1024, 64]);
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! [`IdSequence`]: super::IdSequence
 
 use super::rows::{Position, key};
-use super::{Extent, PAGE_LEN};
+use super::{Extent, FIRST_PAGE_LEN, PAGE_LEN};
 use crate::domain::UserId;
 
 /// SQL: whether a sequence can have issued an id. It is a UUID of version 7 and of the variant of RFC 9562, with a time
@@ -24,10 +24,6 @@ pub(super) const ISSUED: &str = "(length(id) = 16 AND id < x'80' \
 pub(super) fn is_issued(id: &[u8]) -> bool {
     id.len() == 16 && id[0] < 0x80 && id[6] >> 4 == 7 && id[8] >> 6 == 0b10
 }
-
-/// The number of users on the first page. Each page has twice as many as the one before, up to a whole page. So a client
-/// that does not read holds little memory.
-const FIRST_LEN: usize = 64;
 
 /// The position of a scan.
 #[derive(Clone, Debug)]
@@ -64,13 +60,13 @@ impl Cursor {
         if extent.total == 0 || is_over {
             return None;
         }
-        Some(Self { imported, after, until, len: FIRST_LEN })
+        Some(Self { imported, after, until, len: FIRST_PAGE_LEN })
     }
 
     /// Sets the length of the next page to twice that of the last one. So little is read for a client that does not read,
     /// and long users do not make the store read many more rows than fit.
     pub(super) fn lengthened(self, users: usize) -> Self {
-        Self { len: (2 * users).clamp(FIRST_LEN, PAGE_LEN), ..self }
+        Self { len: (2 * users).clamp(FIRST_PAGE_LEN, PAGE_LEN), ..self }
     }
 }
 

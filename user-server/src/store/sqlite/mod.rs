@@ -58,8 +58,8 @@ use self::writer::{Metrics, Writer};
 use super::availability::Availability;
 use super::write_queue::{self, Reply, Size};
 use super::{
-    Creation, Extent, Found, IdSequence, IdempotencyKey, Known, Mark, PAGE_LEN, Packed, Page, Part,
-    Remembered, StoreError, Stored, UserStore, forgotten, notify,
+    Creation, Extent, FIRST_PAGE_LEN, Found, IdSequence, IdempotencyKey, Known, Mark, PAGE_LEN,
+    Packed, Page, Part, Remembered, StoreError, Stored, UserStore, forgotten, notify,
 };
 use crate::domain::{NewUser, User, UserChange, UserId};
 use crate::store::ChangeListener;

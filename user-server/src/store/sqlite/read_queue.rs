@@ -35,11 +35,14 @@ pub(super) struct Point {
 /// A read of the next pages of a scan, as many as fit into the channel.
 pub(super) struct Scan {
     pub(super) cursor: Cursor,
-    pub(super) pages: mpsc::Sender<Result<Piece, StoreError>>,
+    pub(super) pages: mpsc::Sender<Answer>,
 }
 
 /// A page, and the position after it; `None` if the scan is over.
 pub(super) type Piece = (Page, Option<Cursor>);
+
+/// The answer to a scan. On the heap, because a channel reserves memory for 32 answers.
+pub(super) type Answer = Box<Result<Piece, StoreError>>;
 
 /// The next read of a reader.
 pub(super) enum Read<'q> {
@@ -180,7 +183,7 @@ mod tests {
     use super::*;
 
     /// The receiver of a scan.
-    type Pages = mpsc::Receiver<Result<Piece, StoreError>>;
+    type Pages = mpsc::Receiver<Answer>;
 
     fn put_scan(queue: &Queue, len: usize) -> Pages {
         let (pages, coming) = mpsc::channel(1);

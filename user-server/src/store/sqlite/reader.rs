@@ -66,7 +66,7 @@ fn run(connection: &Connection, queue: &Queue) {
             }
             (Read::Scan(scan, turn), Ok(statements)) => statements.scan(scan, &turn),
             (Read::Scan(scan, _), Err(error)) => {
-                let _ = scan.pages.try_send(Err(error));
+                let _ = scan.pages.try_send(Box::new(Err(error)));
             }
         }
     }
@@ -111,7 +111,7 @@ impl<'c> Statements<'c> {
         while let Ok(permit) = pages.try_reserve() {
             let piece = self.piece(cursor);
             let next = piece.as_ref().ok().and_then(|(_, next)| next.clone());
-            permit.send(piece);
+            permit.send(Box::new(piece));
             match next {
                 Some(next) if !turn.is_over() => cursor = next,
                 _ => return,

@@ -4,7 +4,7 @@ use futures_util::{Stream, stream};
 use tokio::sync::mpsc;
 
 use super::cursor::Cursor;
-use super::read_queue::{self, Piece};
+use super::read_queue::{self, Answer};
 use super::reader::Readers;
 use super::{Extent, Page, StoreError};
 use crate::domain::UserId;
@@ -14,14 +14,15 @@ use crate::store::PAGE_LEN;
 /// pages at the start of a scan it is one.
 const AHEAD: usize = 2;
 
+/// The number of pages at the start of a scan after which nothing is read ahead: as much as a client gets without reading.
+const NOT_AHEAD: usize = 2;
+
 pub(super) fn scan(
     readers: &Readers,
     after: Option<UserId>,
     extent: Extent,
 ) -> impl Stream<Item = Result<Page, StoreError>> + Send {
-    // A closed channel, as if a reader had stopped.
-    let (_, coming) = mpsc::channel(1);
-    let scan = Scan { readers, cursor: Cursor::new(after, extent), coming };
+    let scan = Scan { readers, cursor: Cursor::new(after, extent), coming: None, pages: 0 };
     stream::try_unfold(scan, async |mut scan| Ok(scan.next().await?.map(|page| (page, scan))))
 }
 
@@ -30,34 +31,36 @@ struct Scan<'a> {
     /// The position after the last received page; `None` if the scan is over.
     cursor: Option<Cursor>,
     /// The channel from a reader, which closes when the reader stops.
-    coming: mpsc::Receiver<Result<Piece, StoreError>>,
+    coming: Option<mpsc::Receiver<Answer>>,
+    /// The number of received pages.
+    pages: usize,
 }
 
 impl Scan<'_> {
     async fn next(&mut self) -> Result<Option<Page>, StoreError> {
         let Some(cursor) = &self.cursor else { return Ok(None) };
         let (page, next) = loop {
-            match self.coming.recv().await {
-                Some(piece) => break piece?,
-                None => self.coming = ask(self.readers, cursor.clone()).await?,
+            if let Some(coming) = &mut self.coming
+                && let Some(piece) = coming.recv().await
+            {
+                break (*piece)?;
             }
+            self.coming = Some(ask(self.readers, cursor.clone()).await?);
         };
-        // The next page is requested before this one is sent.
-        if let Some(cursor) = &next
-            && self.coming.is_closed()
-            && self.coming.is_empty()
+        self.pages += 1;
+        if self.coming.take_if(|coming| coming.is_closed() && coming.is_empty()).is_some()
+            && self.pages > NOT_AHEAD
+            && let Some(cursor) = &next
         {
-            self.coming = ask(self.readers, cursor.clone()).await?;
+            // Requested before this page is sent.
+            self.coming = Some(ask(self.readers, cursor.clone()).await?);
         }
         self.cursor = next;
         Ok(Some(page))
     }
 }
 
-async fn ask(
-    readers: &Readers,
-    cursor: Cursor,
-) -> Result<mpsc::Receiver<Result<Piece, StoreError>>, StoreError> {
+async fn ask(readers: &Readers, cursor: Cursor) -> Result<mpsc::Receiver<Answer>, StoreError> {
     let ahead = if cursor.len < PAGE_LEN { 1 } else { AHEAD };
     let (pages, coming) = mpsc::channel(ahead);
     readers.scan(read_queue::Scan { cursor, pages }).await?;
