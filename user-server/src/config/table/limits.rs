@@ -100,7 +100,7 @@ settings! {
     server_buffer: Size<1> = "limits.server-buffer" {
         flag: "server-buffer-limit",
         value: "SIZE",
-        default: Some("256MiB"),
+        default: Some("48MiB"),
         help: "The memory budget of the calls of all connections together. It covers the same data as \
             limits.connection-buffer. A call that would exceed it ends with RESOURCE_EXHAUSTED",
     }
