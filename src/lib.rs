@@ -158,6 +158,8 @@ pub use crate::grpc::code::Code;
 #[doc(inline)]
 pub use crate::grpc::compression::{Compression, Encoding};
 #[doc(inline)]
+pub use crate::grpc::encoded::Encoded;
+#[doc(inline)]
 pub use crate::grpc::exchange::MessageEvent;
 #[doc(inline)]
 pub use crate::grpc::interceptor::{Interceptor, Next};

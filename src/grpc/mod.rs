@@ -11,6 +11,7 @@ pub(crate) mod code;
 pub mod compression;
 mod counter;
 mod details;
+pub(crate) mod encoded;
 pub(crate) mod exchange;
 pub mod frame;
 pub(crate) mod handler;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::call::MetadataMut;
+use super::encoded::Encoded;
 use super::exchange::Exchange;
 use super::status::Status;
 
@@ -45,6 +46,20 @@ impl<T: Message> Sink<T> {
     /// The errors of [`send`](Self::send).
     pub async fn send_uncompressed(&mut self, message: impl Borrow<T>) -> Result<(), Status> {
         poll_fn(|cx| self.exchange.poll_send(message.borrow(), false, cx)).await
+    }
+
+    /// Sends messages that are already encoded. They are compressed if the call compresses its
+    /// responses.
+    ///
+    /// If it is dropped before it is ready, it has sent some of the messages, from the first on.
+    ///
+    /// # Errors
+    /// The messages before the failed one have been sent, and those after it have not:
+    /// - RESOURCE_EXHAUSTED if a message exceeds the send limit. Later messages can be sent.
+    /// - The status of the call if it has ended.
+    pub async fn send_encoded(&mut self, messages: &Encoded<T>) -> Result<(), Status> {
+        let mut unsent = messages.frames();
+        poll_fn(|cx| self.exchange.poll_send_frames(&mut unsent, cx)).await
     }
 
     /// Waits until all messages have been sent to the client, as its flow control allows. It is for

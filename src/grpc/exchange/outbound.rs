@@ -5,8 +5,8 @@ use prost::Message;
 
 use super::Terms;
 use crate::grpc::code::Code;
-use crate::grpc::compression::Compressor;
-use crate::grpc::frame::{self, HEADER_LEN};
+use crate::grpc::compression::{Compressor, Encoding};
+use crate::grpc::frame::{self, FrameError, HEADER_LEN};
 use crate::grpc::metadata::Metadata;
 use crate::grpc::status::Status;
 
@@ -92,8 +92,56 @@ impl Outbound {
         compress: bool,
         copy: bool,
     ) -> Result<Option<Bytes>, Status> {
+        self.accounted(|it| it.encode(message, compress, copy))
+    }
+
+    /// Appends frames from the first of `frames` on, until a DATA frame is full. They are compressed
+    /// as if they were [written](Self::write). Returns the length of those that were appended.
+    pub(super) fn append(&mut self, frames: &[u8]) -> Result<usize, Status> {
+        self.accounted(|it| match frame::split_first(frames) {
+            None => Err(FrameError::Truncated.into()),
+            Some((payload, _)) => match it.compressor_for(payload.len()) {
+                Some(encoding) => {
+                    it.check_limit(payload.len())?;
+                    it.put_compressed(encoding, payload)?;
+                    Ok(HEADER_LEN + payload.len())
+                }
+                None => it.append_plain(frames),
+            },
+        })
+    }
+
+    /// Appends frames up to the first one that is to be compressed.
+    fn append_plain(&mut self, frames: &[u8]) -> Result<usize, Status> {
+        let unbounded = self.unbounded;
+        let room = if unbounded { usize::MAX } else { COALESCE.saturating_sub(self.buffer.len()) };
+        let (mut end, mut count) = (0, 0);
+        for payload in frame::payloads(frames) {
+            if end >= room || self.compressor_for(payload.len()).is_some() {
+                break;
+            }
+            if let Err(error) = self.check_limit(payload.len()) {
+                if count == 0 {
+                    return Err(error.into());
+                }
+                break;
+            }
+            end += HEADER_LEN + payload.len();
+            count += 1;
+        }
+        self.reserve_data_frame();
+        self.buffer.extend_from_slice(&frames[..end]);
+        self.sent += count;
+        Ok(end)
+    }
+
+    /// Logs an error of a write, and accounts for the memory that the write has allocated.
+    fn accounted<T>(
+        &mut self,
+        write: impl FnOnce(&mut Self) -> Result<T, Status>,
+    ) -> Result<T, Status> {
         let capacity = self.buffer.capacity();
-        let written = self.encode(message, compress, copy);
+        let written = write(self);
         if let Err(status) = &written
             && status.code() == Code::Internal
         {
@@ -111,28 +159,54 @@ impl Outbound {
         compress: bool,
         copy: bool,
     ) -> Result<Option<Bytes>, Status> {
-        let compressor = self.compressor.filter(|_| compress);
-        if let Some(Compressor { encoding, min_size }) = compressor
-            && frame::encoded_len(message)? >= min_size.max(1)
+        if compress
+            && self.compressor.is_some()
+            && let Some(encoding) = self.compressor_for(frame::encoded_len(message)?)
         {
             let mut plain = BytesMut::new();
             frame::encode(&mut plain, message, self.limit)?;
             let plain = plain.freeze().slice(HEADER_LEN..);
-            let compressed = encoding.compress(&plain).map_err(|error| {
-                Status::internal(format!("the message cannot be compressed: {error}"))
-            })?;
-            frame::put_compressed(&mut self.buffer, &compressed)?;
-            self.sent += 1;
+            self.put_compressed(encoding, &plain)?;
             return Ok(copy.then_some(plain));
         }
         let start = self.buffer.len();
-        if self.sent > 0 && self.buffer.capacity() == start {
-            // It is not the only message, so reserve room for a full DATA frame.
-            self.buffer.reserve(COALESCE + OVERHANG);
-        }
+        self.reserve_data_frame();
         frame::encode(&mut self.buffer, message, self.limit)?;
         self.sent += 1;
         Ok(copy.then(|| Bytes::copy_from_slice(&self.buffer[start + HEADER_LEN..])))
+    }
+
+    /// Returns the encoding in which a message of `length` bytes is sent; `None` if it is not
+    /// compressed.
+    fn compressor_for(&self, length: usize) -> Option<Encoding> {
+        let Compressor { encoding, min_size } = self.compressor?;
+        if length >= min_size.max(1) { Some(encoding) } else { None }
+    }
+
+    fn check_limit(&self, length: usize) -> Result<(), FrameError> {
+        let limit = self.limit;
+        if length > limit {
+            Err(FrameError::TooLarge { length: Some(length), limit })
+        } else {
+            Ok(())
+        }
+    }
+
+    fn put_compressed(&mut self, encoding: Encoding, plain: &[u8]) -> Result<(), Status> {
+        let compressed = encoding.compress(plain).map_err(|error| {
+            Status::internal(format!("the message cannot be compressed: {error}"))
+        })?;
+        frame::put_compressed(&mut self.buffer, &compressed)?;
+        self.sent += 1;
+        Ok(())
+    }
+
+    /// Reserves memory for a full DATA frame, unless there is memory left or this is the first
+    /// message: that may be the only one.
+    fn reserve_data_frame(&mut self) {
+        if self.sent > 0 && self.buffer.capacity() == self.buffer.len() {
+            self.buffer.reserve(COALESCE + OVERHANG);
+        }
     }
 
     /// Whether the headers should be sent now.
@@ -154,10 +228,10 @@ impl Outbound {
     pub(crate) fn split(&mut self, count: usize) -> Bytes {
         self.gone += count as u64;
         let mut boundary = self.partial;
-        while boundary < count {
-            let length = &self.buffer[boundary + 1..boundary + HEADER_LEN];
-            let length = length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
-            boundary += HEADER_LEN + length;
+        while boundary < count
+            && let Some((payload, _)) = frame::split_first(&self.buffer[boundary..])
+        {
+            boundary += HEADER_LEN + payload.len();
         }
         self.partial = boundary - count;
         if self.sent == 1 && count == self.buffer.len() {

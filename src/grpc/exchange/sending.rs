@@ -7,6 +7,7 @@ use prost::Message;
 use super::outbound::COALESCE;
 use super::state::State;
 use super::{Exchange, MessageEvent};
+use crate::grpc::frame;
 use crate::grpc::metadata::Metadata;
 use crate::grpc::status::Status;
 
@@ -32,6 +33,28 @@ impl Exchange {
         let mut state = self.lock();
         ready!(state.poll_unsent(COALESCE - 1, cx))?;
         Poll::Ready(self.write_to(state, message, compress))
+    }
+
+    /// Sends `frames`, and waits whenever a full frame is unsent. Afterwards `frames` has the unsent
+    /// ones.
+    pub(crate) fn poll_send_frames(
+        &self,
+        frames: &mut &[u8],
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Status>> {
+        while !frames.is_empty() {
+            let mut state = self.lock();
+            ready!(state.poll_unsent(COALESCE - 1, cx))?;
+            let count = state.outbound.append(frames)?;
+            state.outbound_changed();
+            drop(state);
+            let (sent, unsent) = frames.split_at(count);
+            *frames = unsent;
+            if self.is_observed() {
+                frame::payloads(sent).for_each(|payload| self.show(MessageEvent::Sent(payload)));
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Encodes a message without waiting, compressed if the call compresses its responses.

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::inbound::READ_AHEAD;
 use super::outbound::COALESCE;
 use super::*;
+use crate::grpc::encoded::Encoded;
 use crate::grpc::frame::HEADER_LEN;
 use crate::grpc::method::UNKNOWN_METHOD;
 
@@ -39,6 +40,77 @@ fn send_waits_while_a_full_frame_is_unsent() {
     assert_eq!(state.outbound.take_writers().len(), 1);
     drop(state);
     assert!(exchange.poll_nearly_sent(&mut noop()).is_ready());
+}
+
+fn encoded(messages: &[String]) -> Encoded<String> {
+    let mut encoded = Encoded::new();
+    messages.iter().for_each(|message| encoded.push(message).unwrap());
+    encoded
+}
+
+fn take_all(exchange: &Exchange) -> Bytes {
+    let outbound = &mut exchange.lock().outbound;
+    let count = outbound.buffered();
+    outbound.split(count)
+}
+
+#[test]
+fn encoded_messages_wait_while_a_full_frame_is_unsent() {
+    let exchange = exchange();
+    let messages = encoded(&vec!["x".repeat(1000); 40]);
+    let (mut unsent, mut taken) = (messages.frames(), Vec::new());
+    for _ in 0..2 {
+        assert!(exchange.poll_send_frames(&mut unsent, &mut noop()).is_pending());
+        let part = take_all(&exchange);
+        assert!((COALESCE..COALESCE + 1010).contains(&part.len()));
+        taken.extend(part);
+    }
+    assert_eq!(exchange.poll_send_frames(&mut unsent, &mut noop()), Poll::Ready(Ok(())));
+    taken.extend(take_all(&exchange));
+    assert_eq!(taken, messages.frames());
+    assert_eq!(exchange.sent(), 40);
+}
+
+#[test]
+#[cfg(feature = "gzip")]
+fn encoded_messages_are_compressed_like_others() {
+    let compressor = Some(Compressor { encoding: Encoding::GZIP, min_size: 50 });
+    let [one_by_one, together] = [0, 1].map(|_| Exchange::new(Terms { compressor, ..terms(100) }));
+    let messages = [10, 20, 60, 70, 30, 80].map(|length| "x".repeat(length));
+    messages.iter().for_each(|message| one_by_one.write(message).unwrap());
+    let messages = encoded(&messages);
+    let sent = together.poll_send_frames(&mut messages.frames(), &mut noop());
+    assert_eq!(sent, Poll::Ready(Ok(())));
+    assert_eq!(take_all(&together), take_all(&one_by_one));
+    assert_eq!(together.sent(), 6);
+}
+
+#[test]
+fn encoded_message_over_the_limit_is_not_sent() {
+    let exchange = Exchange::new(Terms { send_limit: 52, ..terms(100) });
+    let messages = encoded(&[10, 51, 20].map(|length| "x".repeat(length)));
+    let sent = exchange.poll_send_frames(&mut messages.frames(), &mut noop());
+    let Poll::Ready(Err(status)) = sent else { panic!("{sent:?}") };
+    assert_eq!(status.message(), "message of 53 bytes is over the limit of 52");
+    assert_eq!(take_all(&exchange), encoded(&["x".repeat(10)]).frames());
+    exchange.end(Status::cancelled("over"));
+    let sent = exchange.poll_send_frames(&mut messages.frames(), &mut noop());
+    assert_eq!(sent, Poll::Ready(Err(Status::cancelled("over"))));
+}
+
+#[test]
+fn encoded_messages_are_observed_one_by_one() {
+    let exchange = exchange();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let observed = seen.clone();
+    exchange.observe(Box::new(move |event| match event {
+        MessageEvent::Sent(message) => observed.lock().unwrap().push(message.to_vec()),
+        MessageEvent::Received(_) => panic!("nothing was received"),
+    }));
+    let messages = encoded(&["one", "two"].map(String::from));
+    let sent = exchange.poll_send_frames(&mut messages.frames(), &mut noop());
+    assert_eq!(sent, Poll::Ready(Ok(())));
+    assert!(messages.iter().eq(&*seen.lock().unwrap()));
 }
 
 #[test]

@@ -168,14 +168,41 @@ fn guarded<R>(code: impl FnOnce() -> Result<R, FrameError>) -> Result<R, FrameEr
 /// # Errors
 /// [`FrameError::TooLarge`] over the 32 bits of the length field. `buffer` stays unchanged.
 pub fn put_compressed(buffer: &mut BytesMut, payload: &[u8]) -> Result<(), FrameError> {
-    let (length, limit) = (Some(payload.len()), u32::MAX as usize);
-    let header =
-        u32::try_from(payload.len()).map_err(|_| FrameError::TooLarge { length, limit })?;
+    let length = length_field(payload.len())?;
     buffer.reserve(HEADER_LEN + payload.len());
     buffer.put_u8(1);
-    buffer.put_u32(header);
+    buffer.put_u32(length);
     buffer.put_slice(payload);
     Ok(())
+}
+
+/// Returns the length field of a payload.
+///
+/// # Errors
+/// [`FrameError::TooLarge`] over its 32 bits.
+pub(crate) fn length_field(length: usize) -> Result<u32, FrameError> {
+    let limit = u32::MAX as usize;
+    u32::try_from(length).map_err(|_| FrameError::TooLarge { length: Some(length), limit })
+}
+
+/// Returns the payload of the first of `frames`, and the frames after it. `None` if the first frame
+/// is not whole.
+pub(crate) fn split_first(frames: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (header, rest) = frames.split_first_chunk()?;
+    rest.split_at_checked(length_of(header))
+}
+
+/// Returns the payloads of `frames`, all of which are whole.
+pub(crate) fn payloads(mut frames: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (payload, rest) = split_first(frames)?;
+        frames = rest;
+        Some(payload)
+    })
+}
+
+fn length_of([_, length @ ..]: &[u8; HEADER_LEN]) -> usize {
+    u32::from_be_bytes(*length) as usize
 }
 
 #[cfg(test)]
