@@ -37,6 +37,10 @@ pub struct Streaming<T> {
 /// waits holds little memory after a long message.
 const KEPT: usize = 4 * 1024;
 
+/// The longest message that is decoded from a slice, in bytes: that is faster. Its `bytes` fields
+/// are copies. Those of a longer message share the memory in which it arrived.
+const SHORT: usize = 1024;
+
 /// The work for one unit of tokio's task budget; a short message is 1. A read loop yields after
 /// several thousand short messages, or 128 KiB of longer ones: one or two milliseconds.
 const SLICE: u32 = 32;
@@ -136,11 +140,17 @@ impl<T: Message + Default> Streaming<T> {
         let mut cost = 1;
         loop {
             let last_len = &mut self.last_len;
-            let decoded = self.ready.next(|frame| {
-                *last_len = frame.remaining();
-                exchange.show_received(frame.chunk());
-                message.merge(frame)
-            });
+            let decoded = if let Some(frame) = self.ready.next_short(SHORT) {
+                *last_len = frame.len();
+                exchange.show_received(frame);
+                Some(message.merge(frame))
+            } else {
+                self.ready.next(|frame| {
+                    *last_len = frame.remaining();
+                    exchange.show_received(frame.chunk());
+                    message.merge(frame)
+                })
+            };
             let decoded = match decoded {
                 Some(decoded) => decoded,
                 None => match ready!(exchange.poll_received(cx))? {

@@ -1,39 +1,54 @@
+use std::mem;
+
 use bytes::buf::Take;
 use bytes::{Buf, Bytes};
 
 use super::chunks::Chunks;
-use super::{DATA_FRAME, Frame, FrameError, HEADER_LEN};
+use super::{DATA_FRAME, Frame, FrameError, HEADER_LEN, length_of, split_first};
 
 /// Complete, uncompressed frames in a row.
 #[derive(Debug, Clone, Default)]
-pub struct WholeFrames(Bytes);
+pub struct WholeFrames {
+    bytes: Bytes,
+    /// The length of the frames at the front of `bytes` that were read. Counting is cheaper than
+    /// cutting them off one by one.
+    read: usize,
+}
 
 impl WholeFrames {
     /// Passes the payload of the next frame to `read`, which need not read all of it. Returns
     /// `None` after the last frame.
     pub fn next<R>(&mut self, read: impl FnOnce(Take<&mut Bytes>) -> R) -> Option<R> {
-        let (header, _) = self.0.split_first_chunk::<HEADER_LEN>()?;
+        self.bytes.advance(mem::take(&mut self.read));
+        let (header, _) = self.bytes.split_first_chunk::<HEADER_LEN>()?;
         let length = length_of(header);
-        self.0.advance(HEADER_LEN);
-        let behind = self.0.len() - length;
-        let result = read((&mut self.0).take(length));
-        self.0.advance(self.0.len() - behind);
+        self.bytes.advance(HEADER_LEN);
+        let behind = self.bytes.len() - length;
+        let result = read((&mut self.bytes).take(length));
+        self.bytes.advance(self.bytes.len() - behind);
         Some(result)
+    }
+
+    /// Returns the payload of the next frame, unless that is longer than `longest` or no frame is
+    /// left.
+    pub(crate) fn next_short(&mut self, longest: usize) -> Option<&[u8]> {
+        let (payload, rest) = split_first(&self.bytes[self.read..])?;
+        if payload.len() > longest {
+            return None;
+        }
+        self.read = self.bytes.len() - rest.len();
+        Some(payload)
     }
 
     /// Returns the number of bytes of the remaining frames.
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.bytes.len() - self.read
     }
 
     /// Whether no frame is left.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
-}
-
-fn length_of([_, length @ ..]: &[u8; HEADER_LEN]) -> usize {
-    u32::from_be_bytes(*length) as usize
 }
 
 /// Splits chunks of bytes into frames.
@@ -130,7 +145,7 @@ impl FrameDecoder {
         }
         let bytes = front.slice(..end);
         self.chunks.skip(end);
-        WholeFrames(bytes)
+        WholeFrames { bytes, read: 0 }
     }
 
     /// Checks the end of the input: no more bytes will come.
@@ -271,6 +286,23 @@ mod tests {
             let held = decoder.held();
             assert!(held <= 2 * received, "{held} bytes for {received}");
         }
+    }
+
+    #[test]
+    fn whole_frames_are_read_by_length() {
+        let wire = [frame(0, b"one"), frame(0, b"three"), frame(0, b"four"), frame(0, b"")];
+        let mut decoder = FrameDecoder::new(10);
+        decoder.push(wire.concat().into());
+        let mut frames = decoder.whole_frames();
+        assert_eq!(frames.next_short(4), Some(&b"one"[..]));
+        assert_eq!(frames.next_short(4), None);
+        assert_eq!(frames.len(), wire[1..].concat().len());
+        // A frame that is not read to its end.
+        assert_eq!(frames.next(|mut payload| payload.get_u8()), Some(b't'));
+        assert_eq!(frames.next_short(4), Some(&b"four"[..]));
+        assert_eq!(frames.next_short(4), Some(&b""[..]));
+        assert!(frames.is_empty() && frames.next_short(4).is_none());
+        assert_eq!(frames.next(|_| ()), None);
     }
 
     #[test]
