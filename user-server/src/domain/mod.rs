@@ -42,6 +42,11 @@ impl UserId {
     pub fn encode<'a>(&self, buffer: &'a mut [u8; Self::TEXT_LEN]) -> &'a str {
         self.0.as_hyphenated().encode_lower(buffer)
     }
+
+    /// The lower-case hyphenated form. It costs less than `to_string`.
+    pub fn to_text(&self) -> String {
+        self.encode(&mut [0; Self::TEXT_LEN]).to_owned()
+    }
 }
 
 impl fmt::Display for UserId {

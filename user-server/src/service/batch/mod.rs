@@ -159,7 +159,7 @@ impl<'a, S: UserStore> Batch<'a, S> {
         match self.store_all(messages).await {
             Ok(()) => {
                 let created_count = self.ids.len().try_into().unwrap_or(i32::MAX);
-                let user_ids = self.ids.iter().map(UserId::to_string).collect();
+                let user_ids = self.ids.iter().map(UserId::to_text).collect();
                 let mut response = Response::new(CreateUsersResponse { created_count, user_ids });
                 response.trailers = self.failures.into_metadata();
                 Ok(response)
