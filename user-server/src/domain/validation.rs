@@ -113,13 +113,13 @@ pub(super) fn collect<N, E>(
 }
 
 pub(super) fn valid_name(name: &str) -> Result<String, Problem> {
+    // Most names are plain, and need only this pass.
+    if is_plain_name(name.as_bytes()) {
+        return Ok(name.into());
+    }
     let name = name.trim();
     if name.is_empty() {
         return Err(Problem::EmptyName);
-    }
-    // Most names are plain, and need only this pass.
-    if name.len() <= MAX_NAME_CHARS && name.bytes().all(is_printable_ascii) {
-        return Ok(name.into());
     }
     let chars = name.chars().count();
     if chars > MAX_NAME_CHARS * COMPOSED {
@@ -145,8 +145,13 @@ pub(super) fn check_visible(text: &str) -> Result<(), Problem> {
     }
 }
 
-fn is_printable_ascii(byte: u8) -> bool {
-    matches!(byte, b' '..=b'~')
+/// Whether it is a valid name of ASCII characters, without white space around it.
+fn is_plain_name(name: &[u8]) -> bool {
+    let (Some(first), Some(last)) = (name.first(), name.last()) else { return false };
+    name.len() <= MAX_NAME_CHARS
+        && first.is_ascii_graphic()
+        && last.is_ascii_graphic()
+        && name.iter().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 #[cfg(test)]
