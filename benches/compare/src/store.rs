@@ -95,7 +95,7 @@ impl UserStore for BoundedStore {
             return self.seeded.update(id, change).await;
         }
         Ok(self.latest().find(id).map(|user| {
-            *user = Arc::new(change.apply(user));
+            change.apply(Arc::make_mut(user));
             Arc::clone(user)
         }))
     }

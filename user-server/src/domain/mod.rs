@@ -262,12 +262,14 @@ impl UserChange {
         self.name.is_none() && self.email.is_none()
     }
 
-    /// The user after the change.
-    pub fn apply(&self, user: &User) -> User {
-        User {
-            name: self.name.as_ref().unwrap_or(&user.name).clone(),
-            email: self.email.as_ref().unwrap_or(&user.email).clone(),
-            ..*user
+    /// Changes a user.
+    pub fn apply(self, user: &mut User) {
+        let Self { name, email } = self;
+        if let Some(name) = name {
+            user.name = name;
+        }
+        if let Some(email) = email {
+            user.email = email;
         }
     }
 }

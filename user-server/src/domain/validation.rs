@@ -246,13 +246,18 @@ mod tests {
 
         let kept = UserChange::parse("", "").unwrap();
         assert!(kept.is_empty());
-        assert_eq!(kept.apply(&user), user);
+        let apply = |change: UserChange| {
+            let mut user = user.clone();
+            change.apply(&mut user);
+            user
+        };
+        assert_eq!(apply(kept), user);
 
         let renamed = UserChange::parse(" Bob ", "").unwrap();
         assert_eq!((renamed.name(), renamed.email()), (Some("Bob"), None));
-        assert_eq!(renamed.apply(&user), User { name: "Bob".into(), ..user.clone() });
+        assert_eq!(apply(renamed), User { name: "Bob".into(), ..user.clone() });
 
-        let moved = UserChange::parse("", "b@b.co").unwrap().apply(&user);
+        let moved = apply(UserChange::parse("", "b@b.co").unwrap());
         assert_eq!(moved, User { email: "b@b.co".into(), ..user });
     }
 

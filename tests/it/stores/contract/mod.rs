@@ -204,7 +204,7 @@ pub async fn update_changes_only_the_named_fields(place: &impl Place) {
     let (before, other) = (before.unwrap(), other.unwrap());
     let mut expected = (*before).clone();
     for (name, email) in [("Bob", ""), ("", "bob@example.com"), ("", ""), ("B", "b@b.co")] {
-        expected = change(name, email).apply(&expected);
+        change(name, email).apply(&mut expected);
         let updated = store.update(before.id, change(name, email)).await.unwrap();
         assert_eq!(updated.as_deref(), Some(&expected));
         assert_eq!(store.get(before.id).await.unwrap(), updated);

@@ -67,8 +67,33 @@ impl MemoryStore {
         self.users.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stores users so that readers see all of them at once.
+    /// Stores users so that readers see all of them at once. Returns their ids.
     fn add(
+        &self,
+        ids: &mut IdSequence,
+        users: Vec<NewUser>,
+        listener: Option<&ChangeListener>,
+    ) -> Result<Vec<UserId>, StoreError> {
+        let users = self.identified(ids, users, listener)?;
+        let ids = users.iter().map(|user| user.id).collect();
+        self.users_mut().extend(users);
+        Ok(ids)
+    }
+
+    fn add_one(
+        &self,
+        ids: &mut IdSequence,
+        user: NewUser,
+        listener: Option<&ChangeListener>,
+    ) -> Result<Arc<User>, StoreError> {
+        let users = self.identified(ids, vec![user], listener)?;
+        let user = users.first().cloned();
+        self.users_mut().extend(users);
+        user.ok_or_else(|| StoreError::internal("no user was created"))
+    }
+
+    /// Gives ids to users, if the store has room for them.
+    fn identified(
         &self,
         ids: &mut IdSequence,
         users: Vec<NewUser>,
@@ -86,18 +111,7 @@ impl MemoryStore {
             notify(listener, user.id);
             created.push(user);
         }
-        self.users_mut().extend(&created);
         Ok(created)
-    }
-
-    fn add_one(
-        &self,
-        ids: &mut IdSequence,
-        user: NewUser,
-        listener: Option<&ChangeListener>,
-    ) -> Result<Arc<User>, StoreError> {
-        let created = self.add(ids, vec![user], listener)?;
-        created.into_iter().next().ok_or_else(|| StoreError::internal("no user was created"))
     }
 
     /// The next page: up to `len` users above `after`, up to `newest`.
@@ -150,8 +164,7 @@ impl UserStore for MemoryStore {
         let mut creations = self.creations();
         let Creations { ids, keys } = &mut *creations;
         let Some(part) = part else {
-            let created = self.add(ids, users, listener)?;
-            return Ok(Stored::Now(ids_of(&created)));
+            return Ok(Stored::Now(self.add(ids, users, listener)?));
         };
         keys.forget(forgotten(Timestamp::now()));
         let kept = keys.recall(&part.key);
@@ -163,7 +176,7 @@ impl UserStore for MemoryStore {
         if users.is_empty() && kept.is_none() {
             return Ok(Stored::Now(Vec::new()));
         }
-        let created = ids_of(&self.add(ids, users, listener)?);
+        let created = self.add(ids, users, listener)?;
         let progress = Remembered::Stream(part.progress());
         keys.keep(part.key, progress, &created, Timestamp::now());
         Ok(Stored::Now(created))
@@ -180,7 +193,8 @@ impl UserStore for MemoryStore {
     ) -> Result<Option<Arc<User>>, StoreError> {
         let mut users = self.users_mut();
         let Some(user) = users.get_mut(id) else { return Ok(None) };
-        *user = Arc::new(change.apply(user));
+        // In place, unless a reader still has the user as it was.
+        change.apply(Arc::make_mut(user));
         Ok(Some(Arc::clone(user)))
     }
 
@@ -202,10 +216,6 @@ impl UserStore for MemoryStore {
             Some(Ok(Page::Shared(users)))
         }))
     }
-}
-
-fn ids_of(users: &[Arc<User>]) -> Vec<UserId> {
-    users.iter().map(|user| user.id).collect()
 }
 
 #[cfg(test)]

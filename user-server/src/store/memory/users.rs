@@ -9,8 +9,8 @@ pub(super) struct Users(Vec<(UserId, Arc<User>)>);
 
 impl Users {
     /// Adds users whose ids are above all others.
-    pub(super) fn extend(&mut self, users: &[Arc<User>]) {
-        self.0.extend(users.iter().map(|user| (user.id, Arc::clone(user))));
+    pub(super) fn extend(&mut self, users: Vec<Arc<User>>) {
+        self.0.extend(users.into_iter().map(|user| (user.id, user)));
     }
 
     pub(super) fn get(&self, id: UserId) -> Option<&Arc<User>> {
