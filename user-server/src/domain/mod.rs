@@ -43,10 +43,37 @@ impl UserId {
         self.0.as_hyphenated().encode_lower(buffer)
     }
 
+    /// The bytes of the lower-case hyphenated form.
+    pub fn to_ascii(self) -> [u8; Self::TEXT_LEN] {
+        let mut text = [b'-'; Self::TEXT_LEN];
+        let (first, second) = self.0.as_u64_pair();
+        let (a, b) = (hex((first >> 32) as u32), hex(first as u32));
+        let (c, d) = (hex((second >> 32) as u32), hex(second as u32));
+        text[..8].copy_from_slice(&a);
+        text[9..13].copy_from_slice(&b[..4]);
+        text[14..18].copy_from_slice(&b[4..]);
+        text[19..23].copy_from_slice(&c[..4]);
+        text[24..28].copy_from_slice(&c[4..]);
+        text[28..].copy_from_slice(&d);
+        text
+    }
+
     /// The lower-case hyphenated form. It costs less than `to_string`.
     pub fn to_text(&self) -> String {
         self.encode(&mut [0; Self::TEXT_LEN]).to_owned()
     }
+}
+
+/// The eight lower-case digits of a number. They are computed at once, each in a byte of a word.
+fn hex(number: u32) -> [u8; 8] {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let mut digits = u64::from(number);
+    digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
+    digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
+    digits = (digits | digits << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // 1 for each digit above 9.
+    let letters = (digits + 6 * ONES) >> 4 & ONES;
+    (digits + ONES * u64::from(b'0') + letters * u64::from(b'a' - b'9' - 1)).to_be_bytes()
 }
 
 impl fmt::Display for UserId {
@@ -298,6 +325,16 @@ mod tests {
         assert_eq!(id.to_string(), TEXT);
         assert_eq!(id.encode(&mut [0; UserId::TEXT_LEN]), TEXT);
         assert_eq!(UserId::from(Uuid::from(id)), id);
+    }
+
+    #[test]
+    fn id_has_the_same_text_in_ascii() {
+        let digits = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
+        let ids = [(digits[0], digits[1]), (digits[1], digits[0]), (0, u64::MAX), (u64::MAX, 0)];
+        for (first, second) in ids {
+            let id = UserId::from(Uuid::from_u64_pair(first, second));
+            assert_eq!(str::from_utf8(&id.to_ascii()), Ok(&*id.to_string()));
+        }
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl UserMessages {
         let User { id, name, email, created_at, status } = user;
         let message = &mut self.message;
         message.clear();
-        put_bytes(message, 1, id.to_text().as_bytes());
+        put_bytes(message, 1, &id.to_ascii());
         put_bytes(message, 2, name.as_bytes());
         put_bytes(message, 3, self.view.email(email).as_bytes());
         put_timestamp(message, 4, created_at);
