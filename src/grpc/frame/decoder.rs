@@ -382,7 +382,7 @@ mod tests {
     fn whole_frames_skip_bytes_that_were_not_read() {
         let wire = [frame(0, b"one"), frame(0, b""), frame(0, b"three")].concat();
         for most in 0..=5 {
-            let mut frames = WholeFrames(wire.clone().into());
+            let mut frames = WholeFrames { bytes: wire.clone().into(), read: 0 };
             let mut read = |expected: &[u8]| {
                 let next = frames.next(|mut payload| {
                     assert_eq!(payload.remaining(), expected.len());
