@@ -75,6 +75,8 @@ pub(crate) struct Inflater {
     last: BytesMut,
     /// The length of the output in `last`.
     filled: usize,
+    /// The length of the whole output so far.
+    produced: usize,
     limit: usize,
     compressed: usize,
     /// The length of the next input, in bytes.
@@ -110,6 +112,7 @@ impl Inflater {
             output: Payload::default(),
             last: BytesMut::new(),
             filled: 0,
+            produced: 0,
             limit,
             compressed,
             piece: INPUT.0,
@@ -120,17 +123,12 @@ impl Inflater {
     /// Returns the message's cost so far, beyond the part that is free for its length.
     pub(crate) fn cost(&self) -> Cost {
         let free = self.compressed.saturating_mul(FREE_RATIO);
-        (self.barren + self.produced().saturating_sub(free)).saturating_sub(FREE_COST)
+        (self.barren + self.produced.saturating_sub(free)).saturating_sub(FREE_COST)
     }
 
     /// Returns the memory that the message holds, in bytes.
     pub(crate) fn memory(&self) -> usize {
         self.context + self.source.unread() + self.output.remaining() + self.last.capacity()
-    }
-
-    /// Returns the length of the output so far, in bytes.
-    fn produced(&self) -> usize {
-        self.output.remaining() + self.filled
     }
 
     /// Decompresses up to `slice` bytes of output, or for up to `slice` nanoseconds of barren
@@ -140,8 +138,8 @@ impl Inflater {
     /// INTERNAL if the message is not valid in its encoding, or more bytes follow it.
     /// RESOURCE_EXHAUSTED as soon as the output exceeds the limit.
     pub(crate) fn step(&mut self, slice: usize) -> Result<Progress, Status> {
-        let (output, barren) = (self.produced(), self.barren);
-        while self.produced() - output < slice && self.barren - barren < slice {
+        let (output, barren) = (self.produced, self.barren);
+        while self.produced - output < slice && self.barren - barren < slice {
             self.make_room();
             let before = self.source.gate().reopen(self.piece);
             let started = Instant::now();
@@ -154,7 +152,8 @@ impl Inflater {
                 Err(error) => return Err(invalid(self.name, &error)),
             };
             self.filled += produced;
-            if self.produced() > self.limit {
+            self.produced += produced;
+            if self.produced > self.limit {
                 return Err(FrameError::TooLarge { length: None, limit: self.limit }.into());
             }
             if produced < consumed / 2 {

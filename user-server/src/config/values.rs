@@ -227,7 +227,9 @@ impl Kind for LogLevel {
 
     fn parse(text: &str) -> Option<String> {
         // The filter would read an unknown word as a target, and turn everything else off.
-        let levels = |part: &str| part.contains('=') || LevelFilter::from_str(part).is_ok();
+        let is_word = |part: &str| part.starts_with(|first: char| first.is_ascii_alphabetic());
+        let is_level = |part: &str| is_word(part) && LevelFilter::from_str(part).is_ok();
+        let levels = |part: &str| part.contains('=') || is_level(part);
         (text.split(',').all(levels) && EnvFilter::try_new(text).is_ok()).then(|| text.to_owned())
     }
 }
