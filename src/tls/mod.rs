@@ -108,9 +108,7 @@ impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.of)?;
         match &self.problem {
-            Problem::NoCertificate => {
-                f.write_str("no certificate in the PEM: wanted BEGIN CERTIFICATE")
-            }
+            Problem::NoCertificate => f.write_str("no certificate in the PEM"),
             Problem::NoKey => f.write_str(
                 "no private key in the PEM, or an encrypted one: wanted PKCS#8, PKCS#1 or SEC1 \
                  without a password",
