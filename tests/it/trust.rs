@@ -72,9 +72,7 @@ fn check_reports_unusable_authorities() {
     ] {
         let output = user_server().arg("check").args(arguments).output().unwrap();
         let out = String::from_utf8(output.stdout).unwrap();
-        let why = format!(
-            "-ca: cannot use {file}: CA: no certificate in the PEM: wanted BEGIN CERTIFICATE"
-        );
+        let why = format!("-ca: cannot use {file}: CA: no certificate in the PEM");
         assert!(out.lines().any(|it| it.starts_with("error: --") && it.ends_with(&why)), "{out}");
         assert_eq!(output.status.code(), Some(2));
     }
