@@ -14,7 +14,7 @@ use balafon::interceptors::rate_limit::RateLimit;
 use balafon::interceptors::traces::Traces;
 use balafon::interceptors::{AccessLog, Metrics};
 use balafon::prost::Message;
-use balafon::{Router, Server};
+use balafon::{Http2, Router, Server};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, duplex};
 use tokio::net::TcpStream;
@@ -154,12 +154,21 @@ pub(crate) fn run(workload: &Workload, calls: u32, address: Option<&str>) {
             let (near, far) = duplex(1 << 20);
             let router = router.clone();
             // What is counted is not to depend on how slow a simulated processor is.
-            let server = Server::new().time_slice(Duration::from_secs(3600));
+            let server = Server::new().http2(http2()).time_slice(Duration::from_secs(3600));
             tokio::spawn(async move { server.serve_connection(far, router).await });
             near
         };
         run_on(connect, workload, calls).await;
     });
+}
+
+/// The transport that the variable `USER_SERVER_HTTP2` names, as for the program.
+fn http2() -> Http2 {
+    match std::env::var("USER_SERVER_HTTP2").as_deref() {
+        Ok("native") => Http2::Native,
+        Ok("h2") | Err(_) => Http2::H2,
+        Ok(other) => panic!("USER_SERVER_HTTP2={other}: wanted h2 or native"),
+    }
 }
 
 async fn run_on<Io>(connect: impl AsyncFn() -> Io, workload: &Workload, calls: u32)
