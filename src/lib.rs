@@ -180,7 +180,7 @@ pub use crate::grpc::router::{ConfigName, Router};
 pub use crate::grpc::server::{ClientCertificate, SharedTls, Tls};
 #[doc(inline)]
 pub use crate::grpc::server::{
-    Http2, Listeners, Server, ServerStats, exit_at_next_signal, shutdown_signal,
+    Http2, Listeners, Server, ServerStats, UnknownHttp2, exit_at_next_signal, shutdown_signal,
 };
 #[doc(inline)]
 pub use crate::grpc::service::{Service, ServiceBuilder, ServiceInfo};

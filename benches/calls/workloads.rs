@@ -162,13 +162,9 @@ pub(crate) fn run(workload: &Workload, calls: u32, address: Option<&str>) {
     });
 }
 
-/// The transport that the variable `USER_SERVER_HTTP2` names, as for the program.
+/// The implementation of HTTP/2 that the variable `USER_SERVER_HTTP2` names, as for the program.
 fn http2() -> Http2 {
-    match std::env::var("USER_SERVER_HTTP2").as_deref() {
-        Ok("native") => Http2::Native,
-        Ok("h2") | Err(_) => Http2::H2,
-        Ok(other) => panic!("USER_SERVER_HTTP2={other}: wanted h2 or native"),
-    }
+    std::env::var("USER_SERVER_HTTP2").map_or(Http2::H2, |name| name.parse().expect("h2 or native"))
 }
 
 async fn run_on<Io>(connect: impl AsyncFn() -> Io, workload: &Workload, calls: u32)

@@ -15,7 +15,8 @@ fn user_server() -> Command {
     let program = std::env::var("BALAFON_SERVER");
     let program = program.as_deref().unwrap_or(env!("CARGO_BIN_EXE_user-server"));
     let mut command = Command::new(program);
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("USER_SERVER_")) {
+    let is_setting = |name: &str| name.starts_with("USER_SERVER_") && name != "USER_SERVER_HTTP2";
+    for (name, _) in std::env::vars().filter(|(name, _)| is_setting(name)) {
         command.env_remove(name);
     }
     command

@@ -54,8 +54,9 @@ class Server:
         command = [os.environ["SERVER"], "--listen", self.address, "--store", "memory:"]
         command += ["--log-format", "json", "--log-level", "info", *transport.server_flags, *flags]
         with self.log.open("wb") as log:
-            # No environment: the server reads settings from it.
-            self.process = subprocess.Popen(command, env={}, stdout=log, stderr=log)
+            # The server reads settings from its environment. It gets only the one that selects the transport.
+            environment = {name: value for name, value in os.environ.items() if name == "USER_SERVER_HTTP2"}
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         atexit.register(self.process.kill)
         eventually(self._listens)
 

@@ -1,3 +1,5 @@
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::grpc::options::CallOptions;
@@ -30,6 +32,40 @@ pub enum Http2 {
     /// it handles a frame. It is newer than h2 and less proven.
     Native,
 }
+
+impl Http2 {
+    const NAMES: [(&str, Self); 2] = [("h2", Self::H2), ("native", Self::Native)];
+}
+
+impl fmt::Display for Http2 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::NAMES.iter().find(|(_, http2)| http2 == self);
+        f.write_str(name.map_or("", |(name, _)| name))
+    }
+}
+
+/// Accepts the names that [`Display`](fmt::Display) writes: `h2` and `native`.
+impl FromStr for Http2 {
+    type Err = UnknownHttp2;
+
+    fn from_str(name: &str) -> Result<Self, UnknownHttp2> {
+        let found = Self::NAMES.iter().find(|(known, _)| *known == name);
+        found.map(|(_, http2)| *http2).ok_or(UnknownHttp2)
+    }
+}
+
+/// The name of no implementation of [`Http2`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnknownHttp2;
+
+impl fmt::Display for UnknownHttp2 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("unknown implementation of HTTP/2: wanted h2 or native")
+    }
+}
+
+impl std::error::Error for UnknownHttp2 {}
 
 /// The settings of a server and of its connections.
 #[derive(Debug, Clone)]
@@ -84,5 +120,18 @@ impl Default for Settings {
             pings: PingPolicy::default(),
             time_slice: TIME_SLICE,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http2_is_parsed_by_its_name() {
+        for http2 in [Http2::H2, Http2::Native] {
+            assert_eq!(http2.to_string().parse(), Ok(http2));
+        }
+        assert_eq!("H2".parse::<Http2>(), Err(UnknownHttp2));
     }
 }

@@ -69,11 +69,22 @@ impl<P: Policy> Connection<P> {
                 "the length of SETTINGS is no multiple of 6 (6.5)",
             ));
         }
+        // The windows of all streams are changed once, however often the frame has the setting.
+        let before = self.peer.initial_window;
+        let mut window = before;
         for [a, b, c, d, e, f] in settings {
             let value = u32::from_be_bytes([*c, *d, *e, *f]);
-            self.apply(u16::from_be_bytes([*a, *b]), value)?;
+            match u16::from_be_bytes([*a, *b]) {
+                setting::INITIAL_WINDOW_SIZE => window = value,
+                id => self.apply(id, value)?,
+            }
         }
+        self.change_initial_window(window)?;
         frame::put_settings_ack(&mut self.output);
+        if window > before {
+            let keys: Vec<_> = self.streams.keys().collect();
+            keys.into_iter().for_each(|key| self.window_opened(key));
+        }
         Ok(())
     }
 
@@ -83,13 +94,6 @@ impl<P: Policy> Connection<P> {
             setting::ENABLE_PUSH if value > 1 => {
                 return Err(ConnectionError::protocol("ENABLE_PUSH is neither 0 nor 1 (6.5.2)"));
             }
-            setting::INITIAL_WINDOW_SIZE if value > MAX_31_BITS => {
-                return Err(ConnectionError::new(
-                    ErrorCode::FLOW_CONTROL_ERROR,
-                    "INITIAL_WINDOW_SIZE is above 2^31-1 (6.5.2)",
-                ));
-            }
-            setting::INITIAL_WINDOW_SIZE => self.change_initial_window(value)?,
             setting::MAX_FRAME_SIZE if !FRAME_SIZES.contains(&value) => {
                 return Err(ConnectionError::protocol(
                     "MAX_FRAME_SIZE is not between 2^14 and 2^24-1 (6.5.2)",
@@ -104,6 +108,12 @@ impl<P: Policy> Connection<P> {
 
     /// Changes the windows of all streams (RFC 9113, 6.9.2).
     fn change_initial_window(&mut self, value: u32) -> Result<(), ConnectionError> {
+        if value > MAX_31_BITS {
+            return Err(ConnectionError::new(
+                ErrorCode::FLOW_CONTROL_ERROR,
+                "INITIAL_WINDOW_SIZE is above 2^31-1 (6.5.2)",
+            ));
+        }
         let change = i64::from(value) - i64::from(self.peer.initial_window);
         self.peer.initial_window = value;
         if change == 0 {
@@ -117,10 +127,6 @@ impl<P: Policy> Connection<P> {
                     "INITIAL_WINDOW_SIZE overflows the window of a stream (6.9.2)",
                 ));
             }
-        }
-        if change > 0 {
-            let keys: Vec<_> = self.streams.keys().collect();
-            keys.into_iter().for_each(|key| self.window_opened(key));
         }
         Ok(())
     }

@@ -9,7 +9,8 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use balafon::{
-    CallOptions, ClientCertificate, Compression, Router, Server, Tls, TlsError, shutdown_signal,
+    CallOptions, ClientCertificate, Compression, Http2, Router, Server, Tls, TlsError,
+    shutdown_signal,
 };
 use tokio::net::TcpListener;
 
@@ -55,8 +56,12 @@ async fn run() -> Result<(), Box<dyn Error>> {
 fn configure(wanted: &ServerCompatRequest) -> Result<Server, TlsError> {
     // Small answers too, unlike the default: nearly all of the suite's are.
     let compression = Compression::mirror().min_size(0);
-    let mut server =
-        Server::new().workers(WORKERS).calls(CallOptions::new().compression(compression));
+    let http2 = std::env::var("USER_SERVER_HTTP2");
+    let http2 = http2.map_or(Http2::H2, |name| name.parse().expect("h2 or native"));
+    let mut server = Server::new()
+        .http2(http2)
+        .workers(WORKERS)
+        .calls(CallOptions::new().compression(compression));
     if wanted.message_receive_limit > 0 {
         server = server.calls(
             CallOptions::new().max_receive_message_size(wanted.message_receive_limit as usize),

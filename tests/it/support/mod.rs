@@ -31,19 +31,19 @@ use user_server::domain::MAX_NAME_CHARS;
 /// Longer than anything here takes on a loaded machine: for waits that should never run out.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Whether the tests run over the crate's own engine.
-pub fn is_native() -> bool {
-    std::env::var("USER_SERVER_HTTP2").is_ok_and(|name| name == "native")
+/// The implementation of HTTP/2 that the variable `USER_SERVER_HTTP2` names. `user-server` reads the
+/// same variable.
+pub fn http2() -> Http2 {
+    std::env::var("USER_SERVER_HTTP2").map_or(Http2::H2, |name| name.parse().unwrap())
 }
 
-/// A server with the default settings, over the implementation of HTTP/2 that the variable
-/// `USER_SERVER_HTTP2` names. `user-server` itself reads the same variable.
+pub fn is_native() -> bool {
+    http2() == Http2::Native
+}
+
+/// A server with the default settings over [`http2`].
 pub fn server() -> Server {
-    match std::env::var("USER_SERVER_HTTP2").as_deref() {
-        Ok("native") => Server::new().http2(Http2::Native),
-        Ok("h2") | Err(_) => Server::new(),
-        Ok(other) => panic!("USER_SERVER_HTTP2={other}: wanted h2 or native"),
-    }
+    Server::new().http2(http2())
 }
 
 /// A server in this process, on a port of its own.

@@ -3,10 +3,14 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
-/// Without the variables of the test environment that would be settings.
+/// Without the variables of the test environment that would be settings. `USER_SERVER_HTTP2` stays:
+/// it selects the transport of all tests.
 pub fn user_server() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_user-server"));
-    let ours = |name: &str| ["USER_SERVER_", "OTEL_"].iter().any(|start| name.starts_with(start));
+    let ours = |name: &str| {
+        name != "USER_SERVER_HTTP2"
+            && ["USER_SERVER_", "OTEL_"].iter().any(|start| name.starts_with(start))
+    };
     for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
         command.env_remove(name);
     }

@@ -62,6 +62,21 @@ fn data_beyond_the_window_is_kept_until_the_client_accepts_it() {
 }
 
 #[test]
+fn raised_initial_window_continues_kept_data() {
+    let mut client = Client::new();
+    client.send(&setting(0x4, 0));
+    client.send(&headers(1, flag::END_STREAM));
+    let key = client.accept();
+    client.connection.send_headers(key, StatusCode::OK, &grpc_headers(), false).unwrap();
+    client.connection.send_data(key, b"hi", true).unwrap();
+    client.connection.finish(key);
+    client.frames();
+    client.send(&setting(0x4, 1));
+    let sent: Vec<_> = client.frames().into_iter().filter(|(head, _)| head.kind == 0).collect();
+    assert_eq!((sent[0].0.flags, &sent[0].1[..]), (0, &b"h"[..]));
+}
+
+#[test]
 fn large_data_is_split_into_frames() {
     let mut client = Client::new();
     let key = open(&mut client);

@@ -21,7 +21,7 @@ func start(program string, arguments []string) *server {
 	arguments = append([]string{"--listen", "127.0.0.1:0", "--store", "memory:", "--log-format", "json"}, arguments...)
 	command := exec.Command(program, arguments...)
 	for _, variable := range os.Environ() {
-		if !strings.HasPrefix(variable, "USER_SERVER_") {
+		if !strings.HasPrefix(variable, "USER_SERVER_") || strings.HasPrefix(variable, "USER_SERVER_HTTP2=") {
 			command.Env = append(command.Env, variable)
 		}
 	}
