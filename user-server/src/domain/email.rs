@@ -40,27 +40,70 @@ fn valid_email_of_any_form(email: &str) -> Result<String, Problem> {
     Ok(email.into())
 }
 
+/// The bytes of an unquoted local part, apart from dots.
+const ATOM: u8 = 1;
+
+/// The letters and digits of a domain.
+const LABEL: u8 = 2;
+
+/// The parts of an address that each byte may be in: [`ATOM`], [`LABEL`], both or none.
+static PARTS: [u8; 256] = {
+    let mut parts = [0; 256];
+    let mut byte = 0;
+    while byte < 128_u8 {
+        if is_ascii_atom(byte) {
+            parts[byte as usize] |= ATOM;
+        }
+        if byte.is_ascii_alphanumeric() {
+            parts[byte as usize] |= LABEL;
+        }
+        byte += 1;
+    }
+    parts
+};
+
+fn is_of(byte: u8, part: u8) -> bool {
+    PARTS[usize::from(byte)] & part != 0
+}
+
 /// Whether it is a valid address of ASCII characters, without quotes and without white space around it.
 fn is_plain_email(email: &[u8]) -> bool {
     let Some(at) = email.iter().position(|byte| *byte == b'@') else { return false };
     let (local, domain) = (&email[..at], &email[at + 1..]);
-    let is_dot = |byte: &u8| *byte == b'.';
     email.len() <= MAX_EMAIL_BYTES
         && local.len() <= MAX_LOCAL_PART_BYTES
-        && local.split(is_dot).all(is_plain_atom)
-        && domain.contains(&b'.')
-        && domain.split(is_dot).all(is_plain_label)
+        && is_plain_local_part(local)
+        && is_plain_domain(domain)
 }
 
-fn is_plain_atom(atom: &[u8]) -> bool {
-    !atom.is_empty() && atom.iter().all(|byte| is_ascii_atom(*byte))
+fn is_plain_local_part(local: &[u8]) -> bool {
+    let mut before = b'.';
+    for &byte in local {
+        if !is_of(byte, ATOM) && (byte != b'.' || before == b'.') {
+            return false;
+        }
+        before = byte;
+    }
+    before != b'.'
 }
 
-fn is_plain_label(label: &[u8]) -> bool {
-    (1..=MAX_LABEL_CHARS).contains(&label.len())
-        && label.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
-        && !label.starts_with(b"-")
-        && !label.ends_with(b"-")
+/// Whether it has at least two labels of letters, digits and inner hyphens.
+fn is_plain_domain(domain: &[u8]) -> bool {
+    let (mut labels, mut start, mut before) = (1, 0, b'.');
+    for (position, &byte) in domain.iter().enumerate() {
+        if !is_of(byte, LABEL) {
+            let is_inner_hyphen = byte == b'-' && before != b'.';
+            let ends_label = byte == b'.' && !matches!(before, b'.' | b'-');
+            if ends_label && position - start <= MAX_LABEL_CHARS {
+                labels += 1;
+                start = position + 1;
+            } else if !is_inner_hyphen {
+                return false;
+            }
+        }
+        before = byte;
+    }
+    labels > 1 && domain.len() - start <= MAX_LABEL_CHARS && !matches!(before, b'.' | b'-')
 }
 
 /// RFC 5321 section 4.1.2 `Local-part`, with the letters of RFC 6531 section 3.3.
@@ -107,8 +150,9 @@ fn is_quoted_content(content: &str) -> bool {
 }
 
 /// RFC 5322 section 3.2.3 `atext`, to which RFC 6531 adds everything outside ASCII.
-fn is_ascii_atom(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte)
+const fn is_ascii_atom(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'/' | b'=' | b'?' | b'^'..=b'`' | b'{'..=b'~')
 }
 
 /// RFC 1035 section 2.3.1 labels, with the letters of RFC 5890 (their Unicode form).
