@@ -129,7 +129,12 @@ impl Outbound {
             end += HEADER_LEN + payload.len();
             count += 1;
         }
-        self.reserve_data_frame();
+        let free = self.buffer.capacity() - self.buffer.len();
+        if end > free && (self.sent > 0 || count > 1) {
+            // At once, so that the buffer is not copied as it grows.
+            let frame = (COALESCE + OVERHANG).saturating_sub(self.buffer.len());
+            self.buffer.reserve(end.max(frame));
+        }
         self.buffer.extend_from_slice(&frames[..end]);
         self.sent += count;
         Ok(end)

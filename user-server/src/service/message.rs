@@ -29,7 +29,7 @@ fn status_of(status: UserStatus) -> pb::UserStatus {
     }
 }
 
-/// Messages of users, encoded without building a [`UserResponse`] for each: that takes a third of the instructions.
+/// Messages of users, encoded without building a [`UserResponse`] for each: that takes half of the instructions.
 pub(super) struct UserMessages {
     view: View,
     messages: Encoded<UserResponse>,
