@@ -173,4 +173,14 @@ mod tests {
             assert_eq!(rate.micros(), micros, "{period} ns");
         }
     }
+
+    #[test]
+    fn window_wait_is_exact_after_the_rate_was_lowered() {
+        let mut window = Window { over: 120 * SECOND, previous: 0, current: 200 };
+        // Half of the 200 calls count at the middle of the next period.
+        let wait = 75 * SECOND + 1;
+        assert_eq!(window.take(RATE, 15 * SECOND), Err(Duration::from_nanos(wait)));
+        assert!(window.take(RATE, 15 * SECOND + wait - 1).is_err());
+        assert_eq!(window.take(RATE, 15 * SECOND + wait), Ok(()));
+    }
 }

@@ -231,4 +231,17 @@ mod tests {
             assert_eq!(chunks.memory(), memory, "{len} unread bytes");
         }
     }
+
+    #[test]
+    fn chunks_take_arrays_across_pieces() {
+        for step in 1..=5 {
+            let mut chunks = Chunks::default();
+            b"abcde".chunks(step).for_each(|part| chunks.push(Bytes::copy_from_slice(part)));
+            assert_eq!(chunks.take_array(), Some(*b"ab"), "in pieces of {step}");
+            assert_eq!(chunks.front().first(), Some(&b'c'));
+            assert_eq!(chunks.take_array::<4>(), None);
+            assert_eq!(chunks.take_array(), Some(*b"cde"));
+            assert_eq!((chunks.take_array::<1>(), chunks.len()), (None, 0));
+        }
+    }
 }

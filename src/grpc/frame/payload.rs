@@ -120,7 +120,9 @@ mod tests {
             let (mut payload, mut read) = (payload(), Vec::new());
             while payload.has_remaining() {
                 let count = step.min(payload.remaining());
-                read.extend_from_slice(&payload.copy_to_bytes(count));
+                let bytes = payload.copy_to_bytes(count);
+                assert_eq!(bytes.len(), count, "in steps of {step}");
+                read.extend_from_slice(&bytes);
             }
             assert_eq!(read, b"abcdefgh", "in steps of {step}");
         }
