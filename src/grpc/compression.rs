@@ -41,14 +41,13 @@ const ENCODINGS: &[Encoding] = &[
 
 /// The value of `grpc-accept-encoding` for each set of encodings, indexed by the set's bits.
 static ACCEPTED: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
-    let sets = (0..=Encodings::ALL.0).map(Encodings);
     let names = |set: Encodings| {
         let names = ENCODINGS.iter().filter(|encoding| set.contain(**encoding)).map(|it| it.name());
         std::iter::once("identity").chain(names).collect::<Vec<_>>().join(",")
     };
     // Leaked once per process. A header value of a static text needs no reference count, which
     // threads would share.
-    sets.map(|set| &*String::leak(names(set))).collect()
+    Encodings::sets().map(|set| &*String::leak(names(set))).collect()
 });
 
 impl Encoding {
@@ -242,6 +241,15 @@ impl Encodings {
     /// Returns the set as the value of `grpc-accept-encoding`.
     pub(crate) fn header(self) -> HeaderValue {
         HeaderValue::from_static(ACCEPTED[usize::from(self.0)])
+    }
+
+    /// Returns all sets, in the order of their indexes.
+    pub(crate) fn sets() -> impl Iterator<Item = Self> {
+        (0..=Self::ALL.0).map(Self)
+    }
+
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.0)
     }
 
     fn bit(encoding: Encoding) -> u8 {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderName, HeaderValue, TE};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, TE};
 use http::{HeaderMap, Method, Response, StatusCode, request};
 
 use super::compression::{self, Encoding, Encodings};
@@ -14,7 +14,6 @@ use super::timeout;
 /// The content type of every gRPC response of this server. Without a subtype it means protobuf.
 pub(super) const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 pub(super) const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 pub(super) const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
@@ -66,18 +65,19 @@ impl RequestHead {
         if parts.method != Method::POST {
             return Err(Rejection::NonGrpc(NonGrpc::MethodNotAllowed));
         }
-        check_content_type(&parts.headers)?;
+        let headers = ProtocolHeaders::of(&parts.headers);
+        check_content_type(headers.content_type)?;
         // gRFC A41: several `host` headers are ambiguous, and a proxy may have used another one.
-        if parts.uri.authority().is_none() && parts.headers.get_all(HOST).iter().nth(1).is_some() {
+        if headers.hosts > 1 && parts.uri.authority().is_none() {
             let status = Status::internal("several host headers without :authority");
             return Err(Rejection::Status(status));
         }
-        let timeout = match parts.headers.get(GRPC_TIMEOUT) {
+        let timeout = match headers.timeout {
             None => None,
             Some(value) => timeout::parse(value.as_bytes())
                 .map_err(|error| Rejection::Status(Status::internal(error.to_string())))?,
         };
-        let encoding = match parts.headers.get(GRPC_ENCODING) {
+        let encoding = match headers.encoding {
             None => None,
             Some(name) if name == "identity" => None,
             Some(name) => match Encoding::from_name(name.as_bytes()) {
@@ -86,6 +86,36 @@ impl RequestHead {
             },
         };
         Ok(Self { timeout, encoding })
+    }
+}
+
+/// The first values of the headers that the protocol defines. One pass over all headers takes less
+/// time than to look up each name.
+#[derive(Default)]
+struct ProtocolHeaders<'h> {
+    content_type: Option<&'h HeaderValue>,
+    timeout: Option<&'h HeaderValue>,
+    encoding: Option<&'h HeaderValue>,
+    hosts: usize,
+}
+
+impl<'h> ProtocolHeaders<'h> {
+    fn of(headers: &'h HeaderMap) -> Self {
+        let mut found = Self::default();
+        for (name, value) in headers {
+            let field = match name.as_str() {
+                "content-type" => &mut found.content_type,
+                "grpc-timeout" => &mut found.timeout,
+                "grpc-encoding" => &mut found.encoding,
+                "host" => {
+                    found.hosts += 1;
+                    continue;
+                }
+                _ => continue,
+            };
+            field.get_or_insert(value);
+        }
+        found
     }
 }
 
@@ -112,9 +142,9 @@ fn unsupported(encoding: &HeaderValue, accepted: Encodings) -> Rejection {
 }
 
 /// Accepts `application/grpc`, alone or followed by `+proto` or `;parameters`.
-fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
+fn check_content_type(value: Option<&HeaderValue>) -> Result<(), Rejection> {
     const NON_GRPC: Rejection = Rejection::NonGrpc(NonGrpc::UnsupportedMediaType);
-    let value = headers.get(CONTENT_TYPE).ok_or(NON_GRPC)?;
+    let value = value.ok_or(NON_GRPC)?;
     if *value == APPLICATION_GRPC {
         return Ok(());
     }

@@ -3,12 +3,14 @@
 //! and do not report the reason. So the status is always sent, and metadata that does not fit is an
 //! error.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::LazyLock;
 
-use http::Response;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use super::call::Outcome;
+use super::code::Code;
 use super::compression::{Encoding, Encodings};
 use super::head::{APPLICATION_GRPC, GRPC_ACCEPT_ENCODING, GRPC_ENCODING};
 use super::metadata::Metadata;
@@ -17,6 +19,9 @@ use super::status::{GRPC_MESSAGE, GRPC_STATUS, GRPC_STATUS_DETAILS, Status};
 
 /// The bytes that RFC 9113 (6.5.2) adds to the name and the value of each field.
 const OVERHEAD: usize = 32;
+
+/// A client that accepts this many bytes accepts the headers of every response without metadata.
+const PLAIN_LIMIT: usize = 256;
 
 /// The size of `:status: 200`, which headers contain and trailers do not.
 const HTTP_STATUS: usize = ":status".len() + "200".len() + OVERHEAD;
@@ -57,10 +62,11 @@ pub(crate) fn response(
     encoding: Option<Encoding>,
     accepted: Encodings,
     limit: usize,
-) -> Result<Response<()>, OverLimit> {
-    let mut response = Response::new(());
-    let headers = response.headers_mut();
-    *headers = metadata.into_sendable();
+) -> Result<Cow<'static, HeaderMap>, OverLimit> {
+    if metadata.is_empty() && encoding.is_none() && limit >= PLAIN_LIMIT {
+        return Ok(Cow::Borrowed(&PLAIN[accepted.index()]));
+    }
+    let mut headers = metadata.into_sendable();
     let metadata = !headers.is_empty();
     headers.reserve(2);
     headers.insert(CONTENT_TYPE, APPLICATION_GRPC);
@@ -68,7 +74,7 @@ pub(crate) fn response(
         headers.insert(GRPC_ENCODING, HeaderValue::from_static(encoding.name()));
     }
     headers.insert(GRPC_ACCEPT_ENCODING, accepted.header());
-    let size = HTTP_STATUS + list_size(headers);
+    let size = HTTP_STATUS + list_size(&headers);
     if size > limit {
         if metadata {
             return Err(OverLimit { kind: "initial", size, limit });
@@ -76,8 +82,16 @@ pub(crate) fn response(
         // The only header that a client does not need.
         headers.remove(GRPC_ACCEPT_ENCODING);
     }
-    Ok(response)
+    Ok(Cow::Owned(headers))
 }
+
+/// The headers of responses without metadata, by the index of the accepted encodings.
+static PLAIN: LazyLock<Vec<HeaderMap>> = LazyLock::new(|| {
+    let plain = |accepted: Encodings| {
+        [(CONTENT_TYPE, APPLICATION_GRPC), (GRPC_ACCEPT_ENCODING, accepted.header())]
+    };
+    Encodings::sets().map(|accepted| plain(accepted).into_iter().collect()).collect()
+});
 
 /// Fails a successful call whose trailing metadata exceeds the client's `limit`. Without the error,
 /// the client would take the response for one without metadata.
@@ -99,23 +113,27 @@ pub(crate) fn fit(outcome: &mut Outcome, limit: usize) -> Result<(), OverLimit> 
 }
 
 /// Returns the trailers of a call. The client accepts `limit` bytes.
-pub(crate) fn trailers(outcome: Outcome, limit: usize) -> HeaderMap {
+pub(crate) fn trailers(outcome: Outcome, limit: usize) -> Cow<'static, HeaderMap> {
+    static OK: LazyLock<HeaderMap> =
+        LazyLock::new(|| [(GRPC_STATUS, Code::Ok.header_value())].into_iter().collect());
+    if outcome.status.is_ok() && outcome.status.message().is_empty() && outcome.trailers.is_empty()
+    {
+        return Cow::Borrowed(&OK);
+    }
     let mut trailers = outcome.trailers.into_sendable();
     trailers.reserve(1);
     write_within(limit, &outcome.status, &mut trailers);
-    trailers
+    Cow::Owned(trailers)
 }
 
 /// Returns the single header list of a response without messages (PROTOCOL-HTTP2, "Trailers-Only").
 /// It contains the `accepted` encodings, which a response to an unsupported encoding needs.
-pub(crate) fn trailers_only(outcome: Outcome, accepted: Encodings, limit: usize) -> Response<()> {
-    let mut response = Response::new(());
-    let headers = response.headers_mut();
-    *headers = outcome.trailers.into_sendable();
+pub(crate) fn trailers_only(outcome: Outcome, accepted: Encodings, limit: usize) -> HeaderMap {
+    let mut headers = outcome.trailers.into_sendable();
     headers.insert(CONTENT_TYPE, APPLICATION_GRPC);
     headers.insert(GRPC_ACCEPT_ENCODING, accepted.header());
-    write_within(limit.saturating_sub(HTTP_STATUS), &outcome.status, headers);
-    response
+    write_within(limit.saturating_sub(HTTP_STATUS), &outcome.status, &mut headers);
+    headers
 }
 
 /// Adds the status to `headers` within `limit` bytes. If they do not fit, it removes in this order:
@@ -210,14 +228,14 @@ mod tests {
     fn trailers_only_count_the_http_status() {
         let status = Status::unknown("gone");
         let whole = trailers_only(outcome(status.clone()), ALL, usize::MAX);
-        let size = 7 + 3 + 32 + list_size(whole.headers());
+        let size = 7 + 3 + 32 + list_size(&whole);
         let at_limit = trailers_only(outcome(status.clone()), ALL, size);
-        assert_eq!(at_limit.headers(), whole.headers());
+        assert_eq!(at_limit, whole);
         let cut = trailers_only(outcome(status), ALL, size - 1);
-        assert_eq!(cut.headers()[CONTENT_TYPE], "application/grpc");
-        assert_eq!(cut.headers()[GRPC_STATUS], "2");
-        assert_eq!(cut.headers()[GRPC_MESSAGE], "gone");
-        assert_eq!(cut.headers().len(), 3);
+        assert_eq!(cut[CONTENT_TYPE], "application/grpc");
+        assert_eq!(cut[GRPC_STATUS], "2");
+        assert_eq!(cut[GRPC_MESSAGE], "gone");
+        assert_eq!(cut.len(), 3);
     }
 
     #[test]
@@ -259,8 +277,8 @@ mod tests {
     #[test]
     fn initial_metadata_over_the_limit_is_an_error() {
         let whole = response(metadata(), None, ALL, usize::MAX).unwrap();
-        let size = 7 + 3 + 32 + list_size(whole.headers());
-        assert_eq!(response(metadata(), None, ALL, size).unwrap().headers(), whole.headers());
+        let size = 7 + 3 + 32 + list_size(&whole);
+        assert_eq!(response(metadata(), None, ALL, size).unwrap(), whole);
         let over = response(metadata(), None, ALL, size - 1).unwrap_err();
         assert_eq!(over, OverLimit { kind: "initial", size, limit: size - 1 });
         assert_eq!(Status::from(&over).code(), Code::ResourceExhausted);
@@ -269,18 +287,18 @@ mod tests {
     #[test]
     fn headers_without_metadata_are_always_sent() {
         let whole = response(Metadata::new(), None, ALL, usize::MAX).unwrap();
-        assert_eq!(whole.headers().len(), 2);
-        for limit in [0, 7 + 3 + 32 + list_size(whole.headers()) - 1] {
+        assert_eq!(whole.len(), 2);
+        for limit in [0, 7 + 3 + 32 + list_size(&whole) - 1] {
             let response = response(Metadata::new(), None, ALL, limit).unwrap();
-            assert_eq!(response.headers().len(), 1);
-            assert_eq!(response.headers()[CONTENT_TYPE], "application/grpc");
+            assert_eq!(response.len(), 1);
+            assert_eq!(response[CONTENT_TYPE], "application/grpc");
         }
     }
 
     #[test]
     fn trailers_only_list_the_accepted_encodings() {
         let response = trailers_only(Status::unimplemented("no").into(), ALL, usize::MAX);
-        let accepted = response.headers()[GRPC_ACCEPT_ENCODING].to_str().unwrap();
+        let accepted = response[GRPC_ACCEPT_ENCODING].to_str().unwrap();
         assert!(accepted.starts_with("identity"));
     }
 
@@ -288,6 +306,6 @@ mod tests {
     #[cfg(feature = "gzip")]
     fn headers_contain_the_message_encoding() {
         let response = response(Metadata::new(), Some(Encoding::GZIP), ALL, usize::MAX).unwrap();
-        assert_eq!(response.headers()[GRPC_ENCODING], "gzip");
+        assert_eq!(response[GRPC_ENCODING], "gzip");
     }
 }

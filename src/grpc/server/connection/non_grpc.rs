@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -49,8 +50,9 @@ impl<S: Stream> Future for NonGrpcResponse<S> {
         std::task::ready!(self.poll_request(cx));
         if let Some(response) = self.response.take() {
             let (head, body) = response.into_parts();
+            let (status, headers) = (head.status, Cow::Owned(head.headers));
             // Both fail if the client has reset the stream.
-            if self.stream.send_headers(Response::from_parts(head, ()), false).is_ok() {
+            if self.stream.send_headers(status, headers, false).is_ok() {
                 let _ = self.stream.send_data(body, true);
             }
         }

@@ -15,12 +15,13 @@ mod native;
 pub(crate) mod read_gate;
 pub(crate) mod write_buffer;
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::HeaderMap;
-use http::{Response, request};
+use http::{StatusCode, request};
 use tokio::time::Instant;
 
 pub(crate) use self::h2::H2;
@@ -97,7 +98,12 @@ pub(crate) trait Stream: Unpin {
     fn release(&mut self, bytes: usize);
 
     /// Sends the headers, which also end the response if `end` is true.
-    fn send_headers(&mut self, response: Response<()>, end: bool) -> Result<(), StreamError>;
+    fn send_headers(
+        &mut self,
+        status: StatusCode,
+        headers: Cow<'_, HeaderMap>,
+        end: bool,
+    ) -> Result<(), StreamError>;
 
     /// Ready with the number of bytes that can be sent now: at least one, at most `wanted`.
     fn poll_capacity(
@@ -111,7 +117,7 @@ pub(crate) trait Stream: Unpin {
     fn send_data(&mut self, data: Bytes, end: bool) -> Result<(), StreamError>;
 
     /// Sends the trailers, which end the response.
-    fn send_trailers(&mut self, trailers: HeaderMap);
+    fn send_trailers(&mut self, trailers: Cow<'_, HeaderMap>);
 
     /// Ready when the client has reset the stream, or the stream is lost.
     fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<StreamError>;

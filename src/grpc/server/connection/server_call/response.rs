@@ -1,4 +1,7 @@
+use std::borrow::Cow;
 use std::task::{Context, Poll};
+
+use http::StatusCode;
 
 use super::errors::status_of;
 use crate::grpc::call::Outcome;
@@ -143,7 +146,7 @@ impl Response {
                 return Some(self.send_trailers_only(stream, outcome, limit));
             }
         };
-        match stream.send_headers(headers, false) {
+        match stream.send_headers(StatusCode::OK, headers, false) {
             Ok(()) => {
                 self.stage = Stage::Body;
                 None
@@ -163,7 +166,7 @@ impl Response {
     ) -> Sent {
         let headers = trailers_only(outcome, self.accepted, limit);
         // Fails only if the stream is gone.
-        let _ = stream.send_headers(headers, true);
+        let _ = stream.send_headers(StatusCode::OK, Cow::Owned(headers), true);
         Sent::Status
     }
 

@@ -1,11 +1,12 @@
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::Response;
 use http::header::HeaderMap;
+use http::{Response, StatusCode};
 
 use super::send_buffer::SendBufferLimit;
 use crate::grpc::server::transport::{Stream, StreamError};
@@ -53,8 +54,16 @@ impl Stream for H2Stream {
         let _ = self.request.flow_control().release_capacity(bytes);
     }
 
-    fn send_headers(&mut self, response: Response<()>, end: bool) -> Result<(), StreamError> {
+    fn send_headers(
+        &mut self,
+        status: StatusCode,
+        headers: Cow<'_, HeaderMap>,
+        end: bool,
+    ) -> Result<(), StreamError> {
         let Sending::Headers(respond) = &mut self.response else { return Ok(()) };
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        *response.headers_mut() = headers.into_owned();
         match respond.send_response(response, end) {
             Ok(body) => {
                 self.response = Sending::Body(body);
@@ -100,10 +109,10 @@ impl Stream for H2Stream {
         self.body()?.send_data(data, end).map_err(StreamError::from)
     }
 
-    fn send_trailers(&mut self, trailers: HeaderMap) {
+    fn send_trailers(&mut self, trailers: Cow<'_, HeaderMap>) {
         if let Ok(body) = self.body() {
             // Fails only if the stream is gone.
-            let _ = body.send_trailers(trailers);
+            let _ = body.send_trailers(trailers.into_owned());
         }
     }
 

@@ -1,8 +1,9 @@
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::Response;
+use http::StatusCode;
 use http::header::HeaderMap;
 
 use super::{Shared, lock};
@@ -40,9 +41,13 @@ impl Stream for NativeStream {
         lock(&self.shared).engine.release(self.key, bytes);
     }
 
-    fn send_headers(&mut self, response: Response<()>, end: bool) -> Result<(), StreamError> {
-        let mut shared = lock(&self.shared);
-        shared.engine.send_headers(self.key, response.status(), response.headers(), end)?;
+    fn send_headers(
+        &mut self,
+        status: StatusCode,
+        headers: Cow<'_, HeaderMap>,
+        end: bool,
+    ) -> Result<(), StreamError> {
+        lock(&self.shared).engine.send_headers(self.key, status, &headers, end)?;
         Ok(())
     }
 
@@ -67,7 +72,7 @@ impl Stream for NativeStream {
         Ok(())
     }
 
-    fn send_trailers(&mut self, trailers: HeaderMap) {
+    fn send_trailers(&mut self, trailers: Cow<'_, HeaderMap>) {
         // Fails only if the stream is gone.
         let _ = lock(&self.shared).engine.send_trailers(self.key, &trailers);
     }
