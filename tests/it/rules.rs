@@ -49,7 +49,9 @@ fn tables_name_existing_tests_or_give_a_reason() {
     assert!(wire.len() > 50, "{} rows", wire.len());
     let attacks = rows(include_str!("ATTACKS.md"));
     assert!(attacks.len() > 15, "{} rows", attacks.len());
-    for [rule, tests, remark] in wire.into_iter().chain(attacks) {
+    let http2 = rows(include_str!("HTTP2.md"));
+    assert!(http2.len() > 20, "{} rows", http2.len());
+    for [rule, tests, remark] in wire.into_iter().chain(attacks).chain(http2) {
         let mut named = tests.split_whitespace().map(|name| name.trim_matches('`')).peekable();
         assert!(named.peek().is_some() || !remark.is_empty(), "no test and no reason: {rule}");
         for name in named {
