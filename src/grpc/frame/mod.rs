@@ -322,4 +322,14 @@ mod tests {
             assert!(error.to_string().contains(text), "{error}");
         }
     }
+
+    #[test]
+    fn payloads_are_split_by_their_headers() {
+        let frames = [0, 0, 0, 0, 1, 7, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 8, 9];
+        assert_eq!(payloads(&frames).collect::<Vec<_>>(), [&[7][..], &[], &[8, 9]]);
+        assert_eq!(split_first(&frames), Some((&[7][..], &frames[6..])));
+        for cut in 0..6 {
+            assert_eq!(split_first(&frames[..cut]), None);
+        }
+    }
 }
