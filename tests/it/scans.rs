@@ -96,7 +96,7 @@ async fn stopped_readers_hold_little_memory() {
             while spent.replace(running.ticks()) != Some(running.ticks()) {
                 sleep(Duration::from_millis(100)).await;
             }
-            let each = (running.memory("VmRSS") - before) / READERS;
+            let each = running.memory("VmRSS").saturating_sub(before) / READERS;
             println!("{store} {each} KiB for each reader");
             assert!(each < bound, "{each} KiB for each reader of {store}");
         }
