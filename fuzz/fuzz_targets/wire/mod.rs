@@ -189,8 +189,9 @@ struct Response {
     foreign: bool,
 }
 
-/// How the body of a 405 or 415 begins.
-const NOT_GRPC: &[u8] = b"This is a gRPC server";
+/// The first byte of the text that is the body of a 405 or 415. A message begins with 0 or 1. The client's window may
+/// cut the text anywhere.
+const NOT_GRPC: u8 = b'T';
 
 impl Responses {
     pub fn receive(&mut self, bytes: &[u8]) {
@@ -225,7 +226,7 @@ impl Responses {
         if kind == HEADERS {
             response.headers += 1;
             assert!(response.headers <= 2, "headers {} on stream {stream}", response.headers);
-        } else if payload.starts_with(NOT_GRPC) || response.foreign {
+        } else if payload.first() == Some(&NOT_GRPC) || response.foreign {
             // The answer to what is not gRPC: a line of text, and no status.
             response.foreign = true;
             response.over = flags & END_STREAM != 0;

@@ -21,7 +21,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-#[cfg(any(test, fuzzing))]
+#[cfg(test)]
 pub(crate) use self::decoder::DecodeError;
 pub(crate) use self::decoder::Decoder;
 pub(crate) use self::encoder::Encoder;
