@@ -141,10 +141,19 @@ impl<P: Policy> Connection<P> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let held = stream.fail(failure);
         if !stream.taken {
-            self.streams.remove(key);
+            self.forget(key);
         }
         self.release_connection(held);
         self.notify(key);
+    }
+
+    /// Removes a stream. Returns the bytes whose window the connection gets back.
+    pub(super) fn forget(&mut self, key: Key) -> usize {
+        let Some(stream) = self.streams.remove(key) else { return 0 };
+        if stream.blocked {
+            self.blocked.retain(|(_, id)| *id != stream.id);
+        }
+        stream.held
     }
 
     /// Returns bytes to the window of the connection.

@@ -36,6 +36,9 @@ use super::policy::{ObservedFrame, Policy};
 /// An empty output does not keep more memory than this.
 const KEPT_OUTPUT: usize = 4 * 1024;
 
+/// Nor do the queues of a connection without streams keep room for more than this many entries.
+const KEPT_QUEUE: usize = 64;
+
 /// The settings that the server announces (RFC 9113, 6.5.2), and its windows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Config {
@@ -224,6 +227,11 @@ impl<P: Policy> Connection<P> {
         }
     }
 
+    /// Whether no stream is open or used by a call.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.streams.is_empty()
+    }
+
     fn notify(&mut self, key: Key) {
         if let Some(stream) = self.streams.get_mut(key)
             && std::mem::take(&mut stream.watched)
@@ -242,6 +250,11 @@ impl<P: Policy> Connection<P> {
         self.output.drain(..count.min(self.output.len()));
         if self.output.is_empty() && self.output.capacity() > KEPT_OUTPUT {
             self.output = Vec::new();
+        }
+        if self.streams.is_empty()
+            && self.requests.capacity() + self.blocked.capacity() > KEPT_QUEUE
+        {
+            (self.requests, self.blocked, self.events) = Default::default();
         }
     }
 

@@ -130,7 +130,8 @@ impl<P: Policy> Connection<P> {
         stream.unsent_end = end;
         stream.sending = !end || !unsent.is_empty();
         let (id, end) = (stream.id, end && unsent.is_empty());
-        let waits_for_connection = !unsent.is_empty() && stream.send_window > 0;
+        let waits_for_connection = !unsent.is_empty() && stream.send_window > 0 && !stream.blocked;
+        stream.blocked |= waits_for_connection;
         self.send_window -= data.len() as i64;
         let mut rest = data;
         while !rest.is_empty() || end {
@@ -199,9 +200,8 @@ impl<P: Policy> Connection<P> {
         } else if stream.receiving == Receiving::Open {
             self.reset(key, ErrorCode::NO_ERROR);
         }
-        if let Some(stream) = self.streams.remove(key) {
-            self.release_connection(stream.held);
-        }
+        let held = self.forget(key);
+        self.release_connection(held);
     }
 
     /// Reports the first streams that wait for the window of the connection or for the output, as

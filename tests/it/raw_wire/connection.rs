@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use balafon::Router;
 use h2::Reason;
+use tokio::io::duplex;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
@@ -134,4 +135,26 @@ async fn stopped_reader_holds_only_its_own_window() {
     raw.data(3, &framed("count 5000"), true).await;
     // 50 of the 55 KB that are left of the connection's window.
     assert_eq!(messages(&raw.answer(3).await).len(), 5000);
+}
+
+#[tokio::test]
+async fn client_that_reads_late_gets_all_responses() {
+    const CALLS: usize = 900;
+    let router = Arc::new(Router::new().add(Echo::default().service()));
+    // The client's bytes always fit, and the server's hardly ever.
+    let (to_server, requests) = duplex(8 << 20);
+    let (responses, from_server) = duplex(4096);
+    let io = tokio::io::join(requests, responses);
+    let server = crate::support::server();
+    tokio::spawn(async move { server.serve_connection(io, router).await });
+    let mut raw = Raw::over(tokio::io::join(from_server, to_server), &[]).await;
+    raw.window(0, 1 << 30).await;
+    let message = framed(&"x".repeat(500));
+    for stream in (1..).step_by(2).take(CALLS) {
+        raw.request(stream, &head(UNARY), &message).await;
+    }
+    for _ in 0..CALLS {
+        let end = raw.until(|frame| frame.field("grpc-status").is_some()).await;
+        assert_eq!(end.field("grpc-status"), Some("0"));
+    }
 }

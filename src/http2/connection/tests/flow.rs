@@ -185,6 +185,25 @@ fn blocked_streams_continue_in_their_order() {
 }
 
 #[test]
+fn blocked_streams_that_end_are_forgotten() {
+    let mut client = Client::new();
+    client.send(&headers(1, 0));
+    let first = client.accept();
+    client.connection.send_headers(first, StatusCode::OK, &grpc_headers(), false).unwrap();
+    client.connection.send_data(first, &[0; 65_535], false).unwrap();
+    for round in 0..100 {
+        let id = 2 * round + 3;
+        client.send(&headers(id, 0));
+        let key = client.accept();
+        client.connection.send_headers(key, StatusCode::OK, &grpc_headers(), false).unwrap();
+        assert_eq!(client.connection.capacity(key, 10), Ok(0));
+        client.send(&frame(kind::RST_STREAM, 0, id, &[0, 0, 0, 8]));
+        client.connection.finish(key);
+        assert!(client.connection.blocked.is_empty());
+    }
+}
+
+#[test]
 fn reset_by_the_client_frees_the_stream() {
     let mut client = Client::new();
     client.send(&[headers(1, 0), data(1, 0, b"unread")].concat());

@@ -36,6 +36,9 @@ const READ: usize = 64 * 1024;
 /// SETTINGS frames cannot fill the memory.
 const UNWRITTEN_LIMIT: usize = 64 * 1024;
 
+/// A connection without streams does not keep room for more wakers than this.
+const KEPT_WAKERS: usize = 16;
+
 thread_local! {
     /// The bytes of one read. The engine copies them, so idle connections need no buffer.
     static INPUT: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
@@ -47,6 +50,8 @@ pub(crate) struct Native<T> {
     shared: Arc<Mutex<Shared>>,
     /// Whether the client does not accept the output.
     blocked: bool,
+    /// Whether nothing was read because of that.
+    held_back: bool,
     first_bytes: FirstBytes,
     read_gate: ReadGate,
     meter: Arc<Meter>,
@@ -91,6 +96,9 @@ impl Shared {
         if let Some(waker) = self.wakers.get_mut(key.index()) {
             *waker = None;
         }
+        if self.wakers.len() > KEPT_WAKERS && self.engine.is_idle() {
+            self.wakers = Vec::new();
+        }
         if self.engine.is_shut_down()
             && let Some(connection) = &self.connection
         {
@@ -114,6 +122,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Native<T> {
             io,
             shared: Arc::new(Mutex::new(Shared { engine, wakers: Vec::new(), connection: None })),
             blocked: false,
+            held_back: false,
             first_bytes: FirstBytes::new(context.is_over_tls()),
             read_gate: ReadGate::default(),
             meter: context.meter.clone(),
@@ -230,6 +239,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Transport for Native<T> {
                 shared.connection = Some(cx.waker().clone());
             }
             if self.blocked && shared.engine.output().len() >= UNWRITTEN_LIMIT {
+                self.held_back = true;
                 return Poll::Pending;
             }
             drop(shared);
@@ -246,6 +256,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Transport for Native<T> {
         let shared = &mut *lock(&self.shared);
         let written = poll_write(&mut self.io, shared, &self.meter, cx);
         self.blocked = written.is_pending();
+        if self.held_back && !(self.blocked && shared.engine.output().len() >= UNWRITTEN_LIMIT) {
+            self.held_back = false;
+            cx.waker().wake_by_ref();
+        }
         // After an error the next read fails too, and closes the connection.
         shared.engine.unblock();
         shared.wake_streams();
