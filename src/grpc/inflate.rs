@@ -209,7 +209,7 @@ impl Gate {
     /// Allows `piece` more bytes and returns how many bytes are left in total.
     fn reopen(&mut self, piece: usize) -> usize {
         self.open = piece;
-        self.message.remaining()
+        self.unread()
     }
 
     pub(super) fn unread(&self) -> usize {
