@@ -74,6 +74,7 @@ mod tests {
             assert_eq!(parse(text.as_bytes()), Err(Malformed), "{text:?}");
         }
         assert_eq!(parse("１S".as_bytes()), Err(Malformed));
+        assert!(Malformed.to_string().contains("1 to 8 digits and one of H M S m u n"));
     }
 
     #[test]
