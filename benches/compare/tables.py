@@ -38,6 +38,7 @@ def lacks(*what):
 
 SERVERS = [
     Server("balafon", "serve-balafon", about="`workers(1)`, no interceptors"),
+    Server("balafon-native", "serve-balafon", ("--native",), about="the same over its own HTTP/2 engine"),
     Server("tonic", "serve-tonic", about="its defaults: tokio's multi-threaded runtime"),
     Server("tonic-current", "serve-tonic", ("--current-thread",),
            about="its defaults on a current-thread runtime"),

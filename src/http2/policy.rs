@@ -45,6 +45,9 @@ pub(crate) trait Policy {
 
     /// Records a frame of the server.
     fn sent(&mut self, frame: ObservedFrame);
+
+    /// Whether other connections should be served before more frames are parsed.
+    fn turn_is_over(&self) -> bool;
 }
 
 /// Permits everything.
@@ -58,4 +61,8 @@ impl Policy for Permissive {
     }
 
     fn sent(&mut self, _: ObservedFrame) {}
+
+    fn turn_is_over(&self) -> bool {
+        false
+    }
 }

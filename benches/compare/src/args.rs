@@ -18,13 +18,15 @@ pub struct Args {
     pub production: Option<PathBuf>,
     /// The settings that suit these workloads best, rather than the library's defaults.
     pub tuned: bool,
+    /// balafon's own HTTP/2 engine instead of h2.
+    pub native: bool,
     /// One thread for everything, where the library's default is tokio's multi-threaded runtime.
     pub current_thread: bool,
 }
 
 impl Args {
     /// Reads the command line: `PORT [--tls CERT KEY] [--access-log] [--production SECRET] [--tuned]
-    /// [--current-thread]`.
+    /// [--native] [--current-thread]`.
     ///
     /// # Panics
     /// If it is anything else: only `compare.py` writes it.
@@ -39,6 +41,7 @@ impl Args {
             access_log: false,
             production: None,
             tuned: false,
+            native: false,
             current_thread: false,
         };
         while let Some(flag) = words.next() {
@@ -48,6 +51,7 @@ impl Args {
                 "--access-log" => args.access_log = true,
                 "--production" => (args.access_log, args.production) = (true, Some(file())),
                 "--tuned" => args.tuned = true,
+                "--native" => args.native = true,
                 "--current-thread" => args.current_thread = true,
                 _ => panic!("what is {flag}?"),
             }

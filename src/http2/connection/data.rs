@@ -65,7 +65,7 @@ impl<P: Policy> Connection<P> {
         if let Some(stream) = self.streams.get_mut(key)
             && stream.receiving == Receiving::Open
         {
-            stream.append(part);
+            stream.unread.append(part);
             if last && head.has(flag::END_STREAM) {
                 self.end_of_request(key);
             }

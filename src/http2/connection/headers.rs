@@ -2,12 +2,16 @@ use super::receive::{WRONG_LENGTH, without_padding};
 use super::request::{Refused, RequestBuilder, check_header};
 use super::shutdown::Shutdown;
 use super::streams::{Failure, Key, Receiving, Stream};
+use super::unread::Unread;
 use super::window::ReceiveWindow;
 use super::{Connection, ConnectionError};
 use crate::http2::error_code::ErrorCode;
 use crate::http2::frame::{self, Head, flag};
 use crate::http2::hpack::{Field, Name, Value};
 use crate::http2::policy::{ObservedFrame, Policy};
+
+/// A header list of this many times the limit ends the connection. A shorter one is answered.
+const FAR_TOO_LARGE: usize = 4;
 
 /// A header block that is not complete.
 pub(super) struct HeaderBlock {
@@ -57,7 +61,7 @@ impl<P: Policy> Connection<P> {
             return self.header_block(block.head, &block.fragments);
         }
         // A block in Huffman code is never longer than four times its list.
-        if block.fragments.len() > self.config.max_header_list_size as usize * 4 {
+        if block.fragments.len() > FAR_TOO_LARGE * self.config.max_header_list_size as usize {
             return Err(ConnectionError::new(
                 ErrorCode::ENHANCE_YOUR_CALM,
                 "a header block is longer than the header list limit permits (10.5.1)",
@@ -110,7 +114,7 @@ impl<P: Policy> Connection<P> {
                     id: stream,
                     receiving: if end_stream { Receiving::Ended } else { Receiving::Open },
                     sending: true,
-                    unread: Vec::new(),
+                    unread: Unread::default(),
                     held: 0,
                     receive_window: ReceiveWindow::new(self.config.stream_window),
                     send_window: i64::from(self.peer.initial_window),
@@ -137,10 +141,28 @@ impl<P: Policy> Connection<P> {
     }
 
     /// Decodes a header block. Each block must be decoded, because it may change the table.
-    fn decode(&mut self, block: &[u8], field: impl FnMut(&Field)) -> Result<(), ConnectionError> {
-        self.decoder.decode(block, field).map_err(|_| {
-            ConnectionError::new(ErrorCode::COMPRESSION_ERROR, "a header block is invalid (4.3)")
-        })
+    fn decode(
+        &mut self,
+        block: &[u8],
+        mut field: impl FnMut(&Field),
+    ) -> Result<(), ConnectionError> {
+        let mut size = 0;
+        let decoded = self.decoder.decode(block, |it| {
+            size += it.size();
+            field(it);
+        });
+        if decoded.is_err() {
+            let reason = "a header block is invalid (4.3)";
+            return Err(ConnectionError::new(ErrorCode::COMPRESSION_ERROR, reason));
+        }
+        // A few bytes of a block can refer to many large entries of the table.
+        if size > FAR_TOO_LARGE * self.config.max_header_list_size as usize {
+            return Err(ConnectionError::new(
+                ErrorCode::ENHANCE_YOUR_CALM,
+                "a header list is far longer than SETTINGS_MAX_HEADER_LIST_SIZE (10.5.1)",
+            ));
+        }
+        Ok(())
     }
 
     /// Resets a stream that is not in the table.

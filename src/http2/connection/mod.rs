@@ -11,6 +11,7 @@ mod shutdown;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod unread;
 mod window;
 
 use std::collections::VecDeque;
@@ -163,14 +164,16 @@ impl<P: Policy> Connection<P> {
         &mut self.policy
     }
 
-    /// Takes bytes from the client. The output then has the answers, and
-    /// [`next_request`](Self::next_request) and [`next_event`](Self::next_event) the results.
-    pub(crate) fn receive(&mut self, bytes: &[u8], now: Instant) {
+    /// Takes bytes from the client, until the policy's turn is over. Returns their number. The
+    /// output then has the answers, and [`next_request`](Self::next_request) and
+    /// [`next_event`](Self::next_event) the results.
+    pub(crate) fn receive(&mut self, bytes: &[u8], now: Instant) -> usize {
         self.now = now;
         if self.closed.is_some() {
-            return;
+            return bytes.len();
         }
-        match self.receive_frames(bytes) {
+        let mut rest = bytes;
+        match self.receive_frames(&mut rest) {
             Ok(()) => self.raise_window(),
             Err(Stop::Error(error)) => {
                 self.go_away(error.code, error.reason);
@@ -178,6 +181,7 @@ impl<P: Policy> Connection<P> {
             }
             Err(Stop::Violation) => self.close(Closed::Violation),
         }
+        if self.closed.is_some() { bytes.len() } else { bytes.len() - rest.len() }
     }
 
     /// Ends all streams, because the socket is closed.

@@ -30,8 +30,11 @@ pub(super) const WRONG_LENGTH: ConnectionError = ConnectionError {
 };
 
 impl<P: Policy> Connection<P> {
-    pub(super) fn receive_frames(&mut self, mut bytes: &[u8]) -> Result<(), Stop> {
-        while let Some(piece) = self.input.next(&mut bytes)? {
+    /// Handles frames, and removes them from `bytes`, until the turn is over.
+    pub(super) fn receive_frames(&mut self, bytes: &mut &[u8]) -> Result<(), Stop> {
+        while !self.policy.turn_is_over()
+            && let Some(piece) = self.input.next(bytes)?
+        {
             match piece {
                 Piece::Head(head) => self.begin(&head)?,
                 Piece::Payload(head, payload) => self.frame(&head, &payload)?,

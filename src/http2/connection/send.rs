@@ -32,8 +32,8 @@ impl<P: Policy> Connection<P> {
         let Some(stream) = self.streams.get_mut(key) else {
             return Read::Failed(Failure::ConnectionLost);
         };
-        if !stream.unread.is_empty() {
-            return Read::Data(std::mem::take(&mut stream.unread).into());
+        if let Some(data) = stream.unread.take() {
+            return Read::Data(data);
         }
         match stream.receiving {
             Receiving::Open => Read::Pending,
@@ -76,29 +76,33 @@ impl<P: Policy> Connection<P> {
         let stream = self.sender(key)?;
         let id = stream.id;
         stream.sending = !end;
-        self.put_headers(id, status, headers, end);
+        let length = self.put_headers(id, status, headers, end);
+        self.observe_sent(ObservedFrame::Headers { stream: id, end, length });
         Ok(())
     }
 
+    /// Queues a header block. Returns its length.
     fn put_headers(
         &mut self,
         stream: u32,
         status: Option<StatusCode>,
         headers: &HeaderMap,
         end: bool,
-    ) {
+    ) -> usize {
         let start = self.output.len();
         self.output.extend_from_slice(&[0; HEAD_LEN]);
         self.encoder.encode(status, headers, &mut self.output);
         let length = self.output.len() - start - HEAD_LEN;
         frame::finish_headers(&mut self.output, start, self.peer.max_frame_size, stream, end);
-        self.observe_sent(ObservedFrame::Headers { stream, end, length });
+        length
     }
 
     /// Answers a request whose header list is too long (RFC 9113, 10.5.1).
     pub(super) fn send_too_large(&mut self, stream: u32) {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         self.put_headers(stream, Some(status), &HeaderMap::new(), true);
+        // It is the client's fault, so the answer earns nothing.
+        self.observe_sent(ObservedFrame::Reset(ErrorCode::PROTOCOL_ERROR));
     }
 
     /// Returns how many of `wanted` bytes can be sent now. If none, the stream is watched.

@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 
+use super::unread::Unread;
 use super::window::ReceiveWindow;
 use crate::http2::error_code::ErrorCode;
 
@@ -35,9 +36,6 @@ pub(super) enum Receiving {
     Failed(Failure),
 }
 
-/// Data of at least this many bytes gets exactly the memory that it needs.
-const EXACT: usize = 1024;
-
 /// A stream that a client has opened.
 ///
 /// ```text
@@ -55,8 +53,7 @@ pub(super) struct Stream {
     pub(super) receiving: Receiving,
     /// Whether END_STREAM is still to be sent.
     pub(super) sending: bool,
-    /// Received data that the call has not read.
-    pub(super) unread: Vec<u8>,
+    pub(super) unread: Unread,
     /// Received bytes whose window was not returned to the client, including the unread ones.
     pub(super) held: usize,
     pub(super) receive_window: ReceiveWindow,
@@ -76,19 +73,11 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// Adds received data.
-    pub(super) fn append(&mut self, data: &[u8]) {
-        if self.unread.is_empty() || data.len() >= EXACT {
-            self.unread.reserve_exact(data.len());
-        }
-        self.unread.extend_from_slice(data);
-    }
-
     /// Ends both halves. Returns the received bytes whose window the connection gets back.
     pub(super) fn fail(&mut self, failure: Failure) -> usize {
         self.receiving = Receiving::Failed(failure);
         self.sending = false;
-        self.unread = Vec::new();
+        self.unread = Unread::default();
         self.unsent = Vec::new();
         std::mem::take(&mut self.held)
     }
@@ -181,7 +170,7 @@ mod tests {
             id,
             receiving: Receiving::Open,
             sending: true,
-            unread: Vec::new(),
+            unread: Unread::default(),
             held: 0,
             receive_window: ReceiveWindow::new(0),
             send_window: 0,

@@ -9,7 +9,7 @@ use balafon::interceptors::rate_limit::RateLimit;
 use balafon::interceptors::{AccessLog, Metrics};
 use balafon::services::health::{Health, ServingStatus};
 use balafon::services::reflection;
-use balafon::{Request, Response, Router, Server, Status, Tls};
+use balafon::{Http2, Request, Response, Router, Server, Status, Tls};
 use compare::args::Args;
 use compare::echo::{Echo, Payload};
 use compare::production::{AUDIENCE, CALLS_PER_MINUTE, ISSUER, ROLES};
@@ -28,6 +28,9 @@ impl Echo for Echoes {
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     let mut server = Server::new().workers(1);
+    if args.native {
+        server = server.http2(Http2::Native);
+    }
     if let Some((certificate, key)) = args.identity()? {
         server = server.tls(Tls::from_pem(&certificate, &key)?);
     }

@@ -78,6 +78,16 @@ fn header_list_over_the_limit_is_answered_431() {
 }
 
 #[test]
+fn header_list_far_over_the_limit_closes_the_connection() {
+    let mut client = Client::new();
+    // An entry of the dynamic table (RFC 7541, 6.2.1), and many references to it.
+    let entry = [&[0x40, 1, b'a', 100][..], &[b'v'; 100]].concat();
+    let list = [request_block(), entry, vec![0x80 | 62; 100]].concat();
+    client.send(&frame(kind::HEADERS, 5, 1, &list));
+    assert_eq!(client.error(), Some(ErrorCode::ENHANCE_YOUR_CALM));
+}
+
+#[test]
 fn header_block_without_end_is_bounded() {
     let mut client = Client::new();
     client.send(&frame(kind::HEADERS, 0, 1, &request_block()));

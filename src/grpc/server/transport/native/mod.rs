@@ -48,6 +48,8 @@ thread_local! {
 pub(crate) struct Native<T> {
     io: T,
     shared: Arc<Mutex<Shared>>,
+    /// Bytes that were read when the turn was over. The next turn begins with them.
+    left: Vec<u8>,
     /// Whether the client does not accept the output.
     blocked: bool,
     /// Whether nothing was read because of that.
@@ -80,6 +82,16 @@ impl Shared {
             Some(registered) => registered.clone_from(waker),
             empty => *empty = Some(waker.clone()),
         }
+    }
+
+    /// Passes bytes to the engine until the turn is over. Returns the number of bytes.
+    fn receive(&mut self, bytes: &[u8], shared_state: &SharedState) -> usize {
+        let now = Instant::now();
+        self.engine.policy().input_arrived(now);
+        let count = self.engine.receive(bytes, now.into_std());
+        shared_state.set_header_limit(self.engine.header_limit());
+        self.wake_streams();
+        count
     }
 
     /// Wakes the streams that have changed.
@@ -121,6 +133,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Native<T> {
         Self {
             io,
             shared: Arc::new(Mutex::new(Shared { engine, wakers: Vec::new(), connection: None })),
+            left: Vec::new(),
             blocked: false,
             held_back: false,
             first_bytes: FirstBytes::new(context.is_over_tls()),
@@ -146,16 +159,24 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Native<T> {
         }
     }
 
-    /// Reads once, and passes the bytes to the engine.
+    /// Passes bytes to the engine: those that are left of the last read, or else those of a new one.
     ///
     /// # Errors
     /// The connection is closed.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { io, shared, first_bytes, read_gate, meter, shared_state, .. } = self;
+        let Self { io, shared, left, first_bytes, read_gate, meter, shared_state, .. } = self;
         let shared = &mut *lock(shared);
         ready!(read_gate.poll(shared.engine.policy(), cx))?;
         if first_bytes.poll_timed_out(cx) {
             let _ = poll_write(io, shared, meter, cx)?;
+        }
+        if !left.is_empty() {
+            let count = shared.receive(left, shared_state);
+            left.drain(..count);
+            if left.is_empty() {
+                *left = Vec::new();
+            }
+            return Poll::Ready(Ok(()));
         }
         INPUT.with_borrow_mut(|input| {
             let mut buf = ReadBuf::new(input);
@@ -174,11 +195,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Native<T> {
                 output.extend_from_slice(other_protocol.answer());
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
-            let now = Instant::now();
-            shared.engine.policy().input_arrived(now);
-            shared.engine.receive(received, now.into_std());
-            shared_state.set_header_limit(shared.engine.header_limit());
-            shared.wake_streams();
+            let count = shared.receive(received, shared_state);
+            left.extend_from_slice(&received[count..]);
             Poll::Ready(Ok(()))
         })
     }
@@ -331,5 +349,9 @@ impl Policy for EnforcementPolicy {
 
     fn sent(&mut self, frame: ObservedFrame) {
         Self::sent(self, frame);
+    }
+
+    fn turn_is_over(&self) -> bool {
+        Self::turn_is_over(self)
     }
 }
