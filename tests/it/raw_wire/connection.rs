@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use balafon::Router;
 use h2::Reason;
-use tokio::io::duplex;
+use tokio::io::{BufReader, duplex};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
@@ -141,9 +141,11 @@ async fn stopped_reader_holds_only_its_own_window() {
 async fn client_that_reads_late_gets_all_responses() {
     const CALLS: usize = 900;
     let router = Arc::new(Router::new().add(Echo::default().service()));
-    // The client's bytes always fit, and the server's hardly ever.
+    // The client's bytes always fit. The client reads all that has arrived at once, so the server
+    // can then write all that it has.
     let (to_server, requests) = duplex(8 << 20);
-    let (responses, from_server) = duplex(4096);
+    let (responses, from_server) = duplex(256 << 10);
+    let from_server = BufReader::with_capacity(1 << 20, from_server);
     let io = tokio::io::join(requests, responses);
     let server = crate::support::server();
     tokio::spawn(async move { server.serve_connection(io, router).await });
