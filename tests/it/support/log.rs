@@ -1,5 +1,5 @@
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use tracing::Level;
 use tracing::subscriber::DefaultGuard;
@@ -13,6 +13,12 @@ impl Log {
     /// Captures the log of this thread at this level or above. Each test has its own thread, with a
     /// runtime on it.
     pub fn start(level: Level) -> (Self, DefaultGuard) {
+        // Tracing caches for the whole process which statements are recorded, and other tests begin
+        // and end their logs meanwhile. A subscriber of everything keeps all statements on.
+        static EVERYTHING: Once = Once::new();
+        EVERYTHING.call_once(|| {
+            let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
+        });
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(log.clone())
