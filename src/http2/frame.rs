@@ -1,18 +1,22 @@
 //! The frames of HTTP/2: their header, and the functions that write them (RFC 9113, 4 and 6).
 
 use super::error_code::ErrorCode;
+use super::policy::ObservedFrame;
+
+/// The bytes that a client sends first (RFC 9113, 3.4).
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The length of a frame header, in bytes.
-pub(super) const HEAD_LEN: usize = 9;
+pub(crate) const HEAD_LEN: usize = 9;
 
 /// The longest payload that this server accepts: the default of SETTINGS_MAX_FRAME_SIZE.
-pub(super) const MAX_FRAME_SIZE: usize = 16_384;
+pub(crate) const MAX_FRAME_SIZE: usize = 16_384;
 
 /// The largest window, and the largest stream ID.
-pub(super) const MAX_31_BITS: u32 = (1 << 31) - 1;
+pub(crate) const MAX_31_BITS: u32 = (1 << 31) - 1;
 
 /// The types of frames (RFC 9113, 6; PRIORITY_UPDATE: RFC 9218, 7).
-pub(super) mod kind {
+pub(crate) mod kind {
     pub(crate) const DATA: u8 = 0x0;
     pub(crate) const HEADERS: u8 = 0x1;
     pub(crate) const PRIORITY: u8 = 0x2;
@@ -27,7 +31,7 @@ pub(super) mod kind {
 }
 
 /// The flags of frames.
-pub(super) mod flag {
+pub(crate) mod flag {
     pub(crate) const ACK: u8 = 0x1;
     pub(crate) const END_STREAM: u8 = 0x1;
     pub(crate) const END_HEADERS: u8 = 0x4;
@@ -36,7 +40,7 @@ pub(super) mod flag {
 }
 
 /// The identifiers of settings (RFC 9113, 6.5.2).
-pub(super) mod setting {
+pub(crate) mod setting {
     pub(crate) const HEADER_TABLE_SIZE: u16 = 0x1;
     pub(crate) const ENABLE_PUSH: u16 = 0x2;
     pub(crate) const MAX_CONCURRENT_STREAMS: u16 = 0x3;
@@ -47,16 +51,16 @@ pub(super) mod setting {
 
 /// A frame header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Head {
+pub(crate) struct Head {
     /// The length of the payload, in bytes.
-    pub(super) length: usize,
-    pub(super) kind: u8,
-    pub(super) flags: u8,
-    pub(super) stream: u32,
+    pub(crate) length: usize,
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
 }
 
 impl Head {
-    pub(super) fn parse(bytes: &[u8; HEAD_LEN]) -> Self {
+    pub(crate) fn parse(bytes: &[u8; HEAD_LEN]) -> Self {
         let [a, b, c, kind, flags, s, t, u, v] = *bytes;
         Self {
             length: u32::from_be_bytes([0, a, b, c]) as usize,
@@ -67,13 +71,30 @@ impl Head {
         }
     }
 
-    pub(super) fn has(&self, flag: u8) -> bool {
+    pub(crate) fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
+    }
+
+    /// The frame as a policy sees it, before its payload has arrived.
+    pub(crate) fn observed(&self) -> ObservedFrame {
+        match self.kind {
+            kind::HEADERS => ObservedFrame::Headers {
+                stream: self.stream,
+                end: self.has(flag::END_STREAM),
+                length: self.length,
+            },
+            kind::CONTINUATION => ObservedFrame::Continuation(self.length),
+            kind::DATA => ObservedFrame::Data(self.length),
+            kind::PING if !self.has(flag::ACK) => ObservedFrame::Ping,
+            kind::SETTINGS if !self.has(flag::ACK) => ObservedFrame::Settings,
+            kind::RST_STREAM => ObservedFrame::Reset(ErrorCode::NO_ERROR),
+            _ => ObservedFrame::Other,
+        }
     }
 }
 
 /// Reads a number of 31 bits, and ignores the reserved bit.
-pub(super) fn number(bytes: [u8; 4]) -> u32 {
+pub(crate) fn number(bytes: [u8; 4]) -> u32 {
     u32::from_be_bytes(bytes) & MAX_31_BITS
 }
 
@@ -88,18 +109,18 @@ fn put_head(out: &mut Vec<u8>, length: usize, kind: u8, flags: u8, stream: u32) 
     out.extend_from_slice(&head(length, kind, flags, stream));
 }
 
-pub(super) fn put_data(out: &mut Vec<u8>, stream: u32, data: &[u8], end: bool) {
+pub(crate) fn put_data(out: &mut Vec<u8>, stream: u32, data: &[u8], end: bool) {
     let flags = if end { flag::END_STREAM } else { 0 };
     put_head(out, data.len(), kind::DATA, flags, stream);
     out.extend_from_slice(data);
 }
 
-pub(super) fn put_reset(out: &mut Vec<u8>, stream: u32, code: ErrorCode) {
+pub(crate) fn put_reset(out: &mut Vec<u8>, stream: u32, code: ErrorCode) {
     put_head(out, 4, kind::RST_STREAM, 0, stream);
     out.extend_from_slice(&code.0.to_be_bytes());
 }
 
-pub(super) fn put_settings(out: &mut Vec<u8>, settings: &[(u16, u32)]) {
+pub(crate) fn put_settings(out: &mut Vec<u8>, settings: &[(u16, u32)]) {
     put_head(out, settings.len() * 6, kind::SETTINGS, 0, 0);
     for (id, value) in settings {
         out.extend_from_slice(&id.to_be_bytes());
@@ -107,23 +128,23 @@ pub(super) fn put_settings(out: &mut Vec<u8>, settings: &[(u16, u32)]) {
     }
 }
 
-pub(super) fn put_settings_ack(out: &mut Vec<u8>) {
+pub(crate) fn put_settings_ack(out: &mut Vec<u8>) {
     put_head(out, 0, kind::SETTINGS, flag::ACK, 0);
 }
 
-pub(super) fn put_ping(out: &mut Vec<u8>, opaque: [u8; 8], ack: bool) {
+pub(crate) fn put_ping(out: &mut Vec<u8>, opaque: [u8; 8], ack: bool) {
     put_head(out, 8, kind::PING, if ack { flag::ACK } else { 0 }, 0);
     out.extend_from_slice(&opaque);
 }
 
-pub(super) fn put_go_away(out: &mut Vec<u8>, last_stream: u32, code: ErrorCode, debug: &str) {
+pub(crate) fn put_go_away(out: &mut Vec<u8>, last_stream: u32, code: ErrorCode, debug: &str) {
     put_head(out, 8 + debug.len(), kind::GOAWAY, 0, 0);
     out.extend_from_slice(&last_stream.to_be_bytes());
     out.extend_from_slice(&code.0.to_be_bytes());
     out.extend_from_slice(debug.as_bytes());
 }
 
-pub(super) fn put_window_update(out: &mut Vec<u8>, stream: u32, increment: u32) {
+pub(crate) fn put_window_update(out: &mut Vec<u8>, stream: u32, increment: u32) {
     put_head(out, 4, kind::WINDOW_UPDATE, 0, stream);
     out.extend_from_slice(&increment.to_be_bytes());
 }
@@ -131,7 +152,7 @@ pub(super) fn put_window_update(out: &mut Vec<u8>, stream: u32, increment: u32) 
 /// Turns a header block that was appended to `out` at `start` into a HEADERS frame, followed by
 /// CONTINUATION frames if the block is longer than `max` bytes. The space for the first frame
 /// header lies before the block.
-pub(super) fn finish_headers(out: &mut Vec<u8>, start: usize, max: usize, stream: u32, end: bool) {
+pub(crate) fn finish_headers(out: &mut Vec<u8>, start: usize, max: usize, stream: u32, end: bool) {
     let end_stream = if end { flag::END_STREAM } else { 0 };
     let length = out.len() - start - HEAD_LEN;
     if length <= max {

@@ -4,10 +4,7 @@ use std::borrow::Cow;
 
 use super::connection::ConnectionError;
 use super::error_code::ErrorCode;
-use super::frame::{HEAD_LEN, Head, MAX_FRAME_SIZE, flag, kind};
-
-/// The bytes that a client sends first (RFC 9113, 3.4).
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+use super::frame::{HEAD_LEN, Head, MAX_FRAME_SIZE, PREFACE, flag, kind};
 
 /// The client's input, split into frames.
 ///

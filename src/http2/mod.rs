@@ -13,7 +13,7 @@
 
 pub(crate) mod connection;
 pub(crate) mod error_code;
-mod frame;
+pub(crate) mod frame;
 pub(crate) mod hpack;
 mod input;
 pub(crate) mod policy;

@@ -34,23 +34,27 @@ pub enum Http2 {
 }
 
 impl Http2 {
-    const NAMES: [(&str, Self); 2] = [("h2", Self::H2), ("native", Self::Native)];
+    /// The name in settings: `h2` or `native`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::H2 => "h2",
+            Self::Native => "native",
+        }
+    }
 }
 
 impl fmt::Display for Http2 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Self::NAMES.iter().find(|(_, http2)| http2 == self);
-        f.write_str(name.map_or("", |(name, _)| name))
+        f.write_str(self.name())
     }
 }
 
-/// Accepts the names that [`Display`](fmt::Display) writes: `h2` and `native`.
+/// Accepts a [`name`](Http2::name).
 impl FromStr for Http2 {
     type Err = UnknownHttp2;
 
     fn from_str(name: &str) -> Result<Self, UnknownHttp2> {
-        let found = Self::NAMES.iter().find(|(known, _)| *known == name);
-        found.map(|(_, http2)| *http2).ok_or(UnknownHttp2)
+        [Self::H2, Self::Native].into_iter().find(|it| it.name() == name).ok_or(UnknownHttp2)
     }
 }
 

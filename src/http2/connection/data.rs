@@ -4,7 +4,7 @@ use super::streams::{Failure, Key, Receiving};
 use super::{Connection, ConnectionError};
 use crate::http2::error_code::ErrorCode;
 use crate::http2::frame::{self, Head, MAX_31_BITS, flag};
-use crate::http2::policy::{ObservedFrame, Policy};
+use crate::http2::policy::Policy;
 
 /// DATA, flow control and errors of streams (RFC 9113, 5.4.2, 6.1, 6.9).
 impl<P: Policy> Connection<P> {
@@ -120,8 +120,7 @@ impl<P: Policy> Connection<P> {
     /// before it learned that.
     fn answer_closed(&mut self, stream: u32) {
         if stream <= self.last_stream && !self.resets.may_contain(stream) {
-            frame::put_reset(&mut self.output, stream, ErrorCode::STREAM_CLOSED);
-            self.observe_sent(ObservedFrame::Reset(ErrorCode::STREAM_CLOSED));
+            self.put_reset(stream, ErrorCode::STREAM_CLOSED);
             self.resets.add(stream, self.now);
         }
     }
@@ -130,8 +129,7 @@ impl<P: Policy> Connection<P> {
     pub(super) fn stream_error(&mut self, key: Key, code: ErrorCode, reason: &'static str) {
         let Some(stream) = self.streams.get(key) else { return };
         let id = stream.id;
-        frame::put_reset(&mut self.output, id, code);
-        self.observe_sent(ObservedFrame::Reset(code));
+        self.put_reset(id, code);
         self.resets.add(id, self.now);
         self.fail_stream(key, Failure::Protocol(reason));
     }

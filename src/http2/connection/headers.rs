@@ -2,13 +2,11 @@ use super::receive::{WRONG_LENGTH, without_padding};
 use super::request::{Refused, RequestBuilder, check_header};
 use super::shutdown::Shutdown;
 use super::streams::{Failure, Key, Receiving, Stream};
-use super::unread::Unread;
-use super::window::ReceiveWindow;
 use super::{Connection, ConnectionError};
 use crate::http2::error_code::ErrorCode;
 use crate::http2::frame::{self, Head, flag};
 use crate::http2::hpack::{Field, Name, Value};
-use crate::http2::policy::{ObservedFrame, Policy};
+use crate::http2::policy::Policy;
 
 /// A header list of this many times the limit ends the connection. A shorter one is answered.
 const FAR_TOO_LARGE: usize = 4;
@@ -110,22 +108,9 @@ impl<P: Policy> Connection<P> {
                 self.refuse(head, ErrorCode::PROTOCOL_ERROR);
             }
             Ok(built) => {
-                let stream = Stream {
-                    id: stream,
-                    receiving: if end_stream { Receiving::Ended } else { Receiving::Open },
-                    sending: true,
-                    unread: Unread::default(),
-                    held: 0,
-                    receive_window: ReceiveWindow::new(self.config.stream_window),
-                    send_window: i64::from(self.peer.initial_window),
-                    expected: built.content_length,
-                    unsent: Vec::new(),
-                    unsent_end: false,
-                    taken: false,
-                    watched: false,
-                    blocked: false,
-                };
-                let id = stream.id;
+                let windows = (self.config.stream_window, self.peer.initial_window);
+                let (id, length) = (stream, built.content_length);
+                let stream = Stream::new(id, end_stream, length, windows.0, windows.1);
                 let key = self.streams.insert(stream);
                 self.requests.push_back((key, id, Box::new(built.parts)));
             }
@@ -167,8 +152,7 @@ impl<P: Policy> Connection<P> {
 
     /// Resets a stream that is not in the table.
     fn refuse(&mut self, head: HeadersHead, code: ErrorCode) {
-        frame::put_reset(&mut self.output, head.stream, code);
-        self.observe_sent(ObservedFrame::Reset(code));
+        self.put_reset(head.stream, code);
         if !head.end_stream {
             self.resets.add(head.stream, self.now);
         }

@@ -30,7 +30,8 @@ use self::streams::Streams;
 pub(crate) use self::streams::{Failure, Key};
 use self::window::ReceiveWindow;
 use super::error_code::ErrorCode;
-use super::hpack::{Decoder, Encoder};
+use super::frame;
+use super::hpack::{self, Decoder, Encoder};
 use super::input::Input;
 use super::policy::{ObservedFrame, Policy};
 
@@ -105,8 +106,8 @@ pub(crate) struct Connection<P> {
     last_stream: u32,
     resets: ResetStreams,
     shutdown: Shutdown,
-    /// The acknowledgements of keepalive PINGs that have arrived.
-    pongs: u32,
+    /// Whether the acknowledgement of a keepalive PING has arrived.
+    pong: bool,
     output: Vec<u8>,
     /// Why the connection is closed.
     closed: Option<Closed>,
@@ -131,7 +132,7 @@ impl<P: Policy> Connection<P> {
             config,
             policy,
             input: Input::new(),
-            decoder: Decoder::new(settings::HEADER_TABLE_SIZE),
+            decoder: Decoder::new(hpack::DEFAULT_TABLE_SIZE),
             encoder: Encoder::new(),
             block: None,
             data_target: None,
@@ -146,7 +147,7 @@ impl<P: Policy> Connection<P> {
             last_stream: 0,
             resets: ResetStreams::default(),
             shutdown: Shutdown::None,
-            pongs: 0,
+            pong: false,
             output: Vec::new(),
             closed: None,
             now,
@@ -267,7 +268,9 @@ impl<P: Policy> Connection<P> {
         self.peer.max_header_list_size
     }
 
-    fn observe_sent(&mut self, frame: ObservedFrame) {
-        self.policy.sent(frame);
+    /// Sends RST_STREAM.
+    fn put_reset(&mut self, stream: u32, code: ErrorCode) {
+        frame::put_reset(&mut self.output, stream, code);
+        self.policy.sent(ObservedFrame::Reset(code));
     }
 }

@@ -54,19 +54,7 @@ impl<P: Policy> Connection<P> {
         if !self.peer.received && (head.kind != kind::SETTINGS || head.has(flag::ACK)) {
             return Err(ConnectionError::protocol("the first frame is not SETTINGS (3.4)").into());
         }
-        let observed = match head.kind {
-            kind::HEADERS => ObservedFrame::Headers {
-                stream: head.stream,
-                end: head.has(flag::END_STREAM),
-                length: head.length,
-            },
-            kind::CONTINUATION => ObservedFrame::Continuation(head.length),
-            kind::DATA => ObservedFrame::Data(head.length),
-            kind::PING if !head.has(flag::ACK) => ObservedFrame::Ping,
-            kind::SETTINGS if !head.has(flag::ACK) => ObservedFrame::Settings,
-            kind::RST_STREAM => ObservedFrame::Reset(ErrorCode::NO_ERROR),
-            _ => ObservedFrame::Other,
-        };
+        let observed = head.observed();
         self.policy.received(observed)?;
         if observed == ObservedFrame::Data(0) && !head.has(flag::END_STREAM) {
             // It achieves nothing (RFC 9113, 10.5).
@@ -121,10 +109,7 @@ impl<P: Policy> Connection<P> {
         };
         match self.streams.find(head.stream) {
             Some(key) => self.stream_error(key, error, "PRIORITY is invalid (6.3)"),
-            None => {
-                frame::put_reset(&mut self.output, head.stream, error);
-                self.observe_sent(ObservedFrame::Reset(error));
-            }
+            None => self.put_reset(head.stream, error),
         }
         Ok(())
     }

@@ -77,7 +77,7 @@ impl<P: Policy> Connection<P> {
         let id = stream.id;
         stream.sending = !end;
         let length = self.put_headers(id, status, headers, end);
-        self.observe_sent(ObservedFrame::Headers { stream: id, end, length });
+        self.policy.sent(ObservedFrame::Headers { stream: id, end, length });
         Ok(())
     }
 
@@ -102,7 +102,7 @@ impl<P: Policy> Connection<P> {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         self.put_headers(stream, Some(status), &HeaderMap::new(), true);
         // It is the client's fault, so the answer earns nothing.
-        self.observe_sent(ObservedFrame::Reset(ErrorCode::PROTOCOL_ERROR));
+        self.policy.sent(ObservedFrame::Reset(ErrorCode::PROTOCOL_ERROR));
     }
 
     /// Returns how many of `wanted` bytes can be sent now. If none, the stream is watched.
@@ -110,16 +110,22 @@ impl<P: Policy> Connection<P> {
         let window = self.send_window;
         let room = OUTPUT_LIMIT.saturating_sub(self.output.len());
         let stream = self.sender(key)?;
-        let left = usize::try_from(stream.send_window.min(window)).unwrap_or(0);
-        let count = wanted.min(left).min(room);
+        let count = wanted.min(stream.sendable(window)).min(room);
         if count == 0 {
             stream.watched = true;
-            let id = stream.id;
-            if stream.send_window > 0 && !std::mem::replace(&mut stream.blocked, true) {
-                self.blocked.push_back((key, id));
-            }
+            self.block(key);
         }
         Ok(count)
+    }
+
+    /// Lets a stream wait for the connection, unless it waits for its own window.
+    fn block(&mut self, key: Key) {
+        if let Some(stream) = self.streams.get_mut(key)
+            && stream.send_window > 0
+            && !std::mem::replace(&mut stream.blocked, true)
+        {
+            self.blocked.push_back((key, stream.id));
+        }
     }
 
     /// Sends data, and ends the stream if `end` is true. Data that exceeds the
@@ -127,28 +133,24 @@ impl<P: Policy> Connection<P> {
     pub(crate) fn send_data(&mut self, key: Key, data: &[u8], end: bool) -> Result<(), Failure> {
         let window = self.send_window;
         let stream = self.sender(key)?;
-        let left = usize::try_from(stream.send_window.min(window)).unwrap_or(0);
-        let (data, unsent) = data.split_at(left.min(data.len()));
+        let (data, unsent) = data.split_at(stream.sendable(window).min(data.len()));
+        let waits = !unsent.is_empty();
         stream.send_window -= data.len() as i64;
         stream.unsent.extend_from_slice(unsent);
         stream.unsent_end = end;
-        stream.sending = !end || !unsent.is_empty();
-        let (id, end) = (stream.id, end && unsent.is_empty());
-        let waits_for_connection = !unsent.is_empty() && stream.send_window > 0 && !stream.blocked;
-        stream.blocked |= waits_for_connection;
+        stream.sending = !end || waits;
+        let (id, end) = (stream.id, end && !waits);
         self.send_window -= data.len() as i64;
-        let mut rest = data;
-        while !rest.is_empty() || end {
+        let (mut rest, mut more) = (data, end || !data.is_empty());
+        while more {
             let (part, left) = rest.split_at(rest.len().min(self.peer.max_frame_size));
-            frame::put_data(&mut self.output, id, part, end && left.is_empty());
+            more = !left.is_empty();
+            frame::put_data(&mut self.output, id, part, end && !more);
             self.policy.sent(ObservedFrame::Data(part.len()));
             rest = left;
-            if rest.is_empty() {
-                break;
-            }
         }
-        if waits_for_connection {
-            self.blocked.push_back((key, id));
+        if waits {
+            self.block(key);
         }
         Ok(())
     }
@@ -184,8 +186,7 @@ impl<P: Policy> Connection<P> {
             return;
         }
         let id = stream.id;
-        frame::put_reset(&mut self.output, id, code);
-        self.observe_sent(ObservedFrame::Reset(code));
+        self.put_reset(id, code);
         self.resets.add(id, self.now);
         self.fail_stream(key, Failure::Cancelled);
     }

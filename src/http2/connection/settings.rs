@@ -6,9 +6,6 @@ use crate::http2::policy::Policy;
 /// The window of new connections and streams (RFC 9113, 6.9.2).
 pub(super) const DEFAULT_WINDOW: u32 = 65_535;
 
-/// The HPACK table that this server decodes with: the default (RFC 9113, 6.5.2).
-pub(super) const HEADER_TABLE_SIZE: usize = 4096;
-
 /// The values of SETTINGS_MAX_FRAME_SIZE (RFC 9113, 6.5.2).
 const FRAME_SIZES: std::ops::RangeInclusive<u32> = MAX_FRAME_SIZE as u32..=(1 << 24) - 1;
 

@@ -58,14 +58,14 @@ impl<P: Policy> Connection<P> {
 
     /// Whether a keepalive PING was acknowledged since the last time.
     pub(crate) fn take_pong(&mut self) -> bool {
-        std::mem::take(&mut self.pongs) > 0
+        std::mem::take(&mut self.pong)
     }
 
     pub(super) fn receive_ping(&mut self, payload: [u8; 8], ack: bool) {
         if !ack {
             frame::put_ping(&mut self.output, payload, true);
         } else if payload == KEEPALIVE_PING {
-            self.pongs = 1;
+            self.pong = true;
         } else if payload == SHUTDOWN_PING && self.shutdown == Shutdown::Announced {
             self.shutdown = Shutdown::Final(self.last_stream);
             frame::put_go_away(&mut self.output, self.last_stream, ErrorCode::NO_ERROR, "");

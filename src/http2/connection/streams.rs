@@ -73,6 +73,36 @@ pub(super) struct Stream {
 }
 
 impl Stream {
+    /// A stream whose request has begun. `ended` is whether END_STREAM has arrived.
+    pub(super) fn new(
+        id: u32,
+        ended: bool,
+        expected: Option<u64>,
+        receive_window: u32,
+        send_window: u32,
+    ) -> Self {
+        Self {
+            id,
+            receiving: if ended { Receiving::Ended } else { Receiving::Open },
+            sending: true,
+            unread: Unread::default(),
+            held: 0,
+            receive_window: ReceiveWindow::new(receive_window),
+            send_window: i64::from(send_window),
+            expected,
+            unsent: Vec::new(),
+            unsent_end: false,
+            taken: false,
+            watched: false,
+            blocked: false,
+        }
+    }
+
+    /// The bytes that both windows permit to send. `connection` is the window of the connection.
+    pub(super) fn sendable(&self, connection: i64) -> usize {
+        usize::try_from(self.send_window.min(connection)).unwrap_or(0)
+    }
+
     /// Ends both halves. Returns the received bytes whose window the connection gets back.
     pub(super) fn fail(&mut self, failure: Failure) -> usize {
         self.receiving = Receiving::Failed(failure);
@@ -166,21 +196,7 @@ mod tests {
     use super::*;
 
     fn stream(id: u32) -> Stream {
-        Stream {
-            id,
-            receiving: Receiving::Open,
-            sending: true,
-            unread: Unread::default(),
-            held: 0,
-            receive_window: ReceiveWindow::new(0),
-            send_window: 0,
-            expected: None,
-            unsent: Vec::new(),
-            unsent_end: false,
-            taken: false,
-            watched: false,
-            blocked: false,
-        }
+        Stream::new(id, false, None, 0, 0)
     }
 
     #[test]

@@ -28,4 +28,4 @@ pub(crate) use self::encoder::Encoder;
 pub(crate) use self::field::{Field, Name, Value};
 
 /// The size of the dynamic table until a SETTINGS frame changes it (RFC 9113 section 6.5.2).
-const DEFAULT_TABLE_SIZE: usize = 4096;
+pub(crate) const DEFAULT_TABLE_SIZE: usize = 4096;

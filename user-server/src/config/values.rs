@@ -239,7 +239,8 @@ impl Choices for Durability {
 }
 
 impl Choices for Http2 {
-    const ALL: &[(&str, Self)] = &[("h2", Self::H2), ("native", Self::Native)];
+    const ALL: &[(&str, Self)] =
+        &[(Self::H2.name(), Self::H2), (Self::Native.name(), Self::Native)];
 }
 
 impl Choices for LogFormat {

@@ -4,14 +4,12 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use crate::grpc::call::Peer;
+use crate::http2::frame::PREFACE;
 use crate::log_throttle::LogThrottle;
 
 /// Limits the log lines about such clients, because a misconfigured health check connects again and
 /// again.
 static REJECTED: Mutex<LogThrottle> = Mutex::new(LogThrottle::new(10));
-
-/// The connection preface (RFC 9113, 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A record of a TLS handshake, of any version (RFC 8446, 5.1).
 const HANDSHAKE_RECORD: &[u8] = &[22, 3];

@@ -1,6 +1,6 @@
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWrite;
@@ -55,20 +55,41 @@ impl WriteBuffer {
         meter: &Meter,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        while !self.pending.is_empty() {
-            let written = ready!(Pin::new(&mut *io).poll_write(cx, &self.pending))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        let (count, written) = poll_write(io, &self.pending, meter, cx);
+        self.pending.advance(count);
+        if self.pending.is_empty() {
+            if self.pending.capacity() > KEPT_CAPACITY {
+                self.pending = BytesMut::new();
+            } else {
+                self.pending.clear();
             }
-            meter.sent(written);
-            self.pending.advance(written);
         }
-        if self.pending.capacity() > KEPT_CAPACITY {
-            self.pending = BytesMut::new();
-        } else {
-            self.pending.clear();
-        }
-        // A plain socket has no buffer, but TLS may hold records that the socket has not accepted.
-        Pin::new(io).poll_flush(cx)
+        written
     }
+}
+
+/// Writes `bytes`, as many as the client accepts. Returns their number. Ready when all of them are
+/// written.
+pub(super) fn poll_write<T: AsyncWrite + Unpin>(
+    io: &mut T,
+    bytes: &[u8],
+    meter: &Meter,
+    cx: &mut Context<'_>,
+) -> (usize, Poll<io::Result<()>>) {
+    let mut count = 0;
+    let written = loop {
+        if count == bytes.len() {
+            // A plain socket has no buffer, but TLS may hold records that the socket has not
+            // accepted.
+            break Pin::new(io).poll_flush(cx);
+        }
+        match Pin::new(&mut *io).poll_write(cx, &bytes[count..]) {
+            Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(Ok(more)) => count += more,
+            Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+            Poll::Pending => break Poll::Pending,
+        }
+    };
+    meter.sent(count);
+    (count, written)
 }

@@ -2,22 +2,11 @@
 //! other frames without reporting them. The enforcement policy needs them.
 
 use crate::http2::error_code::ErrorCode;
+use crate::http2::frame::{HEAD_LEN, Head, PREFACE, flag, kind, setting};
 use crate::http2::policy::ObservedFrame;
-
-/// The 24 bytes that a client sends first (RFC 9113, 3.4).
-const PREFACE_LEN: usize = 24;
-
-const FRAME_HEADER_LEN: usize = 9;
 
 /// The payload of an RST_STREAM (RFC 9113, 6.4).
 const RESET_LEN: usize = 4;
-
-/// `SETTINGS_MAX_HEADER_LIST_SIZE` (RFC 9113, 6.5.2).
-const MAX_HEADER_LIST_SIZE: u16 = 0x6;
-
-const FLAG_ACK: u8 = 0x1;
-
-const FLAG_END_STREAM: u8 = 0x1;
 
 /// Splits a byte stream into frames. It buffers at most one frame header or one setting.
 ///
@@ -31,7 +20,7 @@ const FLAG_END_STREAM: u8 = 0x1;
 pub(super) struct FrameObserver {
     state: State,
     /// The incomplete frame header, setting or error code.
-    gathered: [u8; FRAME_HEADER_LEN],
+    gathered: [u8; HEAD_LEN],
     filled: usize,
 }
 
@@ -48,12 +37,12 @@ enum State {
 impl FrameObserver {
     /// Observes a client, from its preface on.
     pub(super) fn of_client() -> Self {
-        Self { state: State::Skip(PREFACE_LEN), gathered: [0; FRAME_HEADER_LEN], filled: 0 }
+        Self { state: State::Skip(PREFACE.len()), gathered: [0; HEAD_LEN], filled: 0 }
     }
 
     /// Observes a server.
     pub(super) fn of_server() -> Self {
-        Self { state: State::Header, gathered: [0; FRAME_HEADER_LEN], filled: 0 }
+        Self { state: State::Header, gathered: [0; HEAD_LEN], filled: 0 }
     }
 
     /// Reads more bytes. Calls `seen` for each frame when its header is complete; for RST_STREAM,
@@ -74,7 +63,7 @@ impl FrameObserver {
                 }
                 State::Settings(left) => {
                     if let Some([a, b, c, d, e, f]) = self.gather(&mut bytes) {
-                        if u16::from_be_bytes([a, b]) == MAX_HEADER_LIST_SIZE {
+                        if u16::from_be_bytes([a, b]) == setting::MAX_HEADER_LIST_SIZE {
                             seen(ObservedFrame::MaxHeaderListSize(u32::from_be_bytes([
                                 c, d, e, f,
                             ])));
@@ -110,27 +99,19 @@ impl FrameObserver {
     }
 }
 
-fn after_header(header: &[u8; FRAME_HEADER_LEN], seen: &mut impl FnMut(ObservedFrame)) -> State {
-    let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = *header;
-    let length = usize::from(l0) << 16 | usize::from(l1) << 8 | usize::from(l2);
-    let acknowledges = flags & FLAG_ACK != 0;
-    match kind {
-        0x0 => seen(ObservedFrame::Data(length)),
-        0x1 => {
-            // The first bit of a stream ID is reserved.
-            let stream = u32::from_be_bytes([s0, s1, s2, s3]) & (u32::MAX >> 1);
-            seen(ObservedFrame::Headers { stream, end: flags & FLAG_END_STREAM != 0, length });
+fn after_header(header: &[u8; HEAD_LEN], seen: &mut impl FnMut(ObservedFrame)) -> State {
+    let head = Head::parse(header);
+    match head.kind {
+        kind::RST_STREAM if head.length == RESET_LEN => return State::Reset,
+        kind::SETTINGS if !head.has(flag::ACK) && head.length.is_multiple_of(6) => {
+            seen(head.observed());
+            return payload(head.length, State::Settings);
         }
-        0x3 if length == RESET_LEN => return State::Reset,
-        0x6 if !acknowledges => seen(ObservedFrame::Ping),
-        0x9 => seen(ObservedFrame::Continuation(length)),
-        0x4 if !acknowledges && length.is_multiple_of(6) => {
-            seen(ObservedFrame::Settings);
-            return payload(length, State::Settings);
-        }
-        _ => seen(ObservedFrame::Other),
+        // Of a wrong length.
+        kind::RST_STREAM | kind::SETTINGS => seen(ObservedFrame::Other),
+        _ => seen(head.observed()),
     }
-    payload(length, State::Skip)
+    payload(head.length, State::Skip)
 }
 
 fn payload(length: usize, state: fn(usize) -> State) -> State {
@@ -152,11 +133,11 @@ mod tests {
         let wire = [
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
             frame(0x4, 0, 0, &settings),
-            frame(0x4, FLAG_ACK, 0, &[]),
+            frame(0x4, flag::ACK, 0, &[]),
             frame(0x1, 0x4, 1, &[0x82; 30]),
             frame(0x0, 0x1, 1, &[0; 300]),
             frame(0x6, 0, 0, &[7; 8]),
-            frame(0x6, FLAG_ACK, 0, &[7; 8]),
+            frame(0x6, flag::ACK, 0, &[7; 8]),
             frame(0x2, 0, 3, &[0; 5]),
             frame(0xee, 0, 0, &[]),
             frame(0x3, 0, 1, &[0, 0, 0, 8]),

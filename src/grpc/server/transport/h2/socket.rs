@@ -3,7 +3,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use bytes::BufMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -16,9 +15,7 @@ use crate::grpc::server::transport::first_bytes::FirstBytes;
 use crate::grpc::server::transport::read_gate::ReadGate;
 use crate::grpc::server::transport::write_buffer::WriteBuffer;
 use crate::http2::error_code::ErrorCode;
-
-/// The type of a GOAWAY frame (RFC 9113, 6.8).
-const GOAWAY: u8 = 0x7;
+use crate::http2::frame::put_go_away;
 
 /// A socket that buffers writes until [`poll_write_out`](Self::poll_write_out), and shows the
 /// frames of both directions to the enforcement policy.
@@ -102,15 +99,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Socket<T> {
     /// moment. h2 does not see this frame, so the connection must be dropped next.
     pub(super) fn go_away(&self, code: ErrorCode, debug: &str) {
         let mut shared = self.lock();
-        let last_stream = shared.policy.last_stream();
-        let pending = shared.unwritten.pending();
-        // RFC 9113, 6.8.
-        pending.put_uint(8 + debug.len() as u64, 3);
-        pending.put_slice(&[GOAWAY, 0]);
-        pending.put_u32(0);
-        pending.put_u32(last_stream);
-        pending.put_u32(code.0);
-        pending.put_slice(debug.as_bytes());
+        let mut frame = Vec::new();
+        put_go_away(&mut frame, shared.policy.last_stream(), code, debug);
+        shared.unwritten.pending().extend_from_slice(&frame);
     }
 
     /// Writes the buffered bytes and closes the socket. h2's connection must be dropped before.

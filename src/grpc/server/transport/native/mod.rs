@@ -17,7 +17,7 @@ use self::stream::NativeStream;
 use super::closing::ClosingSocket;
 use super::first_bytes::FirstBytes;
 use super::read_gate::ReadGate;
-use super::write_buffer::WriteBuffer;
+use super::write_buffer::{self, WriteBuffer};
 use super::{Pings, Transport};
 use crate::grpc::call::Peer;
 use crate::grpc::server::connection::context::ConnectionContext;
@@ -153,10 +153,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Native<T> {
             if !self.first_bytes.are_awaited() {
                 self.write(cx);
             }
-            if ready!(self.poll_read(cx)).is_err() || lock(&self.shared).engine.closed().is_some() {
+            if ready!(self.poll_read(cx)).is_err() {
+                self.lose();
+            }
+            if lock(&self.shared).engine.closed().is_some() {
                 return Poll::Ready(false);
             }
         }
+    }
+
+    /// Ends the streams, because the socket is closed.
+    fn lose(&self) {
+        let mut shared = lock(&self.shared);
+        shared.engine.lose();
+        shared.wake_streams();
     }
 
     /// Passes bytes to the engine: those that are left of the last read, or else those of a new one.
@@ -184,8 +194,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Native<T> {
             let received = buf.filled();
             meter.received(received.len());
             if received.is_empty() {
-                shared.engine.lose();
-                shared.wake_streams();
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
             if let Some(other_protocol) = first_bytes.received(received) {
@@ -262,9 +270,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Transport for Native<T> {
             }
             drop(shared);
             if ready!(self.poll_read(cx)).is_err() {
-                let mut shared = lock(&self.shared);
-                shared.engine.lose();
-                shared.wake_streams();
+                self.lose();
                 return Poll::Ready(None);
             }
         }
@@ -313,23 +319,9 @@ fn poll_write<T: AsyncWrite + Unpin>(
     meter: &Meter,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
-    let output = shared.engine.output();
-    let mut written = 0;
-    let result = loop {
-        if written == output.len() {
-            // TLS may hold records that the socket has not accepted.
-            break Pin::new(&mut *io).poll_flush(cx);
-        }
-        match Pin::new(&mut *io).poll_write(cx, &output[written..]) {
-            Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            Poll::Ready(Ok(count)) => written += count,
-            Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
-            Poll::Pending => break Poll::Pending,
-        }
-    };
-    meter.sent(written);
-    shared.engine.written(written);
-    result
+    let (count, written) = write_buffer::poll_write(io, shared.engine.output(), meter, cx);
+    shared.engine.written(count);
+    written
 }
 
 fn config(settings: &Settings) -> Config {
