@@ -5,10 +5,11 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use prost::Message;
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 
-use crate::client::{CHECK, Client, GET_USER};
+use crate::client::{CHECK, CREATE_USER, Client, GET_USER, alice};
 use crate::link::Target;
 use crate::wire::string_field;
 
@@ -27,6 +28,8 @@ pub(crate) enum Habit {
     Calls,
     /// Opens a connection for each call, at half the rate.
     Connections,
+    /// Keeps its connections, and creates users only, at half the rate.
+    Creations,
 }
 
 /// The results of its calls.
@@ -55,7 +58,7 @@ impl Bystander {
                 for _ in 0..CONNECTIONS {
                     let client = Client::connect(&target).await.unwrap();
                     for turn in 0..20 {
-                        call(&client, turn, &user).await.unwrap();
+                        call(&client, habit, turn, &user).await.unwrap();
                     }
                     clients.push(client);
                 }
@@ -78,8 +81,10 @@ impl Bystander {
     }
 }
 
-async fn call(client: &Client, turn: u32, user: &str) -> Result<(), String> {
-    let (path, message) = if turn % 2 == 0 {
+async fn call(client: &Client, habit: Habit, turn: u32, user: &str) -> Result<(), String> {
+    let (path, message) = if habit == Habit::Creations {
+        (CREATE_USER, alice().encode_to_vec())
+    } else if turn % 2 == 0 {
         (CHECK, Vec::new())
     } else {
         (GET_USER, string_field(1, user.as_bytes()))
@@ -118,7 +123,7 @@ async fn measure(
                         } else {
                             &client
                         };
-                        call(client, turn, &user).await
+                        call(client, habit, turn, &user).await
                     };
                     let called = timeout(DEADLINE, called).await;
                     let failure = called.unwrap_or(Err("a call took over 2 s".to_owned())).err();

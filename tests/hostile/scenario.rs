@@ -79,6 +79,11 @@ impl Scenario {
         self
     }
 
+    pub(crate) fn on_sqlite(mut self) -> Self {
+        self.stores = &[Store::Sqlite];
+        self
+    }
+
     pub(crate) fn also_over_tls(mut self) -> Self {
         self.tls = &[false, true];
         self
@@ -102,6 +107,11 @@ impl Scenario {
 
     pub(crate) fn beside_new_connections(mut self) -> Self {
         self.habit = Habit::Connections;
+        self
+    }
+
+    pub(crate) fn beside_creations(mut self) -> Self {
+        self.habit = Habit::Creations;
         self
     }
 

@@ -280,12 +280,12 @@ fn contradictions_name_both_settings() {
         (
             "[limits]\nserver-buffer = '8MiB'",
             "2: limits.server-buffer is 8MiB, less than limits.connection-buffer \
-             (--connection-buffer-limit), which is 16MiB",
+             (--connection-buffer-limit), which is 12MiB",
         ),
         (
             "[limits]\nmax-receive-message = '1GiB'",
             "2: limits.max-receive-message is 1GiB, more than limits.connection-buffer \
-             (--connection-buffer-limit), which is 16MiB",
+             (--connection-buffer-limit), which is 12MiB",
         ),
         ("listen = ['h:1', 'h:2', 'h:1']", "1: listen has h:1 twice"),
         (

@@ -116,7 +116,7 @@ mod tests {
         let library = Server::new().workers(workers(&config)).calls(calls);
         let library = library.max_connection_idle(Duration::from_secs(30 * 60));
         // The messages of this program are short.
-        let library = library.connection_buffer_limit(16 << 20).server_buffer_limit(48 << 20);
+        let library = library.connection_buffer_limit(12 << 20).server_buffer_limit(48 << 20);
         assert_eq!(format!("{:?}", build(&config)), format!("{library:?}"));
         let of_library = Users::new(MemoryStore::new());
         assert_eq!(format!("{:?}", users(&config, MemoryStore::new())), format!("{of_library:?}"));

@@ -49,6 +49,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     }));
     all.push(unfinished_on_many_connections());
     all.push(atomic_batches().on_both_stores());
+    all.push(batches_that_end_together());
     all
 }
 
@@ -77,6 +78,35 @@ fn atomic_batches() -> Scenario {
             on_connections(&target, 2, attack).await
         }
     })
+}
+
+/// 250 batches of 10,000 users, which are stored at their end, and end together. Then again.
+fn batches_that_end_together() -> Scenario {
+    const BATCHES: u32 = 250;
+    let scenario = Scenario::new("batches-that-end-together", Rule::Bounded, || {
+        let body = message(false, &alice().encode_to_vec()).repeat(10_000);
+        let heads = indexed_heads(CREATE_USERS, &[("users-batch", "atomic")]);
+        async move |target: Target| {
+            on_connections(&target, 1, async |writer| {
+                let mut stream = 1;
+                while target.goes_on() && !writer.seen.is_cut() {
+                    let mut ends = Frames::default();
+                    for _ in 0..BATCHES {
+                        let head = &heads[usize::from(stream > 1)];
+                        let _ = writer.send(&Frames::default().headers(stream, head).0).await;
+                        if writer.upload(stream, &body, false).await {
+                            ends.last_data(stream, &[]);
+                        }
+                        stream += 2;
+                    }
+                    let _ = writer.send(&ends.0).await;
+                    writer.open_calls_below(1, u64::from(stream / 2)).await;
+                }
+            })
+            .await
+        }
+    });
+    scenario.seconds(6).on_sqlite().beside_creations()
 }
 
 /// Calls with one complete message of 4 MiB, on each of two connections.

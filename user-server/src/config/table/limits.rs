@@ -92,7 +92,7 @@ settings! {
     connection_buffer: Size<1> = "limits.connection-buffer" {
         flag: "connection-buffer-limit",
         value: "SIZE",
-        default: Some("16MiB"),
+        default: Some("12MiB"),
         help: "The memory budget of the calls of one connection. It covers request metadata, messages \
             that no handler has read, users that are not stored yet, and responses that the client has \
             not read. A call that would exceed it ends with RESOURCE_EXHAUSTED",

@@ -16,15 +16,15 @@ use super::{Durability, StoreError, error};
 /// hold the lock for moments.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The size to which the log is truncated after a burst, in bytes: twice its usual size.
+/// The size to which the log is truncated after a burst, in bytes: eight times its usual size.
 pub(super) const LOG_LIMIT: u32 = 32 << 20;
 
 /// The page cache of the writer, in KiB. It fits the inner pages of a hundred million users, and the pages of a large
 /// transaction.
-const WRITER_CACHE: u32 = 16 << 10;
+const WRITER_CACHE: u32 = 8 << 10;
 
 /// The page cache of each reader, in KiB. Pages are read in order, or from the cache of the operating system.
-const READER_CACHE: u32 = 2 << 10;
+const READER_CACHE: u32 = 1 << 10;
 
 /// The purpose of a connection.
 #[derive(Clone, Copy)]
