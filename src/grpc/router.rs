@@ -30,22 +30,23 @@ pub(crate) struct Route {
     handler: Arc<dyn Handler>,
     of_service: CallOptions,
     of_method: CallOptions,
+    /// The two of them together.
+    own: CallOptions,
     /// The service's own limit, [`Service::max_receive_message_size`].
     max_receive: Option<usize>,
 }
 
 impl Route {
     fn new(method: &'static Method, handler: Arc<dyn Handler>) -> Self {
-        let (of_service, of_method) = (CallOptions::new(), CallOptions::new());
-        Self { method, handler, of_service, of_method, max_receive: None }
+        let none = CallOptions::new();
+        Self { method, handler, of_service: none, of_method: none, own: none, max_receive: None }
     }
 
     /// Returns the settings of the method, else of its service, else of the server.
     pub(crate) fn options(&self, of_server: &CallOptions) -> CallOptions {
-        let own = self.of_method.or(&self.of_service);
-        let options = own.or(of_server);
+        let options = self.own.or(of_server);
         match self.max_receive {
-            Some(bytes) if own.max_receive_message_size.is_none() => {
+            Some(bytes) if self.own.max_receive_message_size.is_none() => {
                 options.max_receive_message_size(bytes.min(options.receive_limit()))
             }
             _ => options,
@@ -105,6 +106,7 @@ impl Router {
                 route.of_method = options;
                 found = true;
             }
+            route.own = route.of_method.or(&route.of_service);
         }
         assert!(found, "{name} is no service or method that was added to the router");
         self

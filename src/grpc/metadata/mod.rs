@@ -2,15 +2,19 @@
 //! "Custom-Metadata").
 
 mod base64;
+mod headers;
 mod keys;
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::request;
 
 pub use self::base64::decode_bin;
 pub(crate) use self::base64::encode_bin;
+use self::headers::Headers;
 pub use self::keys::{AsciiKey, AsciiValue, BinaryKey, InvalidMetadata, LookupKey};
 
 /// Whether the protocol reserves this name. Entries that an application sets under it are not sent.
@@ -44,7 +48,7 @@ fn is_reserved(name: &HeaderName) -> bool {
 /// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Metadata {
-    headers: HeaderMap,
+    headers: Headers,
 }
 
 impl Metadata {
@@ -82,27 +86,27 @@ impl Metadata {
 
     /// Replaces all values under `key`.
     pub fn insert(&mut self, key: &AsciiKey, value: impl Into<AsciiValue>) {
-        self.headers.insert(&key.0, value.into().0);
+        self.headers.to_mut().insert(&key.0, value.into().0);
     }
 
     /// Adds a value under `key`.
     pub fn append(&mut self, key: &AsciiKey, value: impl Into<AsciiValue>) {
-        self.headers.append(&key.0, value.into().0);
+        self.headers.to_mut().append(&key.0, value.into().0);
     }
 
     /// Replaces all values under `key` with these bytes.
     pub fn insert_bin(&mut self, key: &BinaryKey, value: impl AsRef<[u8]>) {
-        self.headers.insert(&key.0, encode_bin(value.as_ref()));
+        self.headers.to_mut().insert(&key.0, encode_bin(value.as_ref()));
     }
 
     /// Adds a value of bytes under `key`.
     pub fn append_bin(&mut self, key: &BinaryKey, value: impl AsRef<[u8]>) {
-        self.headers.append(&key.0, encode_bin(value.as_ref()));
+        self.headers.to_mut().append(&key.0, encode_bin(value.as_ref()));
     }
 
     /// Removes every value under `key`, and returns whether there was one.
     pub fn remove(&mut self, key: impl LookupKey) -> bool {
-        key.remove(&mut self.headers)
+        key.remove(self.headers.to_mut())
     }
 
     /// Returns the key and the value of each entry, in no particular order of keys. A value under a
@@ -120,12 +124,13 @@ impl Metadata {
             self.headers = other.headers;
             return;
         }
+        let headers = self.headers.to_mut();
         let mut name = None;
-        for (next, value) in other.headers {
+        for (next, value) in other.headers.into_own() {
             // HeaderMap yields an entry's name only with its first value.
             name = next.or(name);
             if let Some(name) = &name {
-                self.headers.append(name, value);
+                headers.append(name, value);
             }
         }
     }
@@ -147,23 +152,30 @@ impl Metadata {
     }
 
     /// Removes the reserved names, which must not be sent.
-    pub(crate) fn into_sendable(mut self) -> HeaderMap {
-        if self.is_empty() {
-            return self.headers;
+    pub(crate) fn into_sendable(self) -> HeaderMap {
+        let mut headers = self.headers.into_own();
+        if headers.is_empty() {
+            return headers;
         }
-        let reserved: Vec<_> =
-            self.headers.keys().filter(|name| is_reserved(name)).cloned().collect();
+        let reserved: Vec<_> = headers.keys().filter(|name| is_reserved(name)).cloned().collect();
         for name in reserved {
-            self.headers.remove(name);
+            headers.remove(name);
         }
-        self.headers
+        headers
     }
 }
 
 /// From the headers of the `http` crate, without a copy.
 impl From<HeaderMap> for Metadata {
     fn from(headers: HeaderMap) -> Self {
-        Self { headers }
+        Self { headers: headers.into() }
+    }
+}
+
+/// From a request that other calls may have in common.
+impl From<Arc<request::Parts>> for Metadata {
+    fn from(parts: Arc<request::Parts>) -> Self {
+        Self { headers: parts.into() }
     }
 }
 
@@ -276,6 +288,18 @@ mod tests {
         assert_eq!(entries, expected);
         assert!(metadata.remove("some-text") && metadata.remove(&BYTES));
         assert!(!metadata.remove(&TEXT) && metadata.is_empty());
+    }
+
+    #[test]
+    fn metadata_of_a_shared_request_is_copied_before_a_change() {
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        parts.headers.insert("some-text", HeaderValue::from_static("1"));
+        let shared = Arc::new(parts);
+        let [mut changed, other] = [(); 2].map(|()| Metadata::from(shared.clone()));
+        changed.insert(&TEXT, 2);
+        assert_eq!((changed.get(&TEXT), other.get(&TEXT)), (Some("2"), Some("1")));
+        assert_eq!(other.into_sendable().len(), 1);
+        assert_eq!(shared.headers["some-text"], "1");
     }
 
     #[test]

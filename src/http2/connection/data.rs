@@ -147,11 +147,14 @@ impl<P: Policy> Connection<P> {
 
     /// Removes a stream. Returns the bytes whose window the connection gets back.
     pub(super) fn forget(&mut self, key: Key) -> usize {
-        let Some(stream) = self.streams.remove(key) else { return 0 };
+        let Some(stream) = self.streams.get(key) else { return 0 };
+        let held = stream.held;
         if stream.blocked {
-            self.blocked.retain(|(_, id)| *id != stream.id);
+            let of_stream = stream.id;
+            self.blocked.retain(|(_, id)| *id != of_stream);
         }
-        stream.held
+        self.streams.remove(key);
+        held
     }
 
     /// Returns bytes to the window of the connection.

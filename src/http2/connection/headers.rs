@@ -1,5 +1,6 @@
 use super::receive::{WRONG_LENGTH, without_padding};
-use super::request::{Refused, RequestBuilder, check_header};
+use super::repeated::RepeatedRequest;
+use super::request::{BuiltRequest, Refused, RequestBuilder, check_header};
 use super::shutdown::Shutdown;
 use super::streams::{Failure, Key, Receiving, Stream};
 use super::{Connection, ConnectionError};
@@ -96,14 +97,7 @@ impl<P: Policy> Connection<P> {
             self.refuse(head, ErrorCode::REFUSED_STREAM);
             return Ok(());
         }
-        let mut request = RequestBuilder::new(self.config.max_header_list_size as usize);
-        self.decode(block, |field| request.field(field))?;
-        let built = if head.depends_on_itself {
-            Err(Refused::Malformed("a stream depends on itself"))
-        } else {
-            request.finish()
-        };
-        match built {
+        match self.request(head, block)? {
             Ok(built) if end_stream && built.content_length.is_some_and(|length| length > 0) => {
                 self.refuse(head, ErrorCode::PROTOCOL_ERROR);
             }
@@ -112,7 +106,7 @@ impl<P: Policy> Connection<P> {
                 let (id, length) = (stream, built.content_length);
                 let stream = Stream::new(id, end_stream, length, windows.0, windows.1);
                 let key = self.streams.insert(stream);
-                self.requests.push_back((key, id, Box::new(built.parts)));
+                self.requests.push_back((key, id, built.parts));
             }
             Err(Refused::TooLarge) => {
                 self.send_too_large(stream);
@@ -123,6 +117,33 @@ impl<P: Policy> Connection<P> {
             Err(Refused::Malformed(_)) => self.refuse(head, ErrorCode::PROTOCOL_ERROR),
         }
         Ok(())
+    }
+
+    /// Decodes the header block of a request.
+    fn request(
+        &mut self,
+        head: HeadersHead,
+        block: &[u8],
+    ) -> Result<Result<BuiltRequest, Refused>, ConnectionError> {
+        if let Some(repeated) = &self.repeated
+            && let Some(request) = repeated.find(block, &self.decoder)
+            && !head.depends_on_itself
+        {
+            return Ok(Ok(request));
+        }
+        let table_changes = self.decoder.table_changes();
+        let mut request = RequestBuilder::new(self.config.max_header_list_size as usize);
+        self.decode(block, |field| request.field(field))?;
+        if head.depends_on_itself {
+            return Ok(Err(Refused::Malformed("a stream depends on itself")));
+        }
+        let request = request.finish();
+        if let Ok(request) = &request
+            && self.decoder.table_changes() == table_changes
+        {
+            RepeatedRequest::keep(&mut self.repeated, block, request, &self.decoder);
+        }
+        Ok(request)
     }
 
     /// Decodes a header block. Each block must be decoded, because it may change the table.

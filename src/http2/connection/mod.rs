@@ -3,6 +3,7 @@
 mod data;
 mod headers;
 mod receive;
+mod repeated;
 mod request;
 mod reset_streams;
 mod send;
@@ -16,12 +17,14 @@ mod window;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::request::Parts;
 
 use self::headers::HeaderBlock;
 use self::receive::Stop;
+use self::repeated::RepeatedRequest;
 use self::reset_streams::ResetStreams;
 pub(crate) use self::send::Read;
 use self::settings::PeerSettings;
@@ -35,8 +38,8 @@ use super::hpack::{self, Decoder, Encoder};
 use super::input::Input;
 use super::policy::{ObservedFrame, Policy};
 
-/// An empty output does not keep more memory than this.
-const KEPT_OUTPUT: usize = 4 * 1024;
+/// An empty output does not keep more memory than this, in bytes.
+const KEPT_OUTPUT: usize = 1024;
 
 /// Nor do the queues of a connection without streams keep room for more than this many entries.
 const KEPT_QUEUE: usize = 64;
@@ -86,6 +89,8 @@ pub(crate) struct Connection<P> {
     input: Input,
     decoder: Decoder,
     encoder: Encoder,
+    /// The last request, unless it cannot be repeated.
+    repeated: Option<Box<RepeatedRequest>>,
     /// A header block whose CONTINUATION frames have not all arrived.
     block: Option<Box<HeaderBlock>>,
     /// The stream that gets the rest of the current DATA frame. `None` if it is discarded.
@@ -93,7 +98,7 @@ pub(crate) struct Connection<P> {
     peer: PeerSettings,
     streams: Streams,
     /// Requests that no call has taken. An entry is stale if its stream was reset since.
-    requests: VecDeque<(Key, u32, Box<Parts>)>,
+    requests: VecDeque<(Key, u32, Arc<Parts>)>,
     /// Watched streams that have changed.
     events: Vec<Key>,
     /// Streams that wait for the window of the connection, or for room in `output`.
@@ -134,6 +139,7 @@ impl<P: Policy> Connection<P> {
             input: Input::new(),
             decoder: Decoder::new(hpack::DEFAULT_TABLE_SIZE),
             encoder: Encoder::new(),
+            repeated: None,
             block: None,
             data_target: None,
             peer: PeerSettings::default(),
@@ -208,7 +214,7 @@ impl<P: Policy> Connection<P> {
     }
 
     /// Returns the next request whose stream is still open.
-    pub(crate) fn next_request(&mut self) -> Option<(Key, Box<Parts>)> {
+    pub(crate) fn next_request(&mut self) -> Option<(Key, Arc<Parts>)> {
         loop {
             let (key, id, parts) = self.requests.pop_front()?;
             if let Some(stream) = self.streams.get_mut(key)
@@ -253,8 +259,8 @@ impl<P: Policy> Connection<P> {
     /// Removes the output that was written.
     pub(crate) fn written(&mut self, count: usize) {
         self.output.drain(..count.min(self.output.len()));
-        if self.output.is_empty() && self.output.capacity() > KEPT_OUTPUT {
-            self.output = Vec::new();
+        if self.output.is_empty() {
+            self.output.shrink_to(KEPT_OUTPUT);
         }
         if self.streams.is_empty()
             && self.requests.capacity() + self.blocked.capacity() > KEPT_QUEUE

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request, uri};
@@ -9,14 +11,16 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 
 /// Reads the header list of a request (RFC 9113, 8.3).
 pub(super) struct RequestBuilder {
-    /// Bytes that the list may still have, as SETTINGS_MAX_HEADER_LIST_SIZE counts them.
-    room: usize,
+    /// The size of the list, and its limit, as SETTINGS_MAX_HEADER_LIST_SIZE counts them.
+    size: usize,
+    limit: usize,
     method: Option<Method>,
     scheme: Option<Scheme>,
     authority: Option<Authority>,
     path: Option<PathAndQuery>,
     headers: HeaderMap,
     content_length: Option<u64>,
+    sensitive: bool,
     refused: Option<Refused>,
 }
 
@@ -29,22 +33,30 @@ pub(super) enum Refused {
     Malformed(&'static str),
 }
 
-/// A request, and its `content-length`.
+/// A request, which has no body yet.
+#[derive(Clone)]
 pub(super) struct BuiltRequest {
-    pub(super) parts: request::Parts,
+    pub(super) parts: Arc<request::Parts>,
+    /// The value of its `content-length`.
     pub(super) content_length: Option<u64>,
+    /// The size of its header list, in bytes.
+    pub(super) size: usize,
+    /// Whether the client forbids to index a field, because its value is a secret.
+    pub(super) sensitive: bool,
 }
 
 impl RequestBuilder {
     pub(super) fn new(limit: usize) -> Self {
         Self {
-            room: limit,
+            size: 0,
+            limit,
             method: None,
             scheme: None,
             authority: None,
             path: None,
             headers: HeaderMap::new(),
             content_length: None,
+            sensitive: false,
             refused: None,
         }
     }
@@ -53,9 +65,9 @@ impl RequestBuilder {
         if self.refused.is_some() {
             return;
         }
-        match self.room.checked_sub(field.size()) {
-            Some(room) => self.room = room,
-            None => self.refused = Some(Refused::TooLarge),
+        self.size += field.size();
+        if self.size > self.limit {
+            self.refused = Some(Refused::TooLarge);
         }
         if let Err(reason) = self.add(field) {
             self.refused.get_or_insert(Refused::Malformed(reason));
@@ -106,6 +118,7 @@ impl RequestBuilder {
             }
             self.content_length = Some(length);
         }
+        self.sensitive |= value.is_sensitive();
         if self.headers.try_append(name, value.clone()).is_err() {
             self.refused = Some(Refused::TooLarge);
         }
@@ -129,7 +142,8 @@ impl RequestBuilder {
         parts.uri = uri;
         parts.version = Version::HTTP_2;
         parts.headers = self.headers;
-        Ok(BuiltRequest { parts, content_length: self.content_length })
+        let Self { content_length, size, sensitive, .. } = self;
+        Ok(BuiltRequest { parts: Arc::new(parts), content_length, size, sensitive })
     }
 }
 

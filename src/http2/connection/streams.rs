@@ -169,9 +169,14 @@ impl Streams {
         key
     }
 
-    pub(super) fn remove(&mut self, key: Key) -> Option<Stream> {
-        let stream = self.slots.get_mut(key.index())?.take()?;
-        if let Ok(at) = self.order.binary_search_by_key(&stream.id, |(id, _)| *id) {
+    /// Removes a stream.
+    pub(super) fn remove(&mut self, key: Key) {
+        let Some(slot) = self.slots.get_mut(key.index()) else { return };
+        let Some(Stream { id, .. }) = *slot else { return };
+        *slot = None;
+        if self.order.front() == Some(&(id, key)) {
+            self.order.pop_front();
+        } else if let Ok(at) = self.order.binary_search_by_key(&id, |(id, _)| *id) {
             self.order.remove(at);
         }
         self.free.push(key);
@@ -179,7 +184,6 @@ impl Streams {
             // An idle connection keeps no memory of earlier calls.
             *self = Self::default();
         }
-        Some(stream)
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = Key> + use<'_> {
@@ -213,9 +217,13 @@ mod tests {
         assert_eq!(streams.insert(stream(13)), keys[1], "a free slot is used again");
         assert_eq!(streams.keys().count(), 4);
         for key in [keys[0], keys[1], keys[2], keys[3]] {
-            assert!(streams.remove(key).is_some());
-            assert!(streams.remove(key).is_none());
+            // The second time does nothing.
+            streams.remove(key);
+            streams.remove(key);
+            assert!(streams.get(key).is_none());
         }
         assert!(streams.is_empty());
+        let keys = [15, 17].map(|id| streams.insert(stream(id)));
+        assert_ne!(keys[0], keys[1]);
     }
 }

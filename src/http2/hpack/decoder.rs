@@ -115,6 +115,11 @@ impl Decoder {
         Ok(())
     }
 
+    /// Returns how often the dynamic table has changed.
+    pub(crate) fn table_changes(&self) -> u64 {
+        self.table.changes()
+    }
+
     /// Returns the entries, from the newest on, and the size.
     #[cfg(test)]
     pub(super) fn dynamic_table(&self) -> (Vec<(String, String)>, usize) {

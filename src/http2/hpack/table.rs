@@ -13,11 +13,18 @@ pub(super) struct Table {
     /// The sum of the sizes of the entries.
     size: usize,
     max_size: usize,
+    changes: u64,
 }
 
 impl Table {
     pub(super) fn new(max_size: usize) -> Self {
-        Self { dynamic: VecDeque::new(), size: 0, max_size }
+        Self { dynamic: VecDeque::new(), size: 0, max_size, changes: 0 }
+    }
+
+    /// Returns how often the table has changed. While it is the same, equal blocks are equal header
+    /// lists.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
     }
 
     pub(super) fn get(&self, index: usize) -> Option<&Field> {
@@ -36,6 +43,7 @@ impl Table {
     /// Adds an entry, after it has evicted the oldest entries. An entry that is larger than the table
     /// empties it, and is not added (RFC 7541 section 4.4).
     pub(super) fn insert(&mut self, field: Field) {
+        self.changes += 1;
         match self.max_size.checked_sub(field.size()) {
             None => self.evict_down_to(0),
             Some(room) => {
@@ -47,6 +55,7 @@ impl Table {
     }
 
     pub(super) fn set_max_size(&mut self, max_size: usize) {
+        self.changes += 1;
         self.max_size = max_size;
         self.evict_down_to(max_size);
     }

@@ -17,6 +17,8 @@ pub(crate) mod write_buffer;
 
 use std::borrow::Cow;
 use std::future::Future;
+use std::ops::Deref;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -26,6 +28,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::h2::H2;
 pub(crate) use self::native::Native;
+use crate::grpc::metadata::Metadata;
 use crate::grpc::server::connection::context::ConnectionContext;
 use crate::grpc::server::policy::enforcement::GoAway;
 use crate::http2::error_code::ErrorCode;
@@ -45,10 +48,7 @@ pub(crate) trait Transport: Pings + Sized + Unpin {
 
     /// Reads and handles frames, and queues those of the streams. Ready with the next request, or
     /// with `None` once the connection is closed.
-    fn poll_request(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<(request::Parts, Self::Stream)>>;
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Option<(Head, Self::Stream)>>;
 
     /// Writes the queued frames, as far as the client accepts them. Wakes the task when it can
     /// write more.
@@ -76,6 +76,34 @@ pub(crate) trait Transport: Pings + Sized + Unpin {
 
     /// Writes the queued frames and closes the connection, so that the client can read them.
     fn close(self) -> impl Future<Output = ()>;
+}
+
+/// The head of a request.
+pub(crate) enum Head {
+    Own(request::Parts),
+    /// Other calls of the connection may have it in common.
+    Shared(Arc<request::Parts>),
+}
+
+impl Deref for Head {
+    type Target = request::Parts;
+
+    fn deref(&self) -> &request::Parts {
+        match self {
+            Self::Own(parts) => parts,
+            Self::Shared(parts) => parts,
+        }
+    }
+}
+
+/// Its headers.
+impl From<Head> for Metadata {
+    fn from(head: Head) -> Self {
+        match head {
+            Head::Own(parts) => parts.headers.into(),
+            Head::Shared(parts) => parts.into(),
+        }
+    }
 }
 
 /// The PING frames of keepalive.

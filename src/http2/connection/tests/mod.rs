@@ -2,6 +2,7 @@
 
 mod errors;
 mod flow;
+mod repeated;
 mod requests;
 
 use std::time::Instant;

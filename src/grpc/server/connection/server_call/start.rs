@@ -11,6 +11,7 @@ use crate::cut::for_log;
 use crate::grpc::call::{Call, CallParts};
 use crate::grpc::exchange::{Exchange, Terms};
 use crate::grpc::head::{NonGrpc, Rejection, RequestHead, accepts, require_te_trailers};
+use crate::grpc::metadata::Metadata;
 use crate::grpc::options::CallOptions;
 use crate::grpc::router::Route;
 use crate::grpc::server::connection::context::ConnectionContext;
@@ -18,7 +19,7 @@ use crate::grpc::server::connection::linger::SizedRequest;
 use crate::grpc::server::connection::non_grpc::NonGrpcResponse;
 use crate::grpc::server::policy::budget::Share;
 use crate::grpc::server::policy::call_limits::{CallLimits, deadline_exceeded};
-use crate::grpc::server::transport::Stream;
+use crate::grpc::server::transport::{Head, Stream};
 use crate::grpc::status::Status;
 
 impl<S: Stream> ServerCall<S> {
@@ -28,7 +29,7 @@ impl<S: Stream> ServerCall<S> {
     /// # Errors
     /// The HTTP response to a request that is not gRPC.
     pub(crate) fn start(
-        parts: request::Parts,
+        parts: Head,
         stream: S,
         started: std::time::Instant,
         context: &Arc<ConnectionContext>,
@@ -54,7 +55,7 @@ impl<S: Stream> ServerCall<S> {
         head: Result<RequestHead, Status>,
         context: &Arc<ConnectionContext>,
     ) -> Self {
-        let Opened { mut parts, stream, started } = opened;
+        let Opened { parts, stream, started } = opened;
         let (head, refusal) = match head {
             Ok(head) => (head, None),
             Err(status) => (RequestHead::default(), Some(status)),
@@ -76,11 +77,18 @@ impl<S: Stream> ServerCall<S> {
         }
         let HeaderScan { memory, content_length, has_host } = HeaderScan::of(&parts.headers);
         let sized_request = content_length.and_then(SizedRequest::new);
-        let authority = authority(&mut parts, has_host);
+        let authority = authority(&parts);
         let path = path(&parts);
+        let unknown_path = (path != route.method.path).then(|| path.into());
+        // The `:authority` replaces a `host`.
+        let drops_host = has_host && parts.uri.authority().is_some();
+        let mut metadata = Metadata::from(parts);
+        if drops_host {
+            metadata.remove("host");
+        }
         let call = Call::new(CallParts {
-            unknown_path: (path != route.method.path).then(|| path.into()),
-            metadata: parts.headers.into(),
+            unknown_path,
+            metadata,
             peer: context.peer.clone(),
             started,
             extensions: Extensions::new(),
@@ -117,7 +125,7 @@ impl<S: Stream> ServerCall<S> {
 
 /// A new stream.
 struct Opened<S> {
-    parts: request::Parts,
+    parts: Head,
     stream: S,
     started: std::time::Instant,
 }
@@ -158,16 +166,10 @@ fn path(parts: &request::Parts) -> &str {
     parts.uri.path_and_query().map_or("", |path| path.as_str())
 }
 
-/// The `:authority`, or else the `host`. With an `:authority`, the `host` is removed from the
-/// metadata.
-fn authority(parts: &mut request::Parts, has_host: bool) -> Option<Authority> {
+/// The `:authority`, or else the `host`.
+fn authority(parts: &request::Parts) -> Option<Authority> {
     match parts.uri.authority() {
-        Some(authority) => {
-            if has_host {
-                parts.headers.remove(HOST);
-            }
-            Some(authority.clone())
-        }
+        Some(authority) => Some(authority.clone()),
         None => parts.headers.get(HOST)?.to_str().ok()?.parse().ok(),
     }
 }

@@ -11,14 +11,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::{Ping, PingPong, server};
-use http::request;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use self::send_buffer::SendBufferLimit;
 use self::socket::Socket;
 use self::stream::H2Stream;
-use super::{Pings, Transport};
+use super::{Head, Pings, Transport};
 use crate::grpc::call::Peer;
 use crate::grpc::server::connection::context::ConnectionContext;
 use crate::grpc::server::policy::enforcement::GoAway;
@@ -88,7 +87,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Transport for H2<T> {
         }
     }
 
-    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Option<(request::Parts, H2Stream)>> {
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Option<(Head, H2Stream)>> {
         let accepted = self.connection.poll_accept(cx);
         // h2 writes each time that it is polled, until the socket is blocked.
         if !self.send_buffer.is_empty() && !self.socket.is_blocked() {
@@ -97,7 +96,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Transport for H2<T> {
         Poll::Ready(match ready!(accepted) {
             Some(Ok((request, respond))) => {
                 let (parts, body) = request.into_parts();
-                Some((parts, H2Stream::new(body, respond, self.send_buffer.clone())))
+                Some((Head::Own(parts), H2Stream::new(body, respond, self.send_buffer.clone())))
             }
             Some(Err(error)) => {
                 tracing::debug!(peer = %self.peer, %error, "connection failed");

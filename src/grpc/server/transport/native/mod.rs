@@ -9,7 +9,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
-use http::request;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -18,7 +17,7 @@ use super::closing::ClosingSocket;
 use super::first_bytes::FirstBytes;
 use super::read_gate::ReadGate;
 use super::write_buffer::{self, WriteBuffer};
-use super::{Pings, Transport};
+use super::{Head, Pings, Transport};
 use crate::grpc::call::Peer;
 use crate::grpc::server::connection::context::ConnectionContext;
 use crate::grpc::server::policy::enforcement::{EnforcementPolicy, GoAway};
@@ -242,15 +241,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Transport for Native<T> {
         None
     }
 
-    fn poll_request(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<(request::Parts, NativeStream)>> {
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Option<(Head, NativeStream)>> {
         loop {
             let mut shared = lock(&self.shared);
             if let Some((key, parts)) = shared.engine.next_request() {
                 drop(shared);
-                return Poll::Ready(Some((*parts, NativeStream::new(key, self.shared.clone()))));
+                let stream = NativeStream::new(key, self.shared.clone());
+                return Poll::Ready(Some((Head::Shared(parts), stream)));
             }
             if let Some(closed) = shared.engine.closed() {
                 tracing::debug!(peer = %self.peer, ?closed, "connection failed");
