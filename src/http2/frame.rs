@@ -109,10 +109,10 @@ fn put_head(out: &mut Vec<u8>, length: usize, kind: u8, flags: u8, stream: u32) 
     out.extend_from_slice(&head(length, kind, flags, stream));
 }
 
-pub(crate) fn put_data(out: &mut Vec<u8>, stream: u32, data: &[u8], end: bool) {
+/// Appends the header of a DATA frame with `length` bytes, which have to follow.
+pub(crate) fn put_data_head(out: &mut Vec<u8>, length: usize, stream: u32, end: bool) {
     let flags = if end { flag::END_STREAM } else { 0 };
-    put_head(out, data.len(), kind::DATA, flags, stream);
-    out.extend_from_slice(data);
+    put_head(out, length, kind::DATA, flags, stream);
 }
 
 pub(crate) fn put_reset(out: &mut Vec<u8>, stream: u32, code: ErrorCode) {

@@ -162,8 +162,9 @@ mod tests {
     fn sample() -> Vec<u8> {
         let mut bytes = PREFACE.to_vec();
         crate::http2::frame::put_settings(&mut bytes, &[(1, 2), (3, 4)]);
-        crate::http2::frame::put_data(&mut bytes, 1, b"abc", false);
-        crate::http2::frame::put_data(&mut bytes, 3, b"", true);
+        crate::http2::frame::put_data_head(&mut bytes, 3, 1, false);
+        bytes.extend_from_slice(b"abc");
+        crate::http2::frame::put_data_head(&mut bytes, 0, 3, true);
         crate::http2::frame::put_ping(&mut bytes, [7; 8], false);
         bytes
     }

@@ -16,4 +16,5 @@ pub(crate) mod error_code;
 pub(crate) mod frame;
 pub(crate) mod hpack;
 mod input;
+mod output;
 pub(crate) mod policy;

@@ -160,7 +160,7 @@ impl<P: Policy> Connection<P> {
     /// Returns bytes to the window of the connection.
     pub(super) fn release_connection(&mut self, bytes: usize) {
         if let Some(increment) = self.receive_window.release(bytes) {
-            frame::put_window_update(&mut self.output, 0, increment);
+            frame::put_window_update(self.output.frames(), 0, increment);
         }
     }
 
@@ -172,7 +172,7 @@ impl<P: Policy> Connection<P> {
         if stream.receiving == Receiving::Open
             && let Some(increment) = stream.receive_window.release(bytes)
         {
-            frame::put_window_update(&mut self.output, stream.id, increment);
+            frame::put_window_update(self.output.frames(), stream.id, increment);
         }
         self.release_connection(bytes);
     }

@@ -36,12 +36,10 @@ use super::error_code::ErrorCode;
 use super::frame;
 use super::hpack::{self, Decoder, Encoder};
 use super::input::Input;
+use super::output::Output;
 use super::policy::{ObservedFrame, Policy};
 
-/// An empty output does not keep more memory than this, in bytes.
-const KEPT_OUTPUT: usize = 1024;
-
-/// Nor do the queues of a connection without streams keep room for more than this many entries.
+/// The queues of a connection without streams do not keep room for more entries than this.
 const KEPT_QUEUE: usize = 64;
 
 /// The settings that the server announces (RFC 9113, 6.5.2), and its windows.
@@ -113,7 +111,7 @@ pub(crate) struct Connection<P> {
     shutdown: Shutdown,
     /// Whether the acknowledgement of a keepalive PING has arrived.
     pong: bool,
-    output: Vec<u8>,
+    output: Output,
     /// Why the connection is closed.
     closed: Option<Closed>,
     now: Instant,
@@ -154,7 +152,7 @@ impl<P: Policy> Connection<P> {
             resets: ResetStreams::default(),
             shutdown: Shutdown::None,
             pong: false,
-            output: Vec::new(),
+            output: Output::default(),
             closed: None,
             now,
         };
@@ -252,16 +250,12 @@ impl<P: Policy> Connection<P> {
     }
 
     /// The bytes to write.
-    pub(crate) fn output(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn output(&mut self) -> &mut Output {
         &mut self.output
     }
 
-    /// Removes the output that was written.
-    pub(crate) fn written(&mut self, count: usize) {
-        self.output.drain(..count.min(self.output.len()));
-        if self.output.is_empty() {
-            self.output.shrink_to(KEPT_OUTPUT);
-        }
+    /// Frees memory after output was written.
+    pub(crate) fn written(&mut self) {
         if self.streams.is_empty()
             && self.requests.capacity() + self.blocked.capacity() > KEPT_QUEUE
         {
@@ -276,7 +270,7 @@ impl<P: Policy> Connection<P> {
 
     /// Sends RST_STREAM.
     fn put_reset(&mut self, stream: u32, code: ErrorCode) {
-        frame::put_reset(&mut self.output, stream, code);
+        frame::put_reset(self.output.frames(), stream, code);
         self.policy.sent(ObservedFrame::Reset(code));
     }
 }

@@ -89,11 +89,12 @@ impl<P: Policy> Connection<P> {
         headers: &HeaderMap,
         end: bool,
     ) -> usize {
-        let start = self.output.len();
-        self.output.extend_from_slice(&[0; HEAD_LEN]);
-        self.encoder.encode(status, headers, &mut self.output);
-        let length = self.output.len() - start - HEAD_LEN;
-        frame::finish_headers(&mut self.output, start, self.peer.max_frame_size, stream, end);
+        let frames = self.output.frames();
+        let start = frames.len();
+        frames.extend_from_slice(&[0; HEAD_LEN]);
+        self.encoder.encode(status, headers, frames);
+        let length = frames.len() - start - HEAD_LEN;
+        frame::finish_headers(frames, start, self.peer.max_frame_size, stream, end);
         length
     }
 
@@ -130,24 +131,29 @@ impl<P: Policy> Connection<P> {
 
     /// Sends data, and ends the stream if `end` is true. Data that exceeds the
     /// [`capacity`](Self::capacity) is kept until the client accepts it.
-    pub(crate) fn send_data(&mut self, key: Key, data: &[u8], end: bool) -> Result<(), Failure> {
+    pub(crate) fn send_data(
+        &mut self,
+        key: Key,
+        mut data: Bytes,
+        end: bool,
+    ) -> Result<(), Failure> {
         let window = self.send_window;
         let stream = self.sender(key)?;
-        let (data, unsent) = data.split_at(stream.sendable(window).min(data.len()));
+        let unsent = data.split_off(stream.sendable(window).min(data.len()));
         let waits = !unsent.is_empty();
         stream.send_window -= data.len() as i64;
-        stream.unsent.extend_from_slice(unsent);
+        stream.unsent.extend_from_slice(&unsent);
         stream.unsent_end = end;
         stream.sending = !end || waits;
         let (id, end) = (stream.id, end && !waits);
         self.send_window -= data.len() as i64;
-        let (mut rest, mut more) = (data, end || !data.is_empty());
+        let mut more = end || !data.is_empty();
         while more {
-            let (part, left) = rest.split_at(rest.len().min(self.peer.max_frame_size));
-            more = !left.is_empty();
-            frame::put_data(&mut self.output, id, part, end && !more);
+            let part = data.split_to(data.len().min(self.peer.max_frame_size));
+            more = !data.is_empty();
             self.policy.sent(ObservedFrame::Data(part.len()));
-            rest = left;
+            frame::put_data_head(self.output.frames(), part.len(), id, end && !more);
+            self.output.payload(part);
         }
         if waits {
             self.block(key);
@@ -162,7 +168,7 @@ impl<P: Policy> Connection<P> {
             return self.notify(key);
         }
         let (unsent, end) = (std::mem::take(&mut stream.unsent), stream.unsent_end);
-        if self.send_data(key, &unsent, end).is_ok()
+        if self.send_data(key, unsent.into(), end).is_ok()
             && let Some(stream) = self.streams.get(key)
             && !stream.taken
             && stream.unsent.is_empty()

@@ -40,7 +40,7 @@ impl<P: Policy> Connection<P> {
             (setting::INITIAL_WINDOW_SIZE, config.stream_window),
             (setting::MAX_HEADER_LIST_SIZE, config.max_header_list_size),
         ];
-        frame::put_settings(&mut self.output, &settings);
+        frame::put_settings(self.output.frames(), &settings);
     }
 
     /// Raises the window of the connection, once the client's preface has arrived. A client whose
@@ -51,7 +51,7 @@ impl<P: Policy> Connection<P> {
             self.window_raised = true;
             let more = self.config.connection_window.saturating_sub(DEFAULT_WINDOW);
             if more > 0 {
-                frame::put_window_update(&mut self.output, 0, more);
+                frame::put_window_update(self.output.frames(), 0, more);
             }
         }
     }
@@ -77,7 +77,7 @@ impl<P: Policy> Connection<P> {
             }
         }
         self.change_initial_window(window)?;
-        frame::put_settings_ack(&mut self.output);
+        frame::put_settings_ack(self.output.frames());
         if window > before {
             let keys: Vec<_> = self.streams.keys().collect();
             keys.into_iter().for_each(|key| self.window_opened(key));

@@ -35,8 +35,8 @@ impl<P: Policy> Connection<P> {
     pub(crate) fn shut_down(&mut self) {
         if self.shutdown == Shutdown::None && self.closed.is_none() {
             self.shutdown = Shutdown::Announced;
-            frame::put_go_away(&mut self.output, MAX_31_BITS, ErrorCode::NO_ERROR, "");
-            frame::put_ping(&mut self.output, SHUTDOWN_PING, false);
+            frame::put_go_away(self.output.frames(), MAX_31_BITS, ErrorCode::NO_ERROR, "");
+            frame::put_ping(self.output.frames(), SHUTDOWN_PING, false);
         }
     }
 
@@ -48,12 +48,12 @@ impl<P: Policy> Connection<P> {
     /// Sends a last GOAWAY. The caller closes the connection next.
     pub(crate) fn go_away(&mut self, code: ErrorCode, debug: &str) {
         let last = self.shutdown.last_stream().unwrap_or(self.last_stream);
-        frame::put_go_away(&mut self.output, last, code, debug);
+        frame::put_go_away(self.output.frames(), last, code, debug);
     }
 
     /// Sends a PING for keepalive.
     pub(crate) fn ping(&mut self) {
-        frame::put_ping(&mut self.output, KEEPALIVE_PING, false);
+        frame::put_ping(self.output.frames(), KEEPALIVE_PING, false);
     }
 
     /// Whether a keepalive PING was acknowledged since the last time.
@@ -63,12 +63,12 @@ impl<P: Policy> Connection<P> {
 
     pub(super) fn receive_ping(&mut self, payload: [u8; 8], ack: bool) {
         if !ack {
-            frame::put_ping(&mut self.output, payload, true);
+            frame::put_ping(self.output.frames(), payload, true);
         } else if payload == KEEPALIVE_PING {
             self.pong = true;
         } else if payload == SHUTDOWN_PING && self.shutdown == Shutdown::Announced {
             self.shutdown = Shutdown::Final(self.last_stream);
-            frame::put_go_away(&mut self.output, self.last_stream, ErrorCode::NO_ERROR, "");
+            frame::put_go_away(self.output.frames(), self.last_stream, ErrorCode::NO_ERROR, "");
         }
     }
 

@@ -43,6 +43,10 @@ const INDEXED: [&str; 7] = [
     "cache-control",
 ];
 
+/// Literals up to this many bytes that are not indexed have no Huffman code. It would save a quarter
+/// of the bytes, and take more time than the rest of the block.
+const PLAIN: usize = 64;
+
 impl Encoder {
     pub(crate) fn new() -> Self {
         Self { entries: Vec::new(), size: 0, max_size: DEFAULT_TABLE_SIZE, update: None }
@@ -160,6 +164,10 @@ impl Literal {
     const INDEXED: Self = Self { pattern: 0x40, prefix: 0x3f };
     const NOT_INDEXED: Self = Self { pattern: 0x00, prefix: 0x0f };
     const NEVER_INDEXED: Self = Self { pattern: 0x10, prefix: 0x0f };
+
+    fn is_indexed(&self) -> bool {
+        self.pattern == Self::INDEXED.pattern
+    }
 }
 
 fn encode_literal(
@@ -171,20 +179,25 @@ fn encode_literal(
 ) {
     let index = static_table::index_of(name.as_str()).or(name_index);
     integer::encode(literal.pattern, literal.prefix, index.unwrap_or(0), out);
-    if index.is_none() {
-        encode_string(name.as_str().as_bytes(), out);
+    let is_plain = |text: &[u8]| !literal.is_indexed() && text.len() <= PLAIN;
+    let name = name.as_str().as_bytes();
+    let texts = [index.is_none().then_some(name), Some(value.as_bytes())];
+    for text in texts.into_iter().flatten() {
+        if is_plain(text) { encode_plain(text, out) } else { encode_string(text, out) }
     }
-    encode_string(value.as_bytes(), out);
 }
 
 /// Encodes a string literal (RFC 7541 section 5.2), by the Huffman code if that is shorter.
 fn encode_string(text: &[u8], out: &mut Vec<u8>) {
     let length = huffman::encoded_len(text);
-    if length < text.len() {
-        integer::encode(0x80, 0x7f, length, out);
-        huffman::encode(text, out);
-    } else {
-        integer::encode(0x00, 0x7f, text.len(), out);
-        out.extend_from_slice(text);
+    if length >= text.len() {
+        return encode_plain(text, out);
     }
+    integer::encode(0x80, 0x7f, length, out);
+    huffman::encode(text, out);
+}
+
+fn encode_plain(text: &[u8], out: &mut Vec<u8>) {
+    integer::encode(0x00, 0x7f, text.len(), out);
+    out.extend_from_slice(text);
 }

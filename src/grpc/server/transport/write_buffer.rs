@@ -1,6 +1,6 @@
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWrite;
@@ -12,6 +12,9 @@ const LIMIT: usize = 64 * 1024;
 
 /// An idle connection does not keep a larger buffer than this.
 const KEPT_CAPACITY: usize = 4 * 1024;
+
+/// The most slices of one system call: enough for eight messages with their frame headers.
+const SLICES: usize = 16;
 
 /// Frames that wait to be written to the socket.
 #[derive(Default)]
@@ -55,8 +58,7 @@ impl WriteBuffer {
         meter: &Meter,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        let (count, written) = poll_write(io, &self.pending, meter, cx);
-        self.pending.advance(count);
+        let written = poll_write(io, &mut self.pending, meter, cx);
         if self.pending.is_empty() {
             if self.pending.capacity() > KEPT_CAPACITY {
                 self.pending = BytesMut::new();
@@ -68,28 +70,25 @@ impl WriteBuffer {
     }
 }
 
-/// Writes `bytes`, as many as the client accepts. Returns their number. Ready when all of them are
+/// Writes `bytes`, as many as the client accepts, and removes them. Ready when all of them are
 /// written.
 pub(super) fn poll_write<T: AsyncWrite + Unpin>(
     io: &mut T,
-    bytes: &[u8],
+    bytes: &mut impl Buf,
     meter: &Meter,
     cx: &mut Context<'_>,
-) -> (usize, Poll<io::Result<()>>) {
-    let mut count = 0;
-    let written = loop {
-        if count == bytes.len() {
-            // A plain socket has no buffer, but TLS may hold records that the socket has not
-            // accepted.
-            break Pin::new(io).poll_flush(cx);
+) -> Poll<io::Result<()>> {
+    while bytes.has_remaining() {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let count = bytes.chunks_vectored(&mut slices);
+        match ready!(Pin::new(&mut *io).poll_write_vectored(cx, &slices[..count]))? {
+            0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            written => {
+                meter.sent(written);
+                bytes.advance(written);
+            }
         }
-        match Pin::new(&mut *io).poll_write(cx, &bytes[count..]) {
-            Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            Poll::Ready(Ok(more)) => count += more,
-            Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
-            Poll::Pending => break Poll::Pending,
-        }
-    };
-    meter.sent(count);
-    (count, written)
+    }
+    // A plain socket has no buffer, but TLS may hold records that the socket has not accepted.
+    Pin::new(io).poll_flush(cx)
 }

@@ -16,14 +16,14 @@ fn data_is_sent_within_both_windows() {
     client.send(&setting(0x4, 10));
     let key = open(&mut client);
     assert_eq!(client.connection.capacity(key, 100), Ok(10));
-    client.connection.send_data(key, &[1; 10], false).unwrap();
+    client.connection.send_data(key, vec![1; 10].into(), false).unwrap();
     assert_eq!(client.connection.capacity(key, 100), Ok(0));
     assert_eq!(client.connection.next_event(), None);
     client.send(&window_update(1, 200_000));
     assert_eq!(client.connection.next_event(), Some(key));
     // What is left of the connection's window.
     assert_eq!(client.connection.capacity(key, 200_000), Ok(65_525));
-    client.connection.send_data(key, &[1; 65_525], false).unwrap();
+    client.connection.send_data(key, vec![1; 65_525].into(), false).unwrap();
     assert_eq!(client.connection.capacity(key, 1), Ok(0));
     client.send(&window_update(0, 5));
     assert_eq!(client.connection.next_event(), Some(key));
@@ -34,7 +34,7 @@ fn data_is_sent_within_both_windows() {
 fn reduced_initial_window_can_be_negative() {
     let mut client = Client::new();
     let key = open(&mut client);
-    client.connection.send_data(key, &[1; 100], false).unwrap();
+    client.connection.send_data(key, vec![1; 100].into(), false).unwrap();
     client.send(&setting(0x4, 50));
     assert_eq!(client.connection.capacity(key, 1), Ok(0));
     client.send(&window_update(1, 50));
@@ -48,7 +48,7 @@ fn data_beyond_the_window_is_kept_until_the_client_accepts_it() {
     let mut client = Client::new();
     client.send(&setting(0x4, 3));
     let key = open(&mut client);
-    client.connection.send_data(key, b"hello", true).unwrap();
+    client.connection.send_data(key, "hello".into(), true).unwrap();
     client.send(&data(1, flag::END_STREAM, b""));
     client.connection.finish(key);
     let sent = client.frames().remove(0);
@@ -68,7 +68,7 @@ fn raised_initial_window_continues_kept_data() {
     client.send(&headers(1, flag::END_STREAM));
     let key = client.accept();
     client.connection.send_headers(key, StatusCode::OK, &grpc_headers(), false).unwrap();
-    client.connection.send_data(key, b"hi", true).unwrap();
+    client.connection.send_data(key, "hi".into(), true).unwrap();
     client.connection.finish(key);
     client.frames();
     client.send(&setting(0x4, 1));
@@ -80,7 +80,7 @@ fn raised_initial_window_continues_kept_data() {
 fn large_data_is_split_into_frames() {
     let mut client = Client::new();
     let key = open(&mut client);
-    client.connection.send_data(key, &[7; 40_000], true).unwrap();
+    client.connection.send_data(key, vec![7; 40_000].into(), true).unwrap();
     let sent: Vec<_> = client.frames().iter().map(|(head, _)| (head.length, head.flags)).collect();
     assert_eq!(sent, [(16_384, 0), (16_384, 0), (7_232, flag::END_STREAM)]);
 }
@@ -172,7 +172,7 @@ fn blocked_streams_continue_in_their_order() {
     for key in keys {
         client.connection.send_headers(key, StatusCode::OK, &grpc_headers(), false).unwrap();
     }
-    client.connection.send_data(keys[0], &[0; 65_535], false).unwrap();
+    client.connection.send_data(keys[0], vec![0; 65_535].into(), false).unwrap();
     for key in keys {
         assert_eq!(client.connection.capacity(key, 10), Ok(0));
     }
@@ -190,7 +190,7 @@ fn blocked_streams_that_end_are_forgotten() {
     client.send(&headers(1, 0));
     let first = client.accept();
     client.connection.send_headers(first, StatusCode::OK, &grpc_headers(), false).unwrap();
-    client.connection.send_data(first, &[0; 65_535], false).unwrap();
+    client.connection.send_data(first, vec![0; 65_535].into(), false).unwrap();
     for round in 0..100 {
         let id = 2 * round + 3;
         client.send(&headers(id, 0));

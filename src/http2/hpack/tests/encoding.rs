@@ -112,13 +112,25 @@ fn sensitive_values_are_never_indexed() {
 fn huffman_code_only_if_it_is_shorter() {
     // "no-cache" takes 6 octets; the braces take 15 bits each.
     let mut encoder = Encoder::new();
-    let block = encode(&mut encoder, None, &headers(&[("date", "no-cache")]));
-    assert_eq!(block, hex("0f12 86 a8eb10649cbf"));
-    let block = encode(&mut encoder, None, &headers(&[("date", "{{{")]));
-    assert_eq!(block, hex("0f12 03 7b7b7b"));
+    let block = encode(&mut encoder, None, &headers(&[("cache-control", "no-cache")]));
+    assert_eq!(block, hex("58 86 a8eb10649cbf"));
+    let block = encode(&mut encoder, None, &headers(&[("cache-control", "{{{")]));
+    assert_eq!(block, hex("58 03 7b7b7b"));
     // "&" takes 8 bits: as long as without the code.
-    let block = encode(&mut encoder, None, &headers(&[("date", "&&")]));
-    assert_eq!(block, hex("0f12 02 2626"));
+    let block = encode(&mut encoder, None, &headers(&[("cache-control", "&&")]));
+    assert_eq!(block, hex("58 02 2626"));
+}
+
+#[test]
+fn short_literals_that_are_sent_once_have_no_huffman_code() {
+    let mut peers = Peers::new();
+    for (length, expected) in [(64, 3 + 64), (65, 3 + 65 * 5 / 8 + 1)] {
+        // "a" takes 5 bits, and "date" is in the static table.
+        let value: &str = Box::leak("a".repeat(length).into_boxed_str());
+        let (block, fields) = peers.send(&[("date", value)]);
+        assert_eq!(block.len(), expected);
+        assert_eq!(fields, [pair("date", value)]);
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
+use bytes::BufMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -197,9 +198,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Native<T> {
             }
             if let Some(other_protocol) = first_bytes.received(received) {
                 // Replaces the SETTINGS.
-                let output = shared.engine.output();
-                output.clear();
-                output.extend_from_slice(other_protocol.answer());
+                shared.engine.output().replace(other_protocol.answer());
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
             let count = shared.receive(received, shared_state);
@@ -304,7 +303,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Transport for Native<T> {
 
     async fn close(self) {
         let mut unwritten = WriteBuffer::default();
-        unwritten.pending().extend_from_slice(lock(&self.shared).engine.output());
+        unwritten.pending().put(lock(&self.shared).engine.output());
         ClosingSocket { io: self.io, unwritten, meter: self.meter }.linger().await;
     }
 }
@@ -316,8 +315,8 @@ fn poll_write<T: AsyncWrite + Unpin>(
     meter: &Meter,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
-    let (count, written) = write_buffer::poll_write(io, shared.engine.output(), meter, cx);
-    shared.engine.written(count);
+    let written = write_buffer::poll_write(io, shared.engine.output(), meter, cx);
+    shared.engine.written();
     written
 }
 

@@ -68,7 +68,7 @@ impl Stream for NativeStream {
     }
 
     fn send_data(&mut self, data: Bytes, end: bool) -> Result<(), StreamError> {
-        lock(&self.shared).engine.send_data(self.key, &data, end)?;
+        lock(&self.shared).engine.send_data(self.key, data, end)?;
         Ok(())
     }
 
