@@ -79,6 +79,7 @@ pub(crate) trait Transport: Pings + Sized + Unpin {
 }
 
 /// The head of a request.
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each call")]
 pub(crate) enum Head {
     Own(request::Parts),
     /// Other calls of the connection may have it in common.
