@@ -41,8 +41,10 @@ const GOAWAY_ACK_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct Connection<T: Transport> {
     transport: T,
     context: Arc<ConnectionContext>,
-    /// New calls of this turn. Empty between turns.
+    /// New calls of this turn. Empty between turns, and without memory while the connection rests.
     accepted: Vec<ServerCall<T::Stream>>,
+    /// How many calls the last turn with new calls had.
+    accepted_last: usize,
     /// Calls that were pending after their first poll.
     calls: PendingCalls<ServerCall<T::Stream>>,
     /// Requests that are not gRPC.
@@ -80,6 +82,7 @@ impl<T: Transport> Connection<T> {
             transport,
             context,
             accepted,
+            accepted_last: 0,
             calls,
             non_grpc,
             clock,
@@ -113,6 +116,7 @@ impl<T: Transport> Connection<T> {
                 Poll::Pending => {}
             }
             if self.turn.rest() {
+                self.accepted = Vec::new();
                 self.write_out(turn_cx);
                 return Poll::Pending;
             }
@@ -207,7 +211,12 @@ impl<T: Transport> Connection<T> {
                 Poll::Pending => break,
                 Poll::Ready(Some((parts, stream))) => {
                     match ServerCall::start(parts, stream, self.clock.now(), &self.context) {
-                        Ok(call) => self.accepted.push(call),
+                        Ok(call) => {
+                            if self.accepted.capacity() == 0 {
+                                self.accepted.reserve_exact(self.accepted_last.max(1));
+                            }
+                            self.accepted.push(call);
+                        }
                         Err(non_grpc) => self.non_grpc.push(non_grpc),
                     }
                 }
@@ -218,6 +227,7 @@ impl<T: Transport> Connection<T> {
             cx.waker().wake_by_ref();
         }
         if !self.accepted.is_empty() {
+            self.accepted_last = self.accepted.len();
             self.lifetime.call_opened();
         }
         if self.draining {
