@@ -6,6 +6,7 @@ mod access;
 mod admin;
 mod api;
 mod auth;
+mod bandwidth;
 mod batches;
 mod bounds;
 mod budgets;

@@ -102,7 +102,8 @@ impl Server {
     ///
     /// A call that would exceed the limit ends with RESOURCE_EXHAUSTED; other calls continue. The
     /// first 4 KiB of each call are free. No message can be longer than this limit, in either
-    /// direction. Default: 32 MiB.
+    /// direction. Over [`Http2::Native`], the flow-control window of a connection grows with its
+    /// bandwidth, from 1 MiB up to a quarter of this limit. Default: 32 MiB.
     #[must_use]
     pub fn connection_buffer_limit(mut self, bytes: usize) -> Self {
         self.settings.connection_buffer_limit = bytes;

@@ -29,7 +29,7 @@ pub enum Http2 {
     #[default]
     H2,
     /// The engine of this crate. It takes less CPU time and memory, and enforces its limits before
-    /// it handles a frame. It is newer than h2 and less proven.
+    /// it handles a frame. Its windows grow with the bandwidth. It is newer than h2 and less proven.
     Native,
 }
 
@@ -81,7 +81,11 @@ pub(super) struct Settings {
     pub(super) require_te_trailers: bool,
     /// Options of calls for which the service and the method set nothing.
     pub(super) calls: CallOptions,
+    /// Bytes that a client may have in flight on a stream. Over the engine, the window grows if it
+    /// limits the client.
     pub(super) stream_window: u32,
+    /// The same for all streams of a connection. It grows in proportion, up to
+    /// [`max_connection_window`](Self::max_connection_window).
     pub(super) connection_window: u32,
     /// Memory of the calls of one connection, in bytes.
     pub(super) connection_buffer_limit: usize,
@@ -127,9 +131,27 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// The limit up to which the engine grows the window of a connection: a quarter of its buffer
+    /// limit, so that calls which stop to read do not use up the memory of the others.
+    pub(super) fn max_connection_window(&self) -> u32 {
+        let quarter = u32::try_from(self.connection_buffer_limit / 4).unwrap_or(u32::MAX);
+        quarter.max(self.connection_window)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn windows_may_grow_to_a_quarter_of_the_buffer_limit() {
+        let mut settings = Settings::default();
+        for (limit, most) in [(32 << 20, 8 << 20), (16 << 20, 4 << 20), (0, 1 << 20)] {
+            settings.connection_buffer_limit = limit;
+            assert_eq!(settings.max_connection_window(), most, "buffer limit {limit}");
+        }
+    }
 
     #[test]
     fn http2_is_parsed_by_its_name() {

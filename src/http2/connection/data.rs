@@ -1,5 +1,5 @@
 use super::receive::{WRONG_LENGTH, without_padding};
-use super::shutdown::Shutdown;
+use super::shutdown::{BANDWIDTH_PING, Shutdown};
 use super::streams::{Failure, Key, Receiving};
 use super::{Connection, ConnectionError};
 use crate::http2::error_code::ErrorCode;
@@ -20,6 +20,9 @@ impl<P: Policy> Connection<P> {
                 ErrorCode::FLOW_CONTROL_ERROR,
                 "DATA exceeds the window of the connection (6.9.1)",
             ));
+        }
+        if self.bandwidth.received(head.length, self.now) {
+            frame::put_ping(self.output.frames(), BANDWIDTH_PING, false);
         }
         let Some(key) = self.find(head.stream, "DATA is on an idle stream (5.1)")? else {
             self.release_connection(head.length);
@@ -65,7 +68,13 @@ impl<P: Policy> Connection<P> {
         if let Some(stream) = self.streams.get_mut(key)
             && stream.receiving == Receiving::Open
         {
-            stream.unread.append(part);
+            if stream.is_finished() {
+                // No call reads it.
+                self.release(key, part.len());
+            } else {
+                stream.unread.append(part);
+                self.unread += part.len();
+            }
             if last && head.has(flag::END_STREAM) {
                 self.end_of_request(key);
             }
@@ -137,6 +146,7 @@ impl<P: Policy> Connection<P> {
     /// Ends both halves of a stream.
     pub(super) fn fail_stream(&mut self, key: Key, failure: Failure) {
         let Some(stream) = self.streams.get_mut(key) else { return };
+        self.unread -= stream.unread.len();
         let held = stream.fail(failure);
         if !stream.taken {
             self.forget(key);
@@ -149,6 +159,7 @@ impl<P: Policy> Connection<P> {
     pub(super) fn forget(&mut self, key: Key) -> usize {
         let Some(stream) = self.streams.get(key) else { return 0 };
         let held = stream.held;
+        self.unread -= stream.unread.len();
         if stream.blocked {
             let of_stream = stream.id;
             self.blocked.retain(|(_, id)| *id != of_stream);
@@ -161,6 +172,7 @@ impl<P: Policy> Connection<P> {
     pub(super) fn release_connection(&mut self, bytes: usize) {
         if let Some(increment) = self.receive_window.release(bytes) {
             frame::put_window_update(self.output.frames(), 0, increment);
+            self.window_returned();
         }
     }
 
@@ -173,6 +185,7 @@ impl<P: Policy> Connection<P> {
             && let Some(increment) = stream.receive_window.release(bytes)
         {
             frame::put_window_update(self.output.frames(), stream.id, increment);
+            self.window_returned();
         }
         self.release_connection(bytes);
     }

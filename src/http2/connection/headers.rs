@@ -102,7 +102,7 @@ impl<P: Policy> Connection<P> {
                 self.refuse(head, ErrorCode::PROTOCOL_ERROR);
             }
             Ok(built) => {
-                let windows = (self.config.stream_window, self.peer.initial_window);
+                let windows = (self.stream_window, self.peer.initial_window);
                 let (id, length) = (stream, built.content_length);
                 let stream = Stream::new(id, end_stream, length, windows.0, windows.1);
                 let key = self.streams.insert(stream);

@@ -1,5 +1,6 @@
 //! The state of one connection: its streams, windows and settings.
 
+mod bandwidth;
 mod data;
 mod headers;
 mod receive;
@@ -22,6 +23,7 @@ use std::time::Instant;
 
 use http::request::Parts;
 
+use self::bandwidth::Bandwidth;
 use self::headers::HeaderBlock;
 use self::receive::Stop;
 use self::repeated::RepeatedRequest;
@@ -48,10 +50,12 @@ pub(crate) struct Config {
     pub(crate) max_concurrent_streams: u32,
     /// In bytes, as RFC 9113 (6.5.2) counts them.
     pub(crate) max_header_list_size: u32,
-    /// The bytes in flight on each stream.
+    /// The bytes in flight on each stream, until the windows grow.
     pub(crate) stream_window: u32,
-    /// The bytes in flight on all streams.
+    /// The bytes in flight on all streams, until the windows grow.
     pub(crate) connection_window: u32,
+    /// The largest window of the connection. The windows of streams grow in proportion.
+    pub(crate) max_connection_window: u32,
 }
 
 /// An error that ends the connection (RFC 9113, 5.4.1).
@@ -102,6 +106,12 @@ pub(crate) struct Connection<P> {
     /// Streams that wait for the window of the connection, or for room in `output`.
     blocked: VecDeque<(Key, u32)>,
     receive_window: ReceiveWindow,
+    /// The present windows. They grow with the bandwidth.
+    stream_window: u32,
+    connection_window: u32,
+    bandwidth: Bandwidth,
+    /// The received bytes that no call has read.
+    unread: usize,
     /// Whether the client knows the size of that window.
     window_raised: bool,
     send_window: i64,
@@ -146,6 +156,10 @@ impl<P: Policy> Connection<P> {
             events: Vec::new(),
             blocked: VecDeque::new(),
             receive_window: ReceiveWindow::new(config.connection_window),
+            stream_window: config.stream_window,
+            connection_window: config.connection_window,
+            bandwidth: Bandwidth::new(),
+            unread: 0,
             window_raised: false,
             send_window: i64::from(settings::DEFAULT_WINDOW),
             last_stream: 0,
@@ -200,6 +214,7 @@ impl<P: Policy> Connection<P> {
         self.closed = Some(closed);
         self.requests = VecDeque::new();
         self.block = None;
+        self.unread = 0;
         for stream in self.streams.iter_mut() {
             stream.fail(Failure::ConnectionLost);
         }
@@ -234,6 +249,12 @@ impl<P: Policy> Connection<P> {
         if let Some(stream) = self.streams.get_mut(key) {
             stream.watched = true;
         }
+    }
+
+    /// Whether calls should read before more is received. The windows do not bound the unread data,
+    /// because they grow.
+    pub(crate) fn is_full(&self) -> bool {
+        self.unread >= self.config.connection_window as usize
     }
 
     /// Whether no stream is open or used by a call.

@@ -3,6 +3,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::Connection;
 use super::streams::{Failure, Key, Receiving, Stream};
+use super::unread::Unread;
 use crate::http2::error_code::ErrorCode;
 use crate::http2::frame::{self, HEAD_LEN};
 use crate::http2::policy::{ObservedFrame, Policy};
@@ -33,6 +34,7 @@ impl<P: Policy> Connection<P> {
             return Read::Failed(Failure::ConnectionLost);
         };
         if let Some(data) = stream.unread.take() {
+            self.unread -= data.len();
             return Read::Data(data);
         }
         match stream.receiving {
@@ -204,7 +206,10 @@ impl<P: Policy> Connection<P> {
         if !stream.unsent.is_empty() {
             // The rest is sent when the client accepts it.
             stream.taken = false;
-            return;
+            self.unread -= stream.unread.len();
+            stream.unread = Unread::default();
+            let held = stream.held;
+            return self.release(key, held);
         }
         if stream.sending {
             self.reset(key, ErrorCode::CANCEL);

@@ -1,4 +1,4 @@
-use super::{Connection, ConnectionError};
+use super::{Config, Connection, ConnectionError};
 use crate::http2::error_code::ErrorCode;
 use crate::http2::frame::{self, MAX_31_BITS, MAX_FRAME_SIZE, setting};
 use crate::http2::policy::Policy;
@@ -31,6 +31,12 @@ impl Default for PeerSettings {
     }
 }
 
+/// Returns `window * to / from`.
+fn scale(window: u32, to: u32, from: u32) -> u32 {
+    let scaled = u64::from(window) * u64::from(to) / u64::from(from.max(1));
+    u32::try_from(scaled).unwrap_or(u32::MAX)
+}
+
 impl<P: Policy> Connection<P> {
     /// Sends the server's preface (RFC 9113, 3.4).
     pub(super) fn send_settings(&mut self) {
@@ -53,6 +59,43 @@ impl<P: Policy> Connection<P> {
             if more > 0 {
                 frame::put_window_update(self.output.frames(), 0, more);
             }
+        }
+    }
+
+    /// Lets the bandwidth be measured, unless the windows have reached their limit.
+    pub(super) fn window_returned(&mut self) {
+        if self.stream_window < self.max_stream_window() {
+            self.bandwidth.window_returned();
+        }
+    }
+
+    /// The window that streams have when that of the connection has reached its limit. The
+    /// connection keeps room for as many full streams.
+    fn max_stream_window(&self) -> u32 {
+        let Config { stream_window, connection_window, max_connection_window, .. } = self.config;
+        let limit = max_connection_window.min(MAX_31_BITS);
+        scale(stream_window, limit, connection_window).min(limit)
+    }
+
+    /// Grows the windows so that a stream can have twice `bytes` in flight, as far as the limit
+    /// permits.
+    pub(super) fn grow_windows(&mut self, bytes: usize) {
+        let wanted = u32::try_from(bytes).unwrap_or(u32::MAX).saturating_mul(2);
+        let stream_window = wanted.min(self.max_stream_window());
+        let Some(more @ 1..) = stream_window.checked_sub(self.stream_window) else { return };
+        self.stream_window = stream_window;
+        // The client adds the difference to the windows of its open streams (RFC 9113, 6.9.2). It
+        // does so before it acknowledges, and before it reads any later WINDOW_UPDATE. So they
+        // count as grown from here on.
+        let settings = [(setting::INITIAL_WINDOW_SIZE, stream_window)];
+        frame::put_settings(self.output.frames(), &settings);
+        self.streams.iter_mut().for_each(|stream| stream.receive_window.grow(more));
+        let Config { stream_window, connection_window, .. } = self.config;
+        let connection_window = scale(self.stream_window, connection_window, stream_window);
+        if let Some(more @ 1..) = connection_window.checked_sub(self.connection_window) {
+            self.connection_window = connection_window;
+            self.receive_window.grow(more);
+            frame::put_window_update(self.output.frames(), 0, more);
         }
     }
 

@@ -6,6 +6,7 @@ use crate::http2::policy::Policy;
 /// The opaque data of PING frames that the server sends.
 const SHUTDOWN_PING: [u8; 8] = *b"shutdown";
 const KEEPALIVE_PING: [u8; 8] = *b"keepaliv";
+pub(super) const BANDWIDTH_PING: [u8; 8] = *b"bandwdth";
 
 /// The graceful shutdown (RFC 9113, 6.8).
 ///
@@ -66,6 +67,10 @@ impl<P: Policy> Connection<P> {
             frame::put_ping(self.output.frames(), payload, true);
         } else if payload == KEEPALIVE_PING {
             self.pong = true;
+        } else if payload == BANDWIDTH_PING {
+            if let Some(bytes) = self.bandwidth.acknowledged(self.stream_window, self.now) {
+                self.grow_windows(bytes);
+            }
         } else if payload == SHUTDOWN_PING && self.shutdown == Shutdown::Announced {
             self.shutdown = Shutdown::Final(self.last_stream);
             frame::put_go_away(self.output.frames(), self.last_stream, ErrorCode::NO_ERROR, "");

@@ -98,6 +98,11 @@ impl Stream {
         }
     }
 
+    /// Whether the call has ended, and only the rest of its response is still to be sent.
+    pub(super) fn is_finished(&self) -> bool {
+        !self.taken && !self.unsent.is_empty()
+    }
+
     /// The bytes that both windows permit to send. `connection` is the window of the connection.
     pub(super) fn sendable(&self, connection: i64) -> usize {
         usize::try_from(self.send_window.min(connection)).unwrap_or(0)

@@ -18,6 +18,11 @@ pub(super) struct Unread {
 }
 
 impl Unread {
+    /// The number of bytes.
+    pub(super) fn len(&self) -> usize {
+        self.chunks.iter().map(Bytes::len).sum::<usize>() + self.joined.len()
+    }
+
     pub(super) fn append(&mut self, part: &[u8]) {
         if part.len() >= OWN_CHUNK {
             self.close_joined();
@@ -60,6 +65,7 @@ mod tests {
             .map(|length| vec![*length as u8; *length])
             .collect();
         parts.iter().for_each(|part| unread.append(part));
+        assert_eq!(unread.len(), 20_200);
         let chunks: Vec<Bytes> = std::iter::from_fn(|| unread.take()).collect();
         assert_eq!(chunks.iter().map(Bytes::len).collect::<Vec<_>>(), [8, 2000, 1801, 16_384, 7]);
         assert_eq!(chunks.concat(), parts.concat());

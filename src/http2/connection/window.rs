@@ -12,6 +12,11 @@ impl ReceiveWindow {
         Self { left: i64::from(size), released: 0 }
     }
 
+    /// Adds bytes that the client gets by other means than [`release`](Self::release).
+    pub(super) fn grow(&mut self, bytes: u32) {
+        self.left += i64::from(bytes);
+    }
+
     /// Counts received bytes. Returns false if they exceed the window.
     pub(super) fn take(&mut self, bytes: usize) -> bool {
         self.left -= bytes as i64;

@@ -6,6 +6,7 @@ pub mod folder;
 #[cfg(target_os = "linux")]
 pub mod health;
 pub mod issuer;
+pub mod link;
 pub mod log;
 pub mod peer;
 #[cfg(target_os = "linux")]

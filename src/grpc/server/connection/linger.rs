@@ -6,8 +6,8 @@ use http::HeaderValue;
 use crate::grpc::server::scheduling::timer::{Timer, timer_after};
 use crate::grpc::server::transport::Stream;
 
-/// Bytes that a client may still send after the end of its call. This is the window of a stream,
-/// which the client may use up before it sees the end of the call.
+/// Bytes that a client may still send after the end of its call. This is the window of a stream
+/// that has not grown, which the client may use up before it sees the end of the call.
 const MAX_BYTES: usize = 256 * 1024;
 
 /// The time that a client has to finish its request: several round trips around the world.

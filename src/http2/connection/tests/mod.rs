@@ -1,5 +1,6 @@
 //! Tests of a connection by frames, as a client sends and receives them.
 
+mod bandwidth;
 mod errors;
 mod flow;
 mod repeated;
@@ -22,6 +23,7 @@ const CONFIG: Config = Config {
     max_header_list_size: 1000,
     stream_window: 100_000,
     connection_window: 200_000,
+    max_connection_window: 800_000,
 };
 
 /// A header block without indexes, Huffman code or changes of the table (RFC 7541, 6.2.2).
@@ -83,7 +85,11 @@ impl Client {
     }
 
     fn send(&mut self, bytes: &[u8]) {
-        self.connection.receive(bytes, Instant::now());
+        self.send_at(bytes, Instant::now());
+    }
+
+    fn send_at(&mut self, bytes: &[u8], now: Instant) {
+        self.connection.receive(bytes, now);
     }
 
     /// Returns the next request.

@@ -52,7 +52,7 @@ pub(crate) struct Native<T> {
     left: Vec<u8>,
     /// Whether the client does not accept the output.
     blocked: bool,
-    /// Whether nothing was read because of that.
+    /// Whether nothing was read because of that, or because calls have not read enough.
     held_back: bool,
     first_bytes: FirstBytes,
     read_gate: ReadGate,
@@ -101,6 +101,12 @@ impl Shared {
                 waker.wake();
             }
         }
+    }
+
+    /// Whether nothing more is read for now. `blocked` is whether the client does not accept the
+    /// output.
+    fn holds_back(&mut self, blocked: bool) -> bool {
+        self.engine.is_full() || (blocked && self.engine.output().len() >= UNWRITTEN_LIMIT)
     }
 
     fn finish(&mut self, key: Key) {
@@ -260,7 +266,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Transport for Native<T> {
             if !shared.connection.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                 shared.connection = Some(cx.waker().clone());
             }
-            if self.blocked && shared.engine.output().len() >= UNWRITTEN_LIMIT {
+            if shared.holds_back(self.blocked) {
                 self.held_back = true;
                 return Poll::Pending;
             }
@@ -276,7 +282,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Transport for Native<T> {
         let shared = &mut *lock(&self.shared);
         let written = poll_write(&mut self.io, shared, &self.meter, cx);
         self.blocked = written.is_pending();
-        if self.held_back && !(self.blocked && shared.engine.output().len() >= UNWRITTEN_LIMIT) {
+        if self.held_back && !shared.holds_back(self.blocked) {
             self.held_back = false;
             cx.waker().wake_by_ref();
         }
@@ -326,6 +332,7 @@ fn config(settings: &Settings) -> Config {
         max_header_list_size: settings.max_header_list_size,
         stream_window: settings.stream_window,
         connection_window: settings.connection_window,
+        max_connection_window: settings.max_connection_window(),
     }
 }
 
