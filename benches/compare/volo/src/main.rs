@@ -33,6 +33,8 @@ type Answers = BoxStream<'static, Result<UserResponse, Status>>;
 
 struct Service(Users);
 
+// Its status is large, and has to be returned all the same.
+#[allow(clippy::result_large_err)]
 impl UserService for Service {
     async fn create_user(
         &self,
