@@ -11,18 +11,20 @@ import time
 from pathlib import Path
 
 import build
+import ghz
 import measure
 import plot
 import report
 from measure import Failed
-from tables import SERVERS, WORKLOADS
+from tables import GHZ_SERVERS, GHZ_WORKLOADS, SERVERS, WORKLOADS
 
 DESCRIPTION = """
 Builds balafon and its peers, lets each answer a correctness check, and runs every workload on every
 server, interleaved, in a number of rounds: the server on one CPU, the load on another. Prints the
 tables and writes latest.md, latest.svg and latest.json: a whole run to benches/record, any other
-(--quick, --only, --servers) to compare/ below the target folder. Needs Linux, cargo and Python 3;
-uses Go, strace and valgrind if they are there, and names what it had to leave out.
+(--quick, --only, --servers, --no-ghz) to compare/ below the target folder. Needs Linux, cargo and
+Python 3; uses Go, strace and valgrind if they are there, and names what it had to leave out. Go is
+for grpc-go, and for ghz, a second load generator that measures two workloads on some servers.
 """
 
 
@@ -30,7 +32,8 @@ def main():
     options = arguments()
     servers, workloads = chosen(options)
     start = time.monotonic()
-    missing = build.build({server.binary for server in servers if server.binary[0] != "/"})
+    binaries = {server.binary for server in servers if server.binary[0] != "/"}
+    missing = build.build(binaries | ({"ghz"} if ghz_cells(servers, workloads, options) else set()))
     print(f"built in {time.monotonic() - start:.0f} s", flush=True)
 
     record = {
@@ -42,6 +45,7 @@ def main():
         "seconds": options.seconds,
         "left_out": {},
         "runs": [],
+        "ghz": [],
         "writes": {},
         "instructions": {},
         "idle": {},
@@ -49,11 +53,15 @@ def main():
     start = time.monotonic()
     servers = checked(servers, missing, record)
     measured(servers, workloads, options, record)
+    if "ghz" in missing:
+        record["left_out"]["ghz"] = missing["ghz"]
+    else:
+        measured_by_ghz(ghz_cells(servers, workloads, options), options, record)
     counted(servers, workloads, options, record)
     print(f"\nmeasured in {time.monotonic() - start:.0f} s\n", flush=True)
 
-    record["servers"] = [{"name": server.name, "about": server.about, "flags": server.flags}
-                         for server in servers]
+    record["servers"] = [{"name": server.name, "about": server.about, "flags": server.flags,
+                          "lacks": sorted(server.lacks)} for server in servers]
     record["workloads"] = [dataclasses.asdict(workload) | {"needs": sorted(workload.needs)}
                            for workload in workloads]
     folder = Path(options.record) if options.record else default_folder(options)
@@ -69,13 +77,14 @@ def main():
 def arguments():
     parser = argparse.ArgumentParser(prog="benches/compare/run", description=DESCRIPTION)
     names = lambda table: ", ".join(entry.name for entry in table)
-    parser.add_argument("--quick", action="store_true", help="one round of half a second each: less than three minutes")
+    parser.add_argument("--quick", action="store_true", help="one round of half a second each: four minutes")
     parser.add_argument("--only", metavar="WORKLOAD,..", help=names(WORKLOADS))
     parser.add_argument("--servers", metavar="SERVER,..", help=names(SERVERS))
     parser.add_argument("--rounds", type=int, metavar="N", help="5; 1 if quick")
     parser.add_argument("--seconds", type=float, metavar="S", help="each measurement: 2; 0.5 if quick")
     parser.add_argument("--instructions", action="store_true",
                         help="counts instructions, under valgrind, also if quick")
+    parser.add_argument("--no-ghz", action="store_true", help="leaves out the runs under ghz")
     parser.add_argument("--binary", action="append", default=[], metavar="NAME=PATH",
                         help="another build of serve-balafon, shown under this name")
     parser.add_argument("--record", metavar="FOLDER", help="where the results go")
@@ -106,7 +115,7 @@ def pick(table, names):
 
 
 def default_folder(options):
-    whole = not (options.quick or options.only or options.servers)
+    whole = not (options.quick or options.only or options.servers or options.no_ghz)
     return build.ROOT / "benches" / "record" if whole else build.WORK / "record"
 
 
@@ -146,15 +155,36 @@ def measured(servers, workloads, options, record):
             for server in servers[turn:] + servers[:turn]:
                 if workload.needs & server.lacks:
                     continue
-                run = {"round": number, "workload": workload.name, "server": server.name}
-                try:
-                    run |= measure.measure(server, workload, options.seconds)
-                    line = (f"{run['units_per_second']:12,.0f} /s {run['cpu_us']:9.2f} us CPU "
-                            f"(server {run['server_busy']:4.0%}, load {run['load_busy']:4.0%})")
-                except Failed as error:
-                    run["failed"] = line = str(error)
-                record["runs"].append(run)
-                print(f"{number} {workload.name:17} {server.name:17} {line}", flush=True)
+                record["runs"].append(one_run(number, server, workload, measure.measure, options))
+
+
+def ghz_cells(servers, workloads, options):
+    """Pairs of a workload and a server that ghz measures too."""
+    if options.no_ghz:
+        return []
+    return [(workload, server) for workload in workloads if workload.name in GHZ_WORKLOADS
+            for server in servers if server.name in GHZ_SERVERS]
+
+
+def measured_by_ghz(cells, options, record):
+    for number in range(options.rounds):
+        turn = number % max(1, len(cells))
+        for workload, server in cells[turn:] + cells[:turn]:
+            record["ghz"].append(one_run(number, server, workload, ghz.measure, options))
+
+
+def one_run(number, server, workload, function, options):
+    """What `function` measured, or why it could not."""
+    run = {"round": number, "workload": workload.name, "server": server.name}
+    try:
+        run |= function(server, workload, options.seconds)
+        load = f"load {run['load_busy']:4.0%}" if "load_busy" in run else "ghz"
+        line = (f"{run['units_per_second']:12,.0f} /s {run['cpu_us']:9.2f} us CPU "
+                f"(server {run['server_busy']:4.0%}, {load})")
+    except Failed as error:
+        run["failed"] = line = str(error)
+    print(f"{number} {workload.name:17} {server.name:17} {line}", flush=True)
+    return run
 
 
 def counted(servers, workloads, options, record):
@@ -164,7 +194,8 @@ def counted(servers, workloads, options, record):
         wanted = [workload for workload in wanted if workload.name == "unary-c8m32"]
     unary = next(workload for workload in WORKLOADS if workload.name == "unary-c8m32")
     for server in servers:
-        mine = [workload for workload in wanted if not workload.needs & server.lacks]
+        mine = [workload for workload in wanted
+                if not workload.needs & server.lacks and "counts" not in server.lacks]
         for workload in mine:
             count(record["writes"], server, workload.name, measure.writes, workload)
         for workload in mine if options.instructions or not options.quick else []:

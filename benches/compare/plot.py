@@ -11,7 +11,7 @@ BAR, GAP, GROUP = 11, 3, 14
 MOST = 1.6
 # Dark enough for white, light enough for black.
 COLOURS = ["#0f9d76", "#0b7285", "#d9730d", "#b8860b", "#7c6fd6", "#a05fc4", "#c2497a", "#5b7fa6",
-           "#4f97c9", "#8a8a8a"]
+           "#4f97c9", "#8a8a8a", "#2f9e44", "#c92a2a", "#6b705c", "#9c6644"]
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #1f2328 }
 .small { font-size: 10px }

@@ -3,7 +3,7 @@
 import json
 from statistics import median
 
-from tables import BASELINE
+from tables import BASELINE, LACKS
 
 # Less than this, and the server had time to spare: its rate is that of the load.
 SATURATED = 0.9
@@ -15,13 +15,16 @@ def as_json(record):
     return json.dumps(record, indent=1) + "\n"
 
 
-def summarise(record):
+GHZ_FIELDS = ["units_per_second", "cpu_us", "server_busy"]
+
+
+def summarise(record, load="runs", fields=FIELDS):
     """By workload and server: each field's median, least and greatest value over the rounds."""
     found = {}
-    for run in record["runs"]:
+    for run in record[load]:
         if "failed" not in run:
             found.setdefault(run["workload"], {}).setdefault(run["server"], []).append(run)
-    return {workload: {server: {field: spread([run[field] for run in runs]) for field in FIELDS}
+    return {workload: {server: {field: spread([run[field] for run in runs]) for field in fields}
                        for server, runs in servers.items()}
             for workload, servers in found.items()}
 
@@ -43,7 +46,7 @@ def markdown(record):
     parts = [head(record), overview(record, summary), prices(summary)]
     parts += [section(workload, record, summary[workload["name"]])
               for workload in record["workloads"] if workload["name"] in summary]
-    parts += [counts(record, summary), problems(record)]
+    parts += [ghz(record), counts(record, summary), problems(record)]
     return "\n".join(part for part in parts if part)
 
 
@@ -61,9 +64,12 @@ def head(record):
         "own), 1,000 users; a server's CPU time is that of its process, user and system",
         "",
     ]
-    lines += table(["server", "what it is"],
-                   [[server["name"], server["about"]] for server in record["servers"]], "---")
-    return "\n".join(lines)
+    lines += table(["server", "what it is", "without"],
+                   [[server["name"], server["about"], ", ".join(server["lacks"])]
+                    for server in record["servers"]], "---")
+    lacks = {what for server in record["servers"] for what in server["lacks"]}
+    lines += [f"- without {what}: {why}" for what, why in LACKS.items() if what in lacks]
+    return "\n".join([*lines, ""])
 
 
 def overview(record, summary):
@@ -71,9 +77,13 @@ def overview(record, summary):
     rows = []
     for workload in record["workloads"]:
         figures = summary.get(workload["name"], {})
-        ratios = [ratio(figures, name, "cpu_us") for name in names]
-        rows.append([workload["name"], *("" if r is None else f"{r:.2f}" for r in ratios)])
-    title = f"## CPU time per call, as a ratio to {BASELINE}\n\nLess is better.\n"
+        row = [workload["name"]]
+        for server in record["servers"]:
+            found = times(figures, server["name"], "cpu_us")
+            row.append("—" if set(workload["needs"]) & set(server["lacks"]) else found)
+        rows.append(row)
+    title = (f"## CPU time per call, as a ratio to {BASELINE}\n\nLess is better. —: left out, for the "
+             "reason above.\n")
     return "\n".join([title, *table(["workload", *names], rows)])
 
 
@@ -124,8 +134,26 @@ def busy(got, workload):
     return f"{server:.0%}{' *' if limited else ''}"
 
 
+def ghz(record):
+    """The table of the other load generator, which is slower than most servers."""
+    rows = []
+    for workload, figures in summarise(record, "ghz", GHZ_FIELDS).items():
+        for server, got in figures.items():
+            rate, cpu = got["units_per_second"], got["cpu_us"]
+            rows.append([
+                f"{workload}, {server}", f"{rate['median']:,.0f}", f"{rate['min']:,.0f}–{rate['max']:,.0f}",
+                number(cpu["median"]), times(figures, server, "cpu_us"),
+                f"{number(cpu['min'])}–{number(cpu['max'])}", f"{got['server_busy']['median']:.0%}"])
+    if not rows:
+        return ""
+    header = ["workload", "calls/s", "min–max", "CPU µs per call", "ratio", "min–max", "busy"]
+    title = ("## Under ghz\n\nAnother load generator, in Go. It takes a CPU for itself long before a server does, so "
+             "calls/s are\nmostly its own limit. Less arrives at once, so a call costs the server more. So\ndo the connections, which are opened while it counts.\n")
+    return "\n".join([title, *table(header, rows)])
+
+
 def counts(record, summary):
-    names = [server["name"] for server in record["servers"]]
+    names = [server["name"] for server in record["servers"] if "counts" not in server["lacks"]]
     parts = []
     for field, title, form in [
         ("writes", "Writes per call\n\nSystem calls that write (write, writev, sendto, sendmsg), "
@@ -154,7 +182,7 @@ def cell(value, form):
 def problems(record):
     lines = [f"- {name}: {first_line(reason)}" for name, reason in record["left_out"].items()]
     lines += [f"- {run['workload']}, {run['server']}: {first_line(run['failed'])}"
-              for run in record["runs"] if "failed" in run]
+              for run in record["runs"] + record["ghz"] if "failed" in run]
     for field in ("writes", "instructions", "idle"):
         lines += [f"- {field} of {name}, {server}: {first_line(got['failed'])}"
                   for name, found in record[field].items() for server, got in found.items()

@@ -8,7 +8,7 @@ class Server:
     name: str
     binary: str
     flags: tuple = ()
-    # What it has not: "streams", "tls", "interceptors", "long" messages, many "idle" connections.
+    # Kinds of workloads that are left out for it: see LACKS.
     lacks: frozenset = frozenset()
     about: str = ""
 
@@ -32,7 +32,19 @@ class Workload:
     counted: int = 0
 
 
+# Why workloads are left out for a server, in the words of the report.
+LACKS = {
+    "streams": "it has no streaming calls",
+    "tls": "it has no TLS",
+    "interceptors": "this comparison has no access log and no authentication for it",
+    "long": "it has no messages over 16 KiB",
+    "idle": "it cannot hold as many connections",
+    "counts": "it uses io_uring, whose writes strace does not see, and which stands still under valgrind",
+}
+
+
 def lacks(*what):
+    assert set(what) <= LACKS.keys()
     return frozenset(what)
 
 
@@ -52,6 +64,12 @@ SERVERS = [
            "its defaults; unary calls of at most 16 KiB, a thread for each connection"),
     Server("pajamax-tuned", "serve-pajamax", ("--tuned",),
            lacks("streams", "tls", "interceptors", "long", "idle"), "up to 1,000 answers a flush"),
+    Server("volo-grpc", "serve-volo", (), lacks("interceptors"),
+           "its defaults: tokio's multi-threaded runtime, windows of 1 MiB"),
+    Server("volo-grpc-current", "serve-volo", ("--current-thread",), lacks("interceptors"),
+           "its defaults on a current-thread runtime"),
+    Server("ntex-grpc", "serve-ntex", (), lacks("interceptors", "counts"),
+           "its defaults: its own runtime over io_uring, a worker for each CPU"),
     Server("grpc-go", "serve-grpc-go", (), lacks("interceptors"), "its defaults, a store in Go"),
     Server("grpc-go-tuned", "serve-grpc-go", ("--tuned",), lacks("interceptors"),
            "stream workers, shared write buffers, windows of 1 and 4 MiB, GOGC=400"),
@@ -88,6 +106,10 @@ WORKLOADS = [
     Workload("rate-10k", "GetUser, 10,000 calls a second on 8 connections, whatever comes back",
              "get", 8, 64, rate=10_000),
 ]
+
+# What ghz, a load generator of another project, measures too.
+GHZ_WORKLOADS = ["unary-c8m32", "unary-c64m10"]
+GHZ_SERVERS = ["balafon", "balafon-native", "tonic", "tonic-current", "grpc-go"]
 
 # The one that all others are divided by.
 BASELINE = "tonic"

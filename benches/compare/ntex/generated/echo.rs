@@ -1,0 +1,135 @@
+#![allow(dead_code, unused_mut, unused_variables, clippy::identity_op, clippy::too_many_lines, clippy::derivable_impls, clippy::unit_arg, clippy::derive_partial_eq_without_eq, clippy::manual_range_patterns, clippy::default_trait_access, clippy::semicolon_if_nothing_returned, clippy::doc_markdown, clippy::wildcard_imports)]
+//! DO NOT MODIFY. Auto-generated file
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct Payload {
+    pub data: ::ntex_grpc::Bytes,
+}
+
+
+/// `Echo` service definition
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub struct Echo;
+
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum EchoMethods {
+            Echo(EchoEchoMethod),
+        }
+
+        
+        #[derive(Debug, Clone)]
+        pub struct EchoClient<T>(T);
+
+        #[derive(Debug, Copy, Clone, PartialEq, Eq)]
+        pub struct EchoEchoMethod;
+
+        impl ::ntex_grpc::MethodDef for EchoEchoMethod {
+            const NAME: &'static str = "Echo";
+            const PATH: ::ntex_grpc::ByteString = ::ntex_grpc::ByteString::from_static("/compare.Echo/Echo");
+            type Input = Payload;
+            type Output = Payload;
+            const CLIENT_STREAMING: bool = false;
+            const SERVER_STREAMING: bool = false;
+        }
+
+
+mod _priv_impl_echo {
+use super::*;
+
+impl ::ntex_grpc::Message for Payload {
+#[inline]
+              fn write(&self, dst: &mut ::ntex_grpc::BytePages) {
+                ::ntex_grpc::NativeType::serialize(&self.data, 1, ::ntex_grpc::types::DefaultValue::Default, dst);
+             }
+
+#[inline]
+             fn read(src: &mut ::ntex_grpc::Bytes) -> ::std::result::Result<Self, ::ntex_grpc::DecodeError> {
+                 let mut msg = Self::default();
+                 ::ntex_grpc::Message::merge_from(&mut msg, src)?;
+                 Ok(msg)
+             }
+
+             #[inline]
+             fn merge_from(&mut self, src: &mut ::ntex_grpc::Bytes) -> ::std::result::Result<(), ::ntex_grpc::DecodeError> {
+                 const STRUCT_NAME: &str = "Payload";
+                 while !src.is_empty() {
+                    let (tag, wire_type) = ::ntex_grpc::encoding::decode_key(src)?;
+                    match tag {
+                 1 => ::ntex_grpc::NativeType::deserialize(&mut self.data, tag, wire_type, src)
+                    .map_err(|err| err.push(STRUCT_NAME, "data"))?,
+                 _ => ::ntex_grpc::encoding::skip_field(wire_type, tag, src)?,
+             }
+                 }
+                 Ok(())
+             }
+
+#[inline]
+             fn encoded_len(&self) -> usize {
+                 0  + ::ntex_grpc::NativeType::serialized_len(&self.data, 1, ::ntex_grpc::types::DefaultValue::Default)
+             }
+
+}
+
+impl ::std::default::Default for Payload {
+                 #[inline]
+                 fn default() -> Self {
+                     Self { data: ::core::default::Default::default(),
+ }
+                 }
+             }
+
+
+        impl ::ntex_grpc::ServiceDef for Echo {
+            const NAME: &'static str = "compare.Echo";
+            type Methods = EchoMethods;
+
+            #[inline]
+            fn method_by_name(name: &str) -> Option<Self::Methods> {
+                use ::ntex_grpc::MethodDef;
+                match name {
+                    EchoEchoMethod::NAME => Some(EchoMethods::Echo(EchoEchoMethod)),
+_ => None
+                }
+            }
+        }
+
+        impl<T> EchoClient<T> {
+            #[inline]
+            /// Create new client instance
+            pub fn new(transport: T) -> Self {
+                Self(transport)
+            }
+        }
+
+        impl<T> ::ntex_grpc::client::ClientInformation<T> for EchoClient<T> {
+            #[inline]
+            /// Create new client instance
+            fn create(transport: T) -> Self {
+                Self(transport)
+            }
+
+            #[inline]
+            /// Get referece to underlying transport
+            fn transport(&self) -> &T {
+                &self.0
+            }
+
+            #[inline]
+            /// Get mut referece to underlying transport
+            fn transport_mut(&mut self) -> &mut T {
+                &mut self.0
+            }
+
+            #[inline]
+            /// Consume client and return inner transport
+            fn into_inner(self) -> T {
+                self.0
+            }
+        }
+
+        impl<T> EchoClient<T> {
+            
+            pub fn echo<'a>(&'a self, req: &'a super::Payload) -> ::ntex_grpc::client::Request<'a, T, EchoEchoMethod> {
+                ::ntex_grpc::client::Request::new(&self.0, req)
+            }
+        }}
