@@ -40,6 +40,12 @@ fn violations_of_the_connection_close_it() {
             PROTOCOL,
         ),
         ("6.2", "HEADERS on stream 0", headers(0, 1), PROTOCOL),
+        (
+            "6.2",
+            "padding over the priority",
+            frame(1, 0x2d, 1, &[3, 0, 0, 0, 0, 0, 1, 0]),
+            PROTOCOL,
+        ),
         ("6.2", "HEADERS without their priority", frame(1, 0x24, 1, &[0; 4]), SIZE),
         ("6.3", "PRIORITY on stream 0", frame(2, 0, 0, &[0; 5]), PROTOCOL),
         ("6.4", "RST_STREAM on stream 0", frame(3, 0, 0, &[0; 4]), PROTOCOL),
