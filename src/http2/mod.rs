@@ -17,3 +17,5 @@ pub(crate) mod frame;
 pub(crate) mod hpack;
 mod input;
 pub(crate) mod policy;
+#[cfg(test)]
+mod random;
