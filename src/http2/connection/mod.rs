@@ -1,6 +1,8 @@
 //! The state of one connection: its streams, windows and settings.
 
 mod data;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod headers;
 mod receive;
 mod request;
