@@ -55,6 +55,12 @@ fn violations_of_the_connection_close_it() {
         ("6.5", "an acknowledgement with settings", frame(4, 1, 0, &[0; 6]), SIZE),
         ("6.5.2", "ENABLE_PUSH of 2", setting(0x2, 2), PROTOCOL),
         ("6.5.2", "a window of 2^31", setting(0x4, 1 << 31), FLOW),
+        (
+            "6.5.2",
+            "a window of 2^31 before another one",
+            frame(4, 0, 0, &[0, 4, 0x80, 0, 0, 0, 0, 4, 0, 0, 0, 0]),
+            FLOW,
+        ),
         ("6.5.2", "a frame size below 2^14", setting(0x5, 16_383), PROTOCOL),
         ("6.5.2", "a frame size of 2^24", setting(0x5, 1 << 24), PROTOCOL),
         ("6.6", "PUSH_PROMISE", [open.clone(), frame(5, 4, 1, &[0; 4])].concat(), PROTOCOL),
