@@ -18,11 +18,22 @@ const COMPRESSION_ERROR: u32 = 0x9;
 const ENHANCE_YOUR_CALM: u32 = 0xb;
 
 /// After these, h2 is in a wrong state, even if both servers have reacted alike.
-pub(super) const HIDDEN: &[Difference] = &[Difference {
-    name: "h2 does not decode the header block of a stream that depends on itself",
-    section: "4.3",
-    applies: depends_on_itself,
-}];
+pub(super) const HIDDEN: &[Difference] = &[
+    Difference {
+        name: "h2 does not decode the header block of a stream that depends on itself",
+        section: "4.3",
+        applies: depends_on_itself,
+    },
+    Difference {
+        name: "h2 takes an idle stream for used once it has answered an invalid PRIORITY on it",
+        section: "5.1.1, 6.3",
+        applies: |case| {
+            case.is(wire::PRIORITY)
+                && case.stream() > case.history.last
+                && !case.engine.sent.resets.is_empty()
+        },
+    },
+];
 
 pub(super) const DIFFERENCES: &[Difference] = &[
     Difference {
@@ -293,6 +304,15 @@ pub(super) const DIFFERENCES: &[Difference] = &[
         applies: |case| {
             closed(case, COMPRESSION_ERROR, ENHANCE_YOUR_CALM)
                 && case.is(wire::HEADERS)
+                && !case.has_list()
+        },
+    },
+    Difference {
+        name: "h2 decodes each frame of a block alone, so it permits a size update at the start of each",
+        section: "RFC 7541 section 4.2",
+        applies: |case| {
+            errs(case.engine, COMPRESSION_ERROR)
+                && case.unit.is_some_and(|unit| unit.frames > 1)
                 && !case.has_list()
         },
     },
