@@ -149,6 +149,9 @@ pub use prost_types;
 
 #[cfg(fuzzing)]
 #[doc(hidden)]
+pub use crate::http2::connection::fuzzing as http2_engine;
+#[cfg(fuzzing)]
+#[doc(hidden)]
 pub use crate::http2::hpack::fuzzing as hpack;
 
 #[doc(inline)]

@@ -13,6 +13,7 @@
 
 #![no_main]
 
+#[allow(dead_code, reason = "each target uses a part of it")]
 mod wire;
 
 use std::future::pending;

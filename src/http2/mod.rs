@@ -18,3 +18,5 @@ pub(crate) mod hpack;
 mod input;
 mod output;
 pub(crate) mod policy;
+#[cfg(test)]
+mod random;

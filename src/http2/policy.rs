@@ -51,10 +51,10 @@ pub(crate) trait Policy {
 }
 
 /// Permits everything.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) struct Permissive;
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Policy for Permissive {
     fn received(&mut self, _: ObservedFrame) -> Result<(), Violation> {
         Ok(())

@@ -40,18 +40,49 @@ const FIELDS: [(&str, &str); 15] = [
     (":authority", "fuzz"),
 ];
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const PRIORITY: u8 = 2;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const PUSH_PROMISE: u8 = 5;
+pub const PING: u8 = 6;
+pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
+pub const PRIORITY_UPDATE: u8 = 0x10;
 
 /// END_STREAM, and ACK for SETTINGS and PING.
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
+pub const PADDED: u8 = 8;
+pub const WITH_PRIORITY: u8 = 0x20;
+
+/// A frame header (RFC 9113, 4.1).
+#[derive(Debug, Clone, Copy)]
+pub struct Head {
+    pub length: usize,
+    pub kind: u8,
+    pub flags: u8,
+    pub stream: u32,
+}
+
+impl Head {
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let [x, y, z, kind, flags, a, b, c, d] = *bytes.first_chunk()?;
+        let length = u32::from_be_bytes([0, x, y, z]) as usize;
+        // The highest bit is reserved.
+        let stream = u32::from_be_bytes([a & 0x7f, b, c, d]);
+        Some(Self { length, kind, flags, stream })
+    }
+
+    /// Splits off the first frame, if it is complete: its header, its payload, and the rest.
+    pub fn split(bytes: &[u8]) -> Option<(Self, &[u8], &[u8])> {
+        let head = Self::parse(bytes)?;
+        let (payload, rest) = bytes[9..].split_at_checked(head.length)?;
+        Some((head, payload, rest))
+    }
+}
 
 /// One thing that the client does: it waits, then writes.
 #[derive(Default)]
@@ -102,7 +133,7 @@ fn step(op: u8, stream: u8, arg: u8, payload: &[u8]) -> Step {
     Step { bytes, ..Step::default() }
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(9 + payload.len());
     bytes.put_uint(payload.len() as u64, 3);
     bytes.put_u8(kind);
@@ -196,15 +227,12 @@ const NOT_GRPC: u8 = b'T';
 impl Responses {
     pub fn receive(&mut self, bytes: &[u8]) {
         self.unread.extend_from_slice(bytes);
-        while let Some(header) = self.unread.first_chunk::<9>() {
-            let [length @ .., kind, flags, a, b, c, d] = *header;
-            let [high, middle, low] = length;
-            let length = u32::from_be_bytes([0, high, middle, low]) as usize;
-            if self.unread.len() < 9 + length {
+        while let Some(head) = Head::parse(&self.unread) {
+            if self.unread.len() < 9 + head.length {
                 return;
             }
-            let payload = self.unread.split_to(9 + length).freeze().slice(9..);
-            self.check(kind, flags, u32::from_be_bytes([a, b, c, d]), payload);
+            let payload = self.unread.split_to(9 + head.length).freeze().slice(9..);
+            self.check(head.kind, head.flags, head.stream, payload);
         }
     }
 

@@ -1,4 +1,4 @@
-use super::receive::{WRONG_LENGTH, without_padding};
+use super::receive::{WRONG_LENGTH, split_padding, without_padding};
 use super::shutdown::{BANDWIDTH_PING, Shutdown};
 use super::streams::{Failure, Key, Receiving};
 use super::{Connection, ConnectionError};
@@ -90,7 +90,8 @@ impl<P: Policy> Connection<P> {
         head: &Head,
         payload: &[u8],
     ) -> Result<(), ConnectionError> {
-        let data = without_padding(head, payload)?;
+        let (padding, payload) = split_padding(head, payload)?;
+        let data = without_padding(padding, payload)?;
         self.data_target = self.begin_data(head, data.len())?;
         if let Some(key) = self.data_target {
             self.release(key, head.length - data.len());

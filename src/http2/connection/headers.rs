@@ -1,4 +1,4 @@
-use super::receive::{WRONG_LENGTH, without_padding};
+use super::receive::{WRONG_LENGTH, split_padding, without_padding};
 use super::repeated::RepeatedRequest;
 use super::request::{BuiltRequest, Refused, RequestBuilder, check_header};
 use super::shutdown::Shutdown;
@@ -30,7 +30,7 @@ pub(super) struct HeadersHead {
 /// HEADERS, CONTINUATION, and the requests in them (RFC 9113, 6.2, 6.10, 8.1).
 impl<P: Policy> Connection<P> {
     pub(super) fn headers(&mut self, head: &Head, payload: &[u8]) -> Result<(), ConnectionError> {
-        let mut fragment = without_padding(head, payload)?;
+        let (padding, mut fragment) = split_padding(head, payload)?;
         let mut depends_on_itself = false;
         if head.has(flag::PRIORITY) {
             let (priority, rest) = fragment.split_first_chunk::<5>().ok_or(WRONG_LENGTH)?;
@@ -38,6 +38,7 @@ impl<P: Policy> Connection<P> {
             depends_on_itself = frame::number([a, b, c, d]) == head.stream;
             fragment = rest;
         }
+        let fragment = without_padding(padding, fragment)?;
         let end_stream = head.has(flag::END_STREAM);
         let headers = HeadersHead { stream: head.stream, end_stream, depends_on_itself };
         if head.has(flag::END_HEADERS) {

@@ -2,6 +2,8 @@
 
 mod bandwidth;
 mod data;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod headers;
 mod receive;
 mod repeated;

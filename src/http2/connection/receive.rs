@@ -123,16 +123,21 @@ impl<P: Policy> Connection<P> {
     }
 }
 
-/// Returns the payload of DATA or HEADERS without its padding (RFC 9113, 6.1).
-pub(super) fn without_padding<'a>(
+/// Splits the payload of DATA or HEADERS into the length of its padding and the rest (RFC 9113, 6.1).
+pub(super) fn split_padding<'a>(
     head: &Head,
     payload: &'a [u8],
-) -> Result<&'a [u8], ConnectionError> {
+) -> Result<(usize, &'a [u8]), ConnectionError> {
     if !head.has(flag::PADDED) {
-        return Ok(payload);
+        return Ok((0, payload));
     }
     let (padding, rest) = payload.split_first().ok_or(WRONG_LENGTH)?;
-    let length = rest.len().checked_sub(usize::from(*padding));
+    Ok((usize::from(*padding), rest))
+}
+
+/// Removes padding from the end.
+pub(super) fn without_padding(padding: usize, payload: &[u8]) -> Result<&[u8], ConnectionError> {
+    let length = payload.len().checked_sub(padding);
     let length = length.ok_or(ConnectionError::protocol("the padding exceeds the frame (6.1)"))?;
-    Ok(&rest[..length])
+    Ok(&payload[..length])
 }

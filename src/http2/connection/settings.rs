@@ -115,6 +115,12 @@ impl<P: Policy> Connection<P> {
         for [a, b, c, d, e, f] in settings {
             let value = u32::from_be_bytes([*c, *d, *e, *f]);
             match u16::from_be_bytes([*a, *b]) {
+                setting::INITIAL_WINDOW_SIZE if value > MAX_31_BITS => {
+                    return Err(ConnectionError::new(
+                        ErrorCode::FLOW_CONTROL_ERROR,
+                        "INITIAL_WINDOW_SIZE is above 2^31-1 (6.5.2)",
+                    ));
+                }
                 setting::INITIAL_WINDOW_SIZE => window = value,
                 id => self.apply(id, value)?,
             }
@@ -148,12 +154,6 @@ impl<P: Policy> Connection<P> {
 
     /// Changes the windows of all streams (RFC 9113, 6.9.2).
     fn change_initial_window(&mut self, value: u32) -> Result<(), ConnectionError> {
-        if value > MAX_31_BITS {
-            return Err(ConnectionError::new(
-                ErrorCode::FLOW_CONTROL_ERROR,
-                "INITIAL_WINDOW_SIZE is above 2^31-1 (6.5.2)",
-            ));
-        }
         let change = i64::from(value) - i64::from(self.peer.initial_window);
         self.peer.initial_window = value;
         if change == 0 {

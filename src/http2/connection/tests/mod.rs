@@ -5,6 +5,7 @@ mod errors;
 mod flow;
 mod repeated;
 mod requests;
+mod splits;
 
 use std::time::Instant;
 
@@ -185,42 +186,6 @@ fn keepalive_ping_is_answered_once() {
     client.send(&frame(kind::PING, flag::ACK, 0, &ping));
     assert!(client.connection.take_pong());
     assert!(!client.connection.take_pong());
-}
-
-#[test]
-fn events_are_the_same_for_every_split_of_the_input() {
-    let trailers = frame(kind::HEADERS, 5, 3, &block(&[("x-end", "1")]));
-    let bytes = [
-        setting(0x4, 70_000),
-        headers(1, 0),
-        data(1, 0, b"hello"),
-        frame(kind::DATA, flag::PADDED | flag::END_STREAM, 1, b"\x02ab\0\0"),
-        frame(kind::HEADERS, 0, 3, &request_block()[..10]),
-        frame(kind::CONTINUATION, flag::END_HEADERS, 3, &request_block()[10..]),
-        data(3, 0, b"world"),
-        trailers,
-        window_update(0, 100),
-    ]
-    .concat();
-    let outcome = |chunks: &[&[u8]]| {
-        let mut client = Client::new();
-        chunks.iter().for_each(|chunk| client.send(chunk));
-        let mut requests = Vec::new();
-        while let Some((key, parts)) = client.connection.next_request() {
-            let data = client.connection.read(key);
-            let end = client.connection.read(key);
-            requests.push(format!("{parts:?} {data:?} {end:?}"));
-        }
-        assert_eq!(requests.len(), 2);
-        (requests, client.frames(), client.connection.closed())
-    };
-    let whole = outcome(&[&bytes]);
-    for at in 1..bytes.len() {
-        let (first, second) = bytes.split_at(at);
-        assert_eq!(outcome(&[first, second]), whole, "split at {at}");
-    }
-    let single: Vec<&[u8]> = bytes.chunks(1).collect();
-    assert_eq!(outcome(&single), whole);
 }
 
 #[test]

@@ -4,27 +4,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::super::{Decoder, Encoder, huffman, integer};
 use super::{Pair, decode, pair};
-
-/// SplitMix64.
-struct Random(u64);
+use crate::http2::random::Random;
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len())]
-    }
-
     fn text(&mut self, max: usize, character: impl Fn(&mut Self) -> char) -> String {
         (0..self.below(max + 1)).map(|_| character(self)).collect()
     }
