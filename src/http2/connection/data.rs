@@ -147,7 +147,7 @@ impl<P: Policy> Connection<P> {
     /// Ends both halves of a stream.
     pub(super) fn fail_stream(&mut self, key: Key, failure: Failure) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        self.unread -= stream.unread.len();
+        self.unread = self.unread.saturating_sub(stream.unread.len());
         let held = stream.fail(failure);
         if !stream.taken {
             self.forget(key);
@@ -160,7 +160,7 @@ impl<P: Policy> Connection<P> {
     pub(super) fn forget(&mut self, key: Key) -> usize {
         let Some(stream) = self.streams.get(key) else { return 0 };
         let held = stream.held;
-        self.unread -= stream.unread.len();
+        self.unread = self.unread.saturating_sub(stream.unread.len());
         if stream.blocked {
             let of_stream = stream.id;
             self.blocked.retain(|(_, id)| *id != of_stream);

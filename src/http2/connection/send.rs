@@ -34,7 +34,7 @@ impl<P: Policy> Connection<P> {
             return Read::Failed(Failure::ConnectionLost);
         };
         if let Some(data) = stream.unread.take() {
-            self.unread -= data.len();
+            self.unread = self.unread.saturating_sub(data.len());
             return Read::Data(data);
         }
         match stream.receiving {
@@ -206,7 +206,7 @@ impl<P: Policy> Connection<P> {
         if !stream.unsent.is_empty() {
             // The rest is sent when the client accepts it.
             stream.taken = false;
-            self.unread -= stream.unread.len();
+            self.unread = self.unread.saturating_sub(stream.unread.len());
             stream.unread = Unread::default();
             let held = stream.held;
             return self.release(key, held);
