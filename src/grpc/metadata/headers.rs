@@ -70,9 +70,3 @@ impl From<HeaderMap> for Headers {
         Self::Own(headers)
     }
 }
-
-impl From<Arc<request::Parts>> for Headers {
-    fn from(parts: Arc<request::Parts>) -> Self {
-        Self::Shared(parts)
-    }
-}

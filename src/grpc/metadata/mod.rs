@@ -146,6 +146,11 @@ impl Metadata {
         &self.headers
     }
 
+    /// The headers of a request that other calls may have in common.
+    pub(crate) fn of_shared(parts: Arc<request::Parts>) -> Self {
+        Self { headers: Headers::Shared(parts) }
+    }
+
     /// Returns each entry that may be sent, that is, without reserved names.
     pub(crate) fn sendable(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         self.headers.iter().filter(|(name, _)| !is_reserved(name))
@@ -169,13 +174,6 @@ impl Metadata {
 impl From<HeaderMap> for Metadata {
     fn from(headers: HeaderMap) -> Self {
         Self { headers: headers.into() }
-    }
-}
-
-/// From a request that other calls may have in common.
-impl From<Arc<request::Parts>> for Metadata {
-    fn from(parts: Arc<request::Parts>) -> Self {
-        Self { headers: parts.into() }
     }
 }
 
@@ -295,7 +293,7 @@ mod tests {
         let (mut parts, ()) = http::Request::new(()).into_parts();
         parts.headers.insert("some-text", HeaderValue::from_static("1"));
         let shared = Arc::new(parts);
-        let [mut changed, other] = [(); 2].map(|()| Metadata::from(shared.clone()));
+        let [mut changed, other] = [(); 2].map(|()| Metadata::of_shared(shared.clone()));
         changed.insert(&TEXT, 2);
         assert_eq!((changed.get(&TEXT), other.get(&TEXT)), (Some("2"), Some("1")));
         assert_eq!(other.into_sendable().len(), 1);

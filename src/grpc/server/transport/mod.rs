@@ -102,7 +102,7 @@ impl From<Head> for Metadata {
     fn from(head: Head) -> Self {
         match head {
             Head::Own(parts) => parts.headers.into(),
-            Head::Shared(parts) => parts.into(),
+            Head::Shared(parts) => Self::of_shared(parts),
         }
     }
 }
