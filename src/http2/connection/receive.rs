@@ -109,7 +109,14 @@ impl<P: Policy> Connection<P> {
         };
         match self.streams.find(head.stream) {
             Some(key) => self.stream_error(key, error, "PRIORITY is invalid (6.3)"),
-            None => self.put_reset(head.stream, error),
+            None => {
+                // The error closes the stream, also if it was idle (5.4.2).
+                self.put_reset(head.stream, error);
+                self.resets.add(head.stream, self.now);
+                if head.stream % 2 == 1 {
+                    self.last_stream = self.last_stream.max(head.stream);
+                }
+            }
         }
         Ok(())
     }

@@ -127,3 +127,14 @@ fn headers_longer_than_a_frame_are_continued() {
     assert_eq!((last.kind, last.flags), (kind::CONTINUATION, flag::END_HEADERS));
     assert!(sent.iter().all(|(head, _)| head.length <= frame::MAX_FRAME_SIZE));
 }
+
+#[test]
+fn invalid_priority_closes_an_idle_stream() {
+    let mut client = Client::new();
+    client.send(&frame(kind::PRIORITY, 0, 3, &[0, 0, 0, 3, 0]));
+    assert_eq!(client.resets(), [(3, ErrorCode::PROTOCOL_ERROR)]);
+    client.send(&[headers(3, flag::END_STREAM), headers(5, flag::END_STREAM)].concat());
+    let key = client.accept();
+    assert_eq!(client.connection.streams.get(key).map(|stream| stream.id), Some(5));
+    assert!(client.connection.next_request().is_none() && client.frames().is_empty());
+}
