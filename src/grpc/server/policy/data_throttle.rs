@@ -28,7 +28,7 @@ const MAX_PAUSES: u32 = 200;
 pub(crate) struct DataThrottle {
     left: usize,
     refilled: Instant,
-    /// Counts the messages that handlers have taken. Each of them pays for one frame.
+    /// Counts the messages of streams that handlers have taken. Each of them pays for one frame.
     shared_state: Arc<SharedState>,
     /// Consecutive pauses, without a taken message or a break in between.
     pauses: u32,
@@ -42,6 +42,11 @@ impl DataThrottle {
     /// Counts a DATA frame.
     pub(crate) fn data(&mut self, length: usize) {
         self.left = self.left.saturating_sub(FAIR_BYTES.saturating_sub(length));
+    }
+
+    /// Pays for the frame of a call's only message, because the call has been answered.
+    pub(crate) fn responded(&mut self) {
+        self.left = self.left.saturating_add(FAIR_BYTES).min(BURST);
     }
 
     /// Whether the client has continued through all pauses.
@@ -106,6 +111,19 @@ mod tests {
         let mut large = data_throttle().0;
         (0..1_000_000).for_each(|_| large.data(FAIR_BYTES));
         assert_eq!(large.paused_until(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn data_throttle_ignores_one_frame_for_each_answered_call() {
+        let (mut data_throttle, _) = data_throttle();
+        for _ in 0..1_000_000 {
+            assert_eq!(data_throttle.paused_until(), None);
+            data_throttle.data(0);
+            data_throttle.responded();
+        }
+        // Answers in advance do not pay for a larger burst.
+        let tiny = frames(&mut data_throttle, 0, Duration::from_secs(1)).await;
+        assert!((90_000..100_000).contains(&tiny), "{tiny}");
     }
 
     #[tokio::test(start_paused = true)]

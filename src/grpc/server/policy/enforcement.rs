@@ -132,7 +132,10 @@ impl EnforcementPolicy {
     /// Records a frame from the server.
     pub(crate) fn sent(&mut self, frame: ObservedFrame) {
         match frame {
-            ObservedFrame::Headers { end: true, .. } => self.responded(RESPONSE_EARNS),
+            ObservedFrame::Headers { end: true, .. } => {
+                self.responded(RESPONSE_EARNS);
+                self.data_throttle.responded();
+            }
             ObservedFrame::Headers { .. } | ObservedFrame::Data(_) => self.responded(FRAME_EARNS),
             ObservedFrame::Reset(ErrorCode::REFUSED_STREAM) => self.spend(REFUSED_COST),
             ObservedFrame::Reset(code) if !NO_FAULT_RESETS.contains(&code) => {
