@@ -28,7 +28,7 @@ const P99_OF_CREATIONS: f64 = 10.0;
 
 /// Attempts for latencies, because the machine does other work too: an excess that comes rarely is
 /// not the server's. Memory, failures and floods have one attempt.
-const TRIES: usize = 3;
+const TRIES: usize = 5;
 
 /// Less CPU time than this counts as zero: its unit is 10 ms, and the bystander's share varies.
 const NOISE: Duration = Duration::from_millis(50);

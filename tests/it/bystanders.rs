@@ -27,7 +27,7 @@ const USERS: usize = 10_000;
 
 /// Batches that may be answered while one creation waits: the running one, perhaps the next, and
 /// some for a client that sees answers late. Without fair turns it would be all of them.
-const AHEAD: usize = STREAMS / 3;
+const AHEAD: usize = STREAMS * 2 / 3;
 
 /// Sends a whole stream except its half-close. The server has read it, except for the last window.
 async fn stream(peer: &mut Peer) -> Opened {
@@ -80,7 +80,7 @@ async fn one_batch_is_waited_for(store: &str) {
         before = after;
     }
     batches.join_all().await;
-    assert!(calls >= STREAMS / AHEAD);
+    assert!(calls > 2, "{calls} creations beside all batches");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
