@@ -39,6 +39,11 @@ impl TurnWaker {
         self.state.swap(TURNING, Ordering::AcqRel);
     }
 
+    /// Whether something was woken in this turn.
+    pub(crate) fn is_woken(&self) -> bool {
+        self.state.load(Ordering::Acquire) == WOKEN
+    }
+
     /// Ends the turns and returns true, unless something was woken in this one.
     pub(crate) fn rest(&self) -> bool {
         self.state.compare_exchange(TURNING, RESTING, Ordering::AcqRel, Ordering::Acquire).is_ok()

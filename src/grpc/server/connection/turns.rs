@@ -115,21 +115,22 @@ impl<T: Transport> Connection<T> {
                 }
                 Poll::Pending => {}
             }
-            if self.turn.rest() {
-                self.accepted = Vec::new();
-                self.write_out(turn_cx);
-                return Poll::Pending;
-            }
             // Without budget, tokio's resources always return pending.
-            if self.clock.now() - begun >= self.context.settings.time_slice
+            if !self.turn.is_woken()
+                || self.clock.now() - begun >= self.context.settings.time_slice
                 || !has_budget_remaining()
             {
                 break;
             }
         }
-        // Continue after other connections. A task that only wakes itself would be polled many
-        // times before the runtime next polls for I/O.
         self.write_out(turn_cx);
+        if self.turn.rest() {
+            self.accepted = Vec::new();
+            return Poll::Pending;
+        }
+        // Continue after other connections, also if it was the write that has made room for calls.
+        // A task that only wakes itself would be polled many times before the runtime next polls
+        // for I/O.
         let _ = pin!(yield_now()).poll(cx);
         Poll::Pending
     }
