@@ -48,8 +48,13 @@ impl Output {
         *self = Self { frames: bytes.to_vec(), ..Self::default() };
     }
 
-    /// Frees the memory of what is written, if that is everything.
-    fn reset_if_empty(&mut self) {
+    /// Frees the memory of what is written: if that is everything, or if it is more than the rest.
+    fn free_written(&mut self) {
+        if self.written > KEPT && self.written > self.frames.len() / 2 {
+            self.frames.drain(..self.written);
+            self.payloads.iter_mut().for_each(|(place, _)| *place -= self.written);
+            self.written = 0;
+        }
         if self.len() == 0 {
             self.frames.clear();
             self.frames.shrink_to(KEPT);
@@ -115,7 +120,7 @@ impl Buf for Output {
                 self.payloads.pop_front();
             }
         }
-        self.reset_if_empty();
+        self.free_written();
     }
 }
 
@@ -173,6 +178,21 @@ mod tests {
         let mut output = Output::default();
         output.payload(payload.clone());
         assert_eq!(output.chunk().as_ptr(), payload.as_ptr());
+    }
+
+    #[test]
+    fn output_that_is_never_empty_frees_what_is_written() {
+        let (mut output, mut expected) = output(&LENGTHS);
+        for round in 0..1000 {
+            let frame = [round as u8; 100];
+            output.frames().extend_from_slice(&frame);
+            expected.extend_from_slice(&frame);
+            let count = output.len() - 50;
+            assert!(output.copy_to_bytes(count) == expected[..count], "round {round}");
+            expected.drain(..count);
+            assert!(output.frames.len() <= 2 * KEPT + 2 * OWN_SLICE);
+        }
+        assert!(output.frames.capacity() <= 8 * OWN_SLICE);
     }
 
     #[test]
